@@ -1,0 +1,35 @@
+"""
+Isogloss: at which layers, for which languages and at which sizes does a multilingual model stop
+working in a representation that its languages share?
+
+Requires: config/config.yaml, or another study with --configfile config/studies/X.yaml.
+Gives:    figures, tables and summary.md in the study's results folder.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+if not workflow.config_settings.configfiles:
+
+    configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/models.smk"
+include: "rules/activations.smk"
+include: "rules/behaviour.smk"
+include: "rules/lens.smk"
+include: "rules/subspaces.smk"
+include: "rules/similarity.smk"
+include: "rules/steering.smk"
+include: "rules/scale.smk"
+include: "rules/figures.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        all_figures(),
+        f"{RESULTS}/summary.md",
+        f"{RESULTS}/config.yaml",

@@ -1,0 +1,555 @@
+"""Accuracy, consistency and transfer: hand-worked examples, other tools, planted effects."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from isogloss import behaviour as b
+from isogloss import transfer as t
+from isogloss.errors import InputError
+from isogloss.statistics import Resampling
+from scipy.stats import rankdata, spearmanr
+from sklearn.metrics import cohen_kappa_score
+
+CHOICES = ("language", "item", "choice")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def scores_dataset(values, answers, n_choices=None, clusters=None, identical=None, lengths=None):
+    """What `open_scores` gives, from token-mean scores; the pivot is the first language, l0."""
+    n_languages, n_items, width = values.shape
+    n_choices = np.full(n_items, width) if n_choices is None else n_choices
+    lengths = np.ones(values.shape) if lengths is None else lengths
+    values = np.where(np.arange(width) < n_choices[:, None], values, np.nan)
+    return xr.Dataset(
+        {
+            "sum": (CHOICES, values * lengths),
+            "n_tokens": (CHOICES, lengths),
+            "n_characters": (CHOICES, 2 * lengths),
+            "n_bytes": (CHOICES, 3 * lengths),
+            "answer": ("item", answers),
+            "n_choices": ("item", n_choices),
+            "cluster": ("item", np.arange(n_items) if clusters is None else clusters),
+            "identical_to_pivot": (
+                CHOICES,
+                np.zeros(values.shape, bool) if identical is None else identical,
+            ),
+        },
+        {
+            "language": [f"l{i}" for i in range(n_languages)],
+            "item": [f"i{i}" for i in range(n_items)],
+        },
+        {"pivot": "l0"},
+    )
+
+
+def random_scores(rng, n_languages=4, n_items=60, width=4, ragged=False):
+    values = rng.normal(size=(n_languages, n_items, width))
+    n_choices = rng.integers(2, width + 1, n_items) if ragged else np.full(n_items, width)
+    return values, n_choices, rng.integers(0, 2, n_items)
+
+
+def predictions_of(right, answers, distractors):
+    """Predictions (language, item) that are right, or else the given distractor."""
+    return np.where(right, answers, (answers + distractors) % 4)
+
+
+# Scores, ranks and predictions
+
+
+def test_score_modes_divide_by_their_length(rng):
+    values, n_choices, answers = random_scores(rng, 2, 5)
+    lengths = rng.integers(1, 6, values.shape)
+    data = scores_dataset(values, answers, lengths=lengths)
+    np.testing.assert_allclose(b.choice_scores(data, "sum"), values * lengths)
+    np.testing.assert_allclose(b.choice_scores(data, "token"), values)
+    np.testing.assert_allclose(b.choice_scores(data, "char"), values / 2)
+    np.testing.assert_allclose(b.choice_scores(data, "character"), values / 2)
+    np.testing.assert_allclose(b.choice_scores(data, "byte"), values / 3)
+    data["pmi"] = data["sum"] + 1
+    np.testing.assert_allclose(b.choice_scores(data, "pmi"), values * lengths + 1)
+
+
+def test_scores_that_cannot_be_had_are_refused_in_one_line(rng):
+    values, n_choices, answers = random_scores(rng, 2, 5)
+    data = scores_dataset(values, answers)
+    with pytest.raises(InputError, match="'best' is unknown: use one of sum, token"):
+        b.choice_scores(data, "best")
+    with pytest.raises(InputError, match="'pmi' needs 'pmi', which was not extracted"):
+        b.choice_scores(data, "pmi")
+    data["sum"][1, 3, 2] = np.nan
+    with pytest.raises(InputError, match=r"item 'i3' \(l1\) has no score for choice 2"):
+        b.choice_scores(data)
+
+
+def test_ties_within_tolerance_share_ranks_and_give_the_lower_index():
+    scores = np.array([[-2.0, -1.00005, -1.0, -3.0], [-1.0, -1.0, -1.0, np.nan]])
+    n_choices = np.array([4, 3])
+    np.testing.assert_array_equal(
+        b.ranks(scores, n_choices), [[3, 1.5, 1.5, 4], [np.nan, np.nan, np.nan, np.nan]]
+    )
+    assert b.predictions(scores).tolist() == [1, 0]
+    assert b.predictions(scores, tolerance=1e-6).tolist() == [2, 0]
+
+
+def test_impossible_choices_are_ranked_last_and_tied():
+    scores = np.array([[-np.inf, -1.0, -np.inf, -2.0]])
+    np.testing.assert_array_equal(b.ranks(scores, np.array([4])), [[3.5, 1, 3.5, 2]])
+
+
+@given(
+    scores=arrays.arrays(float, (5, 4), elements=st.integers(-3, 3).map(float)),
+    n_choices=arrays.arrays(int, 5, elements=st.integers(2, 4)),
+)
+@settings(max_examples=60, deadline=None)
+def test_ranks_are_scipys_average_ranks(scores, n_choices):
+    found = b.ranks(scores, n_choices)
+    for row, n, mine in zip(scores, n_choices, found, strict=True):
+        expected = rankdata(-row[:n])
+        if len(set(row[:n])) == 1:
+            expected = np.full(n, np.nan)
+        np.testing.assert_array_equal(mine[:n], expected)
+        assert np.isnan(mine[n:]).all()
+
+
+@given(scores=arrays.arrays(float, (6, 4), elements=st.floats(-50, 50)), shift=st.floats(-5, 5))
+@settings(max_examples=40, deadline=None)
+def test_ranks_do_not_change_when_an_item_gets_likelier(scores, shift):
+    scores = np.round(scores, 2)
+    n_choices = np.full(6, 4)
+    np.testing.assert_array_equal(
+        b.ranks(scores, n_choices), b.ranks(scores + round(shift, 2), n_choices)
+    )
+
+
+# Consistency
+
+
+def test_consistency_by_hand():
+    # Ranks 1234 against 2134: d^2 = 1 + 1, rho = 1 - 6 * 2 / (4 * 15) = 0.8; against 4321: -1.
+    first = np.array([[-1.0, -2, -3, -4], [-1.0, -2, -3, -4]])
+    second = np.array([[-2.0, -1, -3, -4], [-4.0, -3, -2, -1]])
+    ranked = b.ranks(np.stack([first, second]), np.array([4, 4]))
+    assert b.consistency_matrix(ranked)[0, 1] == pytest.approx((0.8 - 1) / 2)
+    np.testing.assert_allclose(np.diag(b.consistency_matrix(ranked)), 1)
+
+
+def test_item_consistency_is_spearman_with_ties_and_ragged_choices(rng):
+    values, n_choices, _ = random_scores(rng, 2, 40, ragged=True)
+    values = np.round(values)
+    rho = b.item_consistency(b.ranks(values, n_choices))[:, 0, 1]
+    for item, n in enumerate(n_choices):
+        one, two = values[:, item, :n]
+        tied = np.ptp(one) == 0 or np.ptp(two) == 0
+        expected = np.nan if tied else spearmanr(one, two).statistic
+        assert rho[item] == pytest.approx(expected, nan_ok=True)
+    assert np.isnan(rho).any() and np.isfinite(rho).any()
+
+
+def test_concatenated_equals_per_item_with_equal_choices_and_no_ties(rng):
+    values, n_choices, _ = random_scores(rng, 5, 30)
+    ranked = b.ranks(values, n_choices)
+    per_item = b.consistency_matrix(ranked)
+    np.testing.assert_allclose(b.concatenated_consistency(ranked, n_choices), per_item)
+
+
+def test_concatenated_is_spearman_of_rank_vectors_otherwise(rng):
+    values, n_choices, _ = random_scores(rng, 2, 30, ragged=True)
+    ranked = b.ranks(np.round(values), n_choices)
+    average = (n_choices[:, None] + 1) / 2
+    filled = np.where(np.isnan(ranked), average, ranked)
+    one, two = filled[:, np.arange(4) < n_choices[:, None]]
+    found = b.concatenated_consistency(ranked, n_choices)[0, 1]
+    assert found == pytest.approx(spearmanr(one, two).statistic)
+
+
+def test_shuffled_baseline_is_the_mean_over_pairings_of_other_clusters(rng):
+    values, n_choices, _ = random_scores(rng, 2, 14, ragged=True)
+    values[0, 2] = 0  # all tied: no rank
+    values += np.array([0.8, 0, 0, 0])  # a position that every language prefers
+    clusters = np.repeat(np.arange(7), 2)
+    ranked = b.ranks(values, n_choices)
+    by_number, weights = [], []
+    for n in np.unique(n_choices):
+        group = np.flatnonzero(n_choices == n)
+        rho = [
+            b.rank_correlation(ranked[0, i], ranked[1, j])
+            for i in group
+            for j in group
+            if clusters[i] != clusters[j]
+        ]
+        by_number.append(np.nanmean(rho))
+        weights.append(np.isfinite(ranked[:, group, 0]).all(axis=0).sum())
+    found = b.shuffled_consistency(ranked, n_choices, clusters)
+    assert found[0, 1] == pytest.approx(np.average(by_number, weights=weights))
+
+
+def test_shuffled_baseline_shows_position_bias_that_consistency_does_not_tell_apart(rng):
+    values, n_choices, _ = random_scores(rng, 2, 200)
+    values += np.array([6.0, 4, 2, 0])
+    ranked = b.ranks(values, n_choices)
+    consistent = b.consistency_matrix(ranked)[0, 1]
+    assert consistent > 0.5
+    shuffled = b.shuffled_consistency(ranked, n_choices, np.arange(200))[0, 1]
+    assert shuffled == pytest.approx(consistent, abs=0.05)
+
+
+def test_kappa_is_sklearns(rng):
+    values, n_choices, answers = random_scores(rng, 3, 50, ragged=True)
+    values[1] += values[0]
+    predicted = b.predictions(np.where(np.arange(4) < n_choices[:, None], values, np.nan))
+    expected = cohen_kappa_score(predicted[0], predicted[1])
+    assert b.kappa_matrix(predicted)[0, 1] == pytest.approx(expected)
+    assert expected > 0.1
+
+
+def test_two_choices_make_rho_a_sign_and_kappa_tells_agreement_from_habit(rng):
+    # Both languages nearly always take choice 0: consistent, but not about the questions.
+    values = rng.normal(size=(2, 400, 2)) + np.array([2.5, 0])
+    found = b.behaviour(scores_dataset(values, rng.integers(0, 2, 400)), n_boot=50)
+    assert found.consistency[0, 1] > 0.7
+    assert abs(found.kappa[0, 1]) < 0.15
+
+
+# Transfer
+
+
+def test_transfer_by_hand():
+    # 24 items. l0 is right on 0-11, l1 on 0-5 and 18-23. l0's wrong items are 12-23; of them l1 is
+    # wrong on 12-17, and takes l0's wrong choice on 12-15.
+    right = np.zeros((2, 24), dtype=bool)
+    right[0, :12] = right[1, :6] = right[1, 18:] = True
+    distractors = np.ones((2, 24), dtype=int)
+    distractors[1, 16:] = 2
+    answers = np.arange(24) % 4
+    found = t.transfer_matrices(
+        predictions_of(right, answers, distractors), answers, np.full(24, 4)
+    )
+    assert found["positive"].observed[0, 1] == pytest.approx(6 / 12)
+    assert found["negative"].observed[0, 1] == pytest.approx(4 / 12)
+    assert found["both_wrong"].observed[0, 1] == pytest.approx(6 / 12)
+    assert found["positive"].independent[0, 1] == pytest.approx(12 / 24)
+    assert found["negative"].independent[0, 1] == pytest.approx(12 / 24 / 3)
+    assert found["both_wrong"].independent[0, 1] == pytest.approx(12 / 24)
+    assert np.isnan(found["positive"].difficulty).all()  # no other language to tell it
+
+
+def test_transfer_is_directed():
+    right = np.zeros((2, 40), dtype=bool)
+    right[0, :10], right[1, :30] = True, True
+    found = t.transfer_matrices(np.where(right, 0, 1), np.zeros(40, int), np.full(40, 4))
+    assert found["positive"].observed[0, 1] == 1
+    assert found["positive"].observed[1, 0] == pytest.approx(1 / 3)
+
+
+def test_transfer_is_nan_under_ten_items_in_the_denominator():
+    right = np.zeros((3, 40), dtype=bool)
+    right[0, :9], right[1, :10], right[2, :31] = True, True, True
+    found = t.transfer_matrices(np.where(right, 0, 1), np.zeros(40, int), np.full(40, 4))
+    for values in (found["positive"].observed, found["positive"].independent):
+        assert np.isnan(values[0]).all() and np.isfinite(values[1, 2])
+    assert np.isnan(found["negative"].observed[2]).all()  # 9 wrong
+    assert np.isfinite(found["negative"].popularity[0, 1])
+
+
+@given(
+    predicted=arrays.arrays(int, (3, 30), elements=st.integers(0, 3)),
+    answers=arrays.arrays(int, 30, elements=st.integers(0, 3)),
+)
+@settings(max_examples=40, deadline=None)
+def test_transfer_is_a_share_and_same_wrong_never_exceeds_both_wrong(predicted, answers):
+    found = t.transfer_matrices(predicted, answers, np.full(30, 4))
+    for kind in found.values():
+        known = kind.observed[np.isfinite(kind.observed)]
+        assert ((known >= 0) & (known <= 1 + 1e-12)).all()
+        diagonal = np.diag(kind.observed)
+        np.testing.assert_allclose(diagonal[np.isfinite(diagonal)], 1)
+    both, same = found["both_wrong"].observed, found["negative"].observed
+    assert not (same > both + 1e-12).any()
+    # Bayes: |both right| is the same from either side.
+    counts = found["positive"].observed * (predicted == answers).sum(axis=1)[:, None]
+    both_known = np.isfinite(counts) & np.isfinite(counts.T)
+    np.testing.assert_allclose(counts[both_known], counts.T[both_known])
+
+
+def test_popular_choice_by_hand():
+    # One item, answer 0. l0 took 1; of the others, without l1: l2 took 1, l3 took 2, l4 is right.
+    predicted = np.array([[1], [1], [1], [2], [0]])
+    popular = t.popular_choice(predicted, np.array([0]), np.array([4]))[0]
+    assert popular[0, 1] == pytest.approx(1 / 2)
+    assert popular[0, 2] == pytest.approx(1 / 2)  # without l2: l1 took 1, l3 took 2
+    assert popular[3, 0] == 0  # nobody else took 2
+    assert popular[0, 4] == pytest.approx(2 / 3)
+
+
+def test_popularity_without_wrong_languages_is_uniform():
+    predicted = np.array([[1], [1], [0]])
+    assert t.popular_choice(predicted, np.array([0]), np.array([3]))[0, 0, 1] == 0.5
+
+
+def worlds(rng, probability, n_worlds=60, distractors=None):
+    """Mean lifts (kind, baseline) over worlds drawn from (language, item) chances to be right."""
+    n_languages, n_items = probability.shape
+    answers = np.zeros(n_items, dtype=int)
+    lifts: dict[tuple[str, str], list] = {}
+    for _ in range(n_worlds):
+        right = rng.random(probability.shape) < probability
+        if distractors is None:
+            wrong = rng.integers(1, 4, probability.shape)
+        else:
+            draw = rng.random((n_languages, n_items, 1))
+            wrong = 1 + (draw > np.cumsum(distractors, axis=1)[:, :2]).sum(axis=-1)
+        found = t.transfer_matrices(
+            predictions_of(right, answers, wrong), answers, np.full(n_items, 4)
+        )
+        for kind, transfer in found.items():
+            for baseline in b.BASELINES:
+                if getattr(transfer, baseline) is not None:
+                    lift = transfer.observed - getattr(transfer, baseline)
+                    lifts.setdefault((kind, baseline), []).append(lift)
+    return {key: np.mean(values, axis=0) for key, values in lifts.items()}
+
+
+def largest(matrix):
+    return np.abs(matrix[~np.eye(len(matrix), dtype=bool)]).max()
+
+
+def test_lift_is_zero_under_planted_independence(rng):
+    accuracies = np.array([0.25, 0.4, 0.55, 0.7, 0.8])
+    lifts = worlds(rng, np.repeat(accuracies[:, None], 200, axis=1))
+    assert len(lifts) == 7
+    for lift in lifts.values():
+        assert largest(lift) < 0.03
+
+
+def test_difficulty_alone_raises_the_first_lift_and_not_the_second(rng):
+    difficulty = rng.normal(size=300) * 1.5
+    ability = np.array([-2.0, -1, -0.5, 0, 0.5, 1, 1.5, 2.5])
+    probability = 0.25 + 0.75 / (1 + np.exp(difficulty - ability[:, None]))
+    lifts = worlds(rng, probability)
+    for kind in ("positive", "both_wrong"):
+        alone, explained = lifts[kind, "independent"], lifts[kind, "difficulty"]
+        assert np.nanmean(alone) > 0.04
+        assert np.nanmean(np.abs(explained)) < 0.1 * np.nanmean(np.abs(alone))
+        assert largest(explained) < 0.25 * largest(alone)
+
+
+def test_popular_distractors_raise_the_lift_over_difficulty_and_not_over_popularity(rng):
+    distractors = rng.dirichlet([0.5] * 3, size=300)
+    lifts = worlds(rng, np.full((8, 300), 0.4), distractors=distractors)
+    between = ~np.eye(8, dtype=bool)
+    assert lifts["negative", "difficulty"][between].min() > 0.05
+    assert largest(lifts["negative", "popularity"]) < 0.025
+
+
+def test_two_languages_that_share_more_than_the_rest_stand_out_over_difficulty(rng):
+    n_items = 200
+    lifts = []
+    for _ in range(20):
+        right = rng.random((6, n_items)) < 0.5
+        copied = rng.random(n_items) < 0.5
+        right[1, copied] = right[0, copied]
+        found = t.transfer_matrices(
+            np.where(right, 0, 1), np.zeros(n_items, int), np.full(n_items, 4)
+        )
+        lifts.append(found["positive"].observed - found["positive"].difficulty)
+    lift = np.mean(lifts, axis=0)
+    # Half of the items copied: P(right | right) = 0.5 + 0.5 * 0.5 = 0.75, 0.25 above accuracy.
+    assert lift[0, 1] == pytest.approx(0.25, abs=0.04)
+    assert abs(lift[2, 3]) < 0.04
+
+
+def test_lift_over_difficulty_averages_to_nothing_over_targets(rng):
+    """Why the means of relative lifts are not reported: shared knowledge looks like ease."""
+    right = np.repeat(rng.random((1, 200)) < 0.5, 6, axis=0) ^ (rng.random((6, 200)) < 0.1)
+    found = t.transfer_matrices(np.where(right, 0, 1), np.zeros(200, int), np.full(200, 4))
+    positive = found["positive"]
+    assert np.nanmean(positive.observed - positive.independent) > 0.2
+    assert abs(np.nanmean(positive.observed - positive.difficulty)) < 0.01
+
+
+# The dataset
+
+
+@pytest.fixture(scope="module")
+def study():
+    """Five languages: l1 ranks as l0 does, l4 guesses; 2 to 4 choices, items cluster in twos."""
+    rng = np.random.default_rng(7)
+    values, n_choices, answers = random_scores(rng, 5, 90, ragged=True)
+    values[:4, np.arange(90), answers] += 1.0
+    values[1] = values[0] * 2
+    identical = rng.random(values.shape) < 0.1
+    data = scores_dataset(
+        values, answers, n_choices, np.repeat(np.arange(45), 2), identical, np.full(values.shape, 2)
+    )
+    return data, b.behaviour(data, n_boot=300)
+
+
+def test_dataset_holds_what_the_contract_names(study):
+    _, found = study
+    pairs = ("language", "language_2")
+    expected = {
+        "accuracy": ("language",),
+        "near_chance": ("language",),
+        "accuracy_by_score": ("score", "language"),
+        "tie_rate": ("language",),
+        "identical_share": ("language",),
+        "consistency": pairs,
+        "consistency_concatenated": pairs,
+        "consistency_shuffled": pairs,
+        "consistency_distinct": pairs,
+        "kappa": pairs,
+        "transfer": ("sign", *pairs),
+        "transfer_both_wrong": pairs,
+        "transfer_independent": ("sign", *pairs),
+        "transfer_difficulty": ("sign", *pairs),
+        "transfer_popularity": ("sign", *pairs),
+        "lift_independent_low": ("sign", *pairs),
+        "lift_difficulty_high": ("sign", *pairs),
+        "lift_popularity": ("sign", *pairs),
+        "mean_consistency": ("scope",),
+        "mean_transfer_low": ("sign", "scope"),
+        "mean_lift_independent_crossed_high": ("sign", "scope"),
+        "correct": ("language", "item"),
+        "prediction": ("language", "item"),
+        "margin": ("language", "item"),
+        "chance": (),
+    }
+    assert {name: found[name].dims for name in expected} == expected
+    assert all({"long_name", "units"} <= set(found[name].attrs) for name in found.data_vars)
+    assert list(found.score.values) == ["sum", "token", "char", "byte"]
+
+
+def test_dataset_survives_netcdf(study, tmp_path):
+    from isogloss.artifacts import write_netcdf
+
+    _, found = study
+    write_netcdf(found, tmp_path / "behaviour.nc")
+    with xr.open_dataset(tmp_path / "behaviour.nc") as read:
+        xr.testing.assert_equal(read.load(), found)
+
+
+def test_accuracy_chance_and_margin_agree_with_predictions(study):
+    data, found = study
+    correct = found.prediction == data["answer"]
+    np.testing.assert_array_equal(found.correct, correct)
+    np.testing.assert_allclose(found.accuracy, correct.mean("item"))
+    np.testing.assert_array_equal(found.correct, found.margin > 0)
+    assert found.chance == pytest.approx(float((1 / data["n_choices"]).mean()))
+    assert found.near_chance.values.tolist() == [False, False, False, False, True]
+    np.testing.assert_allclose(found.accuracy_by_score.sel(score="token"), found.accuracy)
+
+
+def test_a_copied_language_is_fully_consistent(study):
+    _, found = study
+    assert found.consistency[0, 1] == pytest.approx(1)
+    assert found.kappa[0, 1] == pytest.approx(1)
+    np.testing.assert_allclose(found.transfer[:, 0, 1], 1)
+    assert abs(found.consistency[0, 4]) < 0.3
+    assert found.consistency_low[0, 2] < found.consistency[0, 2] < found.consistency_high[0, 2]
+
+
+def test_means_are_over_ordered_pairs_and_pairs_with_the_pivot(study):
+    _, found = study
+    between = ~np.eye(5, dtype=bool)
+    for name in ("consistency", "kappa", "transfer_both_wrong"):
+        matrix, mean = found[name].values, found[f"mean_{name}"]
+        assert mean.sel(scope="all_pairs") == pytest.approx(matrix[between].mean())
+        assert mean.sel(scope="from_pivot") == pytest.approx(matrix[0, 1:].mean())
+        assert mean.sel(scope="to_pivot") == pytest.approx(matrix[1:, 0].mean())
+        expected = (matrix[0, 1:].mean() + matrix[1:, 0].mean()) / 2
+        assert mean.sel(scope="pivot_pairs") == pytest.approx(expected)
+        assert (found[f"mean_{name}_low"] <= mean).all()
+        assert (found[f"mean_{name}_high"] >= mean).all()
+
+
+def test_drawing_languages_too_widens_the_interval(study):
+    _, found = study
+    items = found.mean_consistency_high - found.mean_consistency_low
+    crossed = found.mean_consistency_crossed_high - found.mean_consistency_crossed_low
+    assert (crossed > items).all()
+
+
+def test_means_that_are_zero_by_construction_are_not_reported(study):
+    _, found = study
+    for lift in (
+        found.mean_lift_difficulty.sel(sign="positive"),
+        found.mean_lift_popularity.sel(sign="negative"),
+        found.mean_lift_both_wrong_difficulty,
+    ):
+        np.testing.assert_array_equal(np.isfinite(lift), lift.scope == "to_pivot")
+    assert np.isfinite(found.mean_lift_independent).all()
+    assert np.isnan(found.transfer_popularity.sel(sign="positive")).all()
+
+
+def test_lift_is_transfer_minus_its_baseline(study):
+    _, found = study
+    for baseline in b.BASELINES:
+        lift = found.transfer - found[f"transfer_{baseline}"]
+        np.testing.assert_allclose(found[f"lift_{baseline}"], lift)
+    lift = found.transfer_both_wrong - found.transfer_both_wrong_difficulty
+    np.testing.assert_allclose(found.lift_both_wrong_difficulty, lift)
+
+
+def test_string_identical_choices_are_left_out_of_the_distinct_consistency(study):
+    data, found = study
+    same = (data["identical_to_pivot"].values & np.isfinite(data["sum"].values)).any(axis=2)
+    kept = ~same[2]
+    rho = b.item_consistency(b.ranks(b.choice_scores(data), data["n_choices"].values))[:, 0, 2]
+    assert found.consistency_distinct[0, 2] == pytest.approx(np.nanmean(rho[kept]))
+    assert 0.05 < found.identical_share[2] < 0.15
+    assert found.identical_share[0] == 1
+
+
+def test_bootstrap_seed_changes_bounds_and_nothing_else(study):
+    data, found = study
+    other = b.behaviour(data, n_boot=300, seed=1)
+    xr.testing.assert_equal(other.transfer, found.transfer)
+    assert (other.mean_consistency_low != found.mean_consistency_low).any()
+    again = b.behaviour(data, n_boot=300)
+    xr.testing.assert_identical(again, found)
+
+
+def test_intervals_of_lift_cover_independence(rng):
+    held = []
+    for _ in range(60):
+        right = rng.random((3, 80)) < 0.5
+        predicted, answers = np.where(right, 0, 1), np.zeros(80, dtype=int)
+        resampling = Resampling.of(np.arange(80), n_boot=300)
+        positive = t.transfers(predicted, answers, np.full(80, 4), resampling)["positive"]
+        found = resampling.interval(positive.observed - positive.independent)
+        held.append((found.low <= 0) & (found.high >= 0))
+    assert 0.9 <= np.mean(held, axis=0)[~np.eye(3, dtype=bool)].mean() <= 0.99
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("n_languages", [1, 2])
+def test_few_languages_and_constant_answers_give_nan_without_warnings(n_languages):
+    values = np.zeros((n_languages, 20, 2))
+    values[:, :, 0] = 1
+    found = b.behaviour(scores_dataset(values, np.zeros(20, int)), n_boot=50)
+    assert (found.accuracy == 1).all() and (found.accuracy_low < 1).all()
+    assert np.isnan(found.transfer.sel(sign="negative")).all()
+    assert np.isnan(found.kappa).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_all_choices_tied_has_no_consistency_and_is_counted():
+    found = b.behaviour(scores_dataset(np.zeros((2, 12, 3)), np.zeros(12, int)), n_boot=50)
+    assert np.isnan(found.consistency).all()
+    assert (found.tie_rate == 1).all() and (found.best_tie_rate == 1).all()
+    assert (found.prediction == 0).all()
+
+
+def test_a_pivot_outside_the_languages_leaves_pivot_means_empty(rng):
+    values, _, answers = random_scores(rng, 3, 30)
+    data = scores_dataset(values, answers).assign_attrs(pivot="xx")
+    found = b.behaviour(data, n_boot=50)
+    assert np.isnan(found.mean_consistency.sel(scope="pivot_pairs"))
+    assert np.isfinite(found.mean_consistency.sel(scope="all_pairs"))

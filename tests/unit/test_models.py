@@ -1,0 +1,372 @@
+"""Loaded models: parts of every family, readout, errors. Random tiny models only."""
+
+import runpy
+import shutil
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from isogloss.errors import InputError
+from isogloss.model_sources import ModelSource
+from isogloss.models import (
+    adapt,
+    card_of,
+    load,
+    memory_errors,
+    read_readout,
+    readout_of,
+    write_readout,
+)
+from isogloss.tiny_models import FAMILIES, WITH_BOS, save_tiny_model, tiny_model
+
+PROGRAMS = Path(__file__).resolve().parents[2] / "workflow_scripts"
+TOKENS = torch.arange(2, 22)[None] * 7 % 384  # longer than the tiny models' window of 8
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """Folder of a tiny Gemma 3; tests that damage it copy it first."""
+    folder = tmp_path_factory.mktemp("saved") / "gemma3"
+    save_tiny_model(folder, "gemma3")
+    return folder
+
+
+def path_source(folder, **settings):
+    return ModelSource.from_spec("m", {"source": "path", "path": str(folder)} | settings)
+
+
+def residual_before_final_norm(decoder, tokens):
+    kept = []
+    hook = decoder.final_norm.register_forward_pre_hook(lambda _, args: kept.append(args[0]))
+    with torch.no_grad():
+        logits = decoder.model(tokens).logits
+    hook.remove()
+    return kept[0], logits
+
+
+# -- readout ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_saved_readout_is_the_models_own_norm_and_head_bit_for_bit(family, dtype, tmp_path):
+    decoder = tiny_model(family, dtype=dtype)
+    write_readout(decoder, tmp_path / "readout.safetensors")
+    readout = read_readout(tmp_path / "readout.safetensors")
+    states, logits = residual_before_final_norm(decoder, TOKENS)
+    with torch.no_grad():
+        assert torch.equal(readout.norm(states), decoder.final_norm(states))
+        assert torch.equal(readout.logits(states), logits)
+    assert readout.weight.dtype == dtype
+    assert readout.weight.shape == (384, 32)
+
+
+def test_readout_keeps_bias_and_bytes(tmp_path):
+    norm = nn.RMSNorm(4, eps=1e-6)
+    norm.weight.data = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    parts = SimpleNamespace(final_norm=norm, head=nn.Linear(4, 6), softcap=None)
+    for name in ("a", "b"):
+        write_readout(parts, tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    states = torch.randn(3, 4)
+    with torch.no_grad():
+        expected = parts.head(norm(states))
+    torch.testing.assert_close(read_readout(tmp_path / "a").logits(states), expected)
+
+
+def test_gemma2_caps_its_logits_and_others_do_not():
+    capped = readout_of(tiny_model("gemma2"))
+    assert capped.softcap == 5.0
+    assert capped.cap(torch.tensor([1e9])).item() == pytest.approx(5.0)
+    assert readout_of(tiny_model("gemma3")).softcap is None
+
+
+def test_readout_moves_to_another_type():
+    moved = readout_of(tiny_model("llama")).to("cpu", torch.bfloat16)
+    assert {moved.weight.dtype, moved.norm_weight.dtype} == {torch.bfloat16}
+
+
+def test_damaged_or_missing_readout_is_named(tmp_path):
+    path = tmp_path / "readout.safetensors"
+    with pytest.raises(InputError, match="no such readout"):
+        read_readout(path)
+    write_readout(tiny_model("llama"), path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match="not a readout.*delete it"):
+        read_readout(path)
+
+
+# -- parts -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_parts_are_found(family):
+    decoder = tiny_model(family)
+    assert (decoder.n_layers, decoder.width, decoder.vocabulary) == (4, 32, 384)
+    assert decoder.card.parameters == sum(p.numel() for p in decoder.model.parameters())
+    assert decoder.embed.weight.shape == (384, 32)
+    assert not decoder.model.training
+    assert not any(p.requires_grad for p in decoder.model.parameters())
+    assert decoder.attention == ("eager" if family == "gemma2" else "sdpa")
+    assert decoder.sliding_window == (8 if family in ("gemma2", "gemma3", "mistral") else None)
+    tied = decoder.head.weight is decoder.embed.weight
+    assert tied == (family in ("gemma2", "gemma3", "qwen2", "llama"))
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_masks_in_the_familys_form_give_the_models_own_result(family, attention):
+    if (family, attention) == ("gemma2", "sdpa"):
+        pytest.skip("Gemma 2 has no SDPA: its attention logits are capped")
+    decoder = tiny_model(family, attention=attention)
+    assert decoder.attention == attention
+    place = torch.arange(TOKENS.shape[1])
+    causal = place[:, None] >= place[None]
+    near = causal & (place[:, None] - place[None] < (decoder.sliding_window or len(place)))
+
+    def formed(allowed):
+        mask = allowed[None, None]
+        return mask if attention == "sdpa" else torch.where(mask, 0.0, torch.finfo().min)
+
+    masks = {"full_attention": formed(causal), "sliding_attention": formed(near)}
+    given = masks if decoder.mask_style == "by_layer_type" else formed(near)
+    with torch.no_grad():
+        expected = decoder.backbone(input_ids=TOKENS).last_hidden_state
+        found = decoder.backbone(input_ids=TOKENS, attention_mask=given).last_hidden_state
+        alone = {key: formed(torch.eye(len(place)).bool()) for key in masks}
+        blocked = decoder.backbone(
+            input_ids=TOKENS,
+            attention_mask=alone if decoder.mask_style == "by_layer_type" else alone.popitem()[1],
+        ).last_hidden_state
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    assert (blocked - expected).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bos_is_what_the_tokenizer_begins_text_with(family):
+    decoder = tiny_model(family)
+    assert decoder.bos_id == (0 if family in WITH_BOS else None)
+    ids = decoder.tokenizer("Two plus two").input_ids
+    assert ids.count(0) == (1 if family in WITH_BOS else 0)
+
+
+def test_a_bos_token_that_text_does_not_begin_with_is_not_used():
+    decoder = tiny_model("llama")
+    decoder.tokenizer.backend_tokenizer.post_processor = None  # as SmolLM's is
+    assert decoder.tokenizer.bos_token_id == 0
+    assert adapt(decoder.model, decoder.tokenizer, decoder.card).bos_id is None
+
+
+@pytest.mark.parametrize("text", ["What do bees make?", "什么 蜂蜜", "उत्तर شهد 🐝", "a  b\n"])
+def test_tiny_tokenizer_loses_nothing(text):
+    tokenizer = tiny_model("qwen2").tokenizer
+    ids = tokenizer(text).input_ids
+    assert tokenizer.decode(ids) == text
+    assert len(ids) <= len(text.encode())
+    assert len(tokenizer) == 384
+
+
+def test_tiny_models_are_seeded_and_leave_the_global_state_alone():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    first, again, other = tiny_model("llama"), tiny_model("llama"), tiny_model("llama", seed=1)
+    assert torch.equal(torch.rand(1), expected)
+    assert torch.equal(first.head.weight, again.head.weight)
+    assert not torch.equal(first.head.weight, other.head.weight)
+
+
+def test_device_is_the_layers_own():
+    decoder = tiny_model("llama")
+    decoder.layers[2].to("meta")
+    decoder.layers[3]._hf_hook = SimpleNamespace(execution_device="cuda:1")  # as accelerate's
+    kinds = [str(decoder.device_of_layer(i)) for i in range(4)]
+    assert kinds == ["cpu", "cpu", "meta", "cuda:1"]
+
+
+def test_the_text_part_of_multimodal_gemma3_is_found():
+    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
+
+    text = tiny_model("gemma3")
+    vision = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1}
+    vision |= {"num_attention_heads": 1, "image_size": 8, "patch_size": 4}
+    config = Gemma3Config(
+        text_config=text.model.config.to_dict(), vision_config=vision, mm_tokens_per_image=4
+    )
+    model = Gemma3ForConditionalGeneration(config)
+    decoder = adapt(model, text.tokenizer, text.card)
+    assert decoder.layers is model.model.language_model.layers
+    assert (decoder.mask_style, decoder.sliding_window, decoder.n_layers) == ("by_layer_type", 8, 4)
+    states, logits = residual_before_final_norm(decoder, TOKENS)
+    assert torch.equal(readout_of(decoder).logits(states), logits)
+
+
+def test_unsupported_architectures_are_named_with_what_is_missing():
+    from transformers import GPT2Config, GPT2LMHeadModel, StableLmConfig, StableLmForCausalLM
+
+    tokenizer = tiny_model("llama").tokenizer
+    gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=384, n_embd=8, n_layer=1, n_head=1))
+    stable = StableLmForCausalLM(
+        StableLmConfig(
+            vocab_size=384,
+            hidden_size=8,
+            intermediate_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=1,
+            num_key_value_heads=1,
+        )
+    )
+    for model, missing in ((gpt2, "no decoder blocks"), (stable, "final norm LayerNorm")):
+        card = card_of(model, ModelSource("other", "path"), "")
+        with pytest.raises(InputError, match=f"models.other: .*{missing}.*Gemma 2.*Mistral"):
+            adapt(model, tokenizer, card)
+
+
+def test_a_model_without_linear_head_is_refused():
+    decoder = tiny_model("llama")
+    decoder.model.lm_head = nn.Identity()
+    with pytest.raises(InputError, match="no unembedding"):
+        adapt(decoder.model, decoder.tokenizer, decoder.card)
+
+
+# -- loading ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_saved_is_loaded(family, tmp_path):
+    save_tiny_model(tmp_path / "model", family, seed=2)
+    decoder = load(path_source(tmp_path / "model"), tmp_path / "cache", device="cpu")
+    original = tiny_model(family, seed=2)
+    _, logits = residual_before_final_norm(decoder, TOKENS)
+    _, expected = residual_before_final_norm(original, TOKENS)
+    assert torch.equal(logits, expected)
+    assert decoder.tokenizer("a 2 什么").input_ids == original.tokenizer("a 2 什么").input_ids
+    assert decoder.tokenizer.chat_template == original.tokenizer.chat_template
+    assert (decoder.bos_id, decoder.mask_style) == (original.bos_id, original.mask_style)
+    assert decoder.card.family == decoder.model.config.model_type
+
+
+def test_settings_of_the_source_reach_the_model(saved, tmp_path):
+    settings = {"dtype": "bfloat16", "attention": "eager", "family": "Gemma 3", "parameters": 7}
+    decoder = load(path_source(saved, **settings), tmp_path)
+    assert (decoder.dtype, decoder.attention) == (torch.bfloat16, "eager")
+    assert (decoder.card.family, decoder.card.parameters) == ("Gemma 3", 7)
+    assert len(decoder.card.digest) == 64
+
+
+def test_bad_settings_are_named(saved, tmp_path):
+    for settings, message in (
+        ({"dtype": "int3"}, "models.m.dtype: 'int3': use one of float32"),
+        ({"attention": "guess"}, "models.m: .*cannot load it"),
+    ):
+        with pytest.raises(InputError, match=message):
+            load(path_source(saved, **settings), tmp_path)
+    with pytest.raises(InputError, match="device: 'abacus' is not available"):
+        load(path_source(saved), tmp_path, device="abacus")
+
+
+def test_gemma2_refuses_sdpa_in_one_line(tmp_path):
+    save_tiny_model(tmp_path / "model", "gemma2")
+    with pytest.raises(InputError, match="models.m.*cannot load it") as caught:
+        load(path_source(tmp_path / "model", attention="sdpa"), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_truncated_weights_are_named(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-50])
+    with pytest.raises(InputError, match="model.safetensors: not a whole safetensors file"):
+        load(path_source(tmp_path / "model"), tmp_path)
+
+
+@pytest.mark.parametrize("change", ["missing", "misshapen"])
+def test_weights_that_transformers_would_make_up_are_refused(saved, tmp_path, change):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(saved, tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    tensors = load_file(weights)
+    name = "model.layers.1.mlp.up_proj.weight"
+    del tensors[name]
+    if change == "misshapen":
+        tensors[name] = torch.zeros(3, 3)
+    save_file(tensors, weights, metadata={"format": "pt"})
+    with pytest.raises(InputError, match=f"missing or misshapen, {name} first"):
+        load(path_source(tmp_path / "model"), tmp_path)
+
+
+def test_unknown_architecture_is_refused(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "model")
+    (tmp_path / "model" / "config.json").write_text('{"model_type": "crystal_ball"}')
+    with pytest.raises(InputError, match="cannot load it .*crystal_ball"):
+        load(path_source(tmp_path / "model"), tmp_path)
+
+
+def test_damaged_tokenizer_is_named(saved, tmp_path):
+    shutil.copytree(saved, tmp_path / "model")
+    (tmp_path / "model" / "tokenizer.json").write_text("{")
+    with pytest.raises(InputError, match="no usable tokenizer"):
+        load(path_source(tmp_path / "model"), tmp_path)
+
+
+# -- memory ----------------------------------------------------------------------------------------
+
+
+def host_out_of_memory():
+    torch.empty(2**55)
+
+
+def device_out_of_memory():
+    raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 20 GiB")
+
+
+def python_out_of_memory():
+    raise MemoryError
+
+
+@pytest.mark.parametrize(
+    "allocate", [host_out_of_memory, device_out_of_memory, python_out_of_memory]
+)
+def test_out_of_memory_names_the_settings_to_change(allocate):
+    with (
+        pytest.raises(InputError, match="^scoring en: out.*dtype.*batch_tokens.*device_map") as e,
+        memory_errors("scoring en"),
+    ):
+        allocate()
+    assert "\n" not in str(e.value)
+
+
+def test_other_faults_keep_their_traceback():
+    with pytest.raises(RuntimeError, match="shapes"), memory_errors("x"):
+        torch.ones(2, 3) @ torch.ones(2, 3)
+
+
+# -- program ---------------------------------------------------------------------------------------
+
+
+def run_program(monkeypatch, *arguments):
+    program = PROGRAMS / "make_tiny_model.py"
+    monkeypatch.setattr(sys, "argv", [str(program), *map(str, arguments)])
+    runpy.run_path(str(program), run_name="__main__")
+
+
+def test_make_tiny_model_writes_a_folder_that_a_path_source_can_name(tmp_path, monkeypatch):
+    run_program(monkeypatch, tmp_path / "m", "--family", "qwen3", "--seed", 5)
+    decoder = load(path_source(tmp_path / "m"), tmp_path / "cache")
+    assert torch.equal(decoder.head.weight, tiny_model("qwen3", seed=5).head.weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "message"),
+    [("taken", "llama", "taken: exists already"), ("new", "bert", "'bert': use one of gemma2")],
+)
+def test_make_tiny_model_refuses_in_one_line(tmp_path, monkeypatch, name, family, message):
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(SystemExit, match=message):
+        run_program(monkeypatch, tmp_path / name, "--family", family)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["taken"]

@@ -1,0 +1,309 @@
+"""Intervals and tests over clusters of items: hand-worked values, other tools, and coverage."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from isogloss import statistics as s
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.proportion import proportion_confint
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def clustered(rng, n_clusters=40, size=3, shared=1.0):
+    """Values whose clusters share part of their noise: (item, ...) and clusters."""
+    clusters = np.repeat(np.arange(n_clusters), size)
+    return rng.normal(size=(n_clusters, 1))[clusters, 0] * shared + rng.normal(
+        size=n_clusters * size
+    ), clusters
+
+
+# Bootstrap
+
+
+@pytest.mark.parametrize("method", ["BCa", "percentile"])
+def test_unclustered_mean_interval_is_scipys(rng, method, monkeypatch):
+    values = rng.exponential(size=30)
+    theirs = stats.bootstrap((values,), np.mean, n_resamples=999, rng=5, method=method)
+    if method == "percentile":
+        monkeypatch.setattr(
+            s, "_acceleration", lambda jackknife: np.full(jackknife.shape[1:], np.nan)
+        )
+    ours = s.mean_interval(values, np.arange(30), n_boot=999, seed=5)
+    assert [ours.low, ours.high] == pytest.approx(list(theirs.confidence_interval), rel=1e-9)
+
+
+def test_clustered_ratio_interval_is_scipys_on_cluster_indices(rng):
+    values, clusters = clustered(rng)
+    weights = rng.uniform(0.5, 2, size=len(values))
+    tops = np.bincount(clusters, values * weights)
+    bottoms = np.bincount(clusters, weights)
+    theirs = stats.bootstrap(
+        (tops, bottoms),
+        lambda a, b, axis=-1: a.sum(axis) / b.sum(axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=1500,
+        rng=3,
+        confidence_level=0.9,
+    ).confidence_interval
+    ours = s.ratio_interval(
+        values * weights, weights, clusters, n_boot=1500, seed=3, confidence=0.9
+    )
+    assert [ours.low, ours.high] == pytest.approx(list(theirs), rel=1e-9)
+    assert ours.estimate == pytest.approx(tops.sum() / bottoms.sum())
+
+
+def test_statistic_interval_uses_the_same_draws_as_ratio_interval(rng):
+    values, clusters = clustered(rng, 15)
+    ratio = s.mean_interval(values, clusters, n_boot=300, seed=2)
+    general = s.statistic_interval(lambda i: values[i].mean(), clusters, n_boot=300, seed=2)
+    assert [general.estimate, general.low, general.high] == pytest.approx(
+        [float(ratio.estimate), float(ratio.low), float(ratio.high)]
+    )
+
+
+def test_trailing_entries_share_draws_so_a_constant_difference_has_no_width(rng):
+    values, clusters = clustered(rng)
+    both = s.Resampling.of(clusters, n_boot=200)
+    rows = (
+        both.sums(np.stack([values, values + 0.25], axis=1))
+        / both.sums(np.ones_like(values))[:, None]
+    )
+    assert np.ptp(rows[:, 1] - rows[:, 0]) < 1e-12
+
+
+def test_cluster_names_and_item_order_do_not_matter(rng):
+    values, clusters = clustered(rng)
+    order = rng.permutation(len(values))
+    plain = s.mean_interval(values, clusters, n_boot=200)
+    shuffled = s.mean_interval(values[order], clusters[order] * 10 + 7, n_boot=200)
+    assert [shuffled.low, shuffled.high] == pytest.approx([float(plain.low), float(plain.high)])
+
+
+def test_nan_values_are_left_out_of_means():
+    values = np.array([1.0, np.nan, 3.0, np.nan])
+    assert s.mean_interval(values, np.arange(4), n_boot=50).estimate == 2
+
+
+def test_zero_denominator_gives_nan_and_no_interval():
+    found = s.ratio_interval(np.zeros((6, 2)), np.array([[0, 1]] * 6), np.arange(6), n_boot=50)
+    np.testing.assert_equal(found.estimate, [np.nan, 0])
+    np.testing.assert_equal(found.low, [np.nan, 0])
+
+
+def test_one_cluster_has_an_estimate_and_no_interval():
+    one = np.zeros(5, dtype=int)
+    for found in (
+        s.mean_interval(np.arange(5.0), one, n_boot=20),
+        s.statistic_interval(lambda i: i.mean(), one, n_boot=20),
+        s.jackknife_interval(lambda i: i.mean(), one),
+    ):
+        assert found.estimate == 2
+        assert np.isnan(found.low) and np.isnan(found.high)
+
+
+@pytest.mark.filterwarnings("error")
+def test_constant_values_have_an_interval_without_width():
+    found = s.mean_interval(np.full(9, 0.3), np.arange(9), n_boot=99)
+    assert [found.low, found.high] == pytest.approx([0.3, 0.3])
+
+
+@given(
+    values=st.lists(st.floats(-100, 100), min_size=3, max_size=12),
+    seed=st.integers(0, 5),
+)
+@settings(max_examples=30, deadline=None)
+def test_interval_stays_within_the_values(values, seed):
+    found = s.mean_interval(np.array(values), np.arange(len(values)), n_boot=99, seed=seed)
+    room = 1e-9
+    assert min(values) - room <= found.low <= found.high <= max(values) + room
+
+
+def coverage(rng, interval, n_worlds=150):
+    """Share of worlds of 30 clusters of 4 whose interval holds the true mean, 0."""
+    held = 0
+    for _ in range(n_worlds):
+        values, clusters = clustered(rng, 30, 4)
+        found = interval(values, clusters)
+        held += found.low <= 0 <= found.high
+    return held / n_worlds
+
+
+def test_cluster_intervals_cover_and_item_intervals_do_not(rng):
+    def by_cluster(values, clusters):
+        return s.mean_interval(values, clusters, n_boot=300)
+
+    def by_item(values, clusters):
+        return s.mean_interval(values, np.arange(len(values)), n_boot=300)
+
+    assert 0.88 <= coverage(rng, by_cluster) <= 0.99
+    assert coverage(rng, by_item) < 0.86
+
+
+def test_jackknife_covers_a_statistic_that_compares_items(rng):
+    def variance(values, clusters):
+        found = s.jackknife_interval(lambda i: values[i].var(ddof=1) - 2, clusters)
+        return found
+
+    assert 0.87 <= coverage(rng, variance, 80) <= 1
+
+
+def test_jackknife_error_of_a_mean_is_the_textbook_one(rng):
+    values = rng.normal(size=25)
+    found = s.jackknife_interval(lambda i: values[i].mean(), np.arange(25))
+    half = stats.t.ppf(0.975, 24) * values.std(ddof=1) / 5
+    assert found.high - found.estimate == pytest.approx(half)
+
+
+# Proportions
+
+
+def test_all_right_falls_back_to_wilson():
+    found = s.accuracy_interval(np.ones((20, 1)), np.arange(20), n_boot=99)
+    low, high = proportion_confint(20, 20, method="wilson")
+    assert [found.low[0], found.high[0]] == pytest.approx([low, high])
+
+
+def test_all_right_in_few_clusters_is_less_certain():
+    found = s.accuracy_interval(np.ones(20), np.repeat(np.arange(5), 4), n_boot=99)
+    assert found.low == pytest.approx(proportion_confint(5, 5, method="wilson")[0])
+
+
+def test_mixed_answers_keep_the_bootstrap(rng):
+    correct = rng.random(60) < 0.6
+    ours = s.accuracy_interval(correct, np.arange(60), n_boot=500)
+    plain = s.mean_interval(correct, np.arange(60), n_boot=500)
+    assert (ours.low, ours.high) == (plain.low, plain.high)
+
+
+def test_agresti_min_by_hand():
+    # 10 pairs: 4 only a, 1 only b. Add a half a cell: (4.5 - 1.5) / 12 = 0.25,
+    # standard error sqrt(4.5 + 1.5 - 9 / 12) / 12 = 0.190941.
+    a = np.array([1] * 4 + [0] + [1] * 5)
+    b = np.array([0] * 4 + [1] + [1] * 5)
+    found = s.paired_proportion_interval(a, b)
+    assert found.estimate == pytest.approx(0.3)
+    assert found.low == pytest.approx(0.25 - 1.959964 * 0.190941, abs=1e-5)
+    assert found.high == pytest.approx(0.25 + 1.959964 * 0.190941, abs=1e-5)
+
+
+# Tests
+
+
+def test_sign_flip_enumerates_few_clusters():
+    # Sums 1, 2, 3: only +++ and --- reach 6, so p = 2 / 8; the zero cluster adds nothing.
+    values = np.array([0.5, 0.5, 2.0, 3.0, 0.0])
+    assert s.sign_flip_test(values, np.array([0, 0, 1, 2, 3])) == 0.25
+
+
+def test_sign_flip_of_flips_is_the_exact_mcnemar(rng):
+    a, b = rng.random((2, 25)) < 0.5
+    assert (a != b).sum() > s.EXACT_CLUSTERS
+    p = s.sign_flip_test(a.astype(float) - b, np.arange(25))
+    assert p == pytest.approx(s.mcnemar_exact(a, b), abs=0.02)
+
+
+def test_sign_flip_by_trailing_entry_equals_one_at_a_time(rng):
+    values, clusters = clustered(rng, 15, 2)
+    both = np.stack([values, values + 1, np.zeros_like(values), np.full_like(values, np.nan)], 1)
+    both[8:, 2] = 0
+    p = s.sign_flip_test(both, clusters, n_perm=500)
+    assert p[0] == s.sign_flip_test(values, clusters, n_perm=500)
+    assert p[1] < 0.02
+    assert p[2] == 1
+    assert np.isnan(p[3])
+
+
+def test_sign_flip_keeps_its_level_when_items_cluster(rng):
+    rejected = [s.sign_flip_test(*clustered(rng, 14, 4), n_perm=199) <= 0.05 for _ in range(300)]
+    assert np.mean(rejected) < 0.1
+
+
+def test_mcnemar_is_statsmodels(rng):
+    a, b = rng.random(40) < 0.7, rng.random(40) < 0.4
+    table = [[(a & b).sum(), (a & ~b).sum()], [(~a & b).sum(), (~a & ~b).sum()]]
+    assert s.mcnemar_exact(a, b) == pytest.approx(mcnemar(table, exact=True).pvalue)
+    assert s.mcnemar_exact(a, a) == 1
+
+
+def test_holm_by_hand_keeps_shape_and_nan():
+    # Sorted 0.01, 0.02, 0.03 times 3, 2, 1, then made monotone: 0.03, 0.04, 0.04.
+    p = np.array([[0.03, np.nan], [0.01, 0.02]])
+    np.testing.assert_allclose(s.holm(p), [[0.04, np.nan], [0.03, 0.04]])
+
+
+def test_minimum_detectable_effect_is_found_with_its_power(rng):
+    n, sd = 60, 0.5
+    effect = float(s.minimum_detectable_effect(sd, n))
+    p = [stats.ttest_1samp(rng.normal(effect, sd, n), 0).pvalue for _ in range(400)]
+    assert np.mean(np.array(p) < 0.05) == pytest.approx(0.8, abs=0.06)
+
+
+def test_minimum_detectable_effect_from_values_knows_clusters(rng):
+    values, clusters = clustered(rng, 50, 4, shared=2)
+    alone = s.minimum_detectable_effect(values, np.arange(len(values)))
+    assert alone == pytest.approx(
+        s.minimum_detectable_effect(values.std(ddof=1), len(values)), rel=1e-9
+    )
+    assert s.minimum_detectable_effect(values, clusters) > 1.4 * alone
+    assert np.isnan(s.minimum_detectable_effect(np.zeros(8), np.arange(8)))
+
+
+def test_design_effect_of_whole_clusters_is_near_their_size(rng):
+    clusters = np.repeat(np.arange(200), 4)
+    same = rng.normal(size=200)[clusters]
+    assert s.design_effect(same, clusters) == pytest.approx(4, rel=0.01)
+    assert s.design_effect(same, np.arange(800)) == pytest.approx(1)
+    assert s.design_effect(rng.normal(size=800), clusters) == pytest.approx(1, abs=0.3)
+    assert s.design_effect(np.ones(8), np.repeat([0, 1], 4)) == 4
+
+
+def test_qap_finds_planted_association_and_not_node_effects(rng):
+    n = 12
+    x = rng.normal(size=(n, n))
+    x = x + x.T
+    noise = rng.normal(size=(n, n))
+    r, p = s.qap_test(x, x + 0.5 * (noise + noise.T), n_perm=299)
+    assert r > 0.7 and p <= 0.01
+    # Both matrices are driven by nodes, by different ones: entries are not independent.
+    p_null = []
+    for _ in range(40):
+        a, b = rng.normal(size=(2, n))
+        p_null.append(s.qap_test(a[:, None] + a, b[:, None] + b, n_perm=99)[1])
+    assert np.mean(np.array(p_null) <= 0.05) <= 0.15
+
+
+def test_qap_correlation_skips_diagonal_and_nan(rng):
+    x, y = rng.normal(size=(2, 5, 5))
+    expected = stats.pearsonr(x[~np.eye(5, dtype=bool)], y[~np.eye(5, dtype=bool)])[0]
+    np.fill_diagonal(x, 100)
+    assert s.qap_test(x, y, n_perm=9)[0] == pytest.approx(expected)
+    y[0, 1] = np.nan
+    assert np.isfinite(s.qap_test(x, y, n_perm=9)[0])
+    assert np.isnan(s.qap_test(np.ones((5, 5)), y)[0])
+
+
+def test_qap_enumerates_few_languages(rng):
+    x = rng.normal(size=(4, 4))
+    r, p = s.qap_test(x, x, n_perm=999)
+    assert r == pytest.approx(1)
+    assert p == pytest.approx(1 / 24)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: s.mean_interval(np.ones(3), np.arange(4)),
+        lambda: s.mean_interval(np.ones(0), np.ones(0)),
+        lambda: s.qap_test(np.ones((3, 3)), np.ones((4, 4))),
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(call):
+    with pytest.raises(ValueError):
+        call()

@@ -1,0 +1,125 @@
+"""Extract hidden states and scores: one activation file a language, those that are missing."""
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from isogloss.artifacts import key_of
+from isogloss.datasets import load_dataset
+from isogloss.program import progress, run, say
+from isogloss.specs import activation_spec, digest_of, prompt_style, source_of
+from isogloss.store import artifact_path, write_manifest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--spec", type=json.loads, required=True, help="settings as JSON")
+    parser.add_argument("--store", type=Path, required=True, help="folder of keyed artifacts")
+    parser.add_argument("--cache", type=Path, required=True, help="folder of models")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--batch-tokens", type=int, default=2048, help="tokens of a batch")
+    parser.add_argument("--output", type=Path, required=True, help="manifest to write (JSON)")
+    args = parser.parse_args()
+
+    spec = args.spec
+    items = load_dataset(spec["dataset"], spec["languages"], spec["name"])
+    digest = digest_of(spec, args.cache)
+    specs = {tag: activation_spec(spec, items, tag, digest) for tag in items.languages}
+    paths = {
+        tag: artifact_path(
+            args.store, "activations", spec["slug"], spec["name"], tag, specs[tag], ".h5"
+        )
+        for tag in items.languages
+    }
+    missing = [tag for tag, path in paths.items() if not path.exists()]
+    say(f"{spec['slug']}, {spec['name']}: {len(paths) - len(missing)} of {len(paths)} languages "
+        f"are in the store" + (f"; extracting {' '.join(missing)}" if missing else ""))  # fmt: skip
+    if missing:
+        extract(args, items, specs, paths, missing)
+    write_manifest(args.output, "activations", spec, paths)
+
+
+def extract(args: Any, items: Any, specs: dict, paths: dict, missing: list[str]) -> None:
+    """Load the model once and compute the missing languages."""
+    from isogloss.extraction import assemble, compute_shards
+    from isogloss.extraction_checks import check_lens, check_packing, precision
+    from isogloss.lens import lens_layers
+    from isogloss.models import load, memory_errors, readout_of
+    from isogloss.prompts import Tokens, questions
+
+    spec, source = args.spec, source_of(args.spec)
+    style = prompt_style(spec["prompt"])
+    decoder = load(source, args.cache, args.device)
+    readout = readout_of(decoder)
+    tokens = Tokens(decoder.tokenizer, decoder.bos_id)
+    layers = lens_layers(decoder.n_layers, spec["extraction"]["lens_layers"])
+    asked = {
+        tag: questions(
+            items,
+            tag,
+            tokens,
+            style,
+            pivot=spec["pivot"],
+            control=specs[tag]["control"],
+            pmi=spec["extraction"]["pmi"],
+            letters=spec["extraction"]["letters"],
+            context_length=decoder.card.context_length,
+        )
+        for tag in missing
+    }
+    tests = check_packing(decoder, readout, asked[missing[0]])
+    tests |= {"lens": check_lens(decoder, readout, asked[missing[0]])}
+    exact = precision(
+        source,
+        args.cache,
+        args.device,
+        decoder,
+        readout,
+        asked,
+        spec["extraction"]["precision_items"],
+    )
+    for tag in missing:
+        began, key = time.perf_counter(), key_of(specs[tag])
+        bar: Any = partial(
+            progress, label=f"extract {spec['slug']} {spec['name']} {tag}", unit="shard"
+        )
+        with memory_errors(f"{spec['slug']}, {spec['name']}, {tag}"):
+            trees, files = compute_shards(
+                decoder, readout, items, asked[tag], layers,
+                paths[tag].with_suffix(".work"), key, args.batch_tokens, lambda s: bar(list(s)),
+            )  # fmt: skip
+        seconds = time.perf_counter() - began
+        record = {
+            "slug": spec["slug"],
+            "note": source.note,
+            "licence": {"model": source.licence, "data": spec["dataset"]["licence"]},
+            "self_test": tests,
+            "precision": exact.get(tag, {}),
+            "seconds": round(seconds, 3),
+            "tokens": sum(len(tree) for tree in trees),
+            "merged_phrases": sum(p.merged for q in asked[tag] for p in q.phrases),
+            "truncated_prompts": sum(q.truncated > 0 for q in asked[tag]),
+            "normalised_texts": items.normalised.get(tag, 0),
+            "device": str(decoder.input_device),
+            "versions": versions(),
+        }
+        assemble(paths[tag], specs[tag], record, items, asked[tag], trees, files, layers)
+
+
+def versions() -> dict[str, str]:
+    """The libraries that the numbers come from."""
+    import numpy
+    import torch
+    import transformers
+
+    found: Iterable[Any] = (torch, transformers, numpy)
+    return {"python": platform.python_version()} | {m.__name__: str(m.__version__) for m in found}
+
+
+if __name__ == "__main__":
+    run(main)

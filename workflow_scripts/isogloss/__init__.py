@@ -1,0 +1,1 @@
+"""Isogloss: where languages part ways inside a multilingual language model."""

@@ -1,0 +1,345 @@
+"""The activation file: states and scores of one language's questions, from one pass.
+
+One netCDF-4 (HDF5) file a (model, dataset, language), named by the key of its spec:
+
+- root: `prompt_last`, `prompt_mean` (item, layer, feature), `log_probability` and counts
+  (item, latent, choice), what the items are (`item_id`, `cluster`, `answer`, ...);
+- `rows`: `state` (row, lens_layer, feature), every state that predicts a token of a phrase,
+  the state at the prompt's end once for all phrases;
+- `targets`: one row a predicted token: which row predicts it, of which item, latent language,
+  choice and position, and the model's own log-probability.
+
+Layer 0 is the embedding that enters the first block; the last layer is the residual stream
+before the final norm. bfloat16 is stored as its raw 16 bits with `stored_as = "bfloat16"`.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5netcdf
+import h5py
+import numpy as np
+import xarray as xr
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from isogloss.artifacts import canonical_json, key_of
+from isogloss.errors import InputError
+
+SCHEMA_VERSION = 1
+LATENTS = ("prompt", "pivot", "control", "prompt_mismatched", "pivot_mismatched")
+
+
+@dataclass(frozen=True)
+class ParallelStates:
+    """States of parallel items in several languages, one layer in memory at a time.
+
+    Attributes:
+        languages: the first axis of what `at` returns.
+        item_ids: the second axis.
+        clusters: (item,) cluster of each item.
+        depths: (layer,) relative depth, 0 at the embedding, 1 before the final norm.
+        n_tokens: (language, item) tokens of the prompt.
+        at: layer index -> (language, item, feature) float32.
+    """
+
+    languages: tuple[str, ...]
+    item_ids: tuple[str, ...]
+    clusters: np.ndarray
+    depths: np.ndarray
+    n_tokens: np.ndarray
+    at: Callable[[int], np.ndarray]
+
+
+def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
+    """The raw 16 bits of bfloat16 as float32, exactly.
+
+    >>> widen_bfloat16(np.array([0x3F80, 0xC000], dtype=np.uint16)).tolist()
+    [1.0, -2.0]
+    """
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def read_states(variable: Any) -> np.ndarray:
+    """All values of an h5py or h5netcdf variable as float32, whatever its storage type."""
+    return decode_states(variable[...], variable.attrs.get("stored_as", ""))
+
+
+def decode_states(values: np.ndarray, stored_as: str) -> np.ndarray:
+    """Stored states as float32."""
+    return widen_bfloat16(values) if stored_as == "bfloat16" else values.astype(np.float32)
+
+
+class _StoredStates(BackendArray):
+    """A stored variable that decodes what is asked of it, and nothing else."""
+
+    def __init__(self, path: Path, name: str, shape: tuple[int, ...], stored_as: str) -> None:
+        self.path, self.name, self.stored_as = path, name, stored_as
+        self.shape, self.dtype = shape, np.dtype("float32")
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> np.ndarray:
+        return indexing.explicit_indexing_adapter(
+            key, self.shape, indexing.IndexingSupport.OUTER_1VECTOR, self._read
+        )
+
+    def _read(self, key: tuple) -> np.ndarray:
+        with h5py.File(self.path) as file:
+            return decode_states(np.asarray(file[self.name][key]), self.stored_as)
+
+
+def open_activations(path: Path) -> xr.Dataset:
+    """An activation file as one lazy dataset: states are read when they are asked for.
+
+    Args:
+        path: an activation file.
+
+    Returns:
+        Dataset with dimensions item, layer, feature, latent, choice, and, where the file keeps
+        the rows of the lens, row, lens_layer and target. States are float32.
+
+    Raises:
+        InputError: missing, not an activation file, or of another schema version.
+
+    >>> # open_activations(path).prompt_mean.sel(layer=9)  reads one layer
+    """
+    check_header(path)
+    parts = [_open_group(path, name) for name in ("", "rows", "targets")]
+    return xr.merge([part for part in parts if part is not None], combine_attrs="no_conflicts")
+
+
+def _open_group(path: Path, group: str) -> xr.Dataset | None:
+    prefix = f"{group}_" if group else ""
+    with h5netcdf.File(path, "r", decode_vlen_strings=True) as file:
+        if group and group not in file.groups:
+            return None
+        node = file.groups[group] if group else file
+        variables = {}
+        for name, stored in node.variables.items():
+            attrs = {k: v for k, v in stored.attrs.items() if k != "stored_as"}
+            if stored.dtype.kind in "uf" and stored.ndim == 3 and "feature" in stored.dimensions:
+                lazy = _StoredStates(
+                    path, f"{group}/{name}", stored.shape, stored.attrs.get("stored_as", "")
+                )
+                data: Any = indexing.LazilyIndexedArray(lazy)
+            else:
+                data = stored[...]
+            own = name if name in stored.dimensions else f"{prefix}{name}"
+            variables[own] = xr.Variable(stored.dimensions, data, attrs)
+        attrs = {} if group else {k: v for k, v in file.attrs.items()}
+    coordinates = [n for n in variables if n in ("item_id", "layer", "lens_layer", "latent")]
+    return xr.Dataset(variables, attrs=attrs).set_coords(coordinates)
+
+
+def check_header(path: Path) -> dict[str, Any]:
+    """The spec of an activation file, checked against the key that names the file.
+
+    Raises:
+        InputError: missing, truncated, another schema version, or a key that does not match.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such activation file: run the rule `extract` again")
+    try:
+        with h5py.File(path) as file:
+            attrs = dict(file.attrs)
+    except OSError as error:
+        raise InputError(
+            f"{path}: not a whole HDF5 file ({error}): set it aside and run `extract` again"
+        ) from error
+    if int(attrs.get("schema_version", -1)) != SCHEMA_VERSION:
+        raise InputError(
+            f"{path}: schema_version is {attrs.get('schema_version', 'absent')}, this program "
+            f"reads {SCHEMA_VERSION}: set the file aside and run `extract` again"
+        )
+    spec = json.loads(attrs["spec"])
+    if key_of(spec) != attrs["key"] or path.stem != attrs["key"]:
+        raise InputError(
+            f"{path}: key {attrs['key'][:12]} does not match the spec that it holds: "
+            "set the file aside and run `extract` again"
+        )
+    return spec
+
+
+def content_digest(path: Path) -> str:
+    """SHA-256 over every variable's name and values, the same for the same content."""
+    digest = hashlib.sha256()
+    with h5py.File(path) as file:
+        names: list[str] = []
+        file.visititems(lambda n, o: names.append(n) if isinstance(o, h5py.Dataset) else None)
+        for name in sorted(names):
+            digest.update(name.encode())
+            for chunk in _in_pieces(file[name]):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _in_pieces(dataset: h5py.Dataset, rows: int = 1024):  # type: ignore[no-untyped-def]
+    if dataset.ndim == 0:
+        yield repr(dataset[()]).encode()
+        return
+    for start in range(0, dataset.shape[0], rows):
+        values = dataset[start : start + rows]
+        strings = values.dtype.kind == "O"
+        yield "\0".join(map(str, values)).encode() if strings else np.ascontiguousarray(values)
+
+
+def verify(path: Path) -> None:
+    """Read everything and compare with the digest taken when the file was made.
+
+    Raises:
+        InputError: as `check_header`, or any value differs from what was written.
+    """
+    check_header(path)
+    try:
+        with h5py.File(path) as file:
+            expected = file.attrs["content_digest"]
+        found = content_digest(path)
+    except (OSError, KeyError) as error:
+        raise InputError(
+            f"{path}: cannot be read whole ({error}): set it aside and run `extract` again"
+        ) from error
+    if found != expected:
+        raise InputError(
+            f"{path}: content_digest is {found[:12]}, {expected[:12]} was written: the file has "
+            "changed since: set it aside and run `extract` again"
+        )
+
+
+def open_states(paths: Sequence[Path], pooling: str = "prompt_mean") -> ParallelStates:
+    """States of the same items in several languages, from their activation files.
+
+    Args:
+        paths: one activation file a language, of one model and one dataset.
+        pooling: "prompt_mean" (BOS and sinks left out) or "prompt_last".
+
+    Raises:
+        InputError: fewer than two files, or files of different models, items or layers.
+    """
+    if len(paths) < 2:
+        raise InputError(f"{len(paths)} activation files: comparing languages needs two or more")
+    specs = [check_header(path) for path in paths]
+    for path, spec in zip(paths, specs, strict=True):
+        for field in ("model", "dataset", "extraction_version"):
+            if spec[field] != specs[0][field]:
+                raise InputError(f"{path}: {field} differs from that of {paths[0]}: extract anew")
+    tokens = []
+    with h5netcdf.File(paths[0], "r", decode_vlen_strings=True) as file:
+        item_ids = tuple(file["item_id"][...])
+        clusters, depths = file["cluster"][...], file["relative_depth"][...]
+    for path in paths:
+        with h5netcdf.File(path, "r", decode_vlen_strings=True) as file:
+            if tuple(file["item_id"][...]) != item_ids:
+                raise InputError(f"{path}: item_id differs from that of {paths[0]}: extract anew")
+            tokens.append(file["n_prompt_tokens"][...])
+
+    def at(layer: int) -> np.ndarray:
+        def one(path: Path) -> np.ndarray:
+            with h5py.File(path) as file:
+                stored = file[pooling]
+                return decode_states(stored[:, layer, :], stored.attrs.get("stored_as", ""))
+
+        return np.stack([one(path) for path in paths])
+
+    languages = tuple(spec["language"] for spec in specs)
+    return ParallelStates(languages, item_ids, clusters, depths, np.stack(tokens), at)
+
+
+def open_scores(paths: Sequence[Path]) -> xr.Dataset:
+    """What the model gave each choice, from the activation files of all languages.
+
+    Returns:
+        Dataset (language, item, choice), NaN where an item has fewer choices: `sum` [nat],
+        `n_tokens`, `n_characters`, `n_bytes`, `identical_to_pivot`, and `pmi`, `letter` where
+        they were extracted; `answer`, `n_choices`, `cluster` (item).
+    """
+    parts = []
+    for path in paths:
+        whole = open_activations(path)
+        own = whole.sel(latent="prompt", drop=True)
+        part = xr.Dataset(
+            {
+                "sum": own.log_probability,
+                "n_tokens": own.phrase_tokens,
+                "n_characters": whole.n_characters,
+                "n_bytes": whole.n_bytes,
+                "identical_to_pivot": whole.identical_to_pivot.astype(bool),
+            }
+        )
+        if "unconditional" in whole:
+            part["pmi"] = own.log_probability - whole.unconditional
+        if "letter" in whole:
+            part["letter"] = whole.letter
+        part = part.assign_coords(item=np.asarray(whole.item_id)).drop_vars("item_id")
+        language = json.loads(whole.attrs["spec"])["language"]
+        parts.append(part.expand_dims(language=[language]).load())
+    shared = open_activations(paths[0])[["answer", "n_choices", "cluster"]].load()
+    scores = xr.concat(parts, "language", join="exact")
+    for name in shared.data_vars:
+        scores[name] = ("item", shared[name].values, shared[name].attrs)
+    pivot = json.loads(open_activations(paths[0]).attrs["spec"])["pivot"]
+    return scores.assign_attrs(pivot=pivot)
+
+
+class ActivationWriter:
+    """Writes one activation file piece by piece, in memory that does not grow with the items.
+
+    The caller gives a temporary name and publishes it: a half-written file never has the name
+    of a whole one.
+    """
+
+    def __init__(self, path: Path, spec: dict[str, Any], record: dict[str, Any]) -> None:
+        self.path = path
+        self._file = h5netcdf.File(path, "w", decode_vlen_strings=True)
+        self._file.attrs["schema_version"] = SCHEMA_VERSION
+        self._file.attrs["spec"] = canonical_json(spec)
+        self._file.attrs["key"] = key_of(spec)
+        self._file.attrs["record"] = canonical_json(record)
+
+    def dimensions(self, group: str = "", **sizes: int) -> None:
+        """Name the dimensions of the root or of a group."""
+        node = self._file.groups[group] if group in self._file.groups else self._file
+        if group and group not in self._file.groups:
+            node = self._file.create_group(group)
+        for name, size in sizes.items():
+            node.dimensions[name] = size
+
+    def create(
+        self,
+        name: str,
+        dimensions: tuple[str, ...],
+        dtype: Any,
+        *,
+        long_name: str,
+        units: str = "1",
+        chunks: tuple[int, ...] | None = None,
+    ) -> Any:
+        """An empty variable, checksummed; `dtype` "bfloat16" is kept as raw bits."""
+        stored_as = "bfloat16" if dtype == "bfloat16" else ""
+        stored = np.uint16 if stored_as else dtype
+        string = h5py.check_string_dtype(np.dtype(stored)) if not stored_as else None
+        variable = self._file.create_variable(
+            name, dimensions, dtype=stored, chunks=chunks, fletcher32=string is None
+        )
+        variable.attrs["long_name"], variable.attrs["units"] = long_name, units
+        if stored_as:
+            variable.attrs["stored_as"] = stored_as
+        return variable
+
+    def write(
+        self, name: str, dimensions: tuple[str, ...], values: Any, long_name: str, units: str = "1"
+    ) -> None:
+        """A small variable, at once."""
+        values = np.asarray(values)
+        dtype = h5py.string_dtype() if values.dtype.kind in "UO" else values.dtype
+        variable = self.create(name, dimensions, dtype, long_name=long_name, units=units)
+        variable[...] = values.astype(object) if values.dtype.kind in "UO" else values
+
+    def close(self) -> None:
+        """Flush, then take the digest of the content and keep it in the file."""
+        self._file.close()
+        digest = content_digest(self.path)
+        with h5py.File(self.path, "r+") as file:
+            file.attrs["content_digest"] = digest

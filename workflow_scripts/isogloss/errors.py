@@ -1,0 +1,9 @@
+"""The errors that a user can cause and mend."""
+
+
+class InputError(ValueError):
+    """Bad input, said in one line: where, what, what to do.
+
+    Programs print its message and exit with code 1; anything else is a fault of Isogloss
+    and keeps its traceback.
+    """

@@ -1,0 +1,160 @@
+"""What every extraction checks of itself before it begins (METHOD 4, 9).
+
+The lens at the last layer must be the model; packing must not change a score; and what a
+narrower type costs is measured against float32 and reported.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from isogloss.errors import InputError
+from isogloss.extraction import compute_shard
+from isogloss.forward import run
+from isogloss.lens import token_log_probabilities
+from isogloss.model_sources import ModelSource
+from isogloss.models import Decoder, load, readout_of
+from isogloss.packing import collate, lay_out
+from isogloss.prompts import Question
+from isogloss.readout import Readout
+
+TOLERANCE = 1e-4
+CHECKED = 2
+
+
+def check_lens(decoder: Decoder, readout: Readout, asked: Sequence[Question]) -> dict[str, float]:
+    """Compare the lens at the last layer with the model's own head, on states as computed.
+
+    Returns:
+        The largest difference of log-probabilities [nat] and what was allowed: 1e-4 in float32,
+        2 units in the last place of the largest logit in narrower types.
+
+    Raises:
+        InputError: they differ by more.
+    """
+    question = asked[0]
+    tree = lay_out(replace(question, phrases=()))
+    final: list[torch.Tensor] = []
+
+    def at(layer: int, states: torch.Tensor) -> None:
+        if layer == decoder.n_layers:
+            final.append(states[0])
+
+    run(decoder, collate([tree], [0]), at)
+    tokens = torch.tensor([question.prompt], device=decoder.input_device)
+    with torch.inference_mode():
+        logits = decoder.model(input_ids=tokens, use_cache=False).logits[0].float()
+    own = torch.log_softmax(logits, dim=-1)
+    best = own.argmax(-1)
+    row = torch.arange(len(best))
+    lens = token_log_probabilities(final[0], readout, row, best.cpu())
+    difference = float((lens - own[row.to(own.device), best].to(lens.device)).abs().max())
+    allowed = TOLERANCE
+    if decoder.dtype != torch.float32:
+        largest = float(logits.abs().max())
+        allowed = 2 * torch.finfo(decoder.dtype).eps * 2 ** np.floor(np.log2(largest))
+    if not difference <= allowed:
+        raise InputError(
+            f"{decoder.card.slug}: lens self-test: the lens at the last layer differs from the "
+            f"model by {difference:.2g} nat, {allowed:.2g} is allowed: this architecture is not "
+            "supported as it is loaded"
+        )
+    return {"difference": difference, "allowed": float(allowed)}
+
+
+def check_packing(
+    decoder: Decoder, readout: Readout, asked: Sequence[Question]
+) -> dict[str, float]:
+    """Compare packed scores with the model's own, one plain forward a phrase.
+
+    Returns:
+        The largest difference over the phrases of the first questions [nat a token].
+
+    Raises:
+        InputError: more than 1e-4 in float32, or more than a tenth of the scores' spread in
+            narrower types, where kernels of different shapes round differently.
+    """
+    chosen = [q for q in asked if q.phrases][:CHECKED]
+    if not chosen:
+        return {}
+    trees = [lay_out(q) for q in chosen]
+    packed = compute_shard(decoder, readout, trees, range(len(trees)), [], 4096)["log_probability"]
+    plain = np.concatenate([_plain(decoder, readout, q) for q in chosen])
+    difference = float(np.abs(packed - plain).max())
+    allowed = TOLERANCE if decoder.dtype == torch.float32 else 0.1 * float(plain.std() + 1)
+    if not difference <= allowed:
+        raise InputError(
+            f"{decoder.card.slug}: packing self-test: packed scores differ from unpacked ones by "
+            f"{difference:.2g} nat, {allowed:.2g} is allowed: attention in this architecture "
+            "depends on a token's place in the row"
+        )
+    return {"packing_difference": difference, "packing_allowed": allowed}
+
+
+def _plain(decoder: Decoder, readout: Readout, question: Question) -> np.ndarray:
+    """Log-probabilities of every phrase's tokens, each phrase in a forward of its own."""
+    found = []
+    for phrase in question.phrases:
+        ids = torch.tensor([[*question.prompt, *phrase.tokens]], device=decoder.input_device)
+        final: list[torch.Tensor] = []
+
+        def keep(_: Any, args: tuple, kept: list = final) -> None:
+            kept.append(args[0][0])
+
+        handle = decoder.final_norm.register_forward_pre_hook(keep)
+        try:
+            with torch.inference_mode():
+                decoder.backbone(input_ids=ids, use_cache=False)
+        finally:
+            handle.remove()
+        n = len(phrase.tokens)
+        states = final[0][len(question.prompt) - 1 : len(question.prompt) - 1 + n]
+        target = torch.tensor(phrase.tokens)
+        found.append(token_log_probabilities(states, readout, torch.arange(n), target))
+    return torch.cat(found).cpu().numpy()
+
+
+def precision(
+    source: ModelSource,
+    cache: Path,
+    device: str,
+    decoder: Decoder,
+    readout: Readout,
+    asked: dict[str, list[Question]],
+    n_items: int,
+) -> dict[str, dict[str, float]]:
+    """What the model's type costs: the scores of some items beside those in float32.
+
+    Returns:
+        By language: number of phrases, largest and mean absolute difference of their
+        log-likelihoods [nat]; empty in float32, or where none are asked for.
+    """
+    if n_items == 0 or decoder.dtype == torch.float32:
+        return {}
+    exact = load(replace(source, dtype="float32"), cache, device)
+    full = readout_of(exact)
+    found = {}
+    for language, questions in asked.items():
+        trees = [lay_out(q) for q in questions if q.kind == "main" and q.phrases][:n_items]
+        if trees:
+            sums = [
+                np.concatenate([np.bincount(t.target_phrase, part) for t, part in parts])
+                for parts in (_by_tree(decoder, readout, trees), _by_tree(exact, full, trees))
+            ]
+            difference = np.abs(sums[0] - sums[1])
+            found[language] = {
+                "phrases": len(difference),
+                "largest": float(difference.max()),
+                "mean": float(difference.mean()),
+            }
+    return found
+
+
+def _by_tree(decoder: Decoder, readout: Readout, trees: list) -> list[tuple[Any, np.ndarray]]:
+    scored = compute_shard(decoder, readout, trees, range(len(trees)), [], 2048)
+    ends = np.cumsum([len(t.target_token) for t in trees])[:-1]
+    return list(zip(trees, np.split(scored["log_probability"], ends), strict=True))

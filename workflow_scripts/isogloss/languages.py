@@ -1,0 +1,215 @@
+"""Languages: canonical tags, scripts, names, separators and typological distance."""
+
+from collections.abc import Sequence
+from functools import cache, lru_cache
+
+import langcodes
+import numpy as np
+from babel import Locale, UnknownLocaleError
+
+from isogloss.errors import InputError
+
+# Scripts written without spaces between words (Unicode Standard, chapters 16 to 18).
+UNSPACED_SCRIPTS = frozenset(
+    "Bali Bopo Hani Hans Hant Hira Hrkt Java Jpan Kana Khmr Lana Laoo Mymr Tale Talu Thai Tibt "
+    "Yiii".split()
+)
+RIGHT_TO_LEFT_SCRIPTS = frozenset(
+    "Adlm Arab Aran Hebr Mand Mend Nkoo Rohg Samr Syrc Thaa Yezi".split()
+)
+# The individual language that a macrolanguage's tag stands for in practice (ISO 639-3).
+PRINCIPAL_LANGUAGE = {
+    "ar": "arb",
+    "az": "azj",
+    "et": "ekk",
+    "fa": "pes",
+    "fil": "tgl",
+    "gn": "gug",
+    "ku": "kmr",
+    "lv": "lvs",
+    "mg": "plt",
+    "mn": "khk",
+    "ms": "zsm",
+    "ne": "npi",
+    "no": "nb",
+    "om": "gaz",
+    "or": "ory",
+    "ps": "pbt",
+    "sq": "als",
+    "sw": "swh",
+    "uz": "uzn",
+    "yi": "ydd",
+    "zh": "cmn",
+}
+MACROLANGUAGE = {individual: macro for macro, individual in PRINCIPAL_LANGUAGE.items()}
+# Fewer features in common say nothing about two languages (our choice).
+FEWEST_COMMON_FEATURES = 10
+
+
+@cache
+def canonical_tag(tag: str) -> str:
+    """The one tag that this project uses for a language, whatever a source calls it.
+
+    Territories are dropped (pt-BR is pt), and so is a script that the language is usually
+    written in; another script stays. Individual languages of a macrolanguage go by the
+    macrolanguage's tag where it stands for them in practice (arb_Arab is ar, but yue is yue).
+
+    Args:
+        tag: BCP 47 (`es-419`), a POSIX locale (`pt_BR`) or FLORES (`zho_Hans`).
+
+    Raises:
+        InputError: not a language tag, or a language that ISO 639 does not know.
+
+    Source: our choice, on langcodes' reading of CLDR's aliases and likely subtags.
+
+    >>> [canonical_tag(t) for t in ("es-LA", "pt-BR", "swh_Latn", "zho_Hans", "zh-TW", "EN")]
+    ['es', 'pt', 'sw', 'zh', 'zh-Hant', 'en']
+    """
+    try:
+        parsed = langcodes.Language.get(tag)
+    except ValueError as error:
+        raise _unknown(tag) from error
+    if parsed.language is None or not parsed.is_valid():
+        raise _unknown(tag)
+    language = MACROLANGUAGE.get(parsed.language, parsed.language)
+    written = langcodes.Language.make(language, script=parsed.script, territory=parsed.territory)
+    script_here = written.maximize().script
+    usual = langcodes.Language.make(language).maximize().script
+    return language if script_here == usual else f"{language}-{script_here}"
+
+
+def _unknown(tag: str) -> InputError:
+    return InputError(f'language "{tag}": not a language tag: use one such as en, sw or zh-Hant')
+
+
+@cache
+def script(language: str) -> str:
+    """Script that a language is written in (ISO 15924), the likely one where the tag has none.
+
+    Raises:
+        InputError: not a language tag.
+
+    >>> script("en"), script("zh"), script("zh-Hant"), script("sr-Latn")
+    ('Latn', 'Hans', 'Hant', 'Latn')
+    """
+    return langcodes.Language.get(canonical_tag(language)).maximize().script or "Zyyy"
+
+
+def separator(language: str) -> str:
+    """What stands between two words: nothing in scripts without spaces, else one space.
+
+    >>> separator("th"), separator("ko")
+    ('', ' ')
+    """
+    return "" if script(language) in UNSPACED_SCRIPTS else " "
+
+
+def is_right_to_left(language: str) -> bool:
+    """Whether the language's script runs from right to left.
+
+    >>> is_right_to_left("ar"), is_right_to_left("tr")
+    (True, False)
+    """
+    return script(language) in RIGHT_TO_LEFT_SCRIPTS
+
+
+def language_name(language: str, in_language: str = "en") -> str:
+    """Name of a language, in English or in another language; the English one where CLDR has none.
+
+    Raises:
+        InputError: not a language tag.
+
+    >>> language_name("sw"), language_name("sw", "de"), language_name("zh-Hant")
+    ('Swahili', 'Suaheli', 'Chinese (Traditional)')
+    """
+    tag = canonical_tag(language)
+    base, _, written_in = tag.partition("-")
+    try:
+        locale = Locale.parse(canonical_tag(in_language).replace("-", "_"))
+    except UnknownLocaleError:
+        locale = Locale.parse("en")
+    english = langcodes.Language.get(tag).display_name("en")
+    if base not in locale.languages:
+        return english
+    name: str = locale.languages[base]
+    if not written_in:
+        return name
+    if written_in not in locale.scripts:
+        return english
+    # CLDR words a script otherwise beside a language than alone: "Traditional Han".
+    alone = {"Hans": "Simplified", "Hant": "Traditional"} if locale.language == "en" else {}
+    return f"{name} ({alone.get(written_in, locale.scripts[written_in])})"
+
+
+def typological_distance(languages: Sequence[str], pivot: str) -> dict[str, float]:
+    """Syntactic distance of each language from the pivot, between 0 (the same) and 1.
+
+    Angle between the languages' vectors of syntactic features (URIEL, gathered from WALS,
+    SSWL and Ethnologue), over the features known for both, as a share of a right angle.
+
+    Args:
+        languages: language tags.
+        pivot: the language to measure from.
+
+    Returns:
+        By the languages' own tags; NaN where fewer than 10 features are known for both.
+
+    Raises:
+        InputError: not a language tag.
+
+    Source: Littell et al. (2017) for the features, which the package urielplus ships; the
+    angular distance is URIEL+'s (Khan et al. 2025).
+    """
+    vectors = _syntax(tuple(sorted({canonical_tag(tag) for tag in (*languages, pivot)})))
+    home = vectors[canonical_tag(pivot)]
+    return {tag: _angular_distance(vectors[canonical_tag(tag)], home) for tag in languages}
+
+
+def _angular_distance(one: np.ndarray, other: np.ndarray) -> float:
+    """Angle between two vectors of non-negative features, NaN where unknown, over a right angle.
+
+    >>> _angular_distance(np.eye(2, 12)[0], np.eye(2, 12)[1])
+    1.0
+    """
+    known = ~np.isnan(one) & ~np.isnan(other)
+    a, b = one[known], other[known]
+    lengths = np.linalg.norm(a) * np.linalg.norm(b)
+    if known.sum() < FEWEST_COMMON_FEATURES or lengths == 0:
+        return float("nan")
+    return float(np.arccos(np.clip(a @ b / lengths, -1, 1)) / (np.pi / 2))
+
+
+@lru_cache(maxsize=8)
+def _syntax(tags: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Syntactic features by canonical tag, mean over sources, NaN where no source knows.
+
+    Reads the file that urielplus ships instead of calling the package, which would open every
+    database that it holds and can write beside them.
+    """
+    from importlib.resources import files
+
+    source = files("urielplus") / "database" / "original_uriel" / "features.npz"
+    with source.open("rb") as file, np.load(file) as archive:
+        syntactic = np.char.startswith(archive["feats"], "S_")
+        row_of = {code: row for row, code in enumerate(archive["langs"])}
+        values = archive["data"]
+    vectors = {}
+    for tag in tags:
+        rows = [row_of[code] for code in _iso_codes(tag) if code in row_of]
+        known = values[rows][:, syntactic].astype(float)  # (code, feature, source)
+        present = known >= 0
+        count = present.sum(axis=(0, 2))
+        total = np.where(present, known, 0).sum(axis=(0, 2))
+        vectors[tag] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return vectors
+
+
+def _iso_codes(tag: str) -> list[str]:
+    """ISO 639-3 codes under which a language is catalogued: its own and its principal member's.
+
+    >>> _iso_codes("zh")
+    ['zho', 'cmn']
+    """
+    base = tag.partition("-")[0]
+    names = [base] + ([PRINCIPAL_LANGUAGE[base]] if base in PRINCIPAL_LANGUAGE else [])
+    return [langcodes.Language.make(name).to_alpha3() for name in names]

@@ -1,0 +1,219 @@
+"""The logit lens: what a state at any layer says about the next token.
+
+p(w) = softmax(softcap(U norm(h)))[w], with the model's own final norm and unembedding (METHOD 4;
+Lim, Aji and Cohn, 2025). The cost is the product with the unembedding, rows x width x vocabulary;
+it runs in blocks of rows and vocabulary with a running log-sum-exp, so that rows x vocabulary
+logits never exist at once.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import h5netcdf
+import h5py
+import numpy as np
+import torch
+import xarray as xr
+
+from isogloss.activations import LATENTS, read_states
+from isogloss.readout import Readout
+
+LENS_VERSION = 1
+
+
+@torch.inference_mode()
+def token_log_probabilities(
+    states: torch.Tensor,
+    readout: Readout,
+    target_row: torch.Tensor,
+    target_token: torch.Tensor,
+    *,
+    row_block: int = 512,
+    vocabulary_block: int = 8192,
+) -> torch.Tensor:
+    """Log-probability of given next tokens after given states.
+
+    The normaliser is the log-sum-exp over the whole vocabulary of logits in the readout's type;
+    the few logits that are asked for, and all sums, are in float32.
+
+    Args:
+        states: (row, feature) residual stream, before the final norm.
+        readout: the model's final norm and unembedding.
+        target_row: (target,) index into the rows.
+        target_token: (target,) token id.
+        row_block, vocabulary_block: size of a block of logits; no effect on the result.
+
+    Returns:
+        (target,) float32 log-probabilities [nat].
+    """
+    device = readout.weight.device
+    states, target_row, target_token = (t.to(device) for t in (states, target_row, target_token))
+    normed = torch.empty_like(states, dtype=readout.weight.dtype)
+    normaliser = torch.empty(len(states), dtype=torch.float32, device=device)
+    for start in range(0, len(states), row_block):
+        block = readout.norm(states[start : start + row_block].to(readout.weight.dtype))
+        normed[start : start + row_block] = block
+        normaliser[start : start + row_block] = _log_sum_exp(block, readout, vocabulary_block)
+    found = torch.empty(len(target_row), dtype=torch.float32, device=device)
+    for start in range(0, len(target_row), 4096):
+        part = slice(start, start + 4096)
+        h, w = normed[target_row[part]].float(), readout.weight[target_token[part]].float()
+        logits = (h * w).sum(-1)
+        if readout.bias is not None:
+            logits += readout.bias[target_token[part]].float()
+        found[part] = readout.cap(logits) - normaliser[target_row[part]]
+    return found
+
+
+def _log_sum_exp(normed: torch.Tensor, readout: Readout, vocabulary_block: int) -> torch.Tensor:
+    """(row,) log-sum-exp of the logits over the vocabulary, block by block."""
+    total = torch.full((len(normed),), -torch.inf, device=normed.device)
+    for start in range(0, len(readout.weight), vocabulary_block):
+        logits = (normed @ readout.weight[start : start + vocabulary_block].T).float()
+        if readout.bias is not None:
+            logits += readout.bias[start : start + vocabulary_block].float()
+        total = torch.logaddexp(total, torch.logsumexp(readout.cap(logits), dim=-1))
+    return total
+
+
+def lens_layers(n_layers: int, wanted: int | str | list[float]) -> list[int]:
+    """Layers of the lens: "all", a number of them evenly spread, or relative depths.
+
+    Args:
+        n_layers: blocks of the model; layers run from 0 (embedding) to n_layers.
+        wanted: as in the configuration's `extraction.lens_layers`; 0 keeps no rows.
+
+    >>> lens_layers(18, 4)
+    [0, 6, 12, 18]
+    >>> lens_layers(18, [0.5, 1.0])
+    [9, 18]
+    """
+    if wanted == "all":
+        return list(range(n_layers + 1))
+    if isinstance(wanted, int):
+        if wanted == 0:
+            return []
+        depths = np.linspace(0, 1, wanted) if wanted > 1 else np.ones(1)
+    else:
+        depths = np.asarray(wanted, dtype=float)
+    return sorted({round(float(d) * n_layers) for d in depths})
+
+
+def lens_of_rows(
+    layer_states: Callable[[int], np.ndarray],
+    n_layers: int,
+    readout: Readout,
+    target_row: np.ndarray,
+    target_token: np.ndarray,
+) -> Iterator[np.ndarray]:
+    """The targets' log-probabilities at each stored layer, one layer in memory at a time.
+
+    Yields:
+        (target,) float32, for each of the `n_layers` stored layers in order.
+    """
+    row, token = torch.from_numpy(target_row), torch.from_numpy(target_token)
+    for layer in range(n_layers):
+        states = torch.from_numpy(layer_states(layer))
+        yield token_log_probabilities(states, readout, row, token).cpu().numpy()
+
+
+def phrase_sums(
+    log_probability: np.ndarray, targets: Mapping[str, np.ndarray], shape: tuple[int, int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log-probabilities of phrases and of their first tokens, from those of their tokens.
+
+    Args:
+        log_probability: (target,).
+        targets: item, latent, choice and position of each target.
+        shape: (item, latent, choice).
+
+    Returns:
+        Two arrays of that shape, NaN where there is no such phrase.
+    """
+    place = (targets["item"], targets["latent"], targets["choice"])
+    total, first = np.zeros(shape), np.full(shape, np.nan)
+    np.add.at(total, place, log_probability)
+    begins = targets["position"] == 0
+    first[tuple(p[begins] for p in place)] = log_probability[begins]
+    return np.where(np.isnan(first), np.nan, total), first
+
+
+def lens_dataset(file: h5netcdf.File, readout: Readout, progress: Any = iter) -> xr.Dataset:
+    """The logit lens over everything that an activation file stored.
+
+    Args:
+        file: an open activation file with rows.
+        readout: of the same model.
+        progress: wraps the iteration over layers (a progress bar).
+
+    Returns:
+        `log_probability`, `first_token` (layer, item, latent, choice) [nat] and what describes
+        the items; attribute `last_layer_difference`: the largest difference between the lens at
+        the last layer and the model's own log-probability [nat].
+    """
+    rows, groups = file.groups["rows"], file.groups["targets"]
+    targets = {name: groups[name][...] for name in ("row", "token", "item", "latent", "choice")}
+    targets["position"] = groups["position"][...]
+    layers = rows["lens_layer"][...]
+    shape = file["log_probability"].shape
+    sums, firsts = [], []
+
+    def states(layer: int) -> np.ndarray:
+        with h5py.File(file.filename) as raw:
+            return _layer(raw["rows/state"], layer)
+
+    for found in progress(
+        lens_of_rows(states, len(layers), readout, targets["row"], targets["token"])
+    ):
+        total, first = phrase_sums(found, targets, shape)
+        sums.append(total)
+        firsts.append(first)
+    last = np.abs(found - groups["log_probability"][...]).max() if layers[-1] else np.nan
+    return _labelled(file, np.stack(sums), np.stack(firsts), layers, float(last))
+
+
+def _layer(stored: h5py.Dataset, layer: int) -> np.ndarray:
+    """One layer of all rows, float32."""
+
+    class View:
+        attrs = stored.attrs
+
+        def __getitem__(self, key: Any) -> np.ndarray:
+            return stored[:, layer, :]
+
+    return read_states(View())
+
+
+def _labelled(
+    file: h5netcdf.File, sums: np.ndarray, firsts: np.ndarray, layers: np.ndarray, last: float
+) -> xr.Dataset:
+    per_phrase = ("layer", "item", "latent", "choice")
+    data = xr.Dataset(
+        {
+            "log_probability": (per_phrase, sums.astype(np.float32)),
+            "first_token": (per_phrase, firsts.astype(np.float32)),
+            "n_tokens": (per_phrase[1:], file["phrase_tokens"][...]),
+            "answer": ("item", file["answer"][...]),
+            "n_choices": ("item", file["n_choices"][...]),
+            "cluster": ("item", file["cluster"][...]),
+            "identical_to_pivot": (("item", "choice"), file["identical_to_pivot"][...]),
+        },
+        coords={
+            "layer": layers,
+            "relative_depth": ("layer", file["relative_depth"][...][layers]),
+            "item": file["item_id"][...],
+            "latent": list(LATENTS),
+        },
+    )
+    described = {
+        "log_probability": ("latent log-probability of the phrase, all its tokens", "nat"),
+        "first_token": ("latent log-probability of the phrase's first token", "nat"),
+        "n_tokens": ("tokens of the phrase", "1"),
+        "answer": ("index of the gold choice", "1"),
+        "n_choices": ("choices of the item", "1"),
+        "cluster": ("cluster of the item", "1"),
+        "identical_to_pivot": ("choice spelled as in the pivot", "1"),
+    }
+    for name, (long_name, units) in described.items():
+        data[name].attrs = {"long_name": long_name, "units": units}
+    return data.assign_attrs(last_layer_difference=last)

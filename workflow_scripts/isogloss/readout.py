@@ -1,0 +1,158 @@
+"""The readout of a model: its final norm and unembedding, enough for the lens without the model.
+
+log p(next token | h) = log_softmax(cap(head(norm(h)))), with h a state of the residual stream
+before the final norm.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional
+
+from isogloss.artifacts import whole_file
+from isogloss.errors import InputError
+
+READOUT_VERSION = 1
+NORM_STYLES = ("weight", "one_plus_weight")
+
+
+class HasReadout(Protocol):
+    """What `readout_of` needs of a loaded model (`isogloss.models.Decoder` has it)."""
+
+    final_norm: nn.Module
+    head: nn.Linear
+    softcap: float | None
+
+
+@dataclass(frozen=True)
+class Readout:
+    """Final norm and unembedding of one model.
+
+    Attributes:
+        norm_weight: (width,) as stored in the model.
+        norm_eps: added to the mean square.
+        norm_style: "weight" scales by w after rounding to the states' type (Llama, Mistral, Qwen),
+            "one_plus_weight" scales by 1 + w in float32 before rounding (Gemma).
+        weight: (vocabulary, width) unembedding.
+        bias: (vocabulary,) or None.
+        softcap: logits become softcap * tanh(logits / softcap); None leaves them (Gemma 2 has one).
+    """
+
+    norm_weight: torch.Tensor
+    norm_eps: float
+    norm_style: str
+    weight: torch.Tensor
+    bias: torch.Tensor | None = None
+    softcap: float | None = None
+
+    def norm(self, h: torch.Tensor) -> torch.Tensor:
+        """The model's own final norm, bit for bit. h: (..., width), any type; same shape back."""
+        full = h.float()
+        full = full * torch.rsqrt(full.pow(2).mean(-1, keepdim=True) + self.norm_eps)
+        if self.norm_style == "one_plus_weight":
+            return (full * (1.0 + self.norm_weight.float())).type_as(h)
+        return self.norm_weight * full.to(h.dtype)
+
+    def cap(self, logits: torch.Tensor) -> torch.Tensor:
+        """The soft cap of the logits, where the model has one."""
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+    def logits(self, h: torch.Tensor) -> torch.Tensor:
+        """(..., width) states before the final norm -> (..., vocabulary) logits, capped."""
+        return self.cap(functional.linear(self.norm(h), self.weight, self.bias))
+
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Readout":
+        """The same readout elsewhere, or in another type."""
+        return replace(
+            self,
+            norm_weight=self.norm_weight.to(device, dtype),
+            weight=self.weight.to(device, dtype),
+            bias=None if self.bias is None else self.bias.to(device, dtype),
+        )
+
+
+def readout_of(decoder: HasReadout) -> Readout:
+    """The readout of a loaded model; its tensors are the model's own, not copies.
+
+    The norm's convention is not guessed from names: it is the one that gives the module's own
+    output, bit for bit, on random states.
+
+    Raises:
+        InputError: the final norm is none that Isogloss knows, or the head is not in memory.
+    """
+    norm, head = decoder.final_norm, decoder.head
+    name = type(norm).__name__
+    eps = getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
+    weight = getattr(norm, "weight", None)
+    if not isinstance(eps, float) or not isinstance(weight, torch.Tensor):
+        raise InputError(f"final norm {name}: no weight or epsilon found: not a supported family")
+    if head.weight.is_meta or weight.is_meta:
+        raise InputError("unembedding: offloaded: use a device_map that keeps it on a device")
+    width = head.weight.shape[1]
+    probe = torch.randn(16, width, generator=torch.Generator().manual_seed(0)) * 3
+    probe = probe.to(weight.device, weight.dtype)
+    bias = None if head.bias is None else head.bias.detach()
+    for style in NORM_STYLES:
+        readout = Readout(weight.detach(), eps, style, head.weight.detach(), bias, decoder.softcap)
+        with torch.no_grad():
+            if torch.equal(readout.norm(probe), norm(probe)):
+                return readout
+    raise InputError(f"final norm {name}: neither of {NORM_STYLES}: not a supported family")
+
+
+def write_readout(decoder: HasReadout, path: Path) -> None:
+    """Write a model's readout as safetensors, in the type that the model was loaded in.
+
+    Raises:
+        InputError: as `readout_of`.
+    """
+    readout = readout_of(decoder)
+    tensors = {"norm.weight": readout.norm_weight, "head.weight": readout.weight}
+    if readout.bias is not None:
+        tensors["head.bias"] = readout.bias
+    settings = {
+        "version": READOUT_VERSION,
+        "norm_eps": readout.norm_eps,
+        "norm_style": readout.norm_style,
+        "softcap": readout.softcap,
+    }
+    # One metadata entry: safetensors writes several in no fixed order, and bytes would differ.
+    metadata = {"isogloss": json.dumps(settings, sort_keys=True)}
+    with whole_file(path) as temporary:
+        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=metadata)
+        temporary.chmod(path.parent.stat().st_mode & 0o666)  # it comes readable by its owner alone
+
+
+def read_readout(path: Path, device: torch.device | str = "cpu") -> Readout:
+    """The readout that `write_readout` wrote, in the type that it was written in.
+
+    Raises:
+        InputError: the file is missing, damaged, or not a readout of this version.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such readout: run the rule that makes it")
+    try:
+        with safe_open(path, framework="pt", device=str(device)) as file:
+            settings = json.loads((file.metadata() or {})["isogloss"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise InputError(f"{path}: not a readout ({error}): delete it and run again") from error
+    if settings["version"] != READOUT_VERSION:
+        raise InputError(
+            f"{path}: readout version {settings['version']}, this is {READOUT_VERSION}: "
+            "delete it and run again"
+        )
+    return Readout(
+        norm_weight=tensors["norm.weight"],
+        norm_eps=settings["norm_eps"],
+        norm_style=settings["norm_style"],
+        weight=tensors["head.weight"],
+        bias=tensors.get("head.bias"),
+        softcap=settings["softcap"],
+    )

@@ -1,0 +1,108 @@
+"""What identifies an artifact: everything that its numbers depend on, and nothing else.
+
+Device, library versions and batch sizes are recorded in artifacts, but are no part of a key:
+scores agree within 1e-4 whatever they are.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from isogloss.extraction import EXTRACTION_VERSION
+from isogloss.items import ParallelItems
+from isogloss.languages import separator
+from isogloss.lens import LENS_VERSION
+from isogloss.model_sources import ModelSource, model_digest
+from isogloss.prompts import PromptStyle, control_language
+from isogloss.steered import STEERING_VERSION
+
+VECTORS_VERSION = 1
+
+
+def prompt_style(spec: Mapping[str, Any]) -> PromptStyle:
+    """The prompt style that a configuration describes."""
+    return PromptStyle(spec["mode"], spec["templates"], spec["shots"], spec["truncate"])
+
+
+def activation_spec(
+    spec: Mapping[str, Any], items: ParallelItems, language: str, digest: str
+) -> dict[str, Any]:
+    """What one activation file is.
+
+    Args:
+        spec: the rule's slice: model, dataset, pivot, prompt, extraction.
+        items: the dataset in all its languages.
+        language: of the prompts.
+        digest: of the model's weights and tokeniser.
+    """
+    extraction = spec["extraction"]
+    control = control_language(language, spec["pivot"], _candidates(spec, items))
+    latents = [t for t in dict.fromkeys((language, spec["pivot"], control)) if t is not None]
+    prompt = dict(spec["prompt"])
+    templates = prompt.pop("templates")
+    return {
+        "model": digest,
+        "dtype": spec["model"]["dtype"],
+        "attention": spec["model"]["attention"],
+        "dataset": spec["name"],
+        "language": language,
+        "pivot": spec["pivot"],
+        "control": control,
+        "items": {tag: items.digest(tag) for tag in latents},
+        "separators": {tag: separator(tag) for tag in latents},
+        "prompt": prompt | {"template": templates.get(language, templates["default"])},
+        "scores": {"pmi": extraction["pmi"], "letters": extraction["letters"]},
+        "lens_layers": extraction["lens_layers"],
+        "pooling": "first position left out",
+        "extraction_version": EXTRACTION_VERSION,
+    }
+
+
+def _candidates(spec: Mapping[str, Any], items: ParallelItems) -> list[str]:
+    return [tag for tag in spec["extraction"]["control"] if tag in items.languages]
+
+
+def lens_spec(activation_key: str, readout_key: str) -> dict[str, Any]:
+    """What one lens file is."""
+    return {"activations": activation_key, "readout": readout_key, "lens_version": LENS_VERSION}
+
+
+def vectors_spec(
+    activation_keys: Mapping[str, str], folds: Mapping[str, int], steering: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a file of steering vectors is."""
+    return {
+        "activations": dict(activation_keys),
+        "folds": dict(folds),
+        "methods": list(steering["methods"]),
+        "layers": list(steering["layers"]),
+        "random_draws": steering["random_draws"],
+        "vectors_version": VECTORS_VERSION,
+    }
+
+
+def steered_spec(
+    spec: Mapping[str, Any], vectors_key: str, activation_key: str, pivot_key: str, language: str
+) -> dict[str, Any]:
+    """What one file of steered scores is."""
+    wanted = ("methods", "layers", "strengths", "positions", "controls", "random_draws")
+    return {
+        "language": language,
+        "vectors": vectors_key,
+        "activations": activation_key,
+        "pivot_activations": pivot_key,
+        "score": spec["score"],
+        "folds": dict(spec["folds"]),
+        "steering": {name: spec["steering"][name] for name in wanted},
+        "steering_version": STEERING_VERSION,
+    }
+
+
+def source_of(spec: Mapping[str, Any]) -> ModelSource:
+    """The model of a rule's slice."""
+    return ModelSource.from_spec(spec["slug"], spec["model"])
+
+
+def digest_of(spec: Mapping[str, Any], cache: Path) -> str:
+    """Digest of the model of a rule's slice, without fetching it where it is pinned."""
+    return model_digest(source_of(spec), cache)

@@ -1,0 +1,611 @@
+"""Language subspaces: where languages lie apart, what each spans, and what they share.
+
+The costly measures (overlaps, shared directions, separability) are taken at a few layers and are
+NaN at the others. Whatever is fitted is evaluated on items of other folds.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+from scipy.linalg import eigh
+from sklearn.covariance import ledoit_wolf_shrinkage
+
+from isogloss.activations import ParallelStates
+from isogloss.errors import InputError
+from isogloss.similarity import degenerate_reason, shuffled_orders
+from isogloss.vectors import check_folds, language_basis
+
+SOURCES = ("item", "language", "interaction", "residual")
+EXPLAINED = 0.95  # share of the offsets' variance that `language_rank` components hold
+N_SHARED = 10  # shared directions reported
+MAX_COMMON = 60  # dimensions of the common PCA, for shared directions and separability
+RIDGE = 0.1  # of the generalised CCA, in units of the mean variance of a dimension
+N_SPLITS = 5  # random halves behind the overlaps
+N_FLOOR = 20  # random subspaces behind their floor
+
+
+# Kernels: language offsets and shares of variance
+
+
+def variance_shares(states: np.ndarray) -> np.ndarray:
+    """Shares of variance by expected mean squares, per dimension and averaged.
+
+    The design is item x language, both random, with one or more states a cell. Dimensions are
+    centred on the overall mean and divided by the pooled spread within languages, so that
+    those with massive activations count as one. Unbiased, hence slightly negative where a
+    source has nothing.
+
+    Args:
+        states: (paraphrase, language, item, feature); one paraphrase where there are no more.
+
+    Returns:
+        (4,) shares of SOURCES, which sum to 1. With one state a cell the interaction is NaN and
+        the residual holds it; NaN throughout where no dimension varies within languages.
+
+    Raises:
+        ValueError: fewer than two languages or items.
+
+    Source: two-way random-effects analysis of variance, Searle, Casella and McCulloch (1992);
+    the scale and the average over dimensions are our choice.
+
+    >>> offsets = np.array([-10.0, 10.0])[None, :, None, None]
+    >>> states = offsets + np.array([-1.0, 0.0, 1.0])[None, None, :, None]
+    >>> variance_shares(states).round(3).tolist()
+    [0.005, 0.995, nan, 0.0]
+    """
+    n_same, n_languages, n_items, _ = states.shape
+    if min(n_languages, n_items) < 2:
+        raise ValueError(f"needs 2 languages and 2 items, got {n_languages} and {n_items}")
+    x = states.astype(np.float64)
+    x = x - x.mean(axis=(0, 1, 2))
+    cell = x.mean(axis=0)
+    language, item = cell.mean(axis=1), cell.mean(axis=0)
+    within = ((x - language[:, None]) ** 2).mean(axis=(0, 1, 2))
+    varies = within > 1e-12 * (x**2).mean(axis=(0, 1, 2))
+    if not varies.any():
+        return np.full(4, np.nan)
+    ms_item = n_same * n_languages * (item**2).sum(axis=0) / (n_items - 1)
+    ms_language = n_same * n_items * (language**2).sum(axis=0) / (n_languages - 1)
+    rest = cell - language[:, None] - item
+    ms_rest = n_same * (rest**2).sum(axis=(0, 1)) / ((n_items - 1) * (n_languages - 1))
+    parts = [
+        (ms_item - ms_rest) / (n_same * n_languages),
+        (ms_language - ms_rest) / (n_same * n_items),
+    ]
+    if n_same > 1:
+        noise = ((x - cell) ** 2).sum(axis=(0, 1, 2)) / (n_languages * n_items * (n_same - 1))
+        parts += [(ms_rest - noise) / n_same, noise]
+    else:
+        parts += [np.full_like(ms_rest, np.nan), ms_rest]
+    components = np.stack(parts)[:, varies]
+    return (components / np.nansum(components, axis=0)).mean(axis=1)
+
+
+def language_rank(variance: np.ndarray, explained: float = EXPLAINED) -> int:
+    """The fewest components of `language_basis` that hold a share of the offsets' variance.
+
+    >>> language_rank(np.array([8.0, 1.5, 0.5]))
+    2
+    """
+    share = np.cumsum(variance) / variance.sum() if variance.sum() > 0 else np.zeros(0)
+    return int((share < explained - 1e-12).sum() + 1) if len(share) else 0
+
+
+def label_orders(n_languages: int, n_items: int, n: int, seed: int | Sequence[int]) -> np.ndarray:
+    """Language labels permuted within every item: (permutation, language, item).
+
+    Entry [p, l, i] is the language whose state of item i goes under the label l.
+    """
+    return np.random.default_rng(seed).random((n, n_languages, n_items)).argsort(axis=1)
+
+
+def offset_energy(gram: np.ndarray, orders: np.ndarray) -> np.ndarray:
+    """Squared norm of the language offsets under relabelled states: (permutation,).
+
+    Args:
+        gram: (language, item, language, item) of states less their item's mean.
+        orders: (permutation, language, item) from `label_orders`.
+    """
+    n_languages, n_items = gram.shape[:2]
+    flat = gram.reshape(n_languages * n_items, -1)
+    items = np.arange(n_items)
+    energy = []
+    for order in orders:
+        members = np.zeros((n_languages, n_languages * n_items), flat.dtype)
+        for label, row in enumerate(order):
+            members[label, row * n_items + items] = 1 / n_items
+        energy.append(((members @ flat) * members).sum(dtype=np.float64))
+    return np.array(energy)
+
+
+# Kernels: within-language subspaces
+
+
+def principal_axes(states: np.ndarray, k: int) -> np.ndarray:
+    """First k principal axes of states (item, feature): orthonormal (k, feature).
+
+    Zero rows where the states span less, so that an overlap with them is 0.
+    """
+    centred = states - states.mean(axis=0)
+    values, vectors = np.linalg.eigh(centred @ centred.T)
+    values, vectors = values[::-1][:k], vectors[:, ::-1][:, :k]
+    real = values > 1e-10 * max(values[0], np.finfo(float).tiny)
+    scale = np.where(real, 1 / np.sqrt(np.where(real, values, 1)), 0)
+    axes = np.zeros((k, states.shape[1]))
+    axes[: len(values)] = (vectors * scale).T @ centred
+    return axes
+
+
+def overlaps(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Overlap of every two subspaces: 0 when orthogonal, 1 when equal.
+
+    The mean squared cosine of the principal angles.
+
+    Args:
+        one, two: (language, k, feature) orthonormal axes.
+
+    Returns:
+        (language, language).
+    """
+    products = np.einsum("lkd,mjd->lmkj", one, two, optimize=True)
+    return (products**2).sum(axis=(2, 3)) / one.shape[1]
+
+
+def principal_angles(axes: np.ndarray) -> np.ndarray:
+    """Angles [degree] between subspaces, smallest first: (language, language, k).
+
+    Args:
+        axes: (language, k, feature) orthonormal axes.
+
+    Source: Björck and Golub (1973).
+    """
+    products = np.einsum("lkd,mjd->lmkj", axes, axes, optimize=True)
+    cosine = np.linalg.svd(products, compute_uv=False)
+    return np.degrees(np.arccos(np.clip(cosine, 0, 1)))
+
+
+def split_half_overlaps(states: np.ndarray, clusters: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """Overlap of subspaces fitted on disjoint halves of the items, averaged over halvings.
+
+    The diagonal is the ceiling: a language with itself, with as few items and no shared ones.
+
+    Args:
+        states: (language, item, feature).
+        clusters: (item,), never torn by a half.
+
+    Returns:
+        (language, language), symmetric.
+    """
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(N_SPLITS):
+        first = half_of(clusters, rng)
+        one, two = (
+            np.stack([principal_axes(x[half], k) for x in states]) for half in (first, ~first)
+        )
+        found.append(overlaps(one, two))
+    mean = np.mean(found, axis=0)
+    return (mean + mean.T) / 2
+
+
+def half_of(clusters: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(item,) bool: a random half of the items, in whole clusters."""
+    names, codes = np.unique(clusters, return_inverse=True)
+    order = rng.permutation(len(names))
+    filled = np.cumsum(np.bincount(codes)[order])
+    return np.isin(codes, order[: np.searchsorted(filled, len(codes) / 2) + 1])
+
+
+def overlap_floor(states: np.ndarray, k: int, seed: int) -> float:
+    """Overlap of random subspaces that follow the covariance all languages have in common.
+
+    k / width would be the floor of isotropic states, and too low for real ones.
+
+    Args:
+        states: (language, item, feature).
+
+    Source: Elsayed, Lara, Kaufman, Churchland and Cunningham (2016), supplementary note 3.
+    """
+    rng = np.random.default_rng(seed)
+    centred = (states - states.mean(axis=1, keepdims=True)).reshape(-1, states.shape[2])
+    drawn = rng.standard_normal((2 * N_FLOOR, k, len(centred))) @ centred
+    axes = np.linalg.qr(drawn.transpose(0, 2, 1))[0].transpose(0, 2, 1)
+    return float(
+        np.mean([overlaps(axes[i : i + 1], axes[i + 1 : i + 2]) for i in range(0, 2 * N_FLOOR, 2)])
+    )
+
+
+# Kernels: shared directions
+
+
+def common_axes(states: np.ndarray, k: int) -> np.ndarray:
+    """Principal axes of the centred states of all languages together: (k, feature).
+
+    Args:
+        states: (language, item, feature).
+    """
+    centred = (states - states.mean(axis=1, keepdims=True)).reshape(-1, states.shape[2])
+    if centred.shape[0] <= centred.shape[1]:
+        return principal_axes(centred, k)
+    vectors = np.linalg.eigh(centred.T @ centred)[1]
+    axes = np.zeros((k, states.shape[2]))
+    axes[: min(k, states.shape[2])] = vectors[:, ::-1][:, :k].T
+    return axes
+
+
+def whitening(x: np.ndarray, ridge: float = RIDGE) -> np.ndarray:
+    """Inverse square root (k, k) of the ridged scatter of centred x (item, k)."""
+    scatter = x.T @ x
+    unit = np.trace(scatter) / len(scatter)
+    values, vectors = np.linalg.eigh(scatter + max(ridge * unit, 1e-300) * np.eye(len(scatter)))
+    return (vectors / np.sqrt(values)) @ vectors.T
+
+
+def generalised_cca(white: np.ndarray, n: int) -> np.ndarray:
+    """Directions along which parallel items co-vary, one set a language (MAXVAR).
+
+    Args:
+        white: (language, item, k) states, whitened within each language.
+        n: directions, strongest first.
+
+    Returns:
+        (language, k, n) weights on the whitened states.
+
+    Source: Kettenring (1971); Rastogi, Van Durme and Arora (2015) for the ridge.
+    """
+    n_items = white.shape[1]
+    side_by_side = white.transpose(1, 0, 2).reshape(n_items, -1)
+    values, vectors = np.linalg.eigh(side_by_side @ side_by_side.T)
+    return white.transpose(0, 2, 1) @ vectors[:, ::-1][:, :n]
+
+
+def common_directions(x: np.ndarray, n: int, ridge: float = RIDGE) -> np.ndarray:
+    """Directions, the same in all languages, along which parallel items co-vary most.
+
+    Args:
+        x: (language, item, k) states, centred within each language.
+
+    Returns:
+        (k, n) weights, strongest first.
+
+    Source: correlated components, Dmochowski, Sajda, Dias and Parra (2012).
+    """
+    within = np.einsum("lik,lij->kj", x, x, optimize=True)
+    total = x.sum(axis=0)
+    between = total.T @ total - within
+    unit = np.trace(within) / len(within)
+    return eigh(between, within + ridge * unit * np.eye(len(within)))[1][:, ::-1][:, :n]
+
+
+def mean_correlation(projected: np.ndarray) -> np.ndarray:
+    """Correlation over items, mean over pairs of languages: (language, item, n) to (n,).
+
+    NaN along directions in which a language does not vary.
+    """
+    z = projected - projected.mean(axis=1, keepdims=True)
+    norm = np.sqrt((z**2).sum(axis=1, keepdims=True))
+    z = np.divide(z, norm, out=np.full_like(z, np.nan), where=norm > 0)
+    n = len(z)
+    return ((z.sum(axis=0) ** 2).sum(axis=0) - n) / (n * (n - 1))
+
+
+def shared_correlations(
+    fit: np.ndarray, held_out: np.ndarray, k: int, orders: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Held-out correlation along shared directions, and under shuffled pairings.
+
+    The common PCA and the whitening see no pairing and are done once.
+
+    Args:
+        fit, held_out: (language, item, feature) states of different items.
+        k: dimensions of the common PCA.
+        orders: (language, item) orders of the fit and of the held-out items, a pair a shuffle.
+
+    Returns:
+        free: (N_SHARED,) directions of each language's own: shared shape.
+        common: (N_SHARED,) the same direction in all languages: shared place.
+        null: (shuffle, N_SHARED) of the free ones.
+        NaN beyond k.
+    """
+    axes, mean = common_axes(fit, k), fit.mean(axis=1, keepdims=True)
+    x, y = (fit - mean) @ axes.T, (held_out - mean) @ axes.T
+    n = min(N_SHARED, k)
+    whiteners = np.stack([whitening(one) for one in x])
+    x_white, y_white = x @ whiteners, y @ whiteners
+    rows = np.arange(len(x))[:, None]
+
+    def correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        found = np.full(N_SHARED, np.nan)
+        found[:n] = mean_correlation(other @ generalised_cca(one, n))
+        return found
+
+    common = np.full(N_SHARED, np.nan)
+    common[:n] = mean_correlation(y @ common_directions(x, n))
+    null = [correlation(x_white[rows, a], y_white[rows, b]) for a, b in orders]
+    return correlation(x_white, y_white), common, np.array(null).reshape(-1, N_SHARED)
+
+
+# Kernels: separability
+
+
+def lda_scores(fit: np.ndarray, held_out: np.ndarray, shrinkage: float) -> np.ndarray:
+    """Log posterior [nat], up to a constant, of each language for held-out states.
+
+    Args:
+        fit: (language, item, k), the states of each class.
+        held_out: (..., k).
+        shrinkage: of the pooled covariance towards a multiple of the identity.
+
+    Returns:
+        (..., language), classes equally likely.
+
+    Source: linear discriminant analysis with the shrunken covariance of Ledoit and Wolf (2004).
+    """
+    means = fit.mean(axis=1)
+    residual = (fit - means[:, None]).reshape(-1, fit.shape[2])
+    covariance = residual.T @ residual / len(residual)
+    target = np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    weights = np.linalg.solve((1 - shrinkage) * covariance + shrinkage * target, means.T)
+    return held_out @ weights - 0.5 * np.einsum("lk,kl->l", means, weights)
+
+
+def separability(
+    fit: np.ndarray, held_out: np.ndarray, k: int, orders: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> tuple[float, float, np.ndarray]:
+    """How well the language of held-out states is read by shrinkage LDA.
+
+    Args:
+        fit, held_out: (language, item, feature) states of different items.
+        k: dimensions of a PCA of the fit states, means included.
+        orders: (language, item) language labels permuted within items, of the fit and of the
+            held-out items, a pair a permutation.
+
+    Returns:
+        accuracy, margin (mean log odds of the right language against the next [nat]), and the
+        accuracy under permuted labels (permutation,).
+    """
+    flat = fit.reshape(1, -1, fit.shape[2])
+    axes, mean = common_axes(flat, k), flat.mean(axis=1)
+    x, y = (fit - mean) @ axes.T, (held_out - mean) @ axes.T
+    shrinkage = float(ledoit_wolf_shrinkage((x - x.mean(axis=1, keepdims=True)).reshape(-1, k)))
+    labels = np.arange(len(x))[:, None]
+
+    def read(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
+        scores = lda_scores(one, other, shrinkage)
+        right = np.einsum("lil->li", scores)
+        others = np.where(np.eye(len(x), dtype=bool)[:, None], -np.inf, scores).max(axis=2)
+        return float((scores.argmax(axis=2) == labels).mean()), float((right - others).mean())
+
+    accuracy, margin = read(x, y)
+    null = [
+        read(np.take_along_axis(x, a[..., None], 0), np.take_along_axis(y, b[..., None], 0))[0]
+        for a, b in orders
+    ]
+    return accuracy, margin, np.array(null)
+
+
+# The labelled dataset
+
+LONG_NAMES = {
+    "offset": ("mean state of a language less the mean of all", "residual stream"),
+    "basis": ("orthonormal basis of the language subspace", "1"),
+    "offset_coordinate": ("language offset in the language subspace", "residual stream"),
+    "offset_variance": ("share of the offsets' squared norm along a component", "1"),
+    "offset_energy_ratio": ("squared norm of the offsets over that of permuted labels", "1"),
+    "offset_p": ("p of the offsets, language labels permuted within items", "1"),
+    "offset_reliability": ("cosine of offsets from fit and from held-out items", "1"),
+    "language_rank": ("components that hold 95% of the offsets' variance", "1"),
+    "variance_share": ("share of variance, standardised within languages", "1"),
+    "principal_angle": ("principal angle between within-language subspaces", "degree"),
+    "overlap": ("overlap of within-language subspaces from disjoint halves", "1"),
+    "overlap_ceiling": ("overlap of the pair's languages with themselves", "1"),
+    "overlap_floor": ("overlap of random subspaces with the states' covariance", "1"),
+    "overlap_normalised": ("overlap between its floor and its ceiling", "1"),
+    "shared_correlation": ("held-out correlation along directions of generalised CCA", "1"),
+    "shared_correlation_null": ("held-out correlation, pairing shuffled", "1"),
+    "shared_correlation_p": ("p of the held-out correlation, pairing shuffled", "1"),
+    "shared_correlation_common": ("held-out correlation along one direction for all", "1"),
+    "separability": ("held-out accuracy of reading the language", "1"),
+    "separability_margin": ("held-out log odds of the right language", "nat"),
+    "separability_null": ("held-out accuracy, labels permuted within items", "1"),
+    "separability_p": ("p of the held-out accuracy, labels permuted", "1"),
+    "reason": ("why a layer has no subspaces", "1"),
+}
+
+
+def subspaces(
+    states: ParallelStates,
+    folds: np.ndarray,
+    *,
+    n_layers: int = 7,
+    n_components: int = 10,
+    permutations: int = 99,
+    seed: int = 0,
+    paraphrases: Sequence[ParallelStates] = (),
+) -> xr.Dataset:
+    """Language subspaces, within-language subspaces and the shared subspace, layer by layer.
+
+    Args:
+        states: parallel states.
+        folds: (item,) fold of each item, whole clusters.
+        n_layers: layers with the costly measures, evenly spread, the first and last included.
+        n_components: of the within-language subspaces; fewer with few items.
+        permutations: behind each null.
+        seed: of permutations, halves and random subspaces.
+        paraphrases: the same items in other words or templates, for the interaction.
+
+    Returns:
+        The variables of LONG_NAMES; NaN with a `reason` (layer) where states are degenerate.
+
+    Raises:
+        InputError: torn folds, too few languages or items, paraphrases of other items.
+    """
+    if len(states.languages) < 2:
+        raise InputError("subspaces: one language: give two or more")
+    if any((p.languages, p.item_ids) != (states.languages, states.item_ids) for p in paraphrases):
+        raise InputError("subspaces: paraphrases of other items: use the same items")
+    if not len(check_folds(folds, states.clusters)):
+        raise InputError("subspaces: no fold to evaluate on: number them from 0")
+    if (size := int(np.bincount(folds[folds >= 0]).min())) < 3:
+        raise InputError(f"subspaces: a fold of {size} items: use fewer folds or more items")
+    count = len(states.depths)
+    costly = set(np.linspace(0, count - 1, min(n_layers, count)).round().astype(int).tolist())
+    layers = []
+    for index in range(count):
+        x = states.at(index).astype(np.float64)
+        same = np.stack([x, *(p.at(index) for p in paraphrases)])
+        reasons = [
+            (name, degenerate_reason(one)) for name, one in zip(states.languages, x, strict=True)
+        ]
+        reason = "; ".join(f"{name}: {why}" for name, why in reasons if why)
+        clean = not reason
+        layer = _language_part(x, same, folds, permutations, (seed, 0), clean)
+        k = max(1, min(n_components, x.shape[1] // 4, x.shape[2]))
+        layer |= _within_part(x, states.clusters, k, seed, clean and index in costly)
+        layer |= _cross_fitted_part(
+            x, states.clusters, folds, permutations, seed, clean and index in costly
+        )
+        layers.append(xr.Dataset({**layer, "reason": reason}))
+    dataset = xr.concat(layers, "layer").assign_coords(
+        layer=np.arange(count),
+        relative_depth=("layer", np.asarray(states.depths, float)),
+        language=list(states.languages),
+        language_2=list(states.languages),
+        source=list(SOURCES),
+    )
+    for name, variable in dataset.data_vars.items():
+        long_name, units = LONG_NAMES[str(name)]
+        variable.attrs.update(long_name=long_name, units=units)
+    return dataset
+
+
+def _language_part(
+    x: np.ndarray,
+    same: np.ndarray,
+    folds: np.ndarray,
+    permutations: int,
+    seed: tuple[int, int],
+    clean: bool,
+) -> dict[str, object]:
+    """Offsets, their subspace, their null, and shares of variance; x (language, item, feature)."""
+    offsets = x.mean(axis=1) - x.mean(axis=(0, 1))
+    basis, variance = language_basis(x.mean(axis=1))
+    total = variance.sum()
+    orders = label_orders(*x.shape[:2], permutations, seed)
+    flat = (x - x.mean(axis=0)).reshape(-1, x.shape[2])
+    # One factor for all, so that float32 does not overflow; ratios do not depend on it.
+    flat = (flat / (np.abs(flat).max() or 1.0)).astype(np.float32)
+    gram = (flat @ flat.T).reshape(*x.shape[:2], *x.shape[:2])
+    own = np.broadcast_to(np.arange(len(x))[:, None], x.shape[:2])
+    observed, null = offset_energy(gram, own[None])[0], offset_energy(gram, orders)
+    p = (1 + (null >= observed * (1 - 1e-6)).sum()) / (1 + permutations)
+    found = {
+        "offset_energy_ratio": observed / null.mean() if null.mean() > 0 else np.nan,
+        "offset_p": p,
+        "offset_reliability": _offset_reliability(x, folds),
+    }
+    return {
+        "offset": (("language", "feature"), offsets.astype(np.float32)),
+        "basis": (("component", "feature"), basis.astype(np.float32)),
+        "offset_coordinate": (("language", "component"), offsets @ basis.T),
+        "offset_variance": ("component", variance / total if total > 0 else variance * np.nan),
+        "language_rank": language_rank(variance),
+        **{name: value if clean else np.nan for name, value in found.items()},
+        "variance_share": ("source", variance_shares(same) if clean else np.full(4, np.nan)),
+    }
+
+
+def _offset_reliability(x: np.ndarray, folds: np.ndarray) -> float:
+    """Mean over folds and languages of the cosine of offsets from fit and held-out items."""
+    found = []
+    for fold in np.unique(folds[folds >= 0]):
+        one, two = (x[:, part].mean(axis=1) for part in (folds != fold, folds == fold))
+        one, two = one - one.mean(axis=0), two - two.mean(axis=0)
+        norm = np.linalg.norm(one, axis=1) * np.linalg.norm(two, axis=1)
+        product = (one * two).sum(axis=1)
+        found.append(np.divide(product, norm, out=np.full_like(norm, np.nan), where=norm > 0))
+    return float(np.mean(found))
+
+
+def _within_part(
+    x: np.ndarray, clusters: np.ndarray, k: int, seed: int, measured: bool
+) -> dict[str, object]:
+    """Within-language subspaces: angles, and overlaps with their ceiling and floor."""
+    n = len(x)
+    pair = ("language", "language_2")
+    if measured:
+        angle = principal_angles(np.stack([principal_axes(one, k) for one in x]))
+        overlap = split_half_overlaps(x, clusters, k, seed)
+        floor = overlap_floor(x, k, seed)
+    else:
+        angle, overlap = np.full((n, n, k), np.nan), np.full((n, n), np.nan)
+        floor = np.nan
+    own = np.diag(overlap).clip(min=0)
+    ceiling = np.sqrt(own[:, None] * own)
+    room = np.where(ceiling > floor, ceiling - floor, np.nan)
+    return {
+        "principal_angle": ((*pair, "angle"), angle),
+        "overlap": (pair, overlap),
+        "overlap_ceiling": (pair, ceiling),
+        "overlap_floor": floor,
+        "overlap_normalised": (pair, (overlap - floor) / room),
+    }
+
+
+def _cross_fitted_part(
+    x: np.ndarray,
+    clusters: np.ndarray,
+    folds: np.ndarray,
+    permutations: int,
+    seed: int,
+    measured: bool,
+) -> dict[str, object]:
+    """Shared directions and separability: fitted on all folds but one, evaluated on that one."""
+    shared, common, shared_null, read = [], [], [], []
+    for fold in np.unique(folds[folds >= 0]) if measured else []:
+        parts = folds != fold, folds == fold
+        fit, held_out = (x[:, part] for part in parts)
+        k = max(1, min(fit.shape[1] // 4, x.shape[2], MAX_COMMON))
+        pairings = [
+            shuffled_orders(clusters[part], len(x), permutations, (seed, 1, int(fold), i))
+            for i, part in enumerate(parts)
+        ]
+        one, other, null = shared_correlations(fit, held_out, k, list(zip(*pairings, strict=True)))
+        labels = [
+            label_orders(len(x), int(part.sum()), permutations, (seed, 2, int(fold), i))
+            for i, part in enumerate(parts)
+        ]
+        wide = max(1, min(MAX_COMMON, x.shape[2]))
+        read.append(separability(fit, held_out, wide, list(zip(*labels, strict=True))))
+        shared.append(one)
+        common.append(other)
+        shared_null.append(null)
+    if not measured:
+        shared = common = [np.full(N_SHARED, np.nan)]
+        shared_null, read = [np.full((1, N_SHARED), np.nan)], [(np.nan, np.nan, np.full(1, np.nan))]
+    return _with_nulls(shared, common, shared_null, read)
+
+
+def _with_nulls(
+    shared: list[np.ndarray],
+    common: list[np.ndarray],
+    shared_null: list[np.ndarray],
+    read: list[tuple[float, float, np.ndarray]],
+) -> dict[str, object]:
+    """Means over folds, beside those of the permutations."""
+    correlation, null = np.mean(shared, axis=0), np.mean(shared_null, axis=0)
+    accuracy, margin = (float(np.mean([fold[i] for fold in read])) for i in (0, 1))
+    read_null = np.mean([fold[2] for fold in read], axis=0)
+    p_shared = (1 + (null >= correlation - 1e-9).sum(axis=0)) / (1 + len(null))
+    p_read = (1 + (read_null >= accuracy - 1e-9).sum()) / (1 + len(read_null))
+    return {
+        "shared_correlation": ("direction", correlation),
+        "shared_correlation_null": ("direction", null.mean(axis=0)),
+        "shared_correlation_p": ("direction", np.where(np.isnan(correlation), np.nan, p_shared)),
+        "shared_correlation_common": ("direction", np.mean(common, axis=0)),
+        "separability": accuracy,
+        "separability_margin": margin,
+        "separability_null": read_null.mean(),
+        "separability_p": p_read if np.isfinite(accuracy) else np.nan,
+    }

@@ -1,0 +1,30 @@
+"""Save a random tiny model: for trying a study's configuration in seconds, not for results."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from isogloss.errors import InputError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="new folder for weights and tokenizer")
+    parser.add_argument(
+        "--family",
+        default="gemma3",
+        help="gemma2, gemma3, qwen2, qwen3, llama or mistral (default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the weights (default: 0)")
+    args = parser.parse_args()
+
+    from isogloss.tiny_models import save_tiny_model  # after parsing: torch takes seconds to import
+
+    try:
+        save_tiny_model(args.folder, args.family, args.seed)
+    except InputError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
