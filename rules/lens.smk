@@ -41,7 +41,9 @@ rule trajectories:
         f"{RESULTS}/{{model}}/{{dataset}}/trajectories.nc",
     params:
         spec=canonical_json(
-            dump(STUDY.behaviour) | dump(STUDY.statistics, exclude={"folds"})
+            dump(STUDY.statistics, exclude={"folds"})
+            # Latent log-probabilities are summed or a token; other scores of behaviour: a token.
+            | {"score": "sum" if STUDY.behaviour.score == "sum" else "token"}
         ),
     log:
         "logs/{model}/{dataset}/trajectories.log",

@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+
 from isogloss.activations import ParallelStates
 from isogloss.artifacts import open_netcdf, write_netcdf
 from isogloss.errors import InputError
@@ -412,6 +413,15 @@ def test_raw_cosine_is_saturated_by_what_all_states_share_and_centred_cosine_is_
     assert d["cosine_raw"].values[0, 0, 1] > 0.99
     for name in ("cosine_raw_normalised", "cosine_centred", "cosine_centred_normalised"):
         assert abs(d[name].values[0, 0, 1]) < 0.1
+
+
+def test_retrieval_gives_massive_dimensions_no_more_weight_than_others():
+    rng = np.random.default_rng(0)
+    states = planted(0.6, rng, 2, 60, 40)
+    states[..., 0] = 1e4 * rng.normal(size=(2, 60))  # nothing in common, and huge
+    d = similarity(parallel_states([states]), "en", 19, 19)
+    assert d["retrieval"].values[0, 0, 1] > 0.9
+    assert abs(d["cosine_centred"].values[0, 0, 1]) < 0.3
 
 
 def test_the_dataset_survives_its_file(planted_dataset, tmp_path):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
+
 from isogloss.activations import ParallelStates
 from isogloss.artifacts import open_netcdf, write_netcdf
 from isogloss.errors import InputError

@@ -144,7 +144,7 @@ def check_header(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such activation file: run the rule `extract` again")
     try:
         with h5py.File(path) as file:
-            attrs = dict(file.attrs)
+            attrs = {name: np.ravel(value)[0] for name, value in file.attrs.items()}
     except OSError as error:
         raise InputError(
             f"{path}: not a whole HDF5 file ({error}): set it aside and run `extract` again"
@@ -320,6 +320,11 @@ class ActivationWriter:
         stored_as = "bfloat16" if dtype == "bfloat16" else ""
         stored = np.uint16 if stored_as else dtype
         string = h5py.check_string_dtype(np.dtype(stored)) if not stored_as else None
+        if chunks is not None:  # HDF5 refuses chunks larger than what they divide
+            group = name.rpartition("/")[0]
+            sizes = (self._file.groups[group] if group else self._file).dimensions
+            held = (max(1, sizes[dimension].size) for dimension in dimensions)
+            chunks = tuple(map(min, chunks, held))
         variable = self._file.create_variable(
             name, dimensions, dtype=stored, chunks=chunks, fletcher32=string is None
         )

@@ -391,14 +391,15 @@ def commented(config: BaseModel, indent: int = 0) -> str:
                 used = entry.model_dump(exclude_defaults=True, mode="json")
                 text = yaml.safe_dump({key: used}, sort_keys=False, allow_unicode=True, width=96)
                 lines.append(textwrap.indent(text.rstrip(), pad + "  "))
+        elif isinstance(value, dict) and value:
+            lines.append(f"{pad}{name}:")
+            lines += [f"{pad}  {key}: {json.dumps(v)}" for key, v in value.items()]
         else:
-            flow = None if isinstance(value, dict) else True
-            text = yaml.safe_dump(
-                {name: value}, sort_keys=False, allow_unicode=True, width=96,
-                default_flow_style=False if flow is None else None,
-            )  # fmt: skip
-            lines.append(textwrap.indent(text.rstrip(), pad))
-    return "\n".join(lines)
+            text = yaml.safe_dump([value], default_flow_style=True, width=10**6)
+            lines.append(f"{pad}{name}: {text.strip()[1:-1]}")
+        if indent == 0:
+            lines.append("")
+    return "\n".join(lines).rstrip()
 
 
 def _about(description: str | None, annotation: Any) -> str:

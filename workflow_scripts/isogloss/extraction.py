@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -201,6 +202,21 @@ def compute_shards(
     return trees, files
 
 
+def read_shard(file: Path) -> dict[str, np.ndarray]:
+    """Everything of a shard, its checksums compared.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        with np.load(file) as shard:
+            return {name: shard[name] for name in shard}
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise InputError(
+            f"{file}: not a whole shard ({error}): delete it and run `extract` again"
+        ) from error
+
+
 def assemble(
     target: Path,
     spec: dict[str, Any],
@@ -270,21 +286,21 @@ def _copy_states(
     where = target = 0
     out: dict[str, Any] = {}
     for file in files:
-        with np.load(file) as shard:
-            n = len(shard["last"])
-            if not out:
-                out = _create(writer, shard, int(rows.total), layers)
-            keep = main[where : where + n]
-            at = int(main[:where].sum())
-            out["prompt_last"][at : at + keep.sum()] = shard["last"][keep]
-            out["prompt_mean"][at : at + keep.sum()] = shard["mean"][keep]
-            if layers:
-                wanted = np.repeat(keep, n_states[where : where + n])
-                start, stop = rows.start(where), rows.start(where + n)
-                out["state"][start:stop] = shard["lens"][wanted]
-            scores = shard["log_probability"]
-            scored[target : target + len(scores)] = scores
-            where, target = where + n, target + len(scores)
+        shard = read_shard(file)
+        n = len(shard["last"])
+        if not out:
+            out = _create(writer, shard, int(rows.total), layers)
+        keep = main[where : where + n]
+        at = int(main[:where].sum())
+        out["prompt_last"][at : at + keep.sum()] = shard["last"][keep]
+        out["prompt_mean"][at : at + keep.sum()] = shard["mean"][keep]
+        if layers:
+            wanted = np.repeat(keep, n_states[where : where + n])
+            start, stop = rows.start(where), rows.start(where + n)
+            out["state"][start:stop] = shard["lens"][wanted]
+        scores = shard["log_probability"]
+        scored[target : target + len(scores)] = scores
+        where, target = where + n, target + len(scores)
     _write_scores(writer, asked, table, scored)
     if layers:
         _write_targets(writer, table, scored, rows)
@@ -301,7 +317,9 @@ class _Places:
         return self._starts[question]
 
 
-def _create(writer: ActivationWriter, shard: Any, n_rows: int, layers: list[int]) -> dict[str, Any]:
+def _create(
+    writer: ActivationWriter, shard: dict[str, np.ndarray], n_rows: int, layers: list[int]
+) -> dict[str, Any]:
     """The large variables, empty; a layer of all rows is read in few, sequential pieces."""
     _, n_layers, width = shard["last"].shape
     writer.dimensions(layer=n_layers, feature=width)

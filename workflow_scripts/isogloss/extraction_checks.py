@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from isogloss.errors import InputError
-from isogloss.extraction import compute_shard
+from isogloss.extraction import check_finite, compute_shard
 from isogloss.forward import run
 from isogloss.lens import token_log_probabilities
 from isogloss.model_sources import ModelSource
@@ -76,13 +76,16 @@ def check_packing(
 
     Raises:
         InputError: more than 1e-4 in float32, or more than a tenth of the scores' spread in
-            narrower types, where kernels of different shapes round differently.
+            narrower types, where kernels of different shapes round differently; or states or
+            scores that are not finite.
     """
     chosen = [q for q in asked if q.phrases][:CHECKED]
     if not chosen:
         return {}
     trees = [lay_out(q) for q in chosen]
-    packed = compute_shard(decoder, readout, trees, range(len(trees)), [], 4096)["log_probability"]
+    shard = compute_shard(decoder, readout, trees, range(len(trees)), [], 4096)
+    check_finite(shard, [f"number {q.item + 1}" for q in chosen], str(decoder.dtype))
+    packed = shard["log_probability"]
     plain = np.concatenate([_plain(decoder, readout, q) for q in chosen])
     difference = float(np.abs(packed - plain).max())
     allowed = TOLERANCE if decoder.dtype == torch.float32 else 0.1 * float(plain.std() + 1)

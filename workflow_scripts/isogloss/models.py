@@ -25,6 +25,7 @@ __all__ = [
     "Readout",
     "adapt",
     "card_of",
+    "device_named",
     "device_of",
     "load",
     "memory_errors",
@@ -170,7 +171,7 @@ def load(source: ModelSource, cache: Path, device: str = "auto") -> Decoder:
     where = f"models.{source.slug}"
     if source.dtype not in DTYPES:
         raise InputError(f"{where}.dtype: {source.dtype!r}: use one of {', '.join(DTYPES)}")
-    place = source.device_map or {"": _device(device)}
+    place = source.device_map or {"": device_named(device)}
     folder = fetch(source, cache)
     _check_weights(folder, where)
     with memory_errors(f"{where}: loading"):
@@ -180,7 +181,7 @@ def load(source: ModelSource, cache: Path, device: str = "auto") -> Decoder:
     return adapt(model, tokenizer, card_of(model, source, digest))
 
 
-def _device(name: str) -> torch.device:
+def device_named(name: str) -> torch.device:
     """The device that a name means here."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -263,6 +263,11 @@ def _letter_questions(
     """One question a cyclic rotation of the options, which takes out position bias."""
     item = items.items[language][index]
     n = len(item.choices)
+    if n > len(LETTERS):
+        raise InputError(
+            f'item "{item.item_id}" ({language}): {n} choices, letters end at {LETTERS[-1]}: '
+            "set extraction.letters: false, or leave the item out"
+        )
     made = []
     for shift in range(n):
         order = [(place + shift) % n for place in range(n)]
@@ -314,4 +319,9 @@ def _fit(
         )
     head = 0 if tokens.bos_id is None else 1
     kept = question.prompt[:head] + question.prompt[head + over :]
+    if len(kept) < 2:
+        raise InputError(
+            f"{where}: a choice of {longest} tokens leaves no room for the prompt in the model's "
+            f"context of {context_length}: leave the item out"
+        )
     return Question(question.item, question.kind, kept, question.phrases, over)

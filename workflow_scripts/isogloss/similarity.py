@@ -1,8 +1,9 @@
 """Similarity of parallel items between languages: same place, same shape, and dissociation.
 
 Two things are measured and never mixed. *Same place*: parallel items lie at the same point once
-each language is centred (item share, centred cosine, retrieval). *Same shape*: the items of two
-languages have the same geometry, in whatever directions (debiased CKA).
+each language is centred; item share and retrieval give all dimensions equal weight, the centred
+cosine does not. *Same shape*: the items of two languages have the same geometry, in whatever
+directions (debiased CKA).
 
 Nearly everything follows from the Gram matrices of the items, so that a shuffled pairing is an
 index and a left-out cluster a difference.
@@ -612,9 +613,11 @@ def _one_layer(
     values["cosine_raw"], values["cosine_raw_null"] = _raw_cosines(x, sound)
     # A comparison with NaN is False, which would count as a translation found.
     both = np.where(sound[:, None] & sound, 1.0, np.nan)
-    found, without = retrieval(cosine, settings.clusters, settings.gallery)
+    # Standardised: of centred states a few massive dimensions alone decide what is near.
+    near = cosines(products)
+    found, without = retrieval(near, settings.clusters, settings.gallery)
     values |= _with_means("retrieval", found * both, without * both, settings)
-    hubless = retrieval(csls(cosine), settings.clusters, settings.gallery)[0]
+    hubless = retrieval(csls(near), settings.clusters, settings.gallery)[0]
     values["retrieval_csls"] = hubless * both
     share_null = shuffled_pair_shares(products, settings.orders)
     cka_null = shuffled_ckas(own, settings.orders)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
-from scipy.linalg import eigh
 from sklearn.covariance import ledoit_wolf_shrinkage
 
 from isogloss.activations import ParallelStates
@@ -260,24 +259,6 @@ def generalised_cca(white: np.ndarray, n: int) -> np.ndarray:
     return white.transpose(0, 2, 1) @ vectors[:, ::-1][:, :n]
 
 
-def common_directions(x: np.ndarray, n: int, ridge: float = RIDGE) -> np.ndarray:
-    """Directions, the same in all languages, along which parallel items co-vary most.
-
-    Args:
-        x: (language, item, k) states, centred within each language.
-
-    Returns:
-        (k, n) weights, strongest first.
-
-    Source: correlated components, Dmochowski, Sajda, Dias and Parra (2012).
-    """
-    within = np.einsum("lik,lij->kj", x, x, optimize=True)
-    total = x.sum(axis=0)
-    between = total.T @ total - within
-    unit = np.trace(within) / len(within)
-    return eigh(between, within + ridge * unit * np.eye(len(within)))[1][:, ::-1][:, :n]
-
-
 def mean_correlation(projected: np.ndarray) -> np.ndarray:
     """Correlation over items, mean over pairs of languages: (language, item, n) to (n,).
 
@@ -292,9 +273,10 @@ def mean_correlation(projected: np.ndarray) -> np.ndarray:
 
 def shared_correlations(
     fit: np.ndarray, held_out: np.ndarray, k: int, orders: Sequence[tuple[np.ndarray, np.ndarray]]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Held-out correlation along shared directions, and under shuffled pairings.
 
+    Each language has directions of its own, so this is shared shape: place is for item share.
     The common PCA and the whitening see no pairing and are done once.
 
     Args:
@@ -303,9 +285,8 @@ def shared_correlations(
         orders: (language, item) orders of the fit and of the held-out items, a pair a shuffle.
 
     Returns:
-        free: (N_SHARED,) directions of each language's own: shared shape.
-        common: (N_SHARED,) the same direction in all languages: shared place.
-        null: (shuffle, N_SHARED) of the free ones.
+        correlation: (N_SHARED,), strongest direction first.
+        null: (shuffle, N_SHARED).
         NaN beyond k.
     """
     axes, mean = common_axes(fit, k), fit.mean(axis=1, keepdims=True)
@@ -320,10 +301,8 @@ def shared_correlations(
         found[:n] = mean_correlation(other @ generalised_cca(one, n))
         return found
 
-    common = np.full(N_SHARED, np.nan)
-    common[:n] = mean_correlation(y @ common_directions(x, n))
     null = [correlation(x_white[rows, a], y_white[rows, b]) for a, b in orders]
-    return correlation(x_white, y_white), common, np.array(null).reshape(-1, N_SHARED)
+    return correlation(x_white, y_white), np.array(null).reshape(-1, N_SHARED)
 
 
 # Kernels: separability
@@ -368,11 +347,12 @@ def separability(
     flat = fit.reshape(1, -1, fit.shape[2])
     axes, mean = common_axes(flat, k), flat.mean(axis=1)
     x, y = (fit - mean) @ axes.T, (held_out - mean) @ axes.T
-    shrinkage = float(ledoit_wolf_shrinkage((x - x.mean(axis=1, keepdims=True)).reshape(-1, k)))
     labels = np.arange(len(x))[:, None]
 
     def read(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
-        scores = lda_scores(one, other, shrinkage)
+        # Anew under permuted labels: what is known of the labels is no part of their null.
+        within = (one - one.mean(axis=1, keepdims=True)).reshape(-1, k)
+        scores = lda_scores(one, other, float(ledoit_wolf_shrinkage(within)))
         right = np.einsum("lil->li", scores)
         others = np.where(np.eye(len(x), dtype=bool)[:, None], -np.inf, scores).max(axis=2)
         return float((scores.argmax(axis=2) == labels).mean()), float((right - others).mean())
@@ -405,7 +385,6 @@ LONG_NAMES = {
     "shared_correlation": ("held-out correlation along directions of generalised CCA", "1"),
     "shared_correlation_null": ("held-out correlation, pairing shuffled", "1"),
     "shared_correlation_p": ("p of the held-out correlation, pairing shuffled", "1"),
-    "shared_correlation_common": ("held-out correlation along one direction for all", "1"),
     "separability": ("held-out accuracy of reading the language", "1"),
     "separability_margin": ("held-out log odds of the right language", "nat"),
     "separability_null": ("held-out accuracy, labels permuted within items", "1"),
@@ -492,7 +471,7 @@ def _language_part(
     offsets = x.mean(axis=1) - x.mean(axis=(0, 1))
     basis, variance = language_basis(x.mean(axis=1))
     total = variance.sum()
-    orders = label_orders(*x.shape[:2], permutations, seed)
+    orders = label_orders(x.shape[0], x.shape[1], permutations, seed)
     flat = (x - x.mean(axis=0)).reshape(-1, x.shape[2])
     # One factor for all, so that float32 does not overflow; ratios do not depend on it.
     flat = (flat / (np.abs(flat).max() or 1.0)).astype(np.float32)
@@ -562,7 +541,7 @@ def _cross_fitted_part(
     measured: bool,
 ) -> dict[str, object]:
     """Shared directions and separability: fitted on all folds but one, evaluated on that one."""
-    shared, common, shared_null, read = [], [], [], []
+    shared, shared_null, read = [], [], []
     for fold in np.unique(folds[folds >= 0]) if measured else []:
         parts = folds != fold, folds == fold
         fit, held_out = (x[:, part] for part in parts)
@@ -571,25 +550,23 @@ def _cross_fitted_part(
             shuffled_orders(clusters[part], len(x), permutations, (seed, 1, int(fold), i))
             for i, part in enumerate(parts)
         ]
-        one, other, null = shared_correlations(fit, held_out, k, list(zip(*pairings, strict=True)))
+        correlation, null = shared_correlations(fit, held_out, k, list(zip(*pairings, strict=True)))
         labels = [
             label_orders(len(x), int(part.sum()), permutations, (seed, 2, int(fold), i))
             for i, part in enumerate(parts)
         ]
         wide = max(1, min(MAX_COMMON, x.shape[2]))
         read.append(separability(fit, held_out, wide, list(zip(*labels, strict=True))))
-        shared.append(one)
-        common.append(other)
+        shared.append(correlation)
         shared_null.append(null)
     if not measured:
-        shared = common = [np.full(N_SHARED, np.nan)]
+        shared = [np.full(N_SHARED, np.nan)]
         shared_null, read = [np.full((1, N_SHARED), np.nan)], [(np.nan, np.nan, np.full(1, np.nan))]
-    return _with_nulls(shared, common, shared_null, read)
+    return _with_nulls(shared, shared_null, read)
 
 
 def _with_nulls(
     shared: list[np.ndarray],
-    common: list[np.ndarray],
     shared_null: list[np.ndarray],
     read: list[tuple[float, float, np.ndarray]],
 ) -> dict[str, object]:
@@ -603,7 +580,6 @@ def _with_nulls(
         "shared_correlation": ("direction", correlation),
         "shared_correlation_null": ("direction", null.mean(axis=0)),
         "shared_correlation_p": ("direction", np.where(np.isnan(correlation), np.nan, p_shared)),
-        "shared_correlation_common": ("direction", np.mean(common, axis=0)),
         "separability": accuracy,
         "separability_margin": margin,
         "separability_null": read_null.mean(),

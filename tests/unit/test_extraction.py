@@ -1,0 +1,383 @@
+from dataclasses import replace
+from functools import cache
+
+import h5py
+import numpy as np
+import pytest
+import torch
+
+from isogloss import extraction
+from isogloss.activations import LATENTS, check_header, content_digest, open_activations, verify
+from isogloss.artifacts import key_of
+from isogloss.errors import InputError
+from isogloss.extraction import assemble, check_finite, compute_shard, compute_shards, shards
+from isogloss.extraction_checks import check_lens, check_packing, precision
+from isogloss.items import Item, ParallelItems
+from isogloss.model_sources import ModelSource
+from isogloss.models import load, readout_of
+from isogloss.packing import lay_out
+from isogloss.prompts import Phrase, PromptStyle, Question, Tokens, questions
+from isogloss.tiny_models import FAMILIES, save_tiny_model, tiny_model
+
+RAW = PromptStyle("raw", {"default": "{context}\nQ: {question}\nA:"})
+model = cache(tiny_model)
+
+
+def items(n=5, sentences=False):
+    """Items with 2 or 3 choices, prompts of different lengths."""
+    made = {
+        tag: tuple(
+            Item(
+                f"q{i}",
+                "",
+                f"{tag} {'what city ' * (i % 3 + 1)}{i}?",
+                () if sentences else (f"{tag}a", f"{tag}a b{i}", "same")[: 3 - i % 2],
+                -1 if sentences else i % 2,
+            )
+            for i in range(n)
+        )
+        for tag in ("en", "de", "zh")
+    }
+    return ParallelItems("made", made, np.arange(n))
+
+
+def ask(decoder, data, language="de", **settings):
+    tokens = Tokens(decoder.tokenizer, decoder.bos_id)
+    settings = {"pivot": "en", "control": "zh"} | settings
+    return questions(data, language, tokens, RAW, **settings)
+
+
+def extract(decoder, data, asked, folder, layers=(0, 2, 4), budget=128, language="de", **record):
+    spec = {"language": language, "pivot": "en", "model": "tiny", "dataset": "made"}
+    spec |= {"extraction_version": 1}
+    target = folder / f"{key_of(spec)}.h5"
+    work, layers = target.with_suffix(".work"), list(layers)
+    trees, files = compute_shards(
+        decoder, readout_of(decoder), data, asked, layers, work, key_of(spec), budget, iter
+    )
+    assemble(target, spec, record, data, asked, trees, files, layers)
+    return target
+
+
+@torch.inference_mode()
+def plain_score(decoder, question, phrase):
+    """Summed log-likelihood of a phrase, from one forward of the model itself."""
+    ids = torch.tensor([[*question.prompt, *phrase.tokens]])
+    own = torch.log_softmax(decoder.model(input_ids=ids).logits[0].float(), -1)
+    place = torch.arange(len(question.prompt) - 1, ids.shape[1] - 1)
+    return float(own[place, list(phrase.tokens)].sum())
+
+
+@torch.inference_mode()
+def plain_states(decoder, question):
+    """(layer, token, feature) of the model's own hidden states, all layers but the last."""
+    ids = torch.tensor([question.prompt])
+    own = decoder.backbone(input_ids=ids, output_hidden_states=True).hidden_states
+    return torch.stack(own[:-1])[:, 0].numpy()
+
+
+@pytest.mark.parametrize("family", ["gemma3", "qwen2"])
+def test_a_file_holds_what_the_model_gives(family, tmp_path):
+    decoder, data = model(family), items()
+    asked = ask(decoder, data)
+    path = extract(decoder, data, asked, tmp_path)
+    verify(path)
+    found = open_activations(path)
+    assert found.item_id.values.tolist() == list(data.item_ids)
+    for question in asked:
+        i = question.item
+        states = plain_states(decoder, question)
+        last, mean = (found[f"prompt_{p}"][i].values[:-1] for p in ("last", "mean"))
+        assert np.abs(last - states[:, -1]).max() < 1e-4
+        assert np.abs(mean - states[:, 1:].mean(1)).max() < 1e-4
+        assert np.abs(mean - states.mean(1)).max() > 1e-2  # the first position is left out
+        assert found.n_prompt_tokens[i] == len(question.prompt)
+        for phrase in question.phrases:
+            place = {"item": i, "latent": phrase.latent, "choice": phrase.choice}
+            value = float(found.log_probability[place])
+            assert value == pytest.approx(plain_score(decoder, question, phrase), abs=1e-4)
+            assert int(found.phrase_tokens[place]) == len(phrase.tokens)
+    assert np.isnan(found.log_probability.sel(latent="prompt")[1, 2])  # item 1 has 2 choices
+
+
+def test_stored_rows_are_the_states_that_predict_each_token(tmp_path):
+    decoder, data = model("gemma3"), items(3)
+    asked = ask(decoder, data)
+    found = open_activations(extract(decoder, data, asked, tmp_path)).load()
+    for t in range(0, found.sizes["target"], 5):
+        row = {n: int(found[f"targets_{n}"][t]) for n in ("row", "item", "latent", "choice")}
+        position = int(found.targets_position[t])
+        question = asked[row["item"]]
+        (phrase,) = (
+            p
+            for p in question.phrases
+            if (p.latent, p.choice) == (row["latent"], row["choice"])
+        )
+        assert int(found.targets_token[t]) == phrase.tokens[position]
+        before = replace(question, prompt=(*question.prompt, *phrase.tokens[:position]))
+        states = plain_states(decoder, before)[:, -1]
+        assert np.abs(found.rows_state[row["row"], :2].values - states[[0, 2]]).max() < 1e-4
+
+
+def test_pmi_and_letters_are_scored_by_the_model(tmp_path):
+    decoder, data = model("llama"), items(3)
+    asked = ask(decoder, data, pmi=True, letters=True)
+    found = open_activations(extract(decoder, data, asked, tmp_path)).load()
+    letters = {}
+    for question in asked:
+        for phrase in question.phrases:
+            value, place = plain_score(decoder, question, phrase), (question.item, phrase.choice)
+            if question.kind == "unconditional":
+                assert float(found.unconditional[place]) == pytest.approx(value, abs=1e-4)
+            if question.kind == "letter":
+                letters.setdefault(place, []).append(value)
+    assert letters and all(len(v) == data.n_choices[i] for (i, _), v in letters.items())
+    for place, values in letters.items():
+        assert float(found.letter[place]) == pytest.approx(np.mean(values), abs=1e-4)
+    plain = open_activations(extract(decoder, data, ask(decoder, data), tmp_path / "plain"))
+    assert "letter" not in plain and "unconditional" not in plain
+    for name in ("prompt_mean", "rows_state", "log_probability"):  # extra passes leave no trace
+        np.testing.assert_allclose(found[name], plain[name], atol=1e-4)
+    assert found.sizes["target"] == plain.sizes["target"]
+
+
+def test_sentences_have_states_and_no_scores(tmp_path):
+    decoder, data = model("gemma3"), items(3, sentences=True)
+    path = extract(decoder, data, ask(decoder, data), tmp_path)
+    verify(path)
+    found = open_activations(path).load()
+    assert np.isfinite(found.prompt_mean).all() and found.prompt_mean.shape == (3, 5, 32)
+    assert np.isnan(found.log_probability).all() and found.answer.values.tolist() == [-1] * 3
+
+
+def test_without_lens_layers_no_rows_are_kept(tmp_path):
+    decoder, data = model("gemma3"), items(3)
+    found = open_activations(extract(decoder, data, ask(decoder, data), tmp_path, layers=()))
+    assert "rows_state" not in found and np.isfinite(found.log_probability[:, 0, :2]).all()
+
+
+@pytest.fixture
+def small_shards(monkeypatch):
+    monkeypatch.setattr(extraction, "SHARD_QUESTIONS", 2)
+
+
+def counted(monkeypatch, fail_at=None):
+    """Every member that `compute_shard` is asked for; fails at the given call."""
+    asked = []
+
+    def spy(decoder, readout, trees, members, *rest):
+        if fail_at is not None and len(asked) == fail_at:
+            raise KeyboardInterrupt
+        asked.append(tuple(members))
+        return compute_shard(decoder, readout, trees, members, *rest)
+
+    monkeypatch.setattr(extraction, "compute_shard", spy)
+    return asked
+
+
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch, small_shards):
+    decoder, data = model("gemma3"), items(7)
+    asked = ask(decoder, data)
+    whole = extract(decoder, data, asked, tmp_path / "whole", seconds=1.0)
+    first = counted(monkeypatch, fail_at=2)
+    with pytest.raises(KeyboardInterrupt):
+        extract(decoder, data, asked, tmp_path / "killed")
+    assert first == [(0, 1), (2, 3)] and not list((tmp_path / "killed").glob("*.h5"))
+    second = counted(monkeypatch)
+    killed = extract(decoder, data, asked, tmp_path / "killed", seconds=2.0)
+    assert second == [(4, 5), (6,)]
+    verify(killed)
+    assert content_digest(killed) == content_digest(whole)
+    assert not killed.with_suffix(".work").exists()
+    assert list((tmp_path / "killed").iterdir()) == [killed]
+
+
+def test_only_deleted_shards_are_computed_again(tmp_path, monkeypatch, small_shards):
+    decoder, data = model("llama"), items(7)
+    asked = ask(decoder, data)
+    arguments = (decoder, readout_of(decoder), data, asked, [4], tmp_path, "key", 128, iter)
+    _, files = compute_shards(*arguments)
+    before = [file.read_bytes() for file in files]
+    files[1].unlink()
+    files[3].unlink()
+    done = counted(monkeypatch)
+    _, again = compute_shards(*arguments)
+    assert done == [(2, 3), (6,)] and again == files
+    for file, content in zip(files, before, strict=True):
+        with np.load(file) as new:
+            file.write_bytes(content)
+            with np.load(file) as old:
+                assert all(np.array_equal(new[name], old[name]) for name in old)
+
+
+def test_a_half_written_shard_is_never_taken_for_a_whole_one(tmp_path, monkeypatch):
+    decoder, data = model("llama"), items(2)
+
+    def broken(file, **_):
+        file.write(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(np, "savez", broken)
+    with pytest.raises(OSError, match="disk full"):
+        extract(decoder, data, ask(decoder, data), tmp_path)
+    assert not [f for f in tmp_path.rglob("*") if f.is_file()]
+
+
+def test_a_damaged_shard_is_named(tmp_path, small_shards):
+    decoder, data = model("llama"), items(3)
+    asked = ask(decoder, data)
+    arguments = (decoder, readout_of(decoder), data, asked, [4], tmp_path, "key", 128, iter)
+    trees, files = compute_shards(*arguments)
+    files[1].write_bytes(files[1].read_bytes()[:-40])
+    spec = {"language": "de", "pivot": "en"}
+    with pytest.raises(InputError, match=f"{files[1].name}: not a whole shard"):
+        assemble(tmp_path / "x.h5", spec, {}, data, asked, trees, files, [4])
+    assert not (tmp_path / "x.h5").exists() and files[0].exists()
+
+
+def test_shards_are_named_by_what_is_in_them(small_shards):
+    asked = ask(model("llama"), items(5))
+    names = [name for name, _ in shards(asked, "key")]
+    assert [members for _, members in shards(asked, "key")] == [[0, 1], [2, 3], [4]]
+    changed = [*asked[:2], replace(asked[2], prompt=(0, 7, 8)), *asked[3:]]
+    other = [name for name, _ in shards(changed, "key")]
+    assert other[0] == names[0] and other[2] == names[2] and other[1] != names[1]
+    assert not set(names) & {name for name, _ in shards(asked, "another key")}
+
+
+def test_states_that_are_not_finite_are_refused_with_item_and_layer(tmp_path):
+    decoder, data = tiny_model("llama"), items(2)
+    asked = ask(decoder, data)
+    token = set(asked[1].prompt) - set(asked[0].prompt)
+    decoder.embed.weight[token.pop()] = torch.nan
+    with pytest.raises(InputError, match=r'item "q1": states of layer 0 are not finite in torch'):
+        extract(decoder, data, asked, tmp_path)
+    assert not list(tmp_path.rglob("*.npz")) and not list(tmp_path.rglob("*.h5"))
+
+
+def test_overflow_in_float16_is_refused(tmp_path):
+    decoder, data = tiny_model("llama", dtype=torch.float16), items(2)
+    decoder.embed.weight *= 1e6
+    with pytest.raises(InputError, match="not finite in torch.float16: set the model's dtype"):
+        extract(decoder, data, ask(decoder, data), tmp_path)
+
+
+def test_scores_that_are_not_finite_are_refused():
+    fine = np.zeros((1, 2, 3))
+    shard = {"mean": fine, "last": fine, "log_probability": np.array([0.0, np.nan])}
+    with pytest.raises(InputError, match="scores are not finite in float16"):
+        check_finite(shard, ["q0"], "float16")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_rows_keep_the_models_own_bits(dtype, tmp_path):
+    decoder, data = tiny_model("qwen3", dtype=dtype), items(2)
+    asked = ask(decoder, data)
+    path = extract(decoder, data, asked, tmp_path, layers=[4], budget=4096)
+    trees = [lay_out(q) for q in asked]
+    batch = extraction.collate(trees, extraction.batches(trees, range(2), 4096)[0])
+    captured = extraction.capture(decoder, batch, trees, [4])
+    assert captured.lens.dtype == dtype
+    with h5py.File(path) as file:
+        stored = file["rows/state"]
+        assert stored.dtype == (np.uint16 if dtype == torch.bfloat16 else np.float16)
+        assert stored.attrs.get("stored_as", "") == ("bfloat16" * (dtype == torch.bfloat16))
+    rows = open_activations(path).rows_state.values
+    order = np.concatenate(
+        [np.flatnonzero(np.repeat(batch.members, [len(trees[m].predicting) for m in batch.members])
+                        == m) for m in range(2)]
+    )  # fmt: skip
+    assert np.array_equal(rows, captured.lens.float().numpy()[order])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_passes_its_self_tests(family):
+    decoder = model(family)
+    asked = ask(decoder, items())
+    assert check_lens(decoder, readout_of(decoder), asked)["difference"] <= 1e-4
+    assert check_packing(decoder, readout_of(decoder), asked)["packing_difference"] <= 1e-4
+
+
+def test_bfloat16_passes_its_self_tests_within_what_is_allowed():
+    decoder = tiny_model("gemma3", dtype=torch.bfloat16)
+    asked = ask(decoder, items())
+    found = check_lens(decoder, readout_of(decoder), asked)
+    assert found["difference"] <= found["allowed"] and found["allowed"] > 1e-3
+    packed = check_packing(decoder, readout_of(decoder), asked)
+    assert packed["packing_difference"] <= packed["packing_allowed"]
+
+
+@pytest.mark.parametrize(
+    ("family", "wrong"),
+    [("gemma2", {"softcap": None}), ("gemma3", {"norm_style": "weight"}), ("llama", {"norm_eps": 1})],
+)  # fmt: skip
+def test_the_lens_self_test_sees_a_wrong_readout(family, wrong):
+    decoder = model(family)
+    readout = replace(readout_of(decoder), **wrong)
+    with pytest.raises(InputError, match=r"lens self-test: .* differs from the model by \d"):
+        check_lens(decoder, readout, ask(decoder, items()))
+
+
+def test_the_packing_self_test_sees_places_taken_for_positions(monkeypatch):
+    decoder = model("gemma3")
+    monkeypatch.setattr(decoder, "sliding_window", None)
+    with pytest.raises(InputError, match=r"packing self-test: .* unpacked ones by \d"):
+        check_packing(decoder, readout_of(decoder), ask(decoder, items()))
+
+
+def test_the_packing_self_test_says_that_scores_are_not_finite():
+    decoder = tiny_model("llama", dtype=torch.float16)
+    decoder.embed.weight *= 1e6
+    with pytest.raises(InputError, match="not finite in torch.float16: set the model's dtype"):
+        check_packing(decoder, readout_of(decoder), ask(decoder, items()))
+
+
+def test_sentences_have_nothing_to_pack():
+    decoder = model("llama")
+    asked = ask(decoder, items(2, sentences=True))
+    assert check_packing(decoder, readout_of(decoder), asked) == {}
+    assert check_lens(decoder, readout_of(decoder), asked)["difference"] <= 1e-4
+
+
+def test_what_bfloat16_costs_is_measured_against_float32(tmp_path):
+    save_tiny_model(tmp_path / "tiny", "llama")
+    source = ModelSource(
+        "tiny", "path", path=tmp_path / "tiny", family="llama", dtype="bfloat16"
+    )
+    narrow = load(source, tmp_path, "cpu")
+    asked = {"de": ask(narrow, items(3))}
+    arguments = (source, tmp_path, "cpu", narrow, readout_of(narrow), asked)
+    found = precision(*arguments, 2)["de"]
+    assert found["phrases"] == sum(len(q.phrases) for q in asked["de"][:2])
+    exact, difference = model("llama"), []
+    for question in asked["de"][:2]:
+        for phrase in question.phrases:
+            one = [lay_out(replace(question, phrases=(phrase,)))]
+            low = compute_shard(narrow, readout_of(narrow), one, [0], [], 512)["log_probability"]
+            difference.append(abs(low.sum() - plain_score(exact, question, phrase)))
+    assert 0 < found["mean"] <= found["largest"]
+    assert found["largest"] == pytest.approx(max(difference), rel=0.5)
+    assert precision(*arguments, 0) == {}
+
+
+def test_header_names_the_key_and_the_self_made_spec(tmp_path):
+    decoder, data = model("llama"), items(2)
+    path = extract(decoder, data, ask(decoder, data), tmp_path, licence="CC0-1.0")
+    assert check_header(path)["language"] == "de"
+    assert open_activations(path).attrs["record"] == '{"licence":"CC0-1.0"}'
+
+
+def test_choices_that_are_spelled_as_in_the_pivot_are_marked(tmp_path):
+    decoder, data = model("llama"), items(2)
+    found = open_activations(extract(decoder, data, ask(decoder, data), tmp_path))
+    assert found.identical_to_pivot.values.tolist() == [[0, 0, 1], [0, 0, 0]]
+    assert found.n_characters[0].values.tolist() == [3, 6, 4]
+    assert found.n_choices.values.tolist() == [3, 2]
+
+
+def test_latents_are_at_the_places_that_their_names_say():
+    phrase = Phrase(LATENTS.index("control"), 1, (5,), False)
+    question = Question(0, "main", (0, 3), (phrase,))
+    (tree,) = [lay_out(question)]
+    table = extraction._targets([question], [tree])
+    assert (table["latent"].tolist(), table["choice"].tolist()) == ([2], [1])

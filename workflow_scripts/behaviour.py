@@ -1,0 +1,28 @@
+"""Behaviour: accuracy, consistency and transfer between the languages of one dataset."""
+
+import argparse
+import json
+from pathlib import Path
+
+from isogloss.activations import open_scores
+from isogloss.artifacts import write_netcdf
+from isogloss.behaviour import behaviour
+from isogloss.program import run
+from isogloss.store import read_manifest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("manifest", type=Path, help="manifest of the activation files")
+    parser.add_argument("--spec", type=json.loads, required=True, help="settings as JSON")
+    parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
+    args = parser.parse_args()
+
+    settings = dict(args.spec)
+    scores = open_scores(list(read_manifest(args.manifest).values()))
+    found = behaviour(scores, mode=settings.pop("score"), **settings)
+    write_netcdf(found, args.output, args.spec)
+
+
+if __name__ == "__main__":
+    run(main)

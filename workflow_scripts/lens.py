@@ -1,0 +1,69 @@
+"""Logit lens: latent log-probabilities at every stored layer, one file a language."""
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5netcdf
+
+from isogloss.activations import check_header
+from isogloss.artifacts import key_of, write_netcdf
+from isogloss.errors import InputError
+from isogloss.program import progress, run, say
+from isogloss.specs import lens_spec
+from isogloss.store import artifact_path, read_manifest, write_manifest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("manifest", type=Path, help="manifest of the activation files")
+    parser.add_argument("--spec", type=json.loads, required=True, help="settings as JSON")
+    parser.add_argument("--store", type=Path, required=True, help="folder of keyed artifacts")
+    parser.add_argument("--readout", type=Path, required=True, help="the model's readout")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--output", type=Path, required=True, help="manifest to write (JSON)")
+    args = parser.parse_args()
+
+    model, dataset = args.spec["slug"], args.spec["name"]
+    sources = read_manifest(args.manifest)
+    specs = {tag: lens_spec(path.stem, args.readout.stem) for tag, path in sources.items()}
+    paths = {
+        tag: artifact_path(args.store, "lens", model, dataset, tag, specs[tag], ".nc")
+        for tag in sources
+    }
+    missing = [tag for tag, path in paths.items() if not path.exists()]
+    say(f"{model}, {dataset}: lens of {len(missing)} of {len(paths)} languages to compute")
+    if missing:
+        compute(args, sources, specs, paths, missing)
+    write_manifest(args.output, "lens", args.spec, paths)
+
+
+def compute(args: Any, sources: dict, specs: dict, paths: dict, missing: list[str]) -> None:
+    """Read the readout once and compute the missing languages."""
+    from isogloss.lens import lens_dataset
+    from isogloss.models import device_named
+    from isogloss.readout import read_readout
+
+    readout = read_readout(args.readout, device_named(args.device))
+    for tag in missing:
+        about = check_header(sources[tag])
+        with h5netcdf.File(sources[tag], "r", decode_vlen_strings=True) as file:
+            if "rows" not in file.groups:
+                raise InputError(
+                    f"{sources[tag]}: keeps no rows for the lens: set extraction.lens_layers"
+                )
+            label = f"lens {args.spec['slug']} {args.spec['name']} {tag}"
+            found = lens_dataset(file, readout, partial(progress, label=label, unit="layer"))
+        found = found.assign_attrs(
+            language=tag,
+            pivot=about["pivot"],
+            control=about["control"] or "",
+            key=key_of(specs[tag]),
+        )
+        write_netcdf(found, paths[tag], specs[tag])
+
+
+if __name__ == "__main__":
+    run(main)

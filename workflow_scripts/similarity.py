@@ -1,0 +1,28 @@
+"""Similarity of parallel items between languages, from their activation files."""
+
+import argparse
+import json
+from pathlib import Path
+
+from isogloss.activations import open_states
+from isogloss.artifacts import write_netcdf
+from isogloss.program import run
+from isogloss.similarity import similarity
+from isogloss.store import read_manifest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("manifest", type=Path, help="manifest of the activation files")
+    parser.add_argument("--spec", type=json.loads, required=True, help="settings as JSON")
+    parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
+    args = parser.parse_args()
+
+    settings = dict(args.spec)
+    files = list(read_manifest(args.manifest).values())
+    states = open_states(files, settings.pop("pooling"))
+    write_netcdf(similarity(states, **settings), args.output, args.spec)
+
+
+if __name__ == "__main__":
+    run(main)

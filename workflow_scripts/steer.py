@@ -1,0 +1,130 @@
+"""Steered evaluation: score questions again with the residual stream changed."""
+
+import argparse
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from isogloss.activations import open_scores
+from isogloss.artifacts import open_netcdf, write_netcdf
+from isogloss.datasets import load_dataset
+from isogloss.items import check_disjoint, folds
+from isogloss.program import progress, run, say
+from isogloss.specs import prompt_style, source_of, steered_spec
+from isogloss.store import artifact_path, read_manifest, write_manifest
+from isogloss.vectors import ALL_ITEMS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("activations", type=Path, help="manifest of the evaluated dataset")
+    parser.add_argument("--vectors", type=Path, required=True, help="manifest of the vectors")
+    parser.add_argument("--spec", type=json.loads, required=True, help="settings as JSON")
+    parser.add_argument("--store", type=Path, required=True, help="folder of keyed artifacts")
+    parser.add_argument("--cache", type=Path, required=True, help="folder of models")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
+    parser.add_argument("--batch-tokens", type=int, default=2048, help="tokens of a batch")
+    parser.add_argument("--output", type=Path, required=True, help="manifest to write (JSON)")
+    args = parser.parse_args()
+
+    spec = args.spec
+    sources = read_manifest(args.activations)
+    vectors = read_manifest(args.vectors)["all"]
+    pivot_key = sources[spec["pivot"]].stem
+    specs = {
+        tag: steered_spec(spec, vectors.stem, sources[tag].stem, pivot_key, tag)
+        for tag in spec["languages"]
+    }
+    place = f"{spec['fitted']}.{spec['name']}"
+    paths = {
+        tag: artifact_path(args.store, "steered", spec["slug"], place, tag, specs[tag], ".nc")
+        for tag in spec["languages"]
+    }
+    missing = [tag for tag, path in paths.items() if not path.exists()]
+    say(f"{spec['slug']}, {place}: steering {len(missing)} of {len(paths)} languages")
+    if missing:
+        compute(args, sources, open_netcdf(vectors), specs, paths, missing)
+    write_manifest(args.output, "steered", spec, paths)
+
+
+def compute(
+    args: Any, sources: dict, vectors: Any, specs: dict, paths: dict, missing: list[str]
+) -> None:
+    """Load the model once and evaluate the missing languages."""
+    from isogloss.models import load, memory_errors, readout_of
+    from isogloss.packing import lay_out
+    from isogloss.prompts import Tokens, questions
+    from isogloss.steered import evaluate
+
+    spec = args.spec
+    items = load_dataset(spec["dataset"], spec["all_languages"], spec["name"])
+    fold_of = folds(items.clusters, spec["folds"]["folds"], spec["folds"]["seed"])
+    own = spec["fitted"] == spec["name"]
+    vector_folds = fold_of if own else np.full_like(fold_of, ALL_ITEMS)
+    if own:
+        for fold in np.unique(fold_of):
+            fit, held_out = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+            check_disjoint(fit, held_out, items.clusters)
+    scores = open_scores([sources[tag] for tag in dict.fromkeys([*missing, spec["pivot"]])])
+    decoder = load(source_of(spec), args.cache, args.device)
+    readout = readout_of(decoder)
+    tokens, style = Tokens(decoder.tokenizer, decoder.bos_id), prompt_style(spec["prompt"])
+
+    def trees(tag: str) -> list:
+        asked = questions(
+            items,
+            tag,
+            tokens,
+            style,
+            pivot=spec["pivot"],
+            control=None,
+            latents=False,
+            context_length=decoder.card.context_length,
+        )
+        return [lay_out(question) for question in asked]
+
+    plan = plan_of(spec, vectors)
+    pivot_trees = trees(spec["pivot"])
+    for tag in missing:
+        label = f"steer {spec['slug']} {spec['name']} {tag}"
+        with memory_errors(label):
+            found = evaluate(
+                decoder,
+                readout,
+                vectors,
+                plan,
+                tag,
+                trees(tag),
+                pivot_trees,
+                scores.sel(language=tag),
+                fold_of,
+                vector_folds,
+                budget=args.batch_tokens,
+                progress=partial(progress, label=label, unit="fold"),
+            )
+        write_netcdf(found, paths[tag], specs[tag])
+
+
+def plan_of(spec: dict, vectors: Any) -> Any:
+    """What is tried, in layer indices of this model."""
+    from isogloss.steered import Plan
+
+    steering = spec["steering"]
+    layers = [int(layer) for layer in vectors["layer"].values]
+    return Plan(
+        methods=tuple(steering["methods"]),
+        layers=tuple(layers),
+        depths=tuple(float(depth) for depth in vectors["relative_depth"].values),
+        strengths=tuple(steering["strengths"]),
+        controls=tuple(steering["controls"]),
+        draws=steering["random_draws"],
+        positions=steering["positions"],
+        score=spec["score"],
+    )
+
+
+if __name__ == "__main__":
+    run(main)

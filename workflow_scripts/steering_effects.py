@@ -1,0 +1,28 @@
+"""Effects of steering: against no steering and against the controls."""
+
+import argparse
+import json
+from pathlib import Path
+
+from isogloss.activations import open_scores
+from isogloss.artifacts import open_netcdf, write_netcdf
+from isogloss.program import run
+from isogloss.steering_effects import steering_effects
+from isogloss.store import read_manifest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("manifest", type=Path, help="manifest of the steered files")
+    parser.add_argument("--activations", type=Path, required=True, help="manifest of the scores")
+    parser.add_argument("--spec", type=json.loads, required=True, help="settings as JSON")
+    parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
+    args = parser.parse_args()
+
+    steered = {tag: open_netcdf(path) for tag, path in read_manifest(args.manifest).items()}
+    scores = open_scores(list(read_manifest(args.activations).values()))
+    write_netcdf(steering_effects(steered, scores, **args.spec), args.output, args.spec)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,1 @@
+"""Language subspaces, from the activation files of all languages."""

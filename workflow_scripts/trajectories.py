@@ -1,0 +1,25 @@
+"""Trajectories of the logit lens over layers, from the lens files of all languages."""
+
+import argparse
+import json
+from pathlib import Path
+
+from isogloss.artifacts import open_netcdf, write_netcdf
+from isogloss.program import run
+from isogloss.store import read_manifest
+from isogloss.trajectories import trajectories
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("manifest", type=Path, help="manifest of the lens files")
+    parser.add_argument("--spec", type=json.loads, required=True, help="settings as JSON")
+    parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
+    args = parser.parse_args()
+
+    lens = {tag: open_netcdf(path) for tag, path in read_manifest(args.manifest).items()}
+    write_netcdf(trajectories(lens, **args.spec), args.output, args.spec)
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,49 @@
+"""Fit steering vectors on the states of one dataset, fold by fold."""
+
+import argparse
+import json
+from pathlib import Path
+
+from isogloss.activations import open_states
+from isogloss.artifacts import key_of, write_netcdf
+from isogloss.items import folds
+from isogloss.program import run
+from isogloss.specs import vectors_spec
+from isogloss.store import artifact_path, read_manifest, write_manifest
+from isogloss.vectors import fit_vectors
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("manifest", type=Path, help="manifest of the activation files")
+    parser.add_argument("--spec", type=json.loads, required=True, help="settings as JSON")
+    parser.add_argument("--store", type=Path, required=True, help="folder of keyed artifacts")
+    parser.add_argument("--output", type=Path, required=True, help="manifest to write (JSON)")
+    args = parser.parse_args()
+
+    steering, fold = args.spec["steering"], args.spec["folds"]
+    sources = read_manifest(args.manifest)
+    spec = vectors_spec({tag: path.stem for tag, path in sources.items()}, fold, steering)
+    path = artifact_path(
+        args.store, "vectors", args.spec["slug"], args.spec["name"], "all", spec, ".nc"
+    )
+    if not path.exists():
+        files = list(sources.values())
+        mean, last = (open_states(files, pooling) for pooling in ("prompt_mean", "prompt_last"))
+        n_layers = len(mean.depths) - 1
+        vectors = fit_vectors(
+            mean,
+            last,
+            folds(mean.clusters, fold["folds"], fold["seed"]),
+            args.spec["pivot"],
+            sorted({round(depth * n_layers) for depth in steering["layers"]}),
+            steering["methods"],
+            draws=steering["random_draws"],
+            seed=fold["seed"],
+        )
+        write_netcdf(vectors.assign_attrs(key=key_of(spec)), path, spec)
+    write_manifest(args.output, "vectors", args.spec, {"all": path})
+
+
+if __name__ == "__main__":
+    run(main)
