@@ -33,3 +33,12 @@ rule all:
         all_figures(),
         f"{RESULTS}/summary.md",
         f"{RESULTS}/config.yaml",
+
+
+onsuccess:
+    # `--report-after-run` in a profile writes its report in a dry-run too, and fails on a fresh
+    # clone; this runs after real runs only.
+    shell(
+        "python -m snakemake --workflow-profile none --nolock --quiet all"
+        " --configfile {RESULTS}/config.yaml --report {RESULTS}/report.html"
+    )

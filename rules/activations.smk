@@ -8,21 +8,11 @@ Gives:    {store}/activations/{model}/{dataset}/{language}/{key}.h5, not declare
 """
 
 
-def question_files(wildcards) -> list[str]:
-    dataset = STUDY.datasets[wildcards.dataset]
-    try:
-        return list(map(str, dataset_files(dump(dataset), STUDY.languages_of(wildcards.dataset))))
-    except InputError as error:
-        sys.exit(f"error: datasets.{wildcards.dataset}: {error}")
-
-
 rule extract:
     input:
         question_files,
     output:
         f"{STORE}/manifests/{{model}}/{{dataset}}/activations-{{key}}.json",
-    params:
-        spec=lambda w: canonical_json(extraction_slice(w.model, w.dataset)),
     log:
         "logs/{model}/{dataset}/extract-{key}.log",
     threads: HEAVY_THREADS
@@ -30,8 +20,10 @@ rule extract:
         mem_mb=model_resources,
         runtime=lambda w, attempt: 240 * attempt,
         gpu=1,
+    params:
+        spec=lambda w: canonical_json(extraction_slice(w.model, w.dataset)),
+        machine=on_this_machine("store", "cache", "device", "batch-tokens"),
     shell:
-        "{PYTHON:q} {PROGRAMS}/extract.py --spec {params.spec:q} --store {STORE:q}"
-        " --cache {CACHE:q} --device {STUDY.device:q}"
-        " --batch-tokens {STUDY.extraction.batch_tokens} --output {output:q}"
+        "python workflow_scripts/extract.py --spec {params.spec:q}"
+        " {params.machine} --output {output:q}"
         " 2> >(tee {log:q} >&2)"

@@ -8,19 +8,17 @@ Gives:    {results}/{model}/{dataset}/behaviour.nc  (language, language_2, score
 
 rule behaviour:
     input:
-        manifest=activations,
         **with_code("behaviour.py"),
+        manifest=activations,
     output:
         f"{RESULTS}/{{model}}/{{dataset}}/behaviour.nc",
-    params:
-        spec=canonical_json(
-            dump(STUDY.behaviour) | dump(STUDY.statistics, exclude={"folds"})
-        ),
     log:
         "logs/{model}/{dataset}/behaviour.log",
     resources:
         mem_mb=3000,
         runtime=60,
+    params:
+        spec=canonical_json(dump(STUDY.behaviour) | bootstrap_slice()),
     shell:
-        "{PYTHON:q} {input.program} --spec {params.spec:q} --output {output:q}"
+        "python {input.program} --spec {params.spec:q} --output {output:q}"
         " {input.manifest:q} 2> >(tee {log:q} >&2)"

@@ -1,5 +1,5 @@
 """
-What every rule file uses: the checked configuration, paths, keys, and a program's modules.
+What the rule files share: the checked configuration, paths, keys, and the modules of a program.
 
 Settings reach a rule through one canonical JSON slice of the configuration (`spec`), so that
 a rule reruns when its own settings change and at no other time. No rules here.
@@ -7,11 +7,18 @@ a rule reruns when its own settings change and at no other time. No rules here.
 
 import ast
 import os
+import re
+import shlex
 import sys
 from pathlib import Path
 
 PROGRAMS = Path("workflow_scripts")
 sys.path.insert(0, str(Path(workflow.basedir) / PROGRAMS))
+
+# Jobs use the Python that runs Snakemake, wherever it is: its path is no part of a command.
+os.environ.update(
+    PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+)
 
 from isogloss.artifacts import canonical_json, key_of
 from isogloss.config import validate
@@ -23,7 +30,6 @@ try:
 except InputError as error:
     sys.exit(f"error: {error}")
 
-PYTHON = sys.executable
 STORE, RESULTS = STUDY.store, STUDY.results
 CACHE = STUDY.cache or os.environ.get("ISOGLOSS_CACHE") or "~/.cache/isogloss"
 CACHE = str(Path(CACHE).expanduser())
@@ -80,7 +86,21 @@ def extraction_slice(model: str, dataset: str) -> dict:
 
 def lens_slice(model: str, dataset: str) -> dict:
     """What the lens files of one model and dataset depend on."""
-    return {"slug": model, "name": dataset, "extraction": extraction_slice(model, dataset)}
+    return {
+        "slug": model,
+        "name": dataset,
+        "extraction": extraction_slice(model, dataset),
+    }
+
+
+def folds_slice() -> dict:
+    """How clusters fall into folds: apart from the bootstrap, whose seed costs no model."""
+    return {"folds": STUDY.statistics.folds, "seed": STUDY.statistics.fold_seed}
+
+
+def bootstrap_slice() -> dict:
+    """How intervals are drawn."""
+    return dump(STUDY.statistics, include={"n_boot", "seed", "confidence"})
 
 
 def vectors_slice(model: str, dataset: str) -> dict:
@@ -91,7 +111,7 @@ def vectors_slice(model: str, dataset: str) -> dict:
         "pivot": STUDY.pivot,
         "extraction": extraction_slice(model, dataset),
         "steering": dump(STUDY.steering, include={"methods", "layers", "random_draws"}),
-        "folds": dump(STUDY.statistics, include={"folds", "seed"}),
+        "folds": folds_slice(),
     }
 
 
@@ -104,12 +124,16 @@ def steer_slice(model: str, fitted: str, dataset: str) -> dict:
         "name": dataset,
         "dataset": dump(STUDY.datasets[dataset], exclude={"prompt", "languages"}),
         "prompt": dump(STUDY.prompt_of(dataset)),
-        "languages": [t for t in STUDY.steering.languages if t in STUDY.languages_of(dataset)],
+        "languages": [
+            t for t in STUDY.steering.languages if t in STUDY.languages_of(dataset)
+        ],
         "all_languages": STUDY.languages_of(dataset),
         "pivot": STUDY.pivot,
         "score": STUDY.behaviour.score,
-        "steering": dump(STUDY.steering, exclude={"fit_on", "evaluate_on", "languages"}),
-        "folds": dump(STUDY.statistics, include={"folds", "seed"}),
+        "steering": dump(
+            STUDY.steering, exclude={"fit_on", "evaluate_on", "languages"}
+        ),
+        "folds": folds_slice(),
         "activations": extraction_slice(model, dataset),
         "vectors": vectors_slice(model, fitted),
     }
@@ -138,4 +162,72 @@ def mem_mb(parameters: int, least: int = 3000) -> int:
 
 def model_resources(wildcards, attempt=1) -> int:
     """Memory for the model of a job, half as much again at each further attempt."""
-    return int(mem_mb(STUDY.models[wildcards.model].parameters) * (1 + 0.5 * (attempt - 1)))
+    return int(
+        mem_mb(STUDY.models[wildcards.model].parameters) * (1 + 0.5 * (attempt - 1))
+    )
+
+
+def readout_slice(model: str) -> dict:
+    """What a readout depends on."""
+    return {
+        "slug": model,
+        "model": dump(STUDY.models[model], exclude={"family", "parameters"}),
+        "readout_version": 1,
+    }
+
+
+def readout(wildcards) -> str:
+    key = key_of(readout_slice(wildcards.model))[:16]
+    return f"{STORE}/readouts/{wildcards.model}/{key}.safetensors"
+
+
+def question_files(wildcards) -> list[str]:
+    dataset = STUDY.datasets[wildcards.dataset]
+    try:
+        return list(
+            map(
+                str, dataset_files(dump(dataset), STUDY.languages_of(wildcards.dataset))
+            )
+        )
+    except InputError as error:
+        sys.exit(f"error: datasets.{wildcards.dataset}: {error}")
+
+
+def lenses(wildcards) -> str:
+    model, dataset = wildcards.model, wildcards.dataset
+    return manifest("lens", model, dataset, lens_slice(model, dataset))
+
+
+def vectors(wildcards) -> str:
+    model, fitted = wildcards.model, wildcards.fitted
+    return manifest("vectors", model, fitted, vectors_slice(model, fitted))
+
+
+def steered(wildcards) -> str:
+    model, fitted, dataset = wildcards.model, wildcards.fitted, wildcards.dataset
+    content = steer_slice(model, fitted, dataset)
+    return manifest(f"steered-{fitted}", model, dataset, content)
+
+
+def of_every_model(name: str):
+    """An input function: one result file a model, in the study's order."""
+    return lambda w: [
+        f"{RESULTS}/{model}/{w.dataset}/{name}.nc" for model in STUDY.models
+    ]
+
+
+def on_this_machine(*names: str):
+    """An input function of options that no result depends on: where things lie, on what
+    they run.
+
+    Snakemake leaves a function of `threads` out of what it compares, so that another device or
+    cache reruns nothing.
+    """
+    values = {
+        "store": STORE,
+        "cache": CACHE,
+        "device": STUDY.device,
+        "batch-tokens": STUDY.extraction.batch_tokens,
+    }
+    options = " ".join(f"--{name} {shlex.quote(str(values[name]))}" for name in names)
+    return lambda wildcards, threads: options

@@ -7,19 +7,12 @@ Gives:    {store}/lens/{model}/{dataset}/{language}/{key}.nc and the manifest th
 """
 
 
-def lenses(wildcards) -> str:
-    model, dataset = wildcards.model, wildcards.dataset
-    return manifest("lens", model, dataset, lens_slice(model, dataset))
-
-
 rule lens:
     input:
         manifest=activations,
         readout=readout,
     output:
         f"{STORE}/manifests/{{model}}/{{dataset}}/lens-{{key}}.json",
-    params:
-        spec=lambda w: canonical_json(lens_slice(w.model, w.dataset)),
     log:
         "logs/{model}/{dataset}/lens-{key}.log",
     threads: HEAVY_THREADS
@@ -27,29 +20,32 @@ rule lens:
         mem_mb=model_resources,
         runtime=lambda w, attempt: 240 * attempt,
         gpu=1,
+    params:
+        spec=lambda w: canonical_json(lens_slice(w.model, w.dataset)),
+        machine=on_this_machine("store", "device"),
     shell:
-        "{PYTHON:q} {PROGRAMS}/lens.py --spec {params.spec:q} --store {STORE:q}"
-        " --device {STUDY.device:q} --readout {input.readout:q} --output {output:q}"
+        "python workflow_scripts/lens.py --spec {params.spec:q}"
+        " {params.machine} --readout {input.readout:q} --output {output:q}"
         " {input.manifest:q} 2> >(tee {log:q} >&2)"
 
 
 rule trajectories:
     input:
-        manifest=lenses,
         **with_code("trajectories.py"),
+        manifest=lenses,
     output:
         f"{RESULTS}/{{model}}/{{dataset}}/trajectories.nc",
-    params:
-        spec=canonical_json(
-            dump(STUDY.statistics, exclude={"folds"})
-            # Latent log-probabilities are summed or a token; other scores of behaviour: a token.
-            | {"score": "sum" if STUDY.behaviour.score == "sum" else "token"}
-        ),
     log:
         "logs/{model}/{dataset}/trajectories.log",
     resources:
         mem_mb=3000,
         runtime=60,
+    params:
+        spec=canonical_json(
+            bootstrap_slice()
+            # Latent log-probabilities are summed or a token; other scores of behaviour: a token.
+            | {"score": "sum" if STUDY.behaviour.score == "sum" else "token"}
+        ),
     shell:
-        "{PYTHON:q} {input.program} --spec {params.spec:q} --output {output:q}"
+        "python {input.program} --spec {params.spec:q} --output {output:q}"
         " {input.manifest:q} 2> >(tee {log:q} >&2)"

@@ -7,33 +7,20 @@ Gives:    {store}/readouts/{model}/{key}.safetensors  (final norm and unembeddin
 """
 
 
-def readout_slice(model: str) -> dict:
-    """What a readout depends on."""
-    return {
-        "slug": model,
-        "model": dump(STUDY.models[model], exclude={"family", "parameters"}),
-        "readout_version": 1,
-    }
-
-
-def readout(wildcards) -> str:
-    key = key_of(readout_slice(wildcards.model))[:16]
-    return f"{STORE}/readouts/{wildcards.model}/{key}.safetensors"
-
-
 rule readout:
     output:
         f"{STORE}/readouts/{{model}}/{{key}}.safetensors",
-    params:
-        spec=lambda w: canonical_json(readout_slice(w.model)),
     log:
         "logs/{model}/readout-{key}.log",
     threads: 1
     resources:
         mem_mb=model_resources,
         runtime=60,
+    params:
+        spec=lambda w: canonical_json(readout_slice(w.model)),
+        machine=on_this_machine("cache"),
     shell:
-        "{PYTHON:q} {PROGRAMS}/readout.py --spec {params.spec:q} --cache {CACHE:q}"
+        "python workflow_scripts/readout.py --spec {params.spec:q} {params.machine}"
         " --output {output:q} 2> >(tee {log:q} >&2)"
 
 
@@ -42,10 +29,11 @@ localrules:
 
 
 rule download:
-    params:
-        specs=[canonical_json(readout_slice(model)) for model in STUDY.models],
     log:
         "logs/download.log",
+    params:
+        specs=[canonical_json(readout_slice(model)) for model in STUDY.models],
+        machine=on_this_machine("cache"),
     shell:
-        "{PYTHON:q} {PROGRAMS}/download.py --cache {CACHE:q} {params.specs:q}"
+        "python workflow_scripts/download.py {params.machine} {params.specs:q}"
         " 2> >(tee {log:q} >&2)"

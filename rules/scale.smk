@@ -1,1 +1,43 @@
-"""x"""
+"""
+Scale: the models of the study side by side, one file a dataset with choices.
+
+Requires: similarity.nc, behaviour.nc and activation files of every model.
+Gives:    {results}/scale/{dataset}.nc  (model, measure; family, measure)
+"""
+
+
+rule scale:
+    input:
+        **with_code("scale.py"),
+        manifests=lambda w: [
+            manifest("activations", m, w.dataset, extraction_slice(m, w.dataset))
+            for m in STUDY.models
+        ],
+        similarity=of_every_model("similarity"),
+        behaviour=of_every_model("behaviour"),
+    output:
+        f"{RESULTS}/scale/{{dataset}}.nc",
+    log:
+        "logs/scale/{dataset}.log",
+    resources:
+        mem_mb=3000,
+        runtime=60,
+    params:
+        spec=canonical_json(
+            {
+                "models": [
+                    {
+                        "slug": slug,
+                        "family": model.family,
+                        "parameters": model.parameters,
+                    }
+                    for slug, model in STUDY.models.items()
+                ],
+                "permutations": STUDY.similarity.permutations,
+                **dump(STUDY.statistics, include={"seed", "confidence"}),
+            }
+        ),
+    shell:
+        "python {input.program} --spec {params.spec:q} --manifests {input.manifests:q}"
+        " --similarity {input.similarity:q} --behaviour {input.behaviour:q}"
+        " --output {output:q} 2> >(tee {log:q} >&2)"

@@ -8,22 +8,22 @@ Gives:    {results}/{model}/{dataset}/similarity.nc  (layer, language, language_
 
 rule similarity:
     input:
-        manifest=activations,
         **with_code("similarity.py"),
+        manifest=activations,
     output:
         f"{RESULTS}/{{model}}/{{dataset}}/similarity.nc",
-    params:
-        spec=canonical_json(
-            dump(STUDY.similarity)
-            | dump(STUDY.statistics, include={"seed", "confidence"})
-            | {"pivot": STUDY.pivot}
-        ),
     log:
         "logs/{model}/{dataset}/similarity.log",
     threads: 1
     resources:
         mem_mb=4000,
         runtime=120,
+    params:
+        spec=canonical_json(
+            dump(STUDY.similarity)
+            | dump(STUDY.statistics, include={"seed", "confidence"})
+            | {"pivot": STUDY.pivot}
+        ),
     shell:
-        "{PYTHON:q} {input.program} --spec {params.spec:q} --output {output:q}"
+        "python {input.program} --spec {params.spec:q} --output {output:q}"
         " {input.manifest:q} 2> >(tee {log:q} >&2)"

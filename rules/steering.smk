@@ -8,32 +8,22 @@ Gives:    {store}/vectors/{model}/{fitted}/all/{key}.nc and its manifest;
 """
 
 
-def vectors(wildcards) -> str:
-    model, fitted = wildcards.model, wildcards.fitted
-    return manifest("vectors", model, fitted, vectors_slice(model, fitted))
-
-
-def steered(wildcards) -> str:
-    model, fitted, dataset = wildcards.model, wildcards.fitted, wildcards.dataset
-    content = steer_slice(model, fitted, dataset)
-    return manifest(f"steered-{fitted}", model, dataset, content)
-
-
 rule vectors:
     input:
         manifest=activations,
     output:
         f"{STORE}/manifests/{{model}}/{{dataset}}/vectors-{{key}}.json",
-    params:
-        spec=lambda w: canonical_json(vectors_slice(w.model, w.dataset)),
     log:
         "logs/{model}/{dataset}/vectors-{key}.log",
     threads: 1
     resources:
         mem_mb=4000,
         runtime=60,
+    params:
+        spec=lambda w: canonical_json(vectors_slice(w.model, w.dataset)),
+        machine=on_this_machine("store"),
     shell:
-        "{PYTHON:q} {PROGRAMS}/vectors.py --spec {params.spec:q} --store {STORE:q}"
+        "python workflow_scripts/vectors.py --spec {params.spec:q} {params.machine}"
         " --output {output:q} {input.manifest:q} 2> >(tee {log:q} >&2)"
 
 
@@ -43,8 +33,6 @@ rule steer:
         vectors=vectors,
     output:
         f"{STORE}/manifests/{{model}}/{{dataset}}/steered-{{fitted}}-{{key}}.json",
-    params:
-        spec=lambda w: canonical_json(steer_slice(w.model, w.fitted, w.dataset)),
     log:
         "logs/{model}/{dataset}/steer-{fitted}-{key}.log",
     threads: HEAVY_THREADS
@@ -52,29 +40,29 @@ rule steer:
         mem_mb=model_resources,
         runtime=lambda w, attempt: 480 * attempt,
         gpu=1,
+    params:
+        spec=lambda w: canonical_json(steer_slice(w.model, w.fitted, w.dataset)),
+        machine=on_this_machine("store", "cache", "device", "batch-tokens"),
     shell:
-        "{PYTHON:q} {PROGRAMS}/steer.py --spec {params.spec:q} --store {STORE:q}"
-        " --cache {CACHE:q} --device {STUDY.device:q}"
-        " --batch-tokens {STUDY.extraction.batch_tokens} --vectors {input.vectors:q}"
+        "python workflow_scripts/steer.py --spec {params.spec:q}"
+        " {params.machine} --vectors {input.vectors:q}"
         " --output {output:q} {input.activations:q} 2> >(tee {log:q} >&2)"
 
 
 rule steering_effects:
     input:
+        **with_code("steering_effects.py"),
         activations=activations,
         steered=steered,
-        **with_code("steering_effects.py"),
     output:
         f"{RESULTS}/{{model}}/{{dataset}}/steering_{{fitted}}.nc",
-    params:
-        spec=canonical_json(
-            dump(STUDY.behaviour) | dump(STUDY.statistics, exclude={"folds"})
-        ),
     log:
         "logs/{model}/{dataset}/steering_{fitted}.log",
     resources:
         mem_mb=3000,
         runtime=60,
+    params:
+        spec=canonical_json(dump(STUDY.behaviour) | bootstrap_slice()),
     shell:
-        "{PYTHON:q} {input.program} --spec {params.spec:q} --activations {input.activations:q}"
+        "python {input.program} --spec {params.spec:q} --activations {input.activations:q}"
         " --output {output:q} {input.steered:q} 2> >(tee {log:q} >&2)"

@@ -31,6 +31,7 @@ from isogloss.artifacts import canonical_json, key_of
 from isogloss.errors import InputError
 
 SCHEMA_VERSION = 1
+DAMAGE = (OSError, RuntimeError, KeyError, ValueError)  # what HDF5 makes of a damaged file
 LATENTS = ("prompt", "pivot", "control", "prompt_mismatched", "pivot_mismatched")
 
 
@@ -145,19 +146,23 @@ def check_header(path: Path) -> dict[str, Any]:
     try:
         with h5py.File(path) as file:
             attrs = {name: np.ravel(value)[0] for name, value in file.attrs.items()}
-    except OSError as error:
+    except DAMAGE as error:
         raise InputError(
             f"{path}: not a whole HDF5 file ({error}): set it aside and run `extract` again"
         ) from error
-    if int(attrs.get("schema_version", -1)) != SCHEMA_VERSION:
+    version, key = (str(attrs.get(name, "absent")) for name in ("schema_version", "key"))
+    if version != str(SCHEMA_VERSION):
         raise InputError(
-            f"{path}: schema_version is {attrs.get('schema_version', 'absent')}, this program "
+            f"{path}: schema_version is {version}, this program "
             f"reads {SCHEMA_VERSION}: set the file aside and run `extract` again"
         )
-    spec = json.loads(attrs["spec"])
-    if key_of(spec) != attrs["key"] or path.stem != attrs["key"]:
+    try:
+        spec = json.loads(attrs.get("spec", ""))
+    except ValueError:
+        spec = None
+    if key_of(spec) != key or path.stem != key:
         raise InputError(
-            f"{path}: key {attrs['key'][:12]} does not match the spec that it holds: "
+            f"{path}: key {key[:12]} does not match the spec that it holds: "
             "set the file aside and run `extract` again"
         )
     return spec
@@ -197,7 +202,7 @@ def verify(path: Path) -> None:
         with h5py.File(path) as file:
             expected = file.attrs["content_digest"]
         found = content_digest(path)
-    except (OSError, KeyError) as error:
+    except DAMAGE as error:
         raise InputError(
             f"{path}: cannot be read whole ({error}): set it aside and run `extract` again"
         ) from error
@@ -222,8 +227,8 @@ def open_states(paths: Sequence[Path], pooling: str = "prompt_mean") -> Parallel
         raise InputError(f"{len(paths)} activation files: comparing languages needs two or more")
     specs = [check_header(path) for path in paths]
     for path, spec in zip(paths, specs, strict=True):
-        for field in ("model", "dataset", "extraction_version"):
-            if spec[field] != specs[0][field]:
+        for field in ("model", "dtype", "dataset", "extraction_version"):
+            if spec.get(field) != specs[0].get(field):
                 raise InputError(f"{path}: {field} differs from that of {paths[0]}: extract anew")
     tokens = []
     with h5netcdf.File(paths[0], "r", decode_vlen_strings=True) as file:

@@ -168,7 +168,7 @@ class Similarity(Strict):
         "prompt_mean", description="states compared; the mean leaves out the first position"
     )
     permutations: int = Field(999, ge=19, description="pairings shuffled for the score's null")
-    map_permutations: int = Field(99, ge=19, description="the same for the maps over pairs")
+    map_permutations: int = Field(199, ge=19, description="the same for the maps over pairs")
 
 
 class Subspaces(Strict):
@@ -176,6 +176,7 @@ class Subspaces(Strict):
 
     pooling: Literal["prompt_mean", "prompt_last"] = Field("prompt_mean", description="states")
     layers: int = Field(7, ge=2, description="layers with costly measures, evenly spread")
+    permutations: int = Field(99, ge=19, description="behind each null of the subspaces")
 
 
 class Steering(Strict):
@@ -214,9 +215,12 @@ class Statistics(Strict):
     """Resampling and folds."""
 
     n_boot: int = Field(2000, ge=100, description="cluster-bootstrap draws")
-    seed: int = Field(0, ge=0, description="seed of everything that is drawn")
+    seed: int = Field(0, ge=0, description="seed of intervals and permutations")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the intervals")
     folds: int = Field(5, ge=2, description="folds of clusters for whatever is fitted or chosen")
+    fold_seed: int = Field(
+        0, ge=0, description="seed of the folds and of random vectors: changes what is steered"
+    )
 
 
 class Figures(Strict):

@@ -198,7 +198,7 @@ def compute_shards(
         shard = compute_shard(decoder, readout, trees, members, layers, budget)
         check_finite(shard, [items.item_ids[asked[m].item] for m in members], str(decoder.dtype))
         with whole_file(files[-1]) as temporary, temporary.open("wb") as file:
-            np.savez(file, **shard)
+            np.savez(file, allow_pickle=False, **shard)
     return trees, files
 
 

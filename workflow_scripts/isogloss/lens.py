@@ -149,7 +149,8 @@ def lens_dataset(file: h5netcdf.File, readout: Readout, progress: Any = iter) ->
     Returns:
         `log_probability`, `first_token` (layer, item, latent, choice) [nat] and what describes
         the items; attribute `last_layer_difference`: the largest difference between the lens at
-        the last layer and the model's own log-probability [nat].
+        the last layer and the model's own log-probability [nat], NaN where that layer was not
+        kept or nothing was scored.
     """
     rows, groups = file.groups["rows"], file.groups["targets"]
     targets = {name: groups[name][...] for name in ("row", "token", "item", "latent", "choice")}
@@ -168,7 +169,8 @@ def lens_dataset(file: h5netcdf.File, readout: Readout, progress: Any = iter) ->
         total, first = phrase_sums(found, targets, shape)
         sums.append(total)
         firsts.append(first)
-    last = np.abs(found - groups["log_probability"][...]).max() if layers[-1] else np.nan
+    own, ends = groups["log_probability"][...], layers[-1] == file["layer"][-1]
+    last = np.abs(found - own).max() if ends and len(own) else np.nan
     return _labelled(file, np.stack(sums), np.stack(firsts), layers, float(last))
 
 

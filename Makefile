@@ -1,0 +1,41 @@
+# make run: the default study. make test: the whole suite. Both set up .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TINY := store/quick/models/tiny-gemma3
+
+.PHONY: run test quick lint help
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make run    install, run the default study, print where its figures are"
+	@echo "make quick  a study of a random tiny model, in a minute: every file, no meaning"
+	@echo "make test   install, run the whole test suite"
+	@echo "make lint   formatting, linters, types"
+
+$(VENV)/.installed: requirements.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+run: $(VENV)/.installed
+	$(BIN)/snakemake --cores all
+	@echo "Figures: results/figures   table: results/summary.md   report: results/report.html"
+
+$(TINY): | $(VENV)/.installed
+	$(BIN)/python workflow_scripts/make_tiny_model.py $@
+
+quick: $(VENV)/.installed $(TINY)
+	$(BIN)/snakemake --cores all --configfile config/studies/quick.yaml
+	@echo "Figures: results/quick/figures   report: results/quick/report.html"
+
+test: $(VENV)/.installed lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile rules
+	$(BIN)/mypy
+	$(BIN)/snakemake --lint

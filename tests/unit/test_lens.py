@@ -1,0 +1,243 @@
+from dataclasses import replace
+from functools import cache
+
+import h5netcdf
+import numpy as np
+import pytest
+import torch
+
+from isogloss.activations import LATENTS
+from isogloss.artifacts import key_of, open_netcdf, write_netcdf
+from isogloss.extraction import assemble, compute_shards
+from isogloss.forward import run
+from isogloss.items import Item, ParallelItems
+from isogloss.lens import lens_dataset, lens_layers, phrase_sums, token_log_probabilities
+from isogloss.models import readout_of
+from isogloss.packing import collate, lay_out
+from isogloss.prompts import PromptStyle, Question, Tokens, questions
+from isogloss.readout import Readout
+from isogloss.tiny_models import FAMILIES, VOCABULARY, tiny_model
+
+model = cache(tiny_model)
+
+
+def random_readout(softcap=None, bias=True, vocabulary=97, width=12, style="weight"):
+    draw = torch.Generator().manual_seed(0)
+    return Readout(
+        norm_weight=torch.rand(width, generator=draw) + 0.5,
+        norm_eps=1e-6,
+        norm_style=style,
+        weight=torch.randn(vocabulary, width, generator=draw) * 3,
+        bias=torch.randn(vocabulary, generator=draw) if bias else None,
+        softcap=softcap,
+    )
+
+
+def naive(states, readout):
+    """(row, token) log-probabilities, all logits at once, in float64."""
+    h = states.double()
+    h = h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + readout.norm_eps)
+    scale = readout.norm_weight.double() + (readout.norm_style == "one_plus_weight")
+    logits = (h * scale) @ readout.weight.double().T
+    if readout.bias is not None:
+        logits = logits + readout.bias.double()
+    if readout.softcap is not None:
+        logits = readout.softcap * torch.tanh(logits / readout.softcap)
+    return torch.log_softmax(logits, -1)
+
+
+@pytest.mark.parametrize("softcap", [None, 4.0])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("style", ["weight", "one_plus_weight"])
+@pytest.mark.parametrize("blocks", [(512, 8192), (3, 10), (7, 97), (1, 1)])
+def test_blocks_give_the_naive_log_softmax(softcap, bias, style, blocks):
+    readout = random_readout(softcap, bias, style=style)
+    states = torch.randn(11, 12, generator=torch.Generator().manual_seed(1)) * 20
+    row = torch.arange(11).repeat_interleave(97).flip(0)
+    token = torch.arange(97).repeat(11)
+    found = token_log_probabilities(
+        states, readout, row, token, row_block=blocks[0], vocabulary_block=blocks[1]
+    )
+    assert found.dtype == torch.float32
+    assert (found - naive(states, readout)[row, token]).abs().max() < 1e-4
+    assert found.reshape(11, 97).exp().sum(1).sub(1).abs().max() < 1e-4
+
+
+def test_huge_logits_do_not_overflow():
+    readout = replace(random_readout(), weight=random_readout().weight * 1e4)
+    states = torch.randn(3, 12, generator=torch.Generator().manual_seed(1))
+    row, token = torch.tensor([0, 1, 2]), torch.tensor([5, 6, 7])
+    found = token_log_probabilities(states, readout, row, token, vocabulary_block=10)
+    expected = naive(states, readout)[row, token]
+    assert torch.isfinite(found).all() and torch.allclose(found.double(), expected, rtol=1e-4)
+
+
+def test_no_targets_give_no_values():
+    none = torch.zeros(0, dtype=torch.long)
+    states = torch.zeros(0, 12)
+    assert token_log_probabilities(states, random_readout(), none, none).shape == (0,)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_lens_at_the_last_layer_is_the_models_own_log_softmax(family):
+    decoder = model(family)
+    prompt = [0, *np.random.default_rng(0).integers(2, VOCABULARY, 15).tolist()]
+    final = []
+
+    def at(layer, states):
+        if layer == decoder.n_layers:
+            final.append(states[0])
+
+    run(decoder, collate([lay_out(Question(0, "main", tuple(prompt), ()))], [0]), at)
+    with torch.inference_mode():
+        own = decoder.model(input_ids=torch.tensor([prompt])).logits[0].float().log_softmax(-1)
+    row = torch.arange(len(prompt)).repeat_interleave(VOCABULARY)
+    token = torch.arange(VOCABULARY).repeat(len(prompt))
+    found = token_log_probabilities(final[0], readout_of(decoder), row, token)
+    assert (found.reshape(own.shape) - own).abs().max() < 1e-4
+
+
+def test_layers_of_the_lens():
+    assert lens_layers(18, "all") == list(range(19))
+    assert lens_layers(18, 7) == [0, 3, 6, 9, 12, 15, 18]
+    assert lens_layers(18, 1) == [18]
+    assert lens_layers(18, 0) == lens_layers(18, []) == []
+    assert lens_layers(4, 100) == [0, 1, 2, 3, 4]
+    assert lens_layers(18, [1.0, 0.0, 0.5, 0.51]) == [0, 9, 18]
+
+
+def test_sums_of_phrases_worked_by_hand():
+    targets = {
+        "item": np.array([0, 0, 0, 1]),
+        "latent": np.array([0, 0, 1, 1]),
+        "choice": np.array([1, 1, 0, 1]),
+        "position": np.array([0, 1, 0, 0]),
+    }
+    total, first = phrase_sums(np.array([-1.0, -2.0, -4.0, 0.0]), targets, (2, 2, 2))
+    nan = np.nan
+    np.testing.assert_array_equal(total, [[[nan, -3], [-4, nan]], [[nan, nan], [nan, 0]]])
+    np.testing.assert_array_equal(first, [[[nan, -1], [-4, nan]], [[nan, nan], [nan, 0]]])
+
+
+# -- over an activation file -----------------------------------------------------------------------
+
+
+def extract(folder, family="gemma2", layers=(0, 2, 4), language="de", sentences=False):
+    decoder = model(family)
+    words = {"en": "bee", "de": "Biene", "zh": "蜂"}
+    data = ParallelItems(
+        "made",
+        {
+            tag: tuple(
+                Item(f"q{i}", "", f"what {tag} {i}?", (), -1)
+                if sentences
+                else Item(f"q{i}", "", f"what {tag} {i}?", (w, f"{w} {i}", "la")[: 3 - i % 2], 0)
+                for i in range(3)
+            )
+            for tag, w in words.items()
+        },
+        np.arange(3),
+    )
+    style = PromptStyle("raw", {"default": "Q: {question}\nA:"})
+    tokens = Tokens(decoder.tokenizer, decoder.bos_id)
+    asked = questions(data, language, tokens, style, pivot="en", control="zh")
+    spec = {"language": language, "pivot": "en"}
+    path = folder / f"{key_of(spec)}.h5"
+    trees, files = compute_shards(
+        decoder, readout_of(decoder), data, asked, list(layers), folder / "w", "k", 512, iter
+    )
+    assemble(path, spec, {}, data, asked, trees, files, list(layers))
+    return path, asked
+
+
+def read(path, decoder):
+    with h5netcdf.File(path, "r", decode_vlen_strings=True) as file:
+        return lens_dataset(file, readout_of(decoder))
+
+
+@pytest.mark.parametrize("family", ["gemma2", "mistral"])
+def test_the_lens_of_a_file_is_the_head_on_the_normed_hidden_states(family, tmp_path):
+    path, asked = extract(tmp_path, family)
+    decoder = model(family)
+    found = read(path, decoder)
+    assert found.log_probability.dims == ("layer", "item", "latent", "choice")
+    assert found.layer.values.tolist() == [0, 2, 4]
+    assert found.relative_depth.values.tolist() == [0, 0.5, 1]
+    assert found.latent.values.tolist() == list(LATENTS)
+    assert found.item.values.tolist() == ["q0", "q1", "q2"]
+    for question in asked:
+        for phrase in question.phrases:
+            ids = torch.tensor([[*question.prompt, *phrase.tokens]])
+            with torch.inference_mode():
+                own = decoder.backbone(input_ids=ids, output_hidden_states=True).hidden_states[2]
+                logits = decoder.head(decoder.final_norm(own))[0].float()
+            if decoder.softcap:
+                logits = decoder.softcap * torch.tanh(logits / decoder.softcap)
+            place = torch.arange(len(question.prompt) - 1, ids.shape[1] - 1)
+            each = logits.log_softmax(-1)[place, list(phrase.tokens)]
+            where = {"layer": 1, "item": question.item, "latent": phrase.latent}
+            where["choice"] = phrase.choice
+            assert float(found.log_probability[where]) == pytest.approx(float(each.sum()), abs=1e-4)
+            assert float(found.first_token[where]) == pytest.approx(float(each[0]), abs=1e-4)
+            del where["layer"]
+            assert int(found.n_tokens[where]) == len(phrase.tokens)
+    assert np.isnan(found.log_probability.sel(latent="prompt")[:, 1, 2]).all()
+    assert np.isnan(found.log_probability.sel(latent="prompt_mismatched")[:, :, 1:]).all()
+
+
+def test_the_lens_at_the_last_layer_is_the_stored_score(tmp_path):
+    path, _ = extract(tmp_path)
+    found = read(path, model("gemma2"))
+    with h5netcdf.File(path, "r") as file:
+        stored = file["log_probability"][...]
+    np.testing.assert_allclose(found.log_probability[-1], stored, atol=1e-4)
+    assert found.attrs["last_layer_difference"] < 1e-4
+
+
+def test_a_wrong_readout_shows_in_the_last_layer(tmp_path):
+    path, _ = extract(tmp_path)
+    wrong = replace(readout_of(model("gemma2")), softcap=None)
+    with h5netcdf.File(path, "r", decode_vlen_strings=True) as file:
+        assert lens_dataset(file, wrong).attrs["last_layer_difference"] > 1e-2
+
+
+def test_without_the_last_layer_there_is_nothing_to_compare_it_with(tmp_path):
+    path, _ = extract(tmp_path, layers=(0, 2))
+    assert np.isnan(read(path, model("gemma2")).attrs["last_layer_difference"])
+
+
+def test_the_pivots_own_prompts_have_no_pivot_rows(tmp_path):
+    path, _ = extract(tmp_path, language="en")
+    found = read(path, model("gemma2"))
+    for latent in ("pivot", "pivot_mismatched"):
+        assert np.isnan(found.log_probability.sel(latent=latent)).all()
+    assert np.isfinite(found.log_probability.sel(latent="prompt")[:, :, :2]).all()
+
+
+def test_sentences_give_an_empty_lens(tmp_path):
+    path, _ = extract(tmp_path, sentences=True)
+    found = read(path, model("gemma2"))
+    assert np.isnan(found.log_probability).all()
+    assert np.isnan(found.attrs["last_layer_difference"])
+
+
+def test_a_lens_file_can_be_written_and_read(tmp_path):
+    path, _ = extract(tmp_path)
+    found = read(path, model("gemma2"))
+    write_netcdf(found, tmp_path / "lens.nc", {"lens_version": 1})
+    again = open_netcdf(tmp_path / "lens.nc")
+    assert again.equals(found) and again.attrs["spec"] == '{"lens_version":1}'
+
+
+def test_progress_sees_every_layer(tmp_path):
+    path, _ = extract(tmp_path)
+    steps = []
+
+    def progress(layers):
+        for layer in layers:
+            steps.append(layer.shape)
+            yield layer
+
+    with h5netcdf.File(path, "r", decode_vlen_strings=True) as file:
+        lens_dataset(file, readout_of(model("gemma2")), progress)
+    assert len(steps) == 3

@@ -1,0 +1,504 @@
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from isogloss import steered
+from isogloss.activations import LATENTS, ParallelStates
+from isogloss.behaviour import choice_scores, predictions
+from isogloss.extraction import capture, compute_shard
+from isogloss.items import Item, ParallelItems, folds
+from isogloss.models import readout_of
+from isogloss.packing import collate, lay_out
+from isogloss.prompts import PromptStyle, Tokens, questions
+from isogloss.steered import (
+    Condition,
+    Plan,
+    controls_at,
+    evaluate,
+    select_settings,
+    steer,
+    steered_scores,
+)
+from isogloss.tiny_models import FAMILIES, tiny_model
+from isogloss.vectors import ALL_ITEMS, CONTROLS, Intervention, constant_shift, fit_vectors
+
+LANGUAGES = ("en", "de", "zh")
+model = cache(tiny_model)
+
+
+def items(n):
+    return ParallelItems(
+        "made",
+        {
+            tag: tuple(
+                Item(
+                    f"q{i}", "", f"what {tag} {'city ' * (i % 4)}{i}?",
+                    (f"{tag}a", f"{tag}a {i}", f"c{i}")[: 3 - i % 2], i % 2,
+                )
+                for i in range(n)
+            )
+            for tag in LANGUAGES
+        },
+        np.arange(n) // 2,
+    )  # fmt: skip
+
+
+@cache
+def asked(family, language="de", n=4):
+    decoder = model(family)
+    style = PromptStyle("raw", {"default": "Q: {question}\nA:"})
+    tokens = Tokens(decoder.tokenizer, decoder.bos_id)
+    return questions(
+        items(n), language, tokens, style, pivot="en", control=None, latents=False
+    )
+
+
+def trees_of(family, language="de", n=4):
+    return [lay_out(q) for q in asked(family, language, n)]
+
+
+def scores_of(family, conditions, trees=None, **settings):
+    decoder = model(family)
+    return steered_scores(
+        decoder, readout_of(decoder), trees or trees_of(family), conditions, **settings
+    )
+
+
+def random_shift(seed=0, size=1.0):
+    values = np.random.default_rng(seed).normal(size=32) * size
+    return constant_shift(values.astype(np.float32))
+
+
+def random_map(seed=0):
+    rng = np.random.default_rng(seed)
+    shift, centre = rng.normal(size=(2, 32))
+    return Intervention(shift, centre, rng.normal(size=(3, 32)), rng.normal(size=(3, 32)) * 0.1)
+
+
+@torch.inference_mode()
+def reference(family, layer, change, alpha, positions="prompt"):
+    """(question, phrase) scores by a hook of its own, one plain forward a phrase."""
+    decoder = model(family)
+    found = np.full((4, 3), np.nan)
+    for q, question in enumerate(asked(family)):
+        n = len(question.prompt)
+        chosen = [n - 1] if positions == "last" else list(range(1, n))
+
+        def altered(states, chosen=chosen):
+            states = states.clone()
+            for place in chosen:
+                h = states[0, place].numpy().astype(np.float64)
+                step = change.shift + (change.down @ (h - change.centre)) @ change.up
+                states[0, place] = torch.from_numpy(h + alpha * step).float()
+            return states
+
+        for phrase in question.phrases:
+            ids = torch.tensor([[*question.prompt, *phrase.tokens]])
+            if layer == 0:
+                handle = decoder.layers[0].register_forward_pre_hook(
+                    lambda _, args: (altered(args[0]), *args[1:])
+                )
+            else:
+                handle = decoder.layers[layer - 1].register_forward_hook(
+                    lambda _, __, output: altered(output)
+                )
+            try:
+                own = decoder.model(input_ids=ids, use_cache=False).logits[0].log_softmax(-1)
+            finally:
+                handle.remove()
+            place = torch.arange(n - 1, ids.shape[1] - 1)
+            found[q, phrase.choice] = float(own[place, list(phrase.tokens)].sum())
+    return found
+
+
+# -- one condition ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("layer", [0, 2, 4])
+def test_a_shift_is_that_of_a_plain_forward_with_a_hook(family, layer):
+    change = random_shift()
+    found = scores_of(family, [Condition(layer, change, 0.7)]).log_probability[0]
+    expected = reference(family, layer, change, 0.7)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    unsteered = scores_of(family, [Condition(layer, None)]).log_probability[0]
+    assert np.nanmax(np.abs(found - unsteered)) > 1e-2
+
+
+@pytest.mark.parametrize("positions", ["prompt", "last"])
+@pytest.mark.parametrize("family", ["gemma3", "llama"])
+def test_a_low_rank_change_is_that_of_a_plain_forward_with_a_hook(family, positions):
+    change = random_map()
+    found = scores_of(family, [Condition(2, change, -0.5)], positions=positions)
+    expected = reference(family, 2, change, -0.5, positions)
+    np.testing.assert_allclose(found.log_probability[0], expected, atol=1e-4)
+
+
+def test_last_and_prompt_are_not_the_same():
+    pair = [
+        scores_of("gemma3", [Condition(2, random_shift(), 1.0)], positions=p).log_probability
+        for p in ("prompt", "last")
+    ]
+    assert np.nanmax(np.abs(pair[0] - pair[1])) > 1e-2
+
+
+@pytest.mark.parametrize(("positions", "expected"), [("prompt", [1, 2, 3]), ("last", [3])])
+def test_only_prompt_positions_but_the_first_are_changed(positions, expected, monkeypatch):
+    family = "gemma3"
+    trees, changed = trees_of(family), []
+
+    def spy(states, condition, chosen):
+        new, ratio = steer(states, condition, chosen)
+        changed.append((chosen, (new != states).any(-1)))
+        return new, ratio
+
+    monkeypatch.setattr(steered, "steer", spy)
+    scores_of(family, [Condition(1, random_shift(), 1.0)], trees, positions=positions, budget=9999)
+    ((chosen, differs),) = changed
+    assert torch.equal(chosen, differs)
+    longest_first = sorted(trees, key=lambda t: -len(t))
+    for row, tree in enumerate(longest_first):
+        n = tree.n_prompt
+        wanted = [n - 1] if expected == [3] else list(range(1, n))
+        assert differs[row].nonzero().flatten().tolist() == wanted
+
+
+def test_alpha_scales_the_change():
+    states = torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(0))
+    chosen = torch.tensor([[False, True, True], [False, True, False]])
+    change = random_map()
+    full, half = (steer(states, Condition(1, change, a), chosen)[0] for a in (1.0, 0.5))
+    torch.testing.assert_close(half - states, (full - states) / 2)
+    expected = change.apply(states[chosen].numpy(), 1.0)
+    np.testing.assert_allclose(full[chosen], expected, atol=1e-4)
+    assert torch.equal(full[~chosen], states[~chosen])
+
+
+def test_norm_ratio_worked_by_hand():
+    states = torch.zeros(1, 3, 2)
+    states[0, :, 0] = torch.tensor([100.0, 3.0, 1.0])
+    change = constant_shift(np.array([0.0, 4.0], dtype=np.float32))
+    chosen = torch.tensor([[False, True, False]])
+    assert steer(states, Condition(1, change, 1.0), chosen)[1] == pytest.approx(5 / 3)
+    assert steer(states, Condition(1, None), chosen)[1] == 1.0
+
+
+def test_norm_ratio_is_the_mean_over_items_whatever_the_batches():
+    conditions = [Condition(2, random_shift(size=5), 1.0), Condition(3, None)]
+    one, many = (
+        scores_of("llama", conditions, positions="last", budget=b).norm_ratio for b in (9999, 16)
+    )
+    np.testing.assert_allclose(one, many, rtol=1e-4)
+    assert one[0] > 1.1 and one[1] == 1.0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layer", [0, 2, 4])
+def test_zero_equals_unsteered_bit_for_bit(dtype, layer):
+    decoder = tiny_model("gemma3", dtype=dtype)
+    zero = constant_shift(np.zeros(32, dtype=np.float32))
+    conditions = [Condition(layer, None), Condition(layer, zero, 1.0)]
+    found = steered_scores(decoder, readout_of(decoder), trees_of("gemma3"), conditions, budget=512)
+    np.testing.assert_array_equal(found.log_probability[0], found.log_probability[1])
+    assert np.isfinite(found.log_probability[0, :, :2]).all()
+
+
+# -- many conditions -------------------------------------------------------------------------------
+
+
+def many():
+    return [
+        Condition(3, random_shift(1), 1.0),
+        Condition(0, random_shift(2), 0.5),
+        Condition(2, None),
+        Condition(3, random_map(), -1.0),
+        Condition(4, random_shift(3), 2.0),
+        Condition(0, random_shift(2), 1.0),
+    ]
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gemma3", "qwen2", "mistral"])
+@pytest.mark.parametrize("budget", [16, 4096])
+def test_conditions_at_once_are_those_one_by_one(family, budget):
+    together = scores_of(family, many(), budget=budget)
+    for i, condition in enumerate(many()):
+        alone = scores_of(family, [condition], budget=512)
+        np.testing.assert_allclose(together.log_probability[i], alone.log_probability[0], atol=1e-4)
+        assert together.norm_ratio[i] == pytest.approx(alone.norm_ratio[0], rel=1e-5)
+    assert (together.seconds > 0).all()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_unsteered_is_the_stored_score(family):
+    decoder, trees = model(family), trees_of(family)
+    shard = compute_shard(decoder, readout_of(decoder), trees, range(4), [], 4096)
+    stored = np.split(shard["log_probability"], np.cumsum([len(t.target_row) for t in trees])[:-1])
+    for layer in (0, 3):
+        found = scores_of(family, [Condition(layer, None)]).log_probability[0]
+        for i, (tree, values) in enumerate(zip(trees, stored, strict=True)):
+            sums = np.bincount(tree.target_phrase, values)
+            np.testing.assert_allclose(found[i, : len(sums)], sums, atol=1e-4)
+            assert np.isnan(found[i, len(sums) :]).all()
+
+
+# -- what is chosen --------------------------------------------------------------------------------
+
+
+def plan(**other):
+    return Plan(
+        **{
+            "methods": ("mean_difference",),
+            "layers": (1, 3),
+            "depths": (0.25, 0.75),
+            "strengths": (0.5, 1.0),
+            "controls": CONTROLS,
+            "draws": 2,
+            "positions": "prompt",
+            "score": "token",
+        }
+        | other
+    )
+
+
+def test_settings_worked_by_hand():
+    """Setting 0 is best on fold 0, setting 1 on fold 1, 2 and 3 never: each fold takes the one
+    that is best on the other."""
+    correct = np.array([[1, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0], [0, 1, 0, 0]], dtype=bool)
+    margin = np.zeros((4, 4))
+    fold = np.array([0, 0, 1, 1])
+    assert select_settings(plan(), margin, correct, fold).tolist() == [[1, 0]]
+
+
+def test_ties_of_settings_go_to_the_larger_margin_on_the_other_folds():
+    correct = np.ones((4, 4), dtype=bool)
+    margin = np.array([[9, 9, 0, 0], [0, 0, 3, 3], [0, 0, 2, 2], [1, 1, 0, 0]], dtype=float)
+    fold = np.array([0, 0, 1, 1])
+    assert select_settings(plan(), margin, correct, fold).tolist() == [[1, 0]]
+
+
+def test_each_method_chooses_among_its_own_settings():
+    two = plan(methods=("mean_difference", "shared_projection"))
+    correct = np.zeros((8, 4), dtype=bool)
+    correct[2], correct[5] = True, True
+    chosen = select_settings(two, np.zeros((8, 4)), correct, np.array([0, 1, 0, 1]))
+    assert chosen.tolist() == [[2, 2], [5, 5]]
+    assert two.grid()[2] == ("mean_difference", 3, 0.5)
+    assert two.grid()[5] == ("shared_projection", 1, 1.0)
+
+
+def test_vectors_come_from_the_positions_that_are_steered():
+    assert plan().pooling == "prompt_mean" and plan(positions="last").pooling == "prompt_last"
+
+
+# -- from the vectors to the steered file ----------------------------------------------------------
+
+N = 8
+
+
+@cache
+def fitted(family="gemma3", methods=("mean_difference", "shared_projection"), moved=None):
+    """Vectors and folds of 8 items; `moved` adds 1e3 to the states of one fold."""
+    decoder, pooled = model(family), []
+    fold = folds(items(N).clusters, 2)
+    for tag in LANGUAGES:
+        trees = trees_of(family, tag, N)
+        batch = collate(trees, range(N))
+        pooled.append(capture(decoder, batch, trees, []))
+    stacked = {
+        name: np.stack([getattr(c, name).numpy() for c in pooled]) for name in ("mean", "last")
+    }
+    if moved is not None:
+        for values in stacked.values():
+            values[1:, fold == moved] += 1e3  # all but the pivot's
+    states = [
+        ParallelStates(
+            LANGUAGES, items(N).item_ids, items(N).clusters, np.linspace(0, 1, 5),
+            np.ones((3, N)), lambda layer, v=values: v[:, :, layer],
+        )
+        for values in (stacked["mean"], stacked["last"])
+    ]  # fmt: skip
+    return fit_vectors(*states, fold, "en", (1, 3), methods, draws=2), fold
+
+
+@cache
+def stored_scores(language="de", family="gemma3"):
+    """What `open_scores` gives for one language."""
+    decoder, trees = model(family), trees_of(family, language, N)
+    shard = compute_shard(decoder, readout_of(decoder), trees, range(N), [], 4096)
+    sums = np.full((N, 3), np.nan)
+    ends = np.cumsum([len(t.target_row) for t in trees])[:-1]
+    counts = np.zeros((N, 3), dtype=int)
+    for i, values in enumerate(np.split(shard["log_probability"], ends)):
+        found = np.bincount(trees[i].target_phrase, values)
+        sums[i, : len(found)] = found
+        counts[i, : len(found)] = np.bincount(trees[i].target_phrase)
+    data = items(N)
+    per_choice, per_item = ("item", "choice"), ("item",)
+    return xr.Dataset(
+        {
+            "sum": (per_choice, sums),
+            "n_tokens": (per_choice, counts),
+            "n_characters": (per_choice, np.maximum(counts, 1)),
+            "n_bytes": (per_choice, np.maximum(counts, 1)),
+            "answer": (per_item, data.answers),
+            "n_choices": (per_item, data.n_choices),
+            "cluster": (per_item, data.clusters),
+        },
+        coords={"item": list(data.item_ids)},
+    )
+
+
+def evaluated(vectors=None, vector_folds=None, **other):
+    decoder = model("gemma3")
+    own, fold = fitted()
+    return evaluate(
+        decoder, readout_of(decoder), own if vectors is None else vectors,
+        plan(methods=("mean_difference", "shared_projection"), **other), "de",
+        trees_of("gemma3", "de", N), trees_of("gemma3", "en", N), stored_scores(), fold,
+        fold if vector_folds is None else vector_folds, budget=512,
+    )  # fmt: skip
+
+
+def rows(found, role, method=None):
+    keep = found.role.values == role
+    if method is not None:
+        keep &= found.method.values == method
+    return found.isel(condition=np.flatnonzero(keep))
+
+
+def test_unsteered_and_zero_are_the_stored_scores():
+    found = evaluated()
+    stored = stored_scores()["sum"].values
+    for role, method in (("unsteered", "unsteered"), ("control", "zero")):
+        one = rows(found, role, method).log_probability
+        assert one.sizes["condition"] == 1
+        np.testing.assert_allclose(one[0], stored, atol=1e-4)
+    assert found.attrs["zero_same_batch_difference"] == 0
+    pivot = rows(found, "unsteered", "pivot_unsteered").log_probability[0]
+    np.testing.assert_allclose(pivot, stored_scores("en")["sum"], atol=1e-4)
+
+
+def test_every_condition_is_there_for_every_item():
+    found = evaluated()
+    counts = {role: int((found.role == role).sum()) for role in set(found.role.values)}
+    # 2 methods x 2 layers x 2 strengths; random twice, 4 other controls, pivot_harm
+    assert counts == {"unsteered": 2, "grid": 8, "selected": 2, "control": 7}
+    exists = np.arange(3) < items(N).n_choices[:, None]
+    assert np.array_equal(np.isfinite(found.log_probability), np.broadcast_to(exists, (19, N, 3)))
+    assert sorted(rows(found, "control", "random").draw.values) == [0, 1]
+    assert found.attrs["language"] == "de" and found.attrs["pivot"] == "en"
+    assert found.attrs["score"] == "token"
+    for variable in found.data_vars.values():
+        assert {"long_name", "units"} <= set(variable.attrs)
+
+
+def test_the_selected_rows_are_those_of_the_setting_that_other_folds_choose():
+    found, (_, fold) = evaluated(), fitted()
+    for m, method in enumerate(("mean_difference", "shared_projection")):
+        grid, selected = rows(found, "grid", method), rows(found, "selected", method)
+        counts = {
+            name: (("language", "item", "choice"),
+                   np.broadcast_to(stored_scores()[name], grid.log_probability.shape))
+            for name in ("n_tokens", "n_characters", "n_bytes")
+        }  # fmt: skip
+        sums = (("language", "item", "choice"), grid.log_probability.values)
+        scores = xr.Dataset({"sum": sums, **counts}).assign(n_choices=("item", items(N).n_choices))
+        correct = predictions(choice_scores(scores, "token")) == items(N).answers
+        for k in range(2):
+            layer, alpha = found.selected_layer[m, k], found.selected_alpha[m, k]
+            (at,) = np.flatnonzero((grid.layer == layer) & (grid.alpha == alpha))
+            assert correct[at, fold != k].mean() == correct[:, fold != k].mean(1).max()
+            mine = grid.log_probability[at].values[fold == k]
+            np.testing.assert_array_equal(selected.log_probability[0].values[fold == k], mine)
+
+
+def test_an_item_is_never_steered_with_what_its_own_fold_was_fitted_on(monkeypatch):
+    _, fold = fitted()
+    used, before = [], steered.intervention
+    before_control = steered.control
+    current = []
+
+    def spy(vectors, method, **where):
+        used.append((tuple(current), where["fold"]))
+        return before(vectors, method, **where)
+
+    def spy_control(vectors, name, **where):
+        used.append((tuple(current), where["fold"]))
+        return before_control(vectors, name, **where)
+
+    def progress(steps):
+        for mine in steps:
+            current[:] = mine.tolist()
+            yield mine
+
+    monkeypatch.setattr(steered, "intervention", spy)
+    monkeypatch.setattr(steered, "control", spy_control)
+    decoder, (vectors, _) = model("gemma3"), fitted()
+    evaluate(
+        decoder, readout_of(decoder), vectors, plan(), "de", trees_of("gemma3", "de", N),
+        trees_of("gemma3", "en", N), stored_scores(), fold, fold, budget=512, progress=progress,
+    )  # fmt: skip
+    assert {k for _, k in used} == {0, 1}
+    for mine, k in used:
+        assert mine and set(fold[list(mine)]) == {k}  # vectors of fold k are fitted without it
+    clusters = items(N).clusters
+    assert not set(clusters[fold == 0]) & set(clusters[fold == 1])
+
+
+@pytest.mark.parametrize("moved", [0, 1])
+def test_states_of_a_fold_do_not_reach_that_folds_own_scores(moved):
+    """Moving the states that one fold gives changes what other items are steered with, only."""
+    _, fold = fitted()
+    before, after = evaluated(), evaluated(fitted(moved=moved)[0])
+    change = np.abs(
+        rows(before, "grid").log_probability.values - rows(after, "grid").log_probability.values
+    )
+    own, other = change[:, fold == moved], change[:, fold != moved]
+    assert np.nanmax(own) == 0 and (np.nanmax(other, axis=(1, 2)) > 1e-2).all()
+
+
+def test_vectors_of_another_dataset_are_those_fitted_on_all_its_items():
+    vectors, fold = fitted()
+    found = evaluated(vector_folds=np.full(N, ALL_ITEMS))
+    change = steered.intervention(vectors, "mean_difference", language="de", fold=-1, layer=3)
+    expected = scores_of("gemma3", [Condition(3, change, 1.0)], trees_of("gemma3", "de", N))
+    grid = rows(found, "grid", "mean_difference")
+    (at,) = np.flatnonzero((grid.layer == 3) & (grid.alpha == 1.0))
+    np.testing.assert_allclose(
+        grid.log_probability[at], expected.log_probability[0], atol=1e-4
+    )
+
+
+def test_controls_are_of_the_first_method_and_zero_comes_first():
+    vectors, _ = fitted()
+    made = controls_at(vectors, plan(controls=("random", "reverse", "zero")), "de", 0, 3)
+    assert [(name, draw) for name, draw, _ in made] == [
+        ("zero", 0), ("random", 0), ("random", 1), ("reverse", 0),
+    ]  # fmt: skip
+    own = steered.intervention(vectors, "mean_difference", language="de", fold=0, layer=3)
+    np.testing.assert_array_equal(made[-1][2].shift, -own.shift)
+    norms = [np.linalg.norm(change.shift) for _, _, change in made]
+    assert norms[0] == 0
+    np.testing.assert_allclose(norms[1:], np.linalg.norm(own.shift), rtol=1e-5)
+
+
+def test_without_controls_the_grid_the_selection_and_the_harm_are_left():
+    found = evaluated(controls=())
+    assert rows(found, "control").method.values.tolist() == ["pivot_harm"]
+    assert found.attrs["zero_same_batch_difference"] == 0
+
+
+def test_run_times_and_norms_are_recorded():
+    found = evaluated()
+    assert (found.seconds > 0).all()
+    assert rows(found, "unsteered").norm_ratio.values.tolist() == pytest.approx([1, 1])
+    assert rows(found, "control", "zero").norm_ratio.values == pytest.approx(1)
+    assert (np.abs(rows(found, "grid").norm_ratio - 1) > 1e-3).any()
+
+
+def test_steering_asks_for_the_prompts_own_choices():
+    for question in asked("gemma3"):
+        assert {LATENTS[p.latent] for p in question.phrases} == {"prompt"}

@@ -1,0 +1,199 @@
+"""Accuracy, consistency and transfer by language."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+from isogloss.figures.style import (
+    BLACK,
+    GREY,
+    ORANGE,
+    RED,
+    Drawing,
+    Subject,
+    between,
+    dots,
+    heat_map,
+    near_chance_note,
+    new_figure,
+    numbers_of,
+    percent,
+    points,
+    rows_axis,
+    spoken,
+)
+
+
+def accuracy_and_consistency(behaviour: xr.Dataset, subject: Subject) -> Drawing:
+    """Accuracy with intervals beside the matrix of consistency, the pivot first.
+
+    Args:
+        behaviour: of `isogloss.behaviour.behaviour`.
+    """
+    order = subject.order(behaviour["language"].values)
+    held = behaviour.sel(language=order, language_2=order)
+    names = [subject.label(tag) for tag in order]
+    notes = [f"{held.sizes['item']} items", "95% intervals over clusters of items"]
+    figure = new_figure(
+        subject,
+        "Accuracy, and consistency between languages",
+        1.35 + 0.26 * len(order),
+        " · ".join([*notes, near_chance_note(subject, order)]).strip(" ·"),
+    )
+    left, right = figure.subplots(1, 2, width_ratios=[1, 1.75])
+    _accuracy_panel(left, held, subject, names)
+    _consistency_panel(right, held, subject)
+    return Drawing(
+        figure,
+        numbers_of(held, ["accuracy", "chance", "near_chance", "consistency", "consistency_shuffled"]),
+        _accuracy_caption(held, subject, order),
+    )
+
+
+def _accuracy_panel(ax: Axes, held: xr.Dataset, subject: Subject, names: list[str]) -> None:
+    shares = [100 * held[f"accuracy{end}"].values for end in ("", "_low", "_high")]
+    rows = np.arange(len(names))
+    hollow = [tag in subject.near_chance for tag in held["language"].values]
+    chance = 100 * float(held["chance"])
+    ax.axvline(chance, color=GREY, linestyle="--", linewidth=0.9)
+    ax.text(chance, -0.62, " chance", color=GREY, va="bottom", ha="center", fontsize="small")
+    dots(ax, *shares, rows, hollow)
+    rows_axis(ax, names)
+    ax.set_xlim(0, 100)
+    ax.set_xlabel("accuracy [% of items]")
+
+
+def _consistency_panel(ax: Axes, held: xr.Dataset, subject: Subject) -> None:
+    values = held["consistency"].values.copy()
+    np.fill_diagonal(values, np.nan)
+    baseline = held["consistency_shuffled"].values
+    unsure = (held["consistency_low"].values <= baseline) & (
+        held["consistency_high"].values >= baseline
+    )
+    tags = [f"{tag}{subject.mark(tag)}" for tag in held["language"].values]
+    top = max(0.1, np.ceil(np.nanmax(values, initial=0) * 10) / 10)
+    image = heat_map(ax, values, tags, tags, (min(0.0, -0.1), top), faint=unsure)
+    ax.set_title("consistency (in brackets: interval holds that of shuffled items)")
+    ax.figure.colorbar(image, ax=ax, label="Spearman's ρ of choice ranks", aspect=30, pad=0.02)
+
+
+def _accuracy_caption(held: xr.Dataset, subject: Subject, order: list[str]) -> str:
+    accuracy = held["accuracy"].to_series()
+    others = accuracy.drop(subject.pivot)
+    worst, best = others.idxmin(), others.idxmax()
+    pairs = held.sel(scope="pivot_pairs")
+    near = [subject.label(tag).rstrip("*") for tag in order if tag in subject.near_chance]
+    marked = (
+        f" {spoken(near)} {'is' if len(near) == 1 else 'are'} not above chance (hollow, asterisk): "
+        "consistency there says little."
+        if near
+        else ""
+    )
+    pivot = subject.label(subject.pivot)
+    return (
+        f"**{subject.model} on {subject.dataset}**: accuracy is {percent(accuracy[subject.pivot])} "
+        f"in {pivot} and from {percent(others[worst])} ({subject.label(worst).rstrip('*')}) to "
+        f"{percent(others[best])} ({subject.label(best).rstrip('*')}) in the other languages, with "
+        f"{percent(held['chance'])} by guessing; the ranks of the choices agree with those in "
+        f"{pivot} by ρ = {between(pairs, 'mean_consistency')} on average.{marked}\n\n"
+        "*How to read it*: left, share of items answered correctly with its interval; the dashed "
+        "line is guessing. Right, Spearman's rho between the ranks that two languages give the "
+        "choices of the same item, mean over items; 1 would be the same order in both, 0 is what "
+        "different items give. Numbers in brackets cannot be told from that."
+    )
+
+
+BASELINES = (
+    ("independent", "|", GREY, "from accuracy alone"),
+    ("difficulty", "d", ORANGE, "and item difficulty"),
+    ("popularity", "x", RED, "and popular wrong choices"),
+)
+SIGNS = (
+    ("positive", "also right, of items right in {pivot}"),
+    ("negative", "same wrong choice, of items wrong in {pivot}"),
+)
+
+
+def transfer(behaviour: xr.Dataset, subject: Subject) -> Drawing:
+    """Transfer from the pivot against what accuracy, difficulty and popularity explain; lifts.
+
+    Args:
+        behaviour: of `isogloss.behaviour.behaviour`.
+    """
+    order = subject.order(behaviour["language"].values)
+    held = behaviour.sel(language=order, language_2=order)
+    figure = new_figure(
+        subject,
+        "Transfer between languages, against its baselines",
+        2.0 + 0.44 * len(order),
+        " · ".join(
+            [f"{held.sizes['item']} items", "95% intervals", near_chance_note(subject, order)]
+        ).strip(" ·"),
+    )
+    top, bottom = figure.subplots(2, 2, height_ratios=[1, 1.1])
+    for ax, (sign, title) in zip(top, SIGNS, strict=True):
+        _from_pivot_panel(ax, held, subject, sign, title)
+    top[1].legend(loc="lower left", bbox_to_anchor=(0.42, 0), handletextpad=0.2)
+    for ax, (sign, _) in zip(bottom, SIGNS, strict=True):
+        _lift_panel(ax, held, subject, sign)
+    names = ["transfer", *(f"transfer_{b[0]}" for b in BASELINES), "lift_independent"]
+    return Drawing(figure, numbers_of(held, names), _transfer_caption(held, subject, order))
+
+
+def _from_pivot_panel(ax: Axes, held: xr.Dataset, subject: Subject, sign: str, title: str) -> None:
+    others = [tag for tag in held["language"].values if tag != subject.pivot]
+    part = held.sel(sign=sign, language=subject.pivot, language_2=others)
+    rows = np.arange(len(others))
+    for name, marker, color, label in BASELINES:
+        expected = 100 * part[f"transfer_{name}"].values
+        if np.isfinite(expected).any() or sign == "positive":
+            size = 70 if marker == "|" else 18
+            ax.scatter(
+                expected, rows, s=size, color=color, marker=marker, linewidths=1.4, label=label
+            )
+    shares = [100 * part[f"transfer{end}"].values for end in ("", "_low", "_high")]
+    dots(ax, *shares, rows, [t in subject.near_chance for t in others], BLACK, label="observed")
+    rows_axis(ax, [subject.label(tag) for tag in others])
+    ax.set_xlim(0, 100)
+    ax.set_xlabel(f"{sign} transfer from {subject.label(subject.pivot)} [%]")
+    ax.set_title(title.format(pivot=subject.label(subject.pivot)))
+
+
+def _lift_panel(ax: Axes, held: xr.Dataset, subject: Subject, sign: str) -> None:
+    lift = held.sel(sign=sign)
+    values = 100 * lift["lift_independent"].values
+    np.fill_diagonal(values, np.nan)
+    unsure = (lift["lift_independent_low"].values <= 0) & (lift["lift_independent_high"].values >= 0)
+    tags = [f"{tag}{subject.mark(tag)}" for tag in held["language"].values]
+    reach = max(10.0, np.nanmax(np.abs(values), initial=0))
+    image = heat_map(ax, values, tags, tags, (-reach, reach), "PuOr_r", "{:+.0f}", unsure)
+    ax.set_ylabel("from")
+    ax.set_xlabel("to")
+    ax.set_title(f"{sign} transfer above accuracy alone")
+    ax.figure.colorbar(image, ax=ax, label="percentage points", aspect=25, pad=0.02)
+
+
+def _transfer_caption(held: xr.Dataset, subject: Subject, order: list[str]) -> str:
+    pivot = subject.label(subject.pivot)
+    lifts = held.sel(scope="all_pairs")
+    plus, minus = (lifts.sel(sign=sign) for sign in ("positive", "negative"))
+    part = held.sel(sign="positive", language=subject.pivot)["lift_independent"]
+    part = part.sel(language_2=[tag for tag in order if tag != subject.pivot]).to_series()
+    best = part.idxmax() if part.notna().any() else None
+    example = (
+        f", most to {subject.label(best).rstrip('*')} from {pivot} ({points(part[best])} points)"
+        if best is not None
+        else ""
+    )
+    return (
+        f"**{subject.model} on {subject.dataset}**: an item that is right in one language is right "
+        f"in another {between(plus, 'mean_lift_independent', points)} percentage points more often "
+        f"than the accuracies alone would give{example}; beyond item difficulty it is "
+        f"{between(plus, 'mean_lift_difficulty', points)} points, and the same wrong choice recurs "
+        f"{between(minus, 'mean_lift_independent', points)} points more often.\n\n"
+        f"*How to read it*: top, transfer from {pivot} (dots, with intervals) beside what is "
+        "expected if items were independent (bars), if only their difficulty were shared "
+        "(diamonds), and for wrong answers if some wrong choices were simply popular (crosses). "
+        "A dot to the right of the bar is transfer. Bottom, observed less expected from accuracy "
+        "alone, for every ordered pair; in brackets where the interval holds 0."
+    )

@@ -1,0 +1,393 @@
+"""What all figures share: colours, fonts, labels, and how a figure, numbers and caption are kept."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from isogloss.artifacts import whole_file
+from isogloss.languages import language_name
+
+# Okabe and Ito (2008), told apart with any colour vision; their yellow is too pale for lines.
+BLACK, GREY, PALE = "#000000", "#6b6b6b", "#c9c9c9"
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PURPLE, SKY = "#CC79A7", "#56B4E9"
+CYCLE = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
+DASHES = ("-", "--", "-.", ":")
+# Lightness rises evenly: the same order in grey print.
+SEQUENTIAL, DIVERGING = "cividis", "PuOr"
+# Packages whose fonts are used, in the order in which glyphs are looked up.
+FONT_PACKAGES = (
+    "fontpkg_noto_sans",
+    "fontpkg_noto_sans_arabic",
+    "fontpkg_noto_sans_devanagari",
+    "fontpkg_noto_sans_thai",
+    "fontpkg_noto_sans_tamil",
+    "noto_cjk_sans_otc",
+)
+MOST_ANNOTATED = 14  # languages of a heat map whose cells still hold a legible number
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, the numbers behind it (long format) and a caption (reStructuredText)."""
+
+    figure: Figure
+    numbers: pd.DataFrame
+    caption: str
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a figure is about, as it is named in it.
+
+    Attributes:
+        model: name of the model as it is, conversions included.
+        dataset: name of the dataset.
+        pivot: the language that others are compared with.
+        near_chance: languages whose accuracy is not above chance.
+        width: of a figure [inch].
+    """
+
+    model: str
+    dataset: str
+    pivot: str
+    near_chance: frozenset[str] = frozenset()
+    width: float = 7.2
+
+    def label(self, language: str) -> str:
+        """Name of a language; an asterisk where its accuracy is not above chance."""
+        return language_name(language) + self.mark(language)
+
+    def mark(self, language: str) -> str:
+        return "*" if language in self.near_chance else ""
+
+    def order(self, languages: Sequence[str]) -> list[str]:
+        """The pivot first, then the others as they come."""
+        return sorted(map(str, languages), key=lambda tag: tag != self.pivot)
+
+
+# Fonts and settings
+
+
+def font_files() -> list[Path]:
+    """Font files of the packages that are installed, upright faces only."""
+    found: list[Path] = []
+    for package in FONT_PACKAGES:
+        spec = find_spec(package)
+        if spec is None or spec.origin is None:
+            continue
+        folder = Path(spec.origin).parent
+        faces = [*folder.glob("files/*.ttf"), *folder.glob("*.tt[cf]"), *folder.glob("*.otf")]
+        found += sorted(face for face in faces if "Italic" not in face.name)
+    return found
+
+
+@cache
+def font_families() -> tuple[str, ...]:
+    """Families to look glyphs up in, one after the other; registers them with matplotlib."""
+    families = []
+    for file in font_files():
+        font_manager.fontManager.addfont(file)
+        families.append(font_manager.get_font(file).family_name)
+    return (*families, "DejaVu Sans")
+
+
+def use_style(font_size: float = 8, dpi: int = 160) -> None:
+    """Set matplotlib up for this project's figures.
+
+    Args:
+        font_size: [point].
+        dpi: of bitmaps.
+    """
+    matplotlib.rcParams.update(
+        {
+            "font.family": list(font_families()),
+            "font.size": font_size,
+            "axes.titlesize": font_size * 1.05,
+            "axes.titlelocation": "left",
+            "axes.labelsize": font_size,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.linewidth": 0.7,
+            "xtick.labelsize": font_size * 0.92,
+            "ytick.labelsize": font_size * 0.92,
+            "xtick.major.width": 0.7,
+            "ytick.major.width": 0.7,
+            "legend.fontsize": font_size * 0.92,
+            "legend.frameon": False,
+            "lines.linewidth": 1.3,
+            "lines.markersize": 4,
+            "figure.titlesize": font_size * 1.35,
+            "savefig.dpi": dpi,
+            "pdf.fonttype": 42,
+            "svg.fonttype": "path",
+            "axes.unicode_minus": True,
+        }
+    )
+
+
+def new_figure(subject: Subject, title: str, height: float, notes: str = "") -> Figure:
+    """An empty figure with its title on top and its provenance below.
+
+    Args:
+        title: what is shown.
+        height: [inch].
+        notes: said after the names of model and dataset.
+    """
+    figure = Figure(figsize=(subject.width, height), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.05, wspace=0.03, hspace=0.04)  # type: ignore[union-attr,call-arg]
+    figure.suptitle(title, x=0.008, ha="left")
+    below = " · ".join(part for part in (subject.model, subject.dataset, notes) if part)
+    size = matplotlib.rcParams["font.size"] * 0.82
+    figure.supxlabel(below, x=0.008, ha="left", color=GREY, fontsize=size)
+    return figure
+
+
+# Parts of figures
+
+
+def line_style(index: int) -> dict[str, object]:
+    """Colour, marker and dash of the index-th of many lines; black is kept for the pivot."""
+    return {
+        "color": CYCLE[index % len(CYCLE)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "linestyle": DASHES[index // len(CYCLE) % len(DASHES)],
+    }
+
+
+def language_styles(languages: Sequence[str], subject: Subject) -> dict[str, dict[str, object]]:
+    """The style of each language, the same in every figure; hollow markers near chance."""
+    styles: dict[str, dict[str, object]] = {}
+    others = [tag for tag in languages if tag != subject.pivot]
+    for index, tag in enumerate(others):
+        styles[tag] = line_style(index)
+    styles[subject.pivot] = {"color": BLACK, "marker": "o", "linestyle": "-"}
+    for tag, style in styles.items():
+        style["markerfacecolor"] = "white" if tag in subject.near_chance else style["color"]
+        style["markersize"] = 3.6
+    return styles
+
+
+def dots(
+    ax: Axes,
+    value: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    y: np.ndarray,
+    hollow: Sequence[bool],
+    color: str = BLACK,
+    marker: str = "o",
+    label: str | None = None,
+) -> None:
+    """Estimates with their intervals along x, one a row; hollow where said."""
+    error = np.clip(np.array([value - low, high - value]), 0, None)
+    ax.errorbar(value, y, xerr=error, fmt="none", ecolor=color, elinewidth=1)
+    fill = ["white" if one else color for one in hollow]
+    ax.scatter(value, y, s=22, c=fill, edgecolors=color, marker=marker, linewidths=1, zorder=3)
+    if label:
+        ax.plot([], [], marker=marker, color=color, linestyle="none", label=label)
+
+
+def rows_axis(ax: Axes, names: Sequence[str]) -> None:
+    """Rows named from the top downwards, with faint guides."""
+    ax.set_yticks(range(len(names)), names)
+    ax.set_ylim(len(names) - 0.4, -0.6)
+    ax.grid(axis="y", color=PALE, linewidth=0.4)
+    ax.set_axisbelow(True)
+    ax.tick_params(axis="y", length=0)
+
+
+def heat_map(
+    ax: Axes,
+    values: np.ndarray,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    limits: tuple[float, float],
+    cmap: str = SEQUENTIAL,
+    written: str = "{:.2f}",
+    faint: np.ndarray | None = None,
+) -> AxesImage:
+    """A matrix as colours with its numbers written in.
+
+    Args:
+        values: (row, column); NaN is left blank.
+        limits: values of the first and the last colour.
+        written: format of a cell's number; "" writes none.
+        faint: (row, column) bool: numbers put in brackets.
+    """
+    ax.set_facecolor("#efefef")
+    image = ax.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
+    ax.set_xticks(range(len(columns)), columns)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    if not written or max(values.shape) > MOST_ANNOTATED:
+        return image
+    size = matplotlib.rcParams["font.size"] * (0.82 if values.shape[1] > 8 else 0.9)
+    for (row, column), value in np.ndenumerate(values):
+        if not np.isfinite(value):
+            continue
+        text = written.format(value).replace("-", "−")
+        if faint is not None and faint[row, column]:
+            text = f"({text})"
+        red, green, blue, _ = image.cmap(image.norm(value))
+        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+        ink = "white" if dark else "black"
+        ax.text(column, row, text, ha="center", va="center", color=ink, fontsize=size)
+    return image
+
+
+def spread(values: Sequence[float], gap: float) -> list[float]:
+    """The nearest positions that are at least `gap` apart, in the same order.
+
+    >>> spread([0.0, 0.1, 5.0], 1.0)
+    [-0.45, 0.55, 5.0]
+    """
+    order = np.argsort(values, kind="stable")
+    blocks: list[list[float]] = []  # [centre of the first, number of members]
+    for value in np.asarray(values, float)[order]:
+        blocks.append([float(value), 1])
+        while len(blocks) > 1 and blocks[-2][0] + gap * blocks[-2][1] > blocks[-1][0]:
+            start, count = blocks.pop()
+            first, members = blocks[-1]
+            moved = (first * members + (start - gap * members) * count) / (members + count)
+            blocks[-1] = [moved, members + count]
+    placed = [start + gap * i for start, count in blocks for i in range(int(count))]
+    found = np.empty(len(placed))
+    found[order] = placed
+    return [round(float(value), 10) for value in found]
+
+
+def label_ends(
+    ax: Axes, x: float, ends: dict[str, float], colors: dict[str, str], height: float
+) -> None:
+    """Names at the right ends of lines, moved apart where they would overlap.
+
+    Args:
+        ends: by text, where its line ends in y.
+        height: of the axes [inch], roughly.
+    """
+    known = {text: y for text, y in ends.items() if np.isfinite(y)}
+    low, high = ax.get_ylim()
+    size = matplotlib.rcParams["font.size"] * 0.88
+    gap = size * 1.12 / 72 / height * (high - low)
+    places = spread(list(known.values()), gap)
+    for (text, y), place in zip(known.items(), places, strict=True):
+        ax.annotate(
+            text,
+            (x, y),
+            xytext=(x + 0.055 * np.ptp(ax.get_xlim()), place),
+            color=colors[text],
+            fontsize=size,
+            va="center",
+            annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": PALE, "linewidth": 0.5, "shrinkB": 1},
+        )
+
+
+def depth_axis(ax: Axes) -> None:
+    """Relative depth along x."""
+    ax.set_xlim(-0.02, 1.02)
+    ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "¼", "½", "¾", "1"])
+    ax.set_xlabel("relative depth")
+
+
+# Words and numbers
+
+
+def percent(value: float) -> str:
+    """A share as text.
+
+    >>> percent(0.873)
+    '87%'
+    """
+    return f"{100 * float(value):.0f}%" if np.isfinite(value) else "unknown"
+
+
+def points(value: float) -> str:
+    """A difference of shares, in percentage points.
+
+    >>> points(-0.034), points(0.0)
+    ('−3.4', '0.0')
+    """
+    rounded = round(100 * float(value), 1) + 0.0
+    return f"{rounded:+.1f}".replace("-", "−") if rounded else "0.0"
+
+
+def decimal(value: float, digits: int = 2) -> str:
+    """A number with a proper minus sign.
+
+    >>> decimal(-0.512)
+    '−0.51'
+    """
+    if not np.isfinite(value):
+        return "unknown"
+    return f"{round(float(value), digits) + 0.0:.{digits}f}".replace("-", "−")
+
+
+def between(dataset: xr.Dataset, name: str, how=decimal) -> str:  # type: ignore[no-untyped-def]
+    """A scalar with its interval as text: "0.22 [0.20, 0.25]"."""
+    value, low, high = (float(dataset[name + end]) for end in ("", "_low", "_high"))
+    return f"{how(value)} [{how(low)}, {how(high)}]"
+
+
+def spoken(names: Sequence[str]) -> str:
+    """Names as a phrase.
+
+    >>> spoken(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def near_chance_note(subject: Subject, languages: Sequence[str]) -> str:
+    """What the asterisk means, where a language of a figure bears one."""
+    shown = set(map(str, languages)) & subject.near_chance
+    return "* accuracy not above chance" if shown else ""
+
+
+def numbers_of(dataset: xr.Dataset, names: Sequence[str]) -> pd.DataFrame:
+    """Variables with their intervals in long format: a row a value, with quantity and units."""
+    frames = []
+    for name in names:
+        ends = {end: key for key, end in (("low", "_low"), ("high", "_high")) if name + end in dataset}
+        held = dataset[[name, *(name + end for end in ends)]]
+        keep = [c for c in held.coords if c in held.dims or c == "relative_depth"]
+        held = held.reset_coords([c for c in held.coords if c not in keep], drop=True)
+        frame = held.to_dataframe().reset_index() if held.dims else _one_row(held)
+        frame = frame.drop(columns=[c for c in ("index",) if c in frame])
+        renamed = {name: "estimate"} | {name + end: key for end, key in ends.items()}
+        frame = frame.rename(columns=renamed)
+        frame.insert(0, "quantity", name)
+        frame["units"] = dataset[name].attrs.get("units", "1")
+        frames.append(frame)
+    table = pd.concat(frames, ignore_index=True)
+    last = [c for c in ("estimate", "low", "high", "units") if c in table]
+    return table[[c for c in table if c not in last] + last]
+
+
+def _one_row(held: xr.Dataset) -> pd.DataFrame:
+    return pd.DataFrame({str(name): [held[name].item()] for name in held.data_vars})
+
+
+def save(drawing: Drawing, stem: Path, formats: Sequence[str]) -> None:
+    """Write a drawing: the figure in every format, `stem.csv` and the caption `stem.rst`."""
+    for suffix in formats:
+        with whole_file(stem.with_name(f"{stem.name}.{suffix}")) as temporary:
+            drawing.figure.savefig(temporary, format=suffix)
+    with whole_file(stem.with_name(stem.name + ".csv")) as temporary:
+        drawing.numbers.to_csv(temporary, index=False, float_format="%.6g")
+    with whole_file(stem.with_name(stem.name + ".rst")) as temporary:
+        temporary.write_text(drawing.caption.strip() + "\n", encoding="utf-8")

@@ -1,0 +1,44 @@
+"""Scale: dissociation, behaviour and their association, over the models of a study."""
+
+import argparse
+import json
+from pathlib import Path
+
+from isogloss.activations import open_scores
+from isogloss.artifacts import open_netcdf, write_netcdf
+from isogloss.program import run
+from isogloss.scale import ModelResult, scale
+from isogloss.store import read_manifest
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--spec", type=json.loads, required=True, help="settings as JSON")
+    for name, text in (
+        ("manifests", "manifests of the activation files, one a model"),
+        ("similarity", "similarity.nc, one a model in the same order"),
+        ("behaviour", "behaviour.nc, one a model in the same order"),
+    ):
+        parser.add_argument(f"--{name}", nargs="+", type=Path, required=True, help=text)
+    parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
+    args = parser.parse_args()
+
+    models = [
+        ModelResult(
+            slug=model["slug"],
+            family=model["family"],
+            parameters=model["parameters"],
+            similarity=open_netcdf(similarity),
+            behaviour=open_netcdf(behaviour),
+            scores=open_scores(list(read_manifest(manifest).values())),
+        )
+        for model, manifest, similarity, behaviour in zip(
+            args.spec["models"], args.manifests, args.similarity, args.behaviour, strict=True
+        )
+    ]
+    settings = {name: args.spec[name] for name in ("permutations", "seed", "confidence")}
+    write_netcdf(scale(models, **settings), args.output, args.spec)
+
+
+if __name__ == "__main__":
+    run(main)
