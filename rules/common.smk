@@ -1,11 +1,12 @@
 """
-What the rule files share: the checked configuration, paths, keys, and the modules of a program.
+Shared by the other files: the checked configuration, paths, keys, the modules of a program.
 
 Settings reach a rule through one canonical JSON slice of the configuration (`spec`), so that
 a rule reruns when its own settings change and at no other time. No rules here.
 """
 
 import ast
+import functools
 import os
 import re
 import shlex
@@ -24,9 +25,10 @@ from isogloss.artifacts import canonical_json, key_of
 from isogloss.config import validate
 from isogloss.datasets import dataset_files
 from isogloss.errors import InputError
+from isogloss.model_sources import ModelSource, model_digest
 
 try:
-    STUDY = validate(config)
+    STUDY = validate(config, ", ".join(map(str, workflow.configfiles)))
 except InputError as error:
     sys.exit(f"error: {error}")
 
@@ -70,11 +72,24 @@ def dump(part, **options) -> dict:
     return part.model_dump(mode="json", exclude_none=True, **options)
 
 
+@functools.cache
+def weights_slice(model: str) -> dict:
+    """Digest of a local folder's files, which can change under one path; pinned sources cannot."""
+    if STUDY.models[model].source != "path":
+        return {}
+    source = ModelSource.from_spec(model, dump(STUDY.models[model]))
+    try:
+        return {"weights": model_digest(source, Path(CACHE))}
+    except InputError as error:
+        sys.exit(f"error: {error}")
+
+
 def extraction_slice(model: str, dataset: str) -> dict:
     """What the activation files of one model and dataset depend on."""
     return {
         "slug": model,
         "model": dump(STUDY.models[model], exclude={"family", "parameters"}),
+        **weights_slice(model),
         "name": dataset,
         "dataset": dump(STUDY.datasets[dataset], exclude={"prompt", "languages"}),
         "languages": STUDY.languages_of(dataset),
@@ -172,6 +187,7 @@ def readout_slice(model: str) -> dict:
     return {
         "slug": model,
         "model": dump(STUDY.models[model], exclude={"family", "parameters"}),
+        **weights_slice(model),
         "readout_version": 1,
     }
 

@@ -32,7 +32,7 @@ rule download:
     log:
         "logs/download.log",
     params:
-        specs=[canonical_json(readout_slice(model)) for model in STUDY.models],
+        specs=lambda w: [canonical_json(readout_slice(m)) for m in STUDY.models],
         machine=on_this_machine("cache"),
     shell:
         "python workflow_scripts/download.py {params.machine} {params.specs:q}"

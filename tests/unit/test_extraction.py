@@ -109,9 +109,7 @@ def test_stored_rows_are_the_states_that_predict_each_token(tmp_path):
         position = int(found.targets_position[t])
         question = asked[row["item"]]
         (phrase,) = (
-            p
-            for p in question.phrases
-            if (p.latent, p.choice) == (row["latent"], row["choice"])
+            p for p in question.phrases if (p.latent, p.choice) == (row["latent"], row["choice"])
         )
         assert int(found.targets_token[t]) == phrase.tokens[position]
         before = replace(question, prompt=(*question.prompt, *phrase.tokens[:position]))
@@ -309,8 +307,12 @@ def test_bfloat16_passes_its_self_tests_within_what_is_allowed():
 
 @pytest.mark.parametrize(
     ("family", "wrong"),
-    [("gemma2", {"softcap": None}), ("gemma3", {"norm_style": "weight"}), ("llama", {"norm_eps": 1})],
-)  # fmt: skip
+    [
+        ("gemma2", {"softcap": None}),
+        ("gemma3", {"norm_style": "weight"}),
+        ("llama", {"norm_eps": 1}),
+    ],
+)
 def test_the_lens_self_test_sees_a_wrong_readout(family, wrong):
     decoder = model(family)
     readout = replace(readout_of(decoder), **wrong)
@@ -341,9 +343,7 @@ def test_sentences_have_nothing_to_pack():
 
 def test_what_bfloat16_costs_is_measured_against_float32(tmp_path):
     save_tiny_model(tmp_path / "tiny", "llama")
-    source = ModelSource(
-        "tiny", "path", path=tmp_path / "tiny", family="llama", dtype="bfloat16"
-    )
+    source = ModelSource("tiny", "path", path=tmp_path / "tiny", family="llama", dtype="bfloat16")
     narrow = load(source, tmp_path, "cpu")
     asked = {"de": ask(narrow, items(3))}
     arguments = (source, tmp_path, "cpu", narrow, readout_of(narrow), asked)

@@ -51,9 +51,7 @@ def asked(family, language="de", n=4):
     decoder = model(family)
     style = PromptStyle("raw", {"default": "Q: {question}\nA:"})
     tokens = Tokens(decoder.tokenizer, decoder.bos_id)
-    return questions(
-        items(n), language, tokens, style, pivot="en", control=None, latents=False
-    )
+    return questions(items(n), language, tokens, style, pivot="en", control=None, latents=False)
 
 
 def trees_of(family, language="de", n=4):
@@ -186,10 +184,11 @@ def test_norm_ratio_worked_by_hand():
     assert steer(states, Condition(1, None), chosen)[1] == 1.0
 
 
-def test_norm_ratio_is_the_mean_over_items_whatever_the_batches():
+@pytest.mark.parametrize("positions", ["prompt", "last"])
+def test_norm_ratio_is_the_mean_over_steered_states_whatever_the_batches(positions):
     conditions = [Condition(2, random_shift(size=5), 1.0), Condition(3, None)]
     one, many = (
-        scores_of("llama", conditions, positions="last", budget=b).norm_ratio for b in (9999, 16)
+        scores_of("llama", conditions, positions=positions, budget=b).norm_ratio for b in (9999, 16)
     )
     np.testing.assert_allclose(one, many, rtol=1e-4)
     assert one[0] > 1.1 and one[1] == 1.0
@@ -467,9 +466,7 @@ def test_vectors_of_another_dataset_are_those_fitted_on_all_its_items():
     expected = scores_of("gemma3", [Condition(3, change, 1.0)], trees_of("gemma3", "de", N))
     grid = rows(found, "grid", "mean_difference")
     (at,) = np.flatnonzero((grid.layer == 3) & (grid.alpha == 1.0))
-    np.testing.assert_allclose(
-        grid.log_probability[at], expected.log_probability[0], atol=1e-4
-    )
+    np.testing.assert_allclose(grid.log_probability[at], expected.log_probability[0], atol=1e-4)
 
 
 def test_controls_are_of_the_first_method_and_zero_comes_first():

@@ -65,11 +65,6 @@ def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
-def read_states(variable: Any) -> np.ndarray:
-    """All values of an h5py or h5netcdf variable as float32, whatever its storage type."""
-    return decode_states(variable[...], variable.attrs.get("stored_as", ""))
-
-
 def decode_states(values: np.ndarray, stored_as: str) -> np.ndarray:
     """Stored states as float32."""
     return widen_bfloat16(values) if stored_as == "bfloat16" else values.astype(np.float32)

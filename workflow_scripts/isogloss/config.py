@@ -4,19 +4,31 @@ Every key has its meaning, unit and default here and nowhere else; `config/confi
 `config/schema.json` are written from these models (`python workflow_scripts/configure.py`).
 """
 
+import difflib
 import json
 import textwrap
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from isogloss.errors import InputError
+from isogloss.languages import canonical_tag
 from isogloss.vectors import CONTROLS, METHODS
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
-Tag = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+Tag = Annotated[
+    str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$"), AfterValidator(canonical_tag)
+]
 Depth = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -86,12 +98,14 @@ class Prompt(Strict):
         for language, template in self.templates.items():
             try:
                 empty = template.format(context="", question="")
-            except (KeyError, IndexError, ValueError) as error:
+            except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
                 raise ValueError(
                     f"templates.{language} has a field other than {{context}} and {{question}}"
                 ) from error
             if template.format(context="", question="Q") == empty:
                 raise ValueError(f"templates.{language} does not use {{question}}")
+        if self.mode == "chat" and self.truncate:
+            raise ValueError("truncate would cut the chat template's own turns: use mode raw")
         if self.mode == "few_shot" and self.shots == 0:
             raise ValueError("mode few_shot needs shots of 1 or more")
         return self
@@ -108,7 +122,7 @@ class Dataset(Strict):
     licence: str = Field("", description="of the data; kept in every artifact")
     languages: list[Tag] | None = Field(None, description="null: those of the study")
     prompt: Prompt | None = Field(None, description="null: the study's own")
-    configs: dict[str, str | dict[str, Any]] = Field(
+    configs: dict[Tag, str | dict[str, Any]] = Field(
         {}, description="hub: configuration name by language, see config/README.md"
     )
     split: str = Field("test", description="hub: split")
@@ -135,7 +149,7 @@ class Extraction(Strict):
     )
     pmi: bool = Field(False, description="one more pass: choices after a prompt without question")
     letters: bool = Field(False, description="n more passes: A/B/C/D with rotated options")
-    lens_layers: int | Literal["all"] | list[Depth] = Field(
+    lens_layers: Annotated[int, Field(ge=0)] | Literal["all"] | list[Depth] = Field(
         7,
         description="layers whose states are kept for the lens: all, a number of them evenly "
         "spread, or relative depths; 0 keeps none (27B x 122 languages would be terabytes)",
@@ -182,19 +196,26 @@ class Subspaces(Strict):
 class Steering(Strict):
     """Interventions on the residual stream, cross-fitted."""
 
-    fit_on: list[Slug] = Field(["everyday"], description="datasets that vectors are fitted on")
+    fit_on: list[Slug] = Field(
+        ["everyday"], min_length=1, description="datasets that vectors are fitted on"
+    )
     evaluate_on: list[Slug] = Field(
-        ["everyday"], description="datasets that are evaluated with each of those vectors"
+        ["everyday"],
+        min_length=1,
+        description="datasets that are evaluated with each of those vectors",
     )
     languages: list[Tag] = Field(
-        ["de", "es", "id", "sw"], description="languages steered towards the pivot"
+        ["de", "es", "id", "sw"], min_length=1, description="languages steered towards the pivot"
     )
     methods: list[Literal[METHODS]] = Field(  # type: ignore[valid-type]
         ["mean_difference", "shared_projection"],
+        min_length=1,
         description="the first is the one whose controls are run",
     )
-    layers: list[Depth] = Field([0.25, 0.5, 0.75], description="relative depths steered")
-    strengths: list[float] = Field([0.5, 1.0], description="alpha")
+    layers: list[Depth] = Field(
+        [0.25, 0.5, 0.75], min_length=1, description="relative depths steered"
+    )
+    strengths: list[float] = Field([0.5, 1.0], min_length=1, description="alpha")
     positions: Literal["prompt", "last"] = Field(
         "prompt", description="prompt: all its tokens but the first; last: its last token"
     )
@@ -332,6 +353,22 @@ class Config(Strict):
         for name in steering.evaluate_on:
             if self.datasets[name].source == "sentences":
                 raise ValueError(f"steering.evaluate_on: {name} are sentences, without choices")
+        self._steering_possible(steering)
+
+    def _steering_possible(self, steering: Steering) -> None:
+        """What would otherwise only fail after the extraction."""
+        for key in ("fit_on", "evaluate_on"):
+            for name in getattr(steering, key):
+                held = self.languages_of(name)
+                absent = [tag for tag in steering.languages if tag not in held]
+                if absent:
+                    raise ValueError(f"steering.{key}: {name} has no {', '.join(absent)}")
+                if key == "fit_on" and "shuffled_language" in steering.controls and len(held) < 3:
+                    raise ValueError(
+                        f"steering.controls: shuffled_language needs a third language in {name}"
+                    )
+        if "wrong_layer" in steering.controls and len(set(steering.layers)) < 2:
+            raise ValueError("steering.controls: wrong_layer needs two layers in steering.layers")
 
     def languages_of(self, dataset: str) -> list[str]:
         """Languages of one dataset, in the study's order."""
@@ -352,12 +389,27 @@ def validate(content: dict[str, Any], origin: str = "configuration") -> Config:
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        faults = []
-        for fault in error.errors():
-            key = ".".join(str(part) for part in fault["loc"]) or "(whole)"
-            given = "" if isinstance(fault["input"], dict | list) else f" (got {fault['input']!r})"
-            faults.append(f"{key}: {fault['msg'].removeprefix('Value error, ')}{given}")
+        faults = [_fault(fault["type"], fault["loc"], fault["msg"], fault["input"])
+                  for fault in error.errors()]  # fmt: skip
         raise InputError(f"{origin}: " + "; ".join(faults)) from error
+
+
+def _fault(kind: str, where: tuple[int | str, ...], message: str, given: Any) -> str:
+    """One wrong key: its path, what is wrong, what was given."""
+    place = "".join(f"{part}: " for part in [".".join(map(str, where))] if part)
+    if kind == "extra_forbidden":
+        known = [name for part in _parts() for name in part.model_fields]
+        close = difflib.get_close_matches(str(where[-1]), known, n=1)
+        advice = f"did you mean {close[0]}?" if close else "config/config.yaml has all of them"
+        return f"{place}no such key: {advice}"
+    if kind == "missing":
+        return f"{place}is needed: add it"
+    shown = "" if isinstance(given, dict | list) else f" (got {given!r})"
+    return f"{place}{message.removeprefix('Value error, ')}{shown}"
+
+
+def _parts() -> list[type[BaseModel]]:
+    return [Config, *Strict.__subclasses__()]
 
 
 def read(path: Path) -> Config:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import xarray as xr
 
-from isogloss.activations import LATENTS, read_states
+from isogloss.activations import LATENTS, decode_states
 from isogloss.readout import Readout
 
 LENS_VERSION = 1
@@ -161,7 +161,8 @@ def lens_dataset(file: h5netcdf.File, readout: Readout, progress: Any = iter) ->
 
     def states(layer: int) -> np.ndarray:
         with h5py.File(file.filename) as raw:
-            return _layer(raw["rows/state"], layer)
+            stored = raw["rows/state"]
+            return decode_states(stored[:, layer, :], stored.attrs.get("stored_as", ""))
 
     for found in progress(
         lens_of_rows(states, len(layers), readout, targets["row"], targets["token"])
@@ -172,18 +173,6 @@ def lens_dataset(file: h5netcdf.File, readout: Readout, progress: Any = iter) ->
     own, ends = groups["log_probability"][...], layers[-1] == file["layer"][-1]
     last = np.abs(found - own).max() if ends and len(own) else np.nan
     return _labelled(file, np.stack(sums), np.stack(firsts), layers, float(last))
-
-
-def _layer(stored: h5py.Dataset, layer: int) -> np.ndarray:
-    """One layer of all rows, float32."""
-
-    class View:
-        attrs = stored.attrs
-
-        def __getitem__(self, key: Any) -> np.ndarray:
-            return stored[:, layer, :]
-
-    return read_states(View())
 
 
 def _labelled(

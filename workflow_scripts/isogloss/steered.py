@@ -24,6 +24,9 @@ from isogloss.vectors import Intervention, control, intervention
 
 STEERING_VERSION = 1
 
+# Conditions that share a batch: each batch of questions takes this part of the token budget.
+FAN_OUT = 4
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -46,7 +49,7 @@ class Outcome:
 
     Attributes:
         log_probability: (condition, question, phrase) summed log-likelihoods [nat], NaN padded.
-        norm_ratio: (condition,) mean norm of the steered states over that before.
+        norm_ratio: (condition,) norm of a steered state over that before, mean over states.
         seconds: (condition,) run time, shared work divided among those that share it.
     """
 
@@ -81,7 +84,8 @@ def steered_scores(
     scores = np.full((len(conditions), len(trees), n_phrases), np.nan)
     ratios, seconds = np.zeros((2, len(conditions)))
     layers = sorted({c.layer for c in conditions})
-    for members in batches(trees, range(len(trees)), budget):
+    n_steered = np.array([1 if positions == "last" else t.n_prompt - 1 for t in trees])
+    for members in batches(trees, range(len(trees)), budget // FAN_OUT):
         began = time.perf_counter()
         batch = collate(trees, members)
         below = _states_at(decoder, batch, layers)
@@ -99,7 +103,8 @@ def steered_scores(
                 for i, by_tree in zip(chosen, found, strict=True):
                     for member, values in zip(members, by_tree, strict=True):
                         scores[i, member, : len(values)] = values
-                ratios[chosen] += np.asarray(ratio) * len(members) / len(trees)
+                share = n_steered[members].sum() / n_steered.sum()
+                ratios[chosen] += share * np.asarray(ratio)
                 seconds[chosen] += (time.perf_counter() - began) / len(chosen)
     return Outcome(scores, ratios, seconds)
 

@@ -6,14 +6,17 @@ from matplotlib.axes import Axes
 
 from isogloss.figures.style import (
     BLACK,
+    DIVERGING,
     GREY,
     ORANGE,
     RED,
     Drawing,
     Subject,
     between,
+    confidence,
     dots,
     heat_map,
+    legend_below_title,
     near_chance_note,
     new_figure,
     numbers_of,
@@ -33,12 +36,15 @@ def accuracy_and_consistency(behaviour: xr.Dataset, subject: Subject) -> Drawing
     order = subject.order(behaviour["language"].values)
     held = behaviour.sel(language=order, language_2=order)
     names = [subject.label(tag) for tag in order]
-    notes = [f"{held.sizes['item']} items", "95% intervals over clusters of items"]
     figure = new_figure(
         subject,
         "Accuracy, and consistency between languages",
         1.35 + 0.26 * len(order),
-        " · ".join([*notes, near_chance_note(subject, order)]).strip(" ·"),
+        [
+            f"{held.sizes['item']} items",
+            f"{confidence(held)} over clusters of items",
+            near_chance_note(subject, order),
+        ],
     )
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.75])
     _accuracy_panel(left, held, subject, names)
@@ -126,14 +132,13 @@ def transfer(behaviour: xr.Dataset, subject: Subject) -> Drawing:
         subject,
         "Transfer between languages, against its baselines",
         2.0 + 0.44 * len(order),
-        " · ".join(
-            [f"{held.sizes['item']} items", "95% intervals", near_chance_note(subject, order)]
-        ).strip(" ·"),
+        [f"{held.sizes['item']} items", confidence(held), near_chance_note(subject, order)],
+        legends=1,
     )
     top, bottom = figure.subplots(2, 2, height_ratios=[1, 1.1])
     for ax, (sign, title) in zip(top, SIGNS, strict=True):
         _from_pivot_panel(ax, held, subject, sign, title)
-    top[1].legend(loc="lower left", bbox_to_anchor=(0.42, 0), handletextpad=0.2)
+    legend_below_title(figure, top[1])
     for ax, (sign, _) in zip(bottom, SIGNS, strict=True):
         _lift_panel(ax, held, subject, sign)
     names = ["transfer", *(f"transfer_{b[0]}" for b in BASELINES), "lift_independent"]
@@ -166,11 +171,11 @@ def _lift_panel(ax: Axes, held: xr.Dataset, subject: Subject, sign: str) -> None
     unsure = (lift["lift_independent_low"].values <= 0) & (lift["lift_independent_high"].values >= 0)
     tags = [f"{tag}{subject.mark(tag)}" for tag in held["language"].values]
     reach = max(10.0, np.nanmax(np.abs(values), initial=0))
-    image = heat_map(ax, values, tags, tags, (-reach, reach), "PuOr_r", "{:+.0f}", unsure)
+    image = heat_map(ax, values, tags, tags, (-reach, reach), DIVERGING, "{:+.0f}", unsure)
     ax.set_ylabel("from")
     ax.set_xlabel("to")
-    ax.set_title(f"{sign} transfer above accuracy alone")
-    ax.figure.colorbar(image, ax=ax, label="percentage points", aspect=25, pad=0.02)
+    ax.set_title(f"{sign} transfer above accuracy alone [points]")
+    ax.figure.colorbar(image, ax=ax, aspect=30, pad=0.02)
 
 
 def _transfer_caption(held: xr.Dataset, subject: Subject, order: list[str]) -> str:
@@ -188,12 +193,17 @@ def _transfer_caption(held: xr.Dataset, subject: Subject, order: list[str]) -> s
     return (
         f"**{subject.model} on {subject.dataset}**: an item that is right in one language is right "
         f"in another {between(plus, 'mean_lift_independent', points)} percentage points more often "
-        f"than the accuracies alone would give{example}; beyond item difficulty it is "
-        f"{between(plus, 'mean_lift_difficulty', points)} points, and the same wrong choice recurs "
-        f"{between(minus, 'mean_lift_independent', points)} points more often.\n\n"
+        f"than the accuracies alone would give{example}{_beyond_difficulty(plus)}; the same wrong "
+        f"choice recurs {between(minus, 'mean_lift_independent', points)} points more often.\n\n"
         f"*How to read it*: top, transfer from {pivot} (dots, with intervals) beside what is "
         "expected if items were independent (bars), if only their difficulty were shared "
         "(diamonds), and for wrong answers if some wrong choices were simply popular (crosses). "
         "A dot to the right of the bar is transfer. Bottom, observed less expected from accuracy "
         "alone, for every ordered pair; in brackets where the interval holds 0."
     )
+
+
+def _beyond_difficulty(lifts: xr.Dataset) -> str:
+    if not np.isfinite(lifts["mean_lift_difficulty"]):
+        return ""
+    return f", {between(lifts, 'mean_lift_difficulty', points)} points beyond item difficulty"

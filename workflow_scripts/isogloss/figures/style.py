@@ -14,6 +14,7 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
 
 from isogloss.artifacts import whole_file
 from isogloss.languages import language_name
@@ -26,7 +27,7 @@ CYCLE = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
 DASHES = ("-", "--", "-.", ":")
 # Lightness rises evenly: the same order in grey print.
-SEQUENTIAL, DIVERGING = "cividis", "PuOr"
+SEQUENTIAL, DIVERGING = "cividis", "PuOr_r"
 # Packages whose fonts are used, in the order in which glyphs are looked up.
 FONT_PACKAGES = (
     "fontpkg_noto_sans",
@@ -81,26 +82,29 @@ class Subject:
 # Fonts and settings
 
 
-def font_files() -> list[Path]:
-    """Font files of the packages that are installed, upright faces only."""
-    found: list[Path] = []
-    for package in FONT_PACKAGES:
-        spec = find_spec(package)
-        if spec is None or spec.origin is None:
-            continue
-        folder = Path(spec.origin).parent
-        faces = [*folder.glob("files/*.ttf"), *folder.glob("*.tt[cf]"), *folder.glob("*.otf")]
-        found += sorted(face for face in faces if "Italic" not in face.name)
-    return found
+def font_files(package: str) -> list[Path]:
+    """Upright font files of a package, none where it is not installed."""
+    spec = find_spec(package)
+    if spec is None or spec.origin is None:
+        return []
+    folder = Path(spec.origin).parent
+    faces = [*folder.glob("files/*.ttf"), *folder.glob("*.tt[cf]"), *folder.glob("*.otf")]
+    return sorted(face for face in faces if "Italic" not in face.name)
 
 
 @cache
-def font_families() -> tuple[str, ...]:
-    """Families to look glyphs up in, one after the other; registers them with matplotlib."""
+def font_families(every_script: bool = False) -> tuple[str, ...]:
+    """Families to look glyphs up in, one after the other; registers them with matplotlib.
+
+    Args:
+        every_script: also Arabic, Devanagari, Han and so on, for text from the data. Looking
+            through all of them costs time, and labels are in English.
+    """
     families = []
-    for file in font_files():
-        font_manager.fontManager.addfont(file)
-        families.append(font_manager.get_font(file).family_name)
+    for package in FONT_PACKAGES if every_script else FONT_PACKAGES[:1]:
+        for file in font_files(package):
+            font_manager.fontManager.addfont(file)
+            families.append(font_manager.get_font(file).family_name)
     return (*families, "DejaVu Sans")
 
 
@@ -131,28 +135,53 @@ def use_style(font_size: float = 8, dpi: int = 160) -> None:
             "lines.markersize": 4,
             "figure.titlesize": font_size * 1.35,
             "savefig.dpi": dpi,
-            "pdf.fonttype": 42,
+            "pdf.fonttype": 3,  # glyphs as they are: whole fonts take a second a figure to cut
             "svg.fonttype": "path",
             "axes.unicode_minus": True,
         }
     )
 
 
-def new_figure(subject: Subject, title: str, height: float, notes: str = "") -> Figure:
+def new_figure(
+    subject: Subject, title: str, height: float, notes: Sequence[str] = (), legends: int = 0
+) -> Figure:
     """An empty figure with its title on top and its provenance below.
 
     Args:
         title: what is shown.
         height: [inch].
-        notes: said after the names of model and dataset.
+        notes: said after the names of model and dataset; empty ones are left out.
+        legends: lines kept below the title for `legend_below_title`.
     """
     figure = Figure(figsize=(subject.width, height), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.05, wspace=0.03, hspace=0.04)  # type: ignore[union-attr,call-arg]
-    figure.suptitle(title, x=0.008, ha="left")
-    below = " · ".join(part for part in (subject.model, subject.dataset, notes) if part)
+    figure.suptitle(title + "\n" * legends, x=0.008, ha="left")
+    below = " · ".join(part for part in (subject.model, subject.dataset, *notes) if part)
     size = matplotlib.rcParams["font.size"] * 0.82
     figure.supxlabel(below, x=0.008, ha="left", color=GREY, fontsize=size)
     return figure
+
+
+def legend_below_title(
+    figure: Figure, ax: Axes, title: str = "", line: int = 1, side: str = "left"
+) -> None:
+    """The legend of one of the axes, on a line kept for it below the figure's title."""
+    size = float(matplotlib.rcParams["figure.titlesize"])
+    down = (0.4 + 1.35 * line) * size / 72 / figure.get_figheight()
+    handles, labels = ax.get_legend_handles_labels()
+    if title:
+        handles, labels = [Line2D([], [], linestyle="none"), *handles], [title, *labels]
+    legend = figure.legend(
+        handles,
+        labels,
+        loc=f"upper {side}",
+        bbox_to_anchor=(0.0 if side == "left" else 1.0, 1 - down),
+        ncols=len(labels),
+        borderpad=0.1,
+        handletextpad=0.4,
+        columnspacing=1.4,
+    )
+    legend.set_in_layout(False)
 
 
 # Parts of figures
@@ -194,8 +223,11 @@ def dots(
     """Estimates with their intervals along x, one a row; hollow where said."""
     error = np.clip(np.array([value - low, high - value]), 0, None)
     ax.errorbar(value, y, xerr=error, fmt="none", ecolor=color, elinewidth=1)
-    fill = ["white" if one else color for one in hollow]
-    ax.scatter(value, y, s=22, c=fill, edgecolors=color, marker=marker, linewidths=1, zorder=3)
+    fill = np.array(["white" if one else color for one in hollow])
+    if marker == "|":  # a stroke has no inside
+        ax.scatter(value, y, s=40, c=color, marker=marker, linewidths=1.4, zorder=3)
+    else:
+        ax.scatter(value, y, s=22, c=fill, edgecolors=color, marker=marker, linewidths=1, zorder=3)
     if label:
         ax.plot([], [], marker=marker, color=color, linestyle="none", label=label)
 
@@ -235,17 +267,19 @@ def heat_map(
     ax.spines[:].set_visible(False)
     if not written or max(values.shape) > MOST_ANNOTATED:
         return image
-    size = matplotlib.rcParams["font.size"] * (0.82 if values.shape[1] > 8 else 0.9)
+    size = matplotlib.rcParams["font.size"] * (0.78 if values.shape[1] > 8 else 0.9)
     for (row, column), value in np.ndenumerate(values):
         if not np.isfinite(value):
             continue
         text = written.format(value).replace("-", "−")
+        text = text if any(digit in text for digit in "123456789") else text.lstrip("+−")
         if faint is not None and faint[row, column]:
             text = f"({text})"
         red, green, blue, _ = image.cmap(image.norm(value))
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
         ink = "white" if dark else "black"
-        ax.text(column, row, text, ha="center", va="center", color=ink, fontsize=size)
+        written_in = ax.text(column, row, text, ha="center", va="center", color=ink, fontsize=size)
+        written_in.set_in_layout(False)  # inside the axes anyhow; measuring them all takes time
     return image
 
 
@@ -299,7 +333,7 @@ def label_ends(
 
 def depth_axis(ax: Axes) -> None:
     """Relative depth along x."""
-    ax.set_xlim(-0.02, 1.02)
+    ax.set_xlim(-0.035, 1.035)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "¼", "½", "¾", "1"])
     ax.set_xlabel("relative depth")
 
@@ -322,6 +356,8 @@ def points(value: float) -> str:
     >>> points(-0.034), points(0.0)
     ('−3.4', '0.0')
     """
+    if not np.isfinite(value):
+        return "unknown"
     rounded = round(100 * float(value), 1) + 0.0
     return f"{rounded:+.1f}".replace("-", "−") if rounded else "0.0"
 
@@ -350,6 +386,11 @@ def spoken(names: Sequence[str]) -> str:
     'a, b and c'
     """
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def confidence(dataset: xr.Dataset) -> str:
+    """What the intervals of a dataset are: "95% intervals"."""
+    return f"{100 * float(dataset.attrs.get('confidence', 0.95)):g}% intervals"
 
 
 def near_chance_note(subject: Subject, languages: Sequence[str]) -> str:
@@ -383,7 +424,12 @@ def _one_row(held: xr.Dataset) -> pd.DataFrame:
 
 
 def save(drawing: Drawing, stem: Path, formats: Sequence[str]) -> None:
-    """Write a drawing: the figure in every format, `stem.csv` and the caption `stem.rst`."""
+    """Write a drawing: the figure in every format, `stem.csv` and the caption `stem.rst`.
+
+    Lays the figure out once; each format would do so again.
+    """
+    drawing.figure.draw_without_rendering()
+    drawing.figure.set_layout_engine(None)
     for suffix in formats:
         with whole_file(stem.with_name(f"{stem.name}.{suffix}")) as temporary:
             drawing.figure.savefig(temporary, format=suffix)

@@ -1,0 +1,187 @@
+"""Numbers must not change unseen: stores name artifacts by versions, not by code.
+
+A tiny Gemma 3 with seeded weights answers four questions in two languages; what extraction,
+lens, vectors and steering give is summed up in golden.json. Where a change of the numbers is
+meant, raise the stage's version and write the file anew:
+
+    ISOGLOSS_WRITE_GOLDEN=1 pytest tests/golden
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5netcdf
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+
+from isogloss.activations import open_activations, open_scores, open_states, verify
+from isogloss.artifacts import key_of
+from isogloss.datasets import load_jsonl
+from isogloss.extraction import EXTRACTION_VERSION, assemble, compute_shards
+from isogloss.items import folds
+from isogloss.lens import LENS_VERSION, lens_dataset
+from isogloss.models import Decoder, readout_of
+from isogloss.packing import lay_out
+from isogloss.prompts import PromptStyle, Tokens, questions
+from isogloss.specs import VECTORS_VERSION
+from isogloss.steered import STEERING_VERSION, Plan, evaluate
+from isogloss.tiny_models import tiny_model
+from isogloss.vectors import fit_vectors
+
+HERE = Path(__file__).parent
+GOLDEN = HERE / "golden.json"
+LANGUAGES = ("en", "de")
+METHODS = ("mean_difference", "shared_projection", "linear_map")
+# In the order in which they feed one another: a change in one shows in all that follow.
+VERSIONS = {
+    "extraction": ("EXTRACTION_VERSION", EXTRACTION_VERSION),
+    "lens": ("LENS_VERSION", LENS_VERSION),
+    "vectors": ("VECTORS_VERSION", VECTORS_VERSION),
+    "steered": ("STEERING_VERSION", STEERING_VERSION),
+}
+TOLERANCE = 1e-3
+REWRITE = "ISOGLOSS_WRITE_GOLDEN=1 pytest tests/golden"
+
+
+def seeded_model() -> Decoder:
+    """A tiny Gemma 3 whose weights depend on no library's way to initialise."""
+    decoder = tiny_model("gemma3")
+    rng = np.random.default_rng(0)
+    for _, weight in sorted(decoder.model.named_parameters(), key=lambda pair: pair[0]):
+        weight.copy_(torch.from_numpy(0.3 * rng.standard_normal(weight.shape)))
+    return decoder
+
+
+def summary(values: Any) -> list[float]:
+    """Mean, spread, and one weighted sum that notices order, of all that is not NaN."""
+    flat = np.asarray(values, dtype=float).ravel()
+    flat = flat[~np.isnan(flat)]
+    weights = np.cos(np.arange(len(flat)))
+    return [round(float(v), 6) for v in (flat.mean(), flat.std(), (flat * weights).mean())]
+
+
+def ask(decoder: Decoder, items: Any, language: str, latents: bool) -> list:
+    style = PromptStyle("raw", {"default": "{context}\nQ: {question}\nA:"})
+    tokens = Tokens(decoder.tokenizer, decoder.bos_id)
+    return questions(
+        items, language, tokens, style, pivot="en", control=None, latents=latents,
+        pmi=latents, letters=latents,
+    )  # fmt: skip
+
+
+def extracted(decoder: Decoder, items: Any, folder: Path) -> dict[str, Path]:
+    files = {}
+    for tag in LANGUAGES:
+        asked, layers = ask(decoder, items, tag, True), [0, 2, 4]
+        spec = {"language": tag, "pivot": "en", "model": "golden", "dataset": "golden"}
+        spec |= {"extraction_version": EXTRACTION_VERSION, "dtype": "float32"}
+        files[tag] = folder / f"{key_of(spec)}.h5"
+        trees, parts = compute_shards(
+            decoder, readout_of(decoder), items, asked, layers, folder / tag, tag, 256, iter
+        )
+        assemble(files[tag], spec, {}, items, asked, trees, parts, layers)
+        verify(files[tag])
+    return files
+
+
+def steered_from(
+    decoder: Decoder, items: Any, vectors: xr.Dataset, scores: xr.Dataset, fold: np.ndarray
+) -> xr.Dataset:
+    plan = Plan(
+        methods=METHODS, layers=(1, 3), depths=(0.25, 0.75), strengths=(0.5, 1.0),
+        controls=("random", "wrong_layer", "reverse", "zero"), draws=2, positions="prompt",
+        score="token",
+    )  # fmt: skip
+    trees = {tag: [lay_out(q) for q in ask(decoder, items, tag, False)] for tag in LANGUAGES}
+    return evaluate(
+        decoder, readout_of(decoder), vectors, plan, "de", trees["de"], trees["en"],
+        scores.sel(language="de"), fold, fold, budget=256,
+    )  # fmt: skip
+
+
+def numbers(folder: Path) -> dict[str, dict[str, list[float]]]:
+    """By stage and quantity, what the golden run gives now."""
+    decoder, items = seeded_model(), load_jsonl(HERE, LANGUAGES, "golden")
+    files = extracted(decoder, items, folder)
+    found: dict[str, dict[str, list[float]]] = {stage: {} for stage in VERSIONS}
+    for tag, path in files.items():
+        held = open_activations(path)
+        for name in ("prompt_mean", "prompt_last", "rows_state", "log_probability",
+                     "unconditional", "letter", "phrase_tokens"):  # fmt: skip
+            found["extraction"][f"{tag} {name}"] = summary(held[name])
+        with h5netcdf.File(path, "r", decode_vlen_strings=True) as file:
+            lens = lens_dataset(file, readout_of(decoder))
+        for name in ("log_probability", "first_token"):
+            for layer in lens.layer.values:
+                found["lens"][f"{tag} {name} {layer}"] = summary(lens[name].sel(layer=layer))
+    paths, fold = list(files.values()), folds(items.clusters, 4)
+    states = (open_states(paths, pooling) for pooling in ("prompt_mean", "prompt_last"))
+    vectors = fit_vectors(*states, fold, "en", (1, 3), METHODS, draws=2)
+    for name in ("mean", "overall_mean", "basis_variance", "map_penalty"):
+        found["vectors"][name] = summary(vectors[name])
+    found["vectors"]["random"] = summary(np.abs(vectors["random"]))
+    steered = steered_from(decoder, items, vectors, open_scores(paths), fold)
+    keys = zip(steered.role.values, steered.method.values, strict=True)
+    for key in dict.fromkeys(keys):
+        rows = (steered.role == key[0]) & (steered.method == key[1])
+        found["steered"][" ".join(key)] = summary(steered.log_probability[rows.values])
+    found["steered"]["norm_ratio"] = summary(steered.norm_ratio)
+    for name in ("selected_layer", "selected_alpha"):
+        found["steered"][name] = summary(steered[name])
+    return found
+
+
+def changes(golden: dict, found: dict) -> Iterator[str]:
+    """Quantities of one stage that are not what they were."""
+    for name in sorted(golden.keys() | found.keys()):
+        old, new = golden.get(name), found.get(name)
+        if old is None or new is None or not np.allclose(old, new, TOLERANCE, TOLERANCE):
+            yield f"{name}: {old} became {new}"
+
+
+def judge(golden: dict, versions: dict, found: dict) -> str:
+    """What is wrong and what to do; empty where nothing is."""
+    for stage, (name, version) in versions.items():
+        old = golden["versions"][name]
+        if old != version:
+            return f"golden.json is of {name} {old}, this is {version}: write it anew: {REWRITE}"
+        if changed := list(changes(golden["numbers"][stage], found[stage])):
+            return (
+                f"{stage}: {len(changed)} numbers changed, but {name} is still {version}, so that "
+                f"stores would mix old and new ones: raise {name} and write golden.json anew "
+                f"({REWRITE}), or undo the change. First: {changed[0]}"
+            )
+    return ""
+
+
+def test_numbers_change_only_with_a_new_version(tmp_path):
+    found = numbers(tmp_path)
+    if os.environ.get("ISOGLOSS_WRITE_GOLDEN"):
+        content = {"versions": dict(VERSIONS.values()), "numbers": found}
+        GOLDEN.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    message = judge(json.loads(GOLDEN.read_text(encoding="utf-8")), VERSIONS, found)
+    assert not message, message
+
+
+@pytest.mark.parametrize("stage", VERSIONS)
+def test_a_changed_number_asks_for_a_new_version_of_its_stage(stage):
+    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    assert judge(golden, VERSIONS, golden["numbers"]) == ""
+    changed = json.loads(json.dumps(golden["numbers"]))
+    first = next(iter(changed[stage]))
+    changed[stage][first][0] += 0.1 + abs(changed[stage][first][0])
+    assert f"raise {VERSIONS[stage][0]} and write" in judge(golden, VERSIONS, changed)
+    raised = VERSIONS | {stage: (VERSIONS[stage][0], VERSIONS[stage][1] + 1)}
+    assert f"golden.json is of {VERSIONS[stage][0]}" in judge(golden, raised, changed)
+
+
+def test_a_quantity_that_is_gone_is_a_change():
+    golden = json.loads(GOLDEN.read_text(encoding="utf-8"))
+    less = json.loads(json.dumps(golden["numbers"]))
+    name, _ = less["lens"].popitem()
+    assert f"{name}: " in judge(golden, VERSIONS, less)

@@ -1,0 +1,248 @@
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from isogloss.config import Config, commented, read, schema, validate
+from isogloss.errors import InputError
+from isogloss.lens import lens_layers
+from isogloss.model_sources import ModelSource
+from isogloss.specs import prompt_style
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def changed(path, value):
+    """The default configuration with one key, named by its path, set to a value."""
+    content = Config().model_dump(mode="json")
+    *parents, last = path.split("/")
+    node = content
+    for part in parents:
+        node = node[part]
+    node[last] = value
+    return content
+
+
+def test_the_default_validates():
+    assert validate({}) == Config()
+    assert validate(Config().model_dump(mode="json")) == Config()
+
+
+def test_the_commented_default_is_the_default(tmp_path):
+    text = commented(Config())
+    assert validate(yaml.safe_load(text)) == Config()
+    (tmp_path / "c.yaml").write_text(text, encoding="utf-8")
+    assert read(tmp_path / "c.yaml") == Config()
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("study", "2026"),
+        ("study", "null"),
+        ("languages", ["en", "no", "de", "es", "id", "sw"]),
+        ("steering", None),
+        ("steering/strengths", [-1.0, 1e-3, 2.0]),
+        ("steering/fit_on", ["everyday", "lexicon"]),
+        ("datasets/everyday/languages", ["en", "de", "es", "id", "sw"]),
+        (
+            "prompt/templates",
+            {"default": 'Q: "{question}" # no comment\nA:', "zh": "问：{question}"},
+        ),
+        ("extraction/lens_layers", "all"),
+        ("extraction/lens_layers", [0.25, 1.0]),
+        ("extraction/lens_layers", 0),
+        ("extraction/control", []),
+        ("cache", "/a path/with: colon"),
+    ],
+)
+def test_commented_parses_back_to_the_same_configuration(path, value):
+    config = validate(changed(path, value))
+    assert config != Config()
+    assert validate(yaml.safe_load(commented(config))) == config
+
+
+def test_every_key_is_preceded_by_its_meaning():
+    lines = commented(Config()).splitlines()
+    for name, field in Config.model_fields.items():
+        at = next(i for i, line in enumerate(lines) if line.startswith(f"{name}:"))
+        assert lines[at - 1].startswith("# ")
+        first = field.description.split()[0]
+        assert any(first in line for line in lines[max(0, at - 4) : at])
+    assert max(len(line) for line in lines) <= 100
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "schema.json"])
+def test_what_is_written_from_the_models_is_up_to_date(name):
+    path = ROOT / "config" / name
+    if name == "schema.json":
+        assert path.read_text(encoding="utf-8") == schema()
+    else:
+        assert read(path) == Config()
+
+
+def test_the_schema_is_json_and_knows_every_key():
+    known = json.loads(schema())
+    assert set(known["properties"]) == set(Config.model_fields)
+    assert known["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("langauges", ["en"], r"langauges: no such key: did you mean languages\?"),
+        ("extraction/pim", True, r"extraction\.pim: no such key: did you mean pmi\?"),
+        ("models/gemma-3-270m/dtyp", "x", r"models\.gemma-3-270m\.dtyp: no such key: .* dtype\?"),
+        (
+            "datasets/everyday/prompt",
+            {"x": 1},
+            r"datasets\.everyday\.prompt\.x: no such key: config",
+        ),
+        ("pivot", "fr", r"pivot: fr is not one of languages: add it"),
+        ("pivot", "English", r"pivot: .*pattern.*\(got 'English'\)"),
+        ("languages", ["en", "en", "de"], r"languages: a language is named twice"),
+        ("languages", ["en"], r"languages: .*at least 2"),
+        ("languages", ["en", False], r"languages\.1: .*string \(got False\)"),
+        ("models", {}, r"models: .*at least 1"),
+        ("models/Gemma", {}, r"models\.Gemma"),
+        ("models/gemma-3-270m/source", "hub", r"models\.gemma-3-270m: source hub needs repo, rev"),
+        ("models/gemma-3-270m/source", "path", r"models\.gemma-3-270m: source path needs path"),
+        ("models/gemma-3-270m/sha256", None, r"gemma-3-270m: source package needs sha256"),
+        ("models/gemma-3-270m/parameters", 0, r"parameters: .*greater than 0 \(got 0\)"),
+        ("models/gemma-3-270m/dtype", "int8", r"dtype: .*'float32', 'bfloat16' or 'float16'"),
+        ("datasets/everyday/path", None, r"datasets\.everyday: source jsonl needs path"),
+        ("datasets/everyday/languages", ["de"], r"datasets\.everyday\.languages: the pivot en"),
+        ("datasets/everyday/languages", ["en", "fr"], r"everyday\.languages: fr is not one of"),
+        ("datasets/lexicon/items", 3, r"datasets\.lexicon\.items: .*10 \(got 3\)"),
+        ("prompt/templates", {}, r"prompt: templates needs an entry `default`"),
+        ("prompt/templates", {"default": "{quest}"}, r"prompt: templates\.default has a field"),
+        ("prompt/templates", {"default": "{}{question}"}, r"prompt: templates\.default has a fie"),
+        ("prompt/templates", {"default": "{question"}, r"prompt: templates\.default has a field"),
+        ("prompt/templates", {"default": "{question.x}"}, r"prompt: templates\.default has a fie"),
+        ("prompt/templates", {"default": "{question[x]}"}, r"prompt: templates\.default has a f"),
+        ("prompt/templates", {"default": "Q:"}, r"prompt: templates\.default does not use"),
+        ("prompt/mode", "few_shot", r"prompt: mode few_shot needs shots"),
+        ("prompt/mode", "fewshot", r"prompt\.mode: .*'raw', 'chat' or 'few_shot'"),
+        ("extraction/lens_layers", -1, r"extraction\.lens_layers.*\(got -1\)"),
+        ("extraction/lens_layers", "some", r"extraction\.lens_layers.*\(got 'some'\)"),
+        ("extraction/lens_layers", [0.5, 7], r"extraction\.lens_layers.*\(got 7\)"),
+        ("extraction/batch_tokens", 1, r"extraction\.batch_tokens: .*\(got 1\)"),
+        ("behaviour/score", "tokens", r"behaviour\.score: .*'token'"),
+        ("behaviour/score", "pmi", r"behaviour\.score: pmi cannot be steered: set steering: null"),
+        ("similarity/permutations", 3, r"similarity\.permutations: .*\(got 3\)"),
+        ("steering/methods", ["magic"], r"steering\.methods\.0: .*\(got 'magic'\)"),
+        ("steering/methods", [], r"steering\.methods: .*at least 1"),
+        ("steering/layers", [], r"steering\.layers: .*at least 1"),
+        ("steering/layers", [1.5], r"steering\.layers\.0: .*1 \(got 1\.5\)"),
+        ("steering/strengths", [], r"steering\.strengths: .*at least 1"),
+        ("steering/strengths", [0.0, 1.0], r"steering\.strengths: 0 is the unsteered model"),
+        ("steering/controls", ["rand"], r"steering\.controls\.0: .*\(got 'rand'\)"),
+        ("steering/languages", ["fr"], r"steering\.languages: fr is not one of languages"),
+        ("steering/languages", ["en"], r"steering\.languages: the pivot is steered as a control"),
+        ("steering/fit_on", ["other"], r"steering\.fit_on: other is not a dataset; known: everyda"),
+        ("steering/evaluate_on", ["x"], r"steering\.evaluate_on: x is not a dataset"),
+        ("statistics/confidence", 95, r"statistics\.confidence: .*less than 1 \(got 95\)"),
+        ("statistics/folds", 1, r"statistics\.folds: .*\(got 1\)"),
+        ("figures/formats", ["gif"], r"figures\.formats\.0: .*\(got 'gif'\)"),
+    ],
+)
+def test_a_wrong_key_is_named_with_what_is_allowed(path, value, message):
+    with pytest.raises(InputError, match="study.yaml: .*" + message) as caught:
+        validate(changed(path, value), "study.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_all_faults_are_named_at_once():
+    content = changed("statistics/folds", 1)
+    content["figures"]["dpi"] = "fine"
+    with pytest.raises(InputError, match=r"statistics\.folds.*; figures\.dpi"):
+        validate(content)
+
+
+@pytest.mark.parametrize("score", ["pmi", "letter"])
+def test_scores_need_their_extra_pass(score):
+    content = changed("steering", None) | {"behaviour": {"score": score}}
+    with pytest.raises(InputError, match=f"behaviour.score: {score} needs extraction.{score}"):
+        validate(content)
+    content["extraction"] |= {"pmi": True, "letters": True}
+    assert validate(content).behaviour.score == score
+
+
+def test_sentences_cannot_be_evaluated_but_can_be_fitted_on():
+    content = changed("datasets/flores", {"source": "sentences", "path": "data/flores"})
+    content["steering"]["fit_on"] = ["flores"]
+    assert validate(content).steering.fit_on == ["flores"]
+    content["steering"]["evaluate_on"] = ["flores"]
+    with pytest.raises(InputError, match="steering.evaluate_on: flores are sentences"):
+        validate(content)
+
+
+@pytest.mark.parametrize("key", ["fit_on", "evaluate_on"])
+def test_steered_languages_are_those_of_the_datasets_that_they_need(key):
+    content = changed("datasets/small", {"source": "jsonl", "path": "x", "languages": ["en", "de"]})
+    content["steering"][key] = ["small"]
+    with pytest.raises(InputError, match=rf"steering\.{key}: small has no es, id, sw"):
+        validate(content)
+    content["steering"] |= {"languages": ["de"], "controls": ["random", "reverse", "zero"]}
+    assert validate(content).steering.languages == ["de"]
+
+
+def test_a_shuffled_language_needs_a_third():
+    content = changed("datasets/everyday/languages", ["en", "de"])
+    content["steering"]["languages"] = ["de"]
+    with pytest.raises(InputError, match="shuffled_language needs a third language in everyday"):
+        validate(content)
+
+
+def test_the_wrong_layer_needs_two_layers():
+    with pytest.raises(InputError, match=r"steering\.controls: wrong_layer needs two layers"):
+        validate(changed("steering/layers", [0.5]))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("- a\n- b", "expected keys and values, got list"),
+        ("", "expected keys and values, got NoneType"),
+        ("a: [", "cannot be read"),
+        ("a: 1\n\tb: 2", "cannot be read"),
+        ("langauges: [en, de]", "langauges: no such key"),
+    ],
+)
+def test_a_bad_file_is_named(tmp_path, content, message):
+    path = tmp_path / "c.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=f"c.yaml: {message}"):
+        read(path)
+
+
+def test_a_missing_or_binary_file_is_named(tmp_path):
+    with pytest.raises(InputError, match="c.yaml: cannot be read"):
+        read(tmp_path / "c.yaml")
+    (tmp_path / "c.yaml").write_bytes(b"\xff\xfe\x00\xd8")
+    with pytest.raises(InputError, match="c.yaml: cannot be read"):
+        read(tmp_path / "c.yaml")
+
+
+def test_a_file_that_names_only_what_differs_keeps_the_rest(tmp_path):
+    (tmp_path / "c.yaml").write_text("statistics: {folds: 3}\n")
+    found = read(tmp_path / "c.yaml")
+    assert found.statistics.folds == 3 and found.statistics.n_boot == Config().statistics.n_boot
+
+
+def test_languages_and_prompts_of_a_dataset():
+    content = changed("datasets/everyday/languages", ["sw", "en", "de", "es", "id"])
+    config = validate(content)
+    assert config.languages_of("everyday") == ["en", "de", "es", "id", "sw"]
+    assert config.languages_of("lexicon") == config.languages
+    assert config.prompt_of("everyday") == config.prompt
+    assert config.prompt_of("lexicon").templates == {"default": "{question}"}
+
+
+def test_what_is_validated_can_be_used():
+    config = Config()
+    for slug, model in config.models.items():
+        assert ModelSource.from_spec(slug, model.model_dump(mode="json")).slug == slug
+    assert prompt_style(config.prompt.model_dump(mode="json")).mode == "raw"
+    assert lens_layers(18, config.extraction.lens_layers)[-1] == 18

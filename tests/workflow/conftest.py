@@ -1,0 +1,216 @@
+"""A small study on a random tiny model: run once, then planned again or copied by the tests.
+
+Snakemake runs in copies of the tree only, with a cache of their own and no way to a network.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import pytest
+from filelock import FileLock
+
+ROOT = Path(__file__).resolve().parents[2]
+TREE = ("Snakefile", "rules", "workflow_scripts", "config", "data", "profiles", "report")
+MODEL = "models/tiny"
+ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "http_proxy": "http://127.0.0.1:9",
+    "https_proxy": "http://127.0.0.1:9",
+    "NO_COLOR": "1",
+}
+
+WITH_A_MODEL = {"readout", "extract", "lens", "steer"}
+"""Rules that load a model's weights or its readout: what costs hours on a real study."""
+
+STATISTICS = {
+    "behaviour", "trajectories", "similarity", "subspaces", "steering_effects", "scale",
+}  # fmt: skip
+COMPUTE = WITH_A_MODEL | STATISTICS | {"vectors"}
+
+SMALL: dict[str, Any] = {
+    "study": "small",
+    "results": "results",
+    "languages": ["en", "de", "es"],
+    "models": {
+        "tiny": {
+            "source": "path", "path": MODEL, "family": "tiny", "parameters": 60000,
+            "dtype": "float32",
+        }
+    },
+    "datasets": {
+        "own": {"source": "jsonl", "path": "questions", "licence": "CC0-1.0"},
+        "lexicon": {
+            "source": "lexicon", "items": 18, "prompt": {"templates": {"default": "{question}"}},
+        },
+    },
+    "extraction": {"control": ["de", "es"], "lens_layers": "all", "precision_items": 0},
+    "similarity": {"permutations": 19, "map_permutations": 19},
+    "subspaces": {"layers": 2, "permutations": 19},
+    "steering": {
+        "fit_on": ["own"], "evaluate_on": ["own"], "languages": ["de", "es"], "layers": [0.5, 0.75],
+        "strengths": [1.0], "random_draws": 2,
+    },
+    "statistics": {"n_boot": 100, "folds": 3},
+    "figures": {"dpi": 60},
+}  # fmt: skip
+"""30 questions in three languages; a fourth, sw, has its questions there but is not asked for."""
+
+
+def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`base` with some of its keys, at any depth, set to other values."""
+    result = dict(base)
+    for key, value in changes.items():
+        deeper = isinstance(value, dict) and isinstance(base.get(key), dict)
+        result[key] = merged(base[key], value) if deeper else value
+    return result
+
+
+@dataclass(frozen=True)
+class Study:
+    """A copy of the tree, and the configuration that its commands use.
+
+    Attributes:
+        folder: the copy, where Snakemake runs.
+        config: written for each command; None leaves the default, config/config.yaml.
+    """
+
+    folder: Path
+    config: dict[str, Any] | None = None
+
+    def changed(self, **changes: Any) -> "Study":
+        """The same folder under another configuration."""
+        return replace(self, config=merged(self.config or {}, changes))
+
+    def copy(self, folder: Path) -> "Study":
+        """Everything once more, modification times and Snakemake's memory included."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return replace(self, folder=folder)
+
+    def snakemake(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        """Run Snakemake here and return what it said, whether or not it succeeded."""
+        options: list[str] = []
+        if self.config is not None:
+            text = json.dumps(self.config)
+            path = self.folder / f"study-{crc32(text.encode()):08x}.yaml"
+            path.write_text(text, encoding="utf-8")
+            options = ["--configfile", path.name]
+        return self.python("-m", "snakemake", *arguments, *options, timeout=timeout)
+
+    def python(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run Python here, away from the network and from the user's caches."""
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.folder,
+            env=os.environ | ENVIRONMENT | {"ISOGLOSS_CACHE": str(self.cache)},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    @property
+    def cache(self) -> Path:
+        return self.folder / "cache"
+
+    def run(self, *arguments: str) -> str:
+        """Run Snakemake to the end; its messages, or a failure that shows them."""
+        done = self.snakemake("--cores", "2", *arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def plan(self, *arguments: str, timeout: float = 60) -> Counter[str]:
+        """How many jobs of each rule a dry-run names; `all` itself left out."""
+        done = self.snakemake("--dry-run", *arguments, timeout=timeout)
+        assert done.returncode == 0, done.stdout + done.stderr
+        table = re.search(r"Job stats:\njob +count\n-[- ]*\n(.*?)\ntotal ", done.stdout, re.DOTALL)
+        if table is None:
+            assert "Nothing to be done" in done.stdout + done.stderr
+            return Counter()
+        rows = (line.rsplit(maxsplit=1) for line in table[1].splitlines())
+        return Counter({rule: int(count) for rule, count in rows if rule != "all"})
+
+    def computing(self, *arguments: str) -> Counter[str]:
+        """`plan`, of the rules that compute something: figures and tables left out."""
+        plan = self.plan(*arguments)
+        return Counter({rule: count for rule, count in plan.items() if rule in COMPUTE})
+
+    def artifacts(self, stage: str = "*") -> dict[str, tuple[int, int]]:
+        """Inode and modification time of every artifact in the store, by path."""
+        found = (self.folder / "store").glob(f"{stage}/*/*/*/*.*")
+        stats = {str(path.relative_to(self.folder)): path.stat() for path in found}
+        return {name: (s.st_ino, s.st_mtime_ns) for name, s in stats.items()}
+
+
+def copy_tree(folder: Path) -> Study:
+    """The repository's own files in a new folder."""
+    folder.mkdir(parents=True)
+    for name in TREE:
+        if (ROOT / name).is_dir():
+            shutil.copytree(
+                ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        elif (ROOT / name).exists():
+            shutil.copy2(ROOT / name, folder / name)
+    return Study(folder)
+
+
+def write_questions(folder: Path, languages: list[str], every: int = 4) -> None:
+    """Some of the everyday questions, in several languages."""
+    folder.mkdir()
+    for tag in languages:
+        lines = (ROOT / f"data/everyday/{tag}.jsonl").read_text("utf-8").splitlines(keepends=True)
+        (folder / f"{tag}.jsonl").write_text("".join(lines[::every]), encoding="utf-8")
+
+
+def made_study(folder: Path) -> Study:
+    """The small study with its questions and its model, not run."""
+    study = replace(copy_tree(folder), config=SMALL)
+    write_questions(folder / "questions", ["en", "de", "es", "sw"])
+    made = study.python("workflow_scripts/make_tiny_model.py", MODEL)
+    assert made.returncode == 0, made.stderr
+    return study
+
+
+def shared_folder(factory: pytest.TempPathFactory, worker: str) -> Path:
+    """One folder for all of pytest-xdist's workers; without them, this run's own."""
+    return factory.getbasetemp() if worker == "master" else factory.getbasetemp().parent
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Study:
+    """The small study, run to the end once a session. Copy it before changing files in it."""
+    worker = getattr(request.config, "workerinput", {}).get("workerid", "master")
+    folder = shared_folder(tmp_path_factory, worker) / "finished"
+    done = folder.with_suffix(".done")
+    with FileLock(folder.with_suffix(".lock")):
+        if not done.exists():
+            assert not folder.exists(), "the study failed in another worker: see its test"
+            study = made_study(folder)
+            done.write_text(study.run(), encoding="utf-8")
+    return Study(folder, SMALL)
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The tree as a clone has it, with nothing run and nothing in the cache."""
+    return copy_tree(tmp_path_factory.mktemp("clone") / "tree")
+
+
+@pytest.fixture
+def copied(finished: Study, tmp_path: Path) -> Callable[..., Study]:
+    """Make a copy of the finished study, under a changed configuration where one is given."""
+
+    def copy(**changes: Any) -> Study:
+        return finished.copy(tmp_path / "study").changed(**changes)
+
+    return copy

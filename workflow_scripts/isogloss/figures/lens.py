@@ -1,0 +1,203 @@
+"""Logit lens: what each layer would answer, and in which language."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+from isogloss.figures.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    PALE,
+    RED,
+    Drawing,
+    Subject,
+    confidence,
+    decimal,
+    depth_axis,
+    dots,
+    label_ends,
+    language_styles,
+    legend_below_title,
+    near_chance_note,
+    new_figure,
+    numbers_of,
+    percent,
+    rows_axis,
+)
+
+COLUMNS = 5  # panels of a row of small multiples
+LATENTS = (
+    ("prompt", BLACK, "o", "-", "in the prompt's language"),
+    ("pivot", RED, "s", "--", "in {pivot}"),
+    ("control", BLUE, "^", ":", "in the control language"),
+)
+
+
+def latent_accuracy(trajectories: xr.Dataset, subject: Subject) -> Drawing:
+    """Accuracy of each layer's best choice, by latent language; a panel a prompt language.
+
+    Args:
+        trajectories: of `isogloss.trajectories.trajectories`.
+    """
+    order = subject.order(trajectories["language"].values)
+    rows = -(-len(order) // COLUMNS)
+    figure = new_figure(
+        subject,
+        "Logit lens: accuracy of the choices in three languages, after the same prompt",
+        1.15 + 1.5 * rows,
+        [confidence(trajectories), near_chance_note(subject, order)],
+        legends=1,
+    )
+    columns = min(COLUMNS, len(order))
+    axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for ax, tag in zip(axes.flat, order, strict=False):
+        _accuracy_panel(ax, trajectories.sel(language=tag), subject, tag)
+    for ax in axes.flat[len(order) :]:
+        ax.set_axis_off()
+    axes[0, 0].set_ylim(0, 100)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("accuracy [%]")
+    for index in range(columns):
+        depth_axis(axes[(len(order) - 1 - index) // columns, index])
+    legend_below_title(figure, axes.flat[min(1, len(order) - 1)])
+    return Drawing(
+        figure,
+        numbers_of(trajectories, ["latent_accuracy", "latent_consistency", "chance"]),
+        _accuracy_caption(trajectories, subject, order),
+    )
+
+
+def _accuracy_panel(ax: Axes, held: xr.Dataset, subject: Subject, tag: str) -> None:
+    depth = held["relative_depth"].values
+    ax.axhline(100 * float(held["chance"]), color=GREY, linestyle=(0, (1, 1)), linewidth=0.8)
+    pivot = subject.label(subject.pivot)
+    for latent, color, marker, dash, label in LATENTS:
+        middle, low, high = (
+            100 * held[f"latent_accuracy{end}"].sel(latent=latent).values
+            for end in ("", "_low", "_high")
+        )
+        if np.isfinite(middle).any():
+            ax.fill_between(depth, low, high, color=color, alpha=0.15, linewidth=0)
+            style = {"color": color, "marker": marker, "linestyle": dash, "markersize": 3.2}
+            ax.plot(depth, middle, label=f"choices {label.format(pivot=pivot)}", **style)
+    ax.set_title(subject.label(tag))
+
+
+def _accuracy_caption(held: xr.Dataset, subject: Subject, order: list[str]) -> str:
+    pivot = subject.label(subject.pivot)
+    others = [tag for tag in order if tag != subject.pivot]
+    values = held["latent_accuracy"].sel(language=others).mean("language")
+    through = values.sel(latent="pivot")
+    best = int(through.fillna(-1).argmax("layer"))
+    end = values.sel(latent="prompt").isel(layer=-1)
+    start = float(held["relative_depth"][best])
+    own = values.sel(latent="prompt").isel(layer=best)
+    return (
+        f"**{subject.model} on {subject.dataset}**: after prompts in the {len(others)} languages "
+        f"other than {pivot}, the choices read out in {pivot} are right for "
+        f"{percent(through[best])} of the items at relative depth {decimal(start)}, those in the "
+        f"prompt's own language for {percent(own)} there and {percent(end)} at the last layer "
+        f"(means over languages; {percent(held['chance'])} by guessing).\n\n"
+        "*How to read it*: each panel is a prompt language. At every stored layer the final norm "
+        "and the unembedding are applied to the states, and the choices are ranked by their "
+        f"latent log-probability: as written in the prompt's language, in {pivot} and in a control "
+        f"language. A line for {pivot} far above the others means that the answer is there but is "
+        "not said in the prompt's language. The dotted line is guessing."
+    )
+
+
+def latent_language(trajectories: xr.Dataset, subject: Subject) -> Drawing:
+    """Log-odds of the pivot, consistency with the pivot's prompt, and where answers settle.
+
+    Args:
+        trajectories: of `isogloss.trajectories.trajectories`.
+    """
+    order = subject.order(trajectories["language"].values)
+    others = [tag for tag in order if tag != subject.pivot]
+    figure = new_figure(
+        subject,
+        "Logit lens: which language, how consistent, and when it settles",
+        max(3.5, 1.4 + 0.2 * len(order)),
+        [confidence(trajectories), near_chance_note(subject, order)],
+        legends=1,
+    )
+    axes = figure.subplots(1, 3, width_ratios=[1, 1, 0.95])
+    _lines(axes[0], trajectories, subject, others, "pivot_log_odds")
+    pivot = subject.label(subject.pivot)
+    axes[0].set_ylabel("nat per token")
+    axes[0].set_title(f"log-odds of the gold answer\nin {pivot}, less mismatched ones")
+    _lines(axes[1], trajectories, subject, others, "latent_consistency")
+    axes[1].set_ylabel("Spearman's ρ")
+    axes[1].set_title(f"choice ranks, with those after\nthe {pivot} prompt at this layer")
+    _settling_panel(axes[2], trajectories, subject, order)
+    legend_below_title(figure, axes[2], "settling of answers", side="right")
+    names = ["pivot_log_odds", "pivot_log_odds_first_token", "latent_consistency"]
+    names += ["settling_depth", "settling_depth_shuffled"]
+    caption = _language_caption(trajectories, subject, others)
+    return Drawing(figure, numbers_of(trajectories, names), caption)
+
+
+def _lines(ax: Axes, held: xr.Dataset, subject: Subject, tags: list[str], name: str) -> None:
+    """A line a language with its interval as a band, named at its end."""
+    depth = held["relative_depth"].values
+    styles = language_styles(list(map(str, held["language"].values)), subject)
+    ax.axhline(0, color=GREY, linewidth=0.8, linestyle=(0, (1, 1)))
+    for tag in tags:
+        middle, low, high = (
+            held[name + end].sel(language=tag).values for end in ("", "_low", "_high")
+        )
+        band = slice(1, None)  # the lens of the embedding is mostly noise
+        color = styles[tag]["color"]
+        ax.fill_between(depth[band], low[band], high[band], color=color, alpha=0.08, linewidth=0)
+        ax.plot(depth, middle, **styles[tag])
+    depth_axis(ax)
+    ends = {tag + subject.mark(tag): float(held[name].sel(language=tag)[-1]) for tag in tags}
+    colors = {tag + subject.mark(tag): str(styles[tag]["color"]) for tag in tags}
+    label_ends(ax, float(depth[-1]), ends, colors, 2.2)
+
+
+def _settling_panel(ax: Axes, held: xr.Dataset, subject: Subject, order: list[str]) -> None:
+    rows = np.arange(len(order))
+    hollow = [tag in subject.near_chance for tag in order]
+    pivot = subject.label(subject.pivot)
+    for latent, color, marker, _, label in LATENTS[:2]:
+        part = held.sel(latent=latent, language=order)
+        values = [part[f"settling_depth{end}"].values for end in ("", "_low", "_high")]
+        shift = -0.14 if latent == "prompt" else 0.14
+        dots(ax, *values, rows + shift, hollow, color, marker, label.format(pivot=pivot))
+    shuffled = held["settling_depth_shuffled"].sel(latent="prompt", language=order)
+    ax.scatter(shuffled, rows, marker="|", s=60, color=PALE, linewidths=1.5, label="choices shuffled")
+    rows_axis(ax, [subject.label(tag) for tag in order])
+    low = float(held["settling_depth_low"].sel(latent=["prompt", "pivot"]).min())
+    ax.set_xlim(min(0.5, low - 0.05), 1.0)
+    ax.set_xlabel("relative depth")
+    ax.set_title("settling depth: the answer\nstays from here on")
+
+
+def _language_caption(held: xr.Dataset, subject: Subject, others: list[str]) -> str:
+    pivot = subject.label(subject.pivot)
+    odds = held["pivot_log_odds"].sel(language=others)
+    mean = odds.mean("language")
+    peak = int(mean.fillna(-np.inf).argmax("layer"))
+    depth = decimal(float(held["relative_depth"][peak]))
+    lowest = str(odds.isel(layer=peak).fillna(np.inf).idxmin("language").item())
+    highest = str(odds.isel(layer=peak).fillna(-np.inf).idxmax("language").item())
+    own = float(held["settling_depth"].sel(language=others, latent="prompt").mean())
+    through = float(held["settling_depth"].sel(language=others, latent="pivot").mean())
+    return (
+        f"**{subject.model} on {subject.dataset}**: the gold answer is likelier in {pivot} than in "
+        f"the prompt's language by {decimal(mean[peak])} nat per token on average at relative depth "
+        f"{depth}, from {decimal(odds.sel(language=lowest)[peak])} "
+        f"({subject.label(lowest).rstrip('*')}) to {decimal(odds.sel(language=highest)[peak])} "
+        f"({subject.label(highest).rstrip('*')}), and by {decimal(mean[-1])} at the last layer; "
+        f"answers in the prompt's language settle at depth {decimal(own)}, those in {pivot} at "
+        f"{decimal(through)}.\n\n"
+        f"*How to read it*: left, log p(gold answer in {pivot}) less log p(gold answer in the "
+        "prompt's language), per token, less the same for answers of other items; above 0 the "
+        f"layer leans towards {pivot}. Items with a choice spelled alike are left out. Middle, "
+        f"agreement of the choices' ranks with those after the {pivot} prompt. Right, mean over "
+        "items of the depth from which the predicted choice stays; grey bars, the same when the "
+        "choices are shuffled at every layer. Bands are intervals, left out at the embedding, where "
+        "the lens is mostly noise."
+    )

@@ -1,0 +1,226 @@
+"""An item's own lens picture: every choice at every layer, in both latent languages."""
+
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.figure import SubFigure
+from matplotlib.patches import Rectangle
+from scipy.special import log_softmax
+
+from isogloss.figures.style import RED, Drawing, Subject, decimal, font_families, new_figure, spoken
+from isogloss.items import ParallelItems
+from isogloss.languages import separator
+
+LATENTS = ("prompt", "pivot")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One item in one prompt language.
+
+    Attributes:
+        language: of the prompt.
+        item: its index.
+        shares: (latent, layer, choice) probability among the item's choices; prompt, pivot.
+        margin: the pivot's latent gold answer over its best wrong one where it is read [nat].
+    """
+
+    language: str
+    item: int
+    shares: np.ndarray
+    margin: float
+
+
+def shares_among_choices(lens: xr.Dataset) -> np.ndarray:
+    """Probability of each choice among the choices of its item.
+
+    Args:
+        lens: a lens file.
+
+    Returns:
+        (latent, layer, item, choice) for the prompt's language and the pivot: the softmax of the
+        log-probabilities per token; NaN for choices that an item does not have.
+    """
+    held = lens.sel(latent=list(LATENTS))
+    tokens = held["n_tokens"].where(held["n_tokens"] > 0)
+    scores = (held["log_probability"] / tokens).transpose("latent", "layer", "item", "choice")
+    exists = np.arange(scores.sizes["choice"]) < held["n_choices"].values[:, None]
+    values = np.where(exists, scores.values.astype(float), -np.inf)
+    with np.errstate(invalid="ignore"):
+        return np.where(exists, np.exp(log_softmax(values, axis=-1)), np.nan)
+
+
+def candidates(lens: xr.Dataset, layer: int) -> tuple[np.ndarray, np.ndarray]:
+    """Items whose answer is wrong at the end, though the pivot's is right at a layer.
+
+    Args:
+        lens: a lens file.
+        layer: index of the layer at which the pivot's choices are read.
+
+    Returns:
+        (item,) bool, and the margin (item,) of the pivot's gold choice there [nat].
+    """
+    shares = shares_among_choices(lens)
+    gold = lens["answer"].values
+    items = np.arange(len(gold))
+    with np.errstate(divide="ignore"):
+        logs = np.log(shares[1, layer])
+    right = logs[items, gold]
+    wrong = logs.copy()
+    wrong[items, gold] = -np.inf
+    margin = right - np.nanmax(wrong, axis=1)
+    said = np.nanargmax(np.where(np.isnan(shares[0, -1]), -1, shares[0, -1]), axis=1)
+    return (said != gold) & (margin > 0), margin
+
+
+def choose_examples(
+    lenses: Mapping[str, xr.Dataset], trajectories: xr.Dataset, subject: Subject, count: int
+) -> list[Example]:
+    """One item each of the languages that have the most `candidates`, the one of median margin.
+
+    The pivot's choices are read at the layer where their accuracy is highest in that language.
+    Languages near chance are left out unless all are; where no item qualifies, all items do.
+    """
+    others = [tag for tag in subject.order(list(lenses)) if tag != subject.pivot]
+    tags = [tag for tag in others if tag not in subject.near_chance] or others
+    found = []
+    for tag in tags:
+        accuracy = trajectories["latent_accuracy"].sel(language=tag, latent="pivot")
+        fits, margin = candidates(lenses[tag], int(accuracy.fillna(-1).values.argmax()))
+        held = np.flatnonzero(fits) if fits.any() else np.arange(len(fits))
+        item = int(held[np.argsort(margin[held], kind="stable")[len(held) // 2]])
+        shares = shares_among_choices(lenses[tag])[:, :, item]
+        found.append((-int(fits.sum()), Example(tag, item, shares, float(margin[item]))))
+    return [example for _, example in sorted(found, key=lambda one: one[0])[:count]]
+
+
+def item_lenses(
+    lenses: Mapping[str, xr.Dataset],
+    trajectories: xr.Dataset,
+    items: ParallelItems,
+    subject: Subject,
+    count: int = 3,
+) -> Drawing:
+    """Layers x choices for a few items, in the prompt's language and in the pivot.
+
+    Args:
+        lenses: lens files by prompt language.
+        trajectories: of `isogloss.trajectories.trajectories`.
+        items: the questions' texts, the same items in the same order.
+        count: items shown.
+    """
+    examples = choose_examples(lenses, trajectories, subject, count)
+    heights = [0.85 + 0.18 * int(items.n_choices[e.item]) for e in examples]
+    figure = new_figure(
+        subject,
+        "Logit lens of single items: what each layer would answer, in two languages",
+        0.6 + sum(heights),
+        ["framed row: right answer", "red dot: the layer's best choice"],
+    )
+    parts = np.atleast_1d(figure.subfigures(len(examples), 1, height_ratios=heights))
+    depth = trajectories["relative_depth"].values
+    for part, example in zip(parts, examples, strict=True):
+        _picture(part, example, items, depth, subject)
+    caption = _caption(examples, lenses, trajectories, items, subject)
+    return Drawing(figure, _numbers(examples, items, trajectories), caption)
+
+
+def _picture(
+    part: SubFigure, example: Example, items: ParallelItems, depth: np.ndarray, subject: Subject
+) -> None:
+    """One item: a heat map a latent language below the question in that language."""
+    texts = {tag: items.items[tag][example.item] for tag in (example.language, subject.pivot)}
+    fonts = list(font_families(every_script=True))
+    axes = part.subplots(1, 2)
+    for ax, (tag, item), shares in zip(axes, texts.items(), example.shares, strict=True):
+        n = len(item.choices)
+        image = ax.imshow(shares[:, :n].T, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+        best = np.nanargmax(shares[:, :n], axis=1)
+        ax.scatter(range(len(depth)), best, s=11, color=RED, edgecolors="white", linewidths=0.5)
+        frame = Rectangle((-0.5, item.answer - 0.5), len(depth), 1, fill=False, clip_on=False)
+        frame.set(edgecolor="black", linewidth=1.4, zorder=4)
+        ax.add_patch(frame)
+        ax.set_yticks(range(n), [shorten(c, tag, 22) for c in item.choices], fontfamily=fonts)
+        ax.set_xticks(range(len(depth)), [decimal(d) for d in depth])
+        ax.set_xlabel("relative depth")
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        asked = " ".join(f"{item.context} {item.question}".split())
+        ax.set_title(wrapped(f"{subject.label(tag)}: {asked}", tag), fontfamily=fonts)
+    part.colorbar(image, ax=axes, label="share", ticks=[0, 0.5, 1], aspect=12, pad=0.015)
+
+
+def shorten(text: str, language: str, width: int) -> str:
+    """A text cut to a width in columns, between words where the language has them.
+
+    >>> shorten("the quick brown fox", "en", 12)
+    'the quick …'
+    """
+    if not separator(language):
+        wide = max(1, width // 2)
+        return text if len(text) <= wide else text[: wide - 1] + "…"
+    if len(text) <= width:
+        return text
+    cut = textwrap.shorten(text, width, placeholder=" …")
+    return cut if len(cut) > 3 else text[: width - 1] + "…"
+
+
+def wrapped(text: str, language: str, width: int = 46) -> str:
+    """A text on at most two lines of a width in columns; the rest is left out."""
+    width = width if separator(language) else width // 2
+    return "\n".join(textwrap.wrap(text, width, max_lines=2, placeholder=" …"))
+
+
+def _numbers(
+    examples: list[Example], items: ParallelItems, trajectories: xr.Dataset
+) -> pd.DataFrame:
+    rows = []
+    for example in examples:
+        item = items.items[example.language][example.item]
+        for (latent, layer, choice), share in np.ndenumerate(example.shares):
+            if choice < len(item.choices):
+                rows.append(
+                    {
+                        "quantity": "share_among_choices",
+                        "item": item.item_id,
+                        "language": example.language,
+                        "latent": LATENTS[latent],
+                        "layer": int(trajectories["layer"][layer]),
+                        "relative_depth": float(trajectories["relative_depth"][layer]),
+                        "choice": choice,
+                        "gold": choice == item.answer,
+                        "estimate": share,
+                        "units": "1",
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+def _caption(
+    examples: list[Example],
+    lenses: Mapping[str, xr.Dataset],
+    trajectories: xr.Dataset,
+    items: ParallelItems,
+    subject: Subject,
+) -> str:
+    pivot = subject.label(subject.pivot)
+    parts = []
+    for example in examples:
+        accuracy = trajectories["latent_accuracy"].sel(language=example.language, latent="pivot")
+        fits, _ = candidates(lenses[example.language], int(accuracy.fillna(-1).values.argmax()))
+        parts.append(f"{int(fits.sum())} of {len(fits)} in {subject.label(example.language)}")
+    named = spoken([items.item_ids[e.item] for e in examples])
+    return (
+        f"**{subject.model} on {subject.dataset}**: items that are answered wrongly in the prompt's "
+        f"language at the last layer, though the choices in {pivot}, after the same prompt and at the "
+        f"layer where they are read best, are answered rightly: {spoken(parts)}. Shown are {named}.\n\n"
+        "*How to read it*: rows are choices, columns layers by relative depth; the colour is a "
+        "choice's share among the choices of the item (softmax of its latent log-probability per "
+        "token). The framed row is the right answer, the red dot each layer's best choice. Items "
+        "are chosen by rule: the languages with the most such items, and in each the item whose "
+        f"margin in {pivot} is the median, so neither the clearest nor the faintest."
+    )

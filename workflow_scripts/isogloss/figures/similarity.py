@@ -1,0 +1,189 @@
+"""Same place and same shape: how near parallel items lie, layer by layer and pair by pair."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+from isogloss.figures.style import (
+    BLACK,
+    GREY,
+    PALE,
+    RED,
+    Drawing,
+    Subject,
+    between,
+    decimal,
+    depth_axis,
+    heat_map,
+    label_ends,
+    language_styles,
+    near_chance_note,
+    new_figure,
+    numbers_of,
+)
+
+MIDDLE = (0.25, 0.75)  # relative depths over which the dissociation score is averaged
+PANELS = (
+    ("item_share", "item_share_pair", "same place: item share", "intraclass correlation"),
+    ("cka", "cka_pair", "same shape: debiased CKA", "debiased linear CKA"),
+    ("retrieval_mean", "retrieval", "translation is the nearest neighbour", "share of items"),
+    ("", "cosine_centred", "cosine of translations", "cosine"),
+)
+
+
+def place_and_shape(similarity: xr.Dataset, subject: Subject) -> Drawing:
+    """Item share, debiased CKA, retrieval and cosine against relative depth, with their nulls.
+
+    Args:
+        similarity: of `isogloss.similarity.similarity`.
+    """
+    order = subject.order(similarity["language"].values)
+    figure = new_figure(
+        subject,
+        "Where translations meet: same place, same shape",
+        5.4,
+        [
+            "band: jackknife interval of the mean",
+            "shaded: middle half of depth",
+            near_chance_note(subject, order),
+        ],
+    )
+    axes = figure.subplots(2, 2, sharex=True)
+    for ax, (mean, pair, title, unit) in zip(axes.flat, PANELS, strict=True):
+        _depth_panel(ax, similarity, subject, order, mean, pair)
+        ax.set_title(title)
+        ax.set_ylabel(unit)
+    axes[0, 0].set_xlabel("")
+    axes[0, 1].set_xlabel("")
+    names = ["item_share", "item_share_pivot", "item_share_length_adjusted", "cka", "cka_pivot"]
+    names += ["retrieval_mean", "retrieval_pivot", "retrieval_chance", "dissociation"]
+    names += ["dissociation_null", "item_share_pair", "item_share_pair_null"]
+    names += ["item_share_pair_threshold", "cka_pair", "cka_pair_null", "cka_pair_threshold"]
+    names += ["retrieval", "cosine_centred", "cosine_raw"]
+    present = [name for name in names if name in similarity]
+    return Drawing(figure, numbers_of(similarity, present), _caption(similarity, subject, order))
+
+
+def _depth_panel(
+    ax: Axes, held: xr.Dataset, subject: Subject, order: list[str], mean: str, pair: str
+) -> None:
+    """A line a language (with the pivot), the mean over all pairs, null and threshold."""
+    depth = held["relative_depth"].values
+    styles = language_styles(order, subject)
+    ax.axvspan(*MIDDLE, color="#f3f3f3", zorder=0)
+    others = [tag for tag in order if tag != subject.pivot]
+    every = max(1, round(len(depth) / 6))
+    pairs = held.sel(language=others, language_2=subject.pivot)
+    for index, tag in enumerate(others):
+        line = pairs[pair].sel(language=tag).values
+        ax.plot(depth, line, markevery=(index % every, every), **(styles[tag] | {"linewidth": 0.9}))
+    if mean:
+        low, high = (held[f"{mean}{end}"].values for end in ("_low", "_high"))
+        ax.fill_between(depth, low, high, color=BLACK, alpha=0.22, linewidth=0)
+        ax.plot(depth, held[mean], color=BLACK, linewidth=2.2)
+    _null(ax, held, pair, depth)
+    if not mean:
+        _raw_cosine(ax, held, subject)
+    depth_axis(ax)
+    ends = {tag + subject.mark(tag): float(pairs[pair].sel(language=tag)[-1]) for tag in others}
+    colors = {tag + subject.mark(tag): str(styles[tag]["color"]) for tag in others}
+    if mean:
+        ends["mean"], colors["mean"] = float(held[mean][-1]), BLACK
+    label_ends(ax, float(depth[-1]), ends, colors, 1.8)
+
+
+def _null(ax: Axes, held: xr.Dataset, pair: str, depth: np.ndarray) -> None:
+    """What chance gives: the mean of the null, and what it exceeds nowhere."""
+    style = {"color": GREY, "linewidth": 1, "linestyle": (0, (1, 1))}
+    if pair == "retrieval":
+        ax.axhline(float(held["retrieval_chance"]), **style)
+        return
+    null = held[f"{pair}_null"].mean(["language", "language_2"])
+    ax.plot(depth, null, **style)
+    if f"{pair}_threshold" in held:
+        threshold = held[f"{pair}_threshold"].max(["language", "language_2"])
+        ax.fill_between(depth, null, threshold, color=PALE, alpha=0.6, linewidth=0, zorder=1)
+
+
+def _raw_cosine(ax: Axes, held: xr.Dataset, subject: Subject) -> None:
+    """The uncentred cosine, which hardly tells translations from any two items."""
+    depth = held["relative_depth"].values
+    others = [t for t in held["language"].values if t != subject.pivot]
+    pairs = held[["cosine_raw", "cosine_raw_null"]]
+    pairs = pairs.sel(language=others, language_2=subject.pivot).mean("language")
+    ax.plot(depth, pairs["cosine_raw"], color=RED, linewidth=1.6)
+    ax.plot(depth, pairs["cosine_raw_null"], color=RED, linewidth=1.2, linestyle=(0, (1, 1)))
+    ax.set_ylim(-0.05, 1.12)
+    ax.text(0.5, 1.045, "not centred, translations and (dotted) any two items", color=RED,
+            ha="center", fontsize="small")  # fmt: skip
+
+
+def _caption(held: xr.Dataset, subject: Subject, order: list[str]) -> str:
+    shares = held["item_share"]
+    peak = int(shares.fillna(-1).values.argmax())
+    apart = held["dissociation_by_language"].to_series().drop(subject.pivot, errors="ignore")
+    near, far = (subject.label(str(tag)).rstrip("*") for tag in (apart.idxmin(), apart.idxmax()))
+    return (
+        f"**{subject.model} on {subject.dataset}**: the item share of the {len(order)} languages "
+        f"is {decimal(shares[0])} at the embedding, {decimal(shares[peak])} at its highest (relative "
+        f"depth {decimal(held['relative_depth'][peak])}) and {decimal(shares[-1])} at the end; the "
+        f"dissociation score is {between(held, 'dissociation')} ({decimal(held['dissociation_null'])} "
+        f"with shuffled items), from {decimal(apart.min())} ({near}) to {decimal(apart.max())} "
+        f"({far}) with {subject.label(subject.pivot)}.\n\n"
+        "*How to read it*: thin lines, each language with "
+        f"{subject.label(subject.pivot)}; thick line, all languages (or all pairs), with its "
+        "interval. Item share is 1 when translations coincide and 0 when pairing carries nothing; "
+        "CKA does not see rotation and says only that items are arranged alike. Dotted: items "
+        "shuffled (for retrieval, chance); the grey band reaches up to what shuffled items exceed "
+        "in 5% of cases anywhere on the map. The cosine as it is (red) is high for any two items: "
+        "a warning."
+    )
+
+
+def language_pairs(similarity: xr.Dataset, subject: Subject) -> Drawing:
+    """Item share and debiased CKA of every pair of languages, mean over the middle half of depth.
+
+    Args:
+        similarity: of `isogloss.similarity.similarity`.
+    """
+    order = subject.order(similarity["language"].values)
+    held = similarity.sel(language=order, language_2=order)
+    figure = new_figure(
+        subject,
+        "Pairs of languages: same place, same shape",
+        1.25 + 0.21 * len(order),
+        ["mean over the middle half of relative depth", near_chance_note(subject, order)],
+    )
+    tags = [tag + subject.mark(tag) for tag in order]
+    titles = ("same place: item share", "same shape: debiased CKA")
+    names = ("item_share_middle", "cka_middle")
+    for ax, name, title in zip(figure.subplots(1, 2), names, titles, strict=True):
+        values = held[name].values.copy()
+        np.fill_diagonal(values, np.nan)
+        image = heat_map(ax, values, tags, tags, (0, max(0.1, np.nanmax(values, initial=0))))
+        ax.set_title(title)
+        figure.colorbar(image, ax=ax, aspect=30, pad=0.02)
+    return Drawing(figure, numbers_of(held, names), _pairs_caption(held, subject))
+
+
+def _pairs_caption(held: xr.Dataset, subject: Subject) -> str:
+    def extremes(name: str) -> str:
+        values = held[name].values.copy()
+        values[np.tril_indices(len(values))] = np.nan
+        if not np.isfinite(values).any():
+            return "unknown"
+        tags = held["language"].values
+        text = []
+        for find in (np.nanargmin, np.nanargmax):
+            one, two = np.unravel_index(find(values), values.shape)
+            text.append(f"{decimal(values[one, two])} ({tags[one]} and {tags[two]})")
+        return " to ".join(text)
+
+    return (
+        f"**{subject.model} on {subject.dataset}**: over pairs of languages, item share in the "
+        f"middle half of depth goes from {extremes('item_share_middle')} and debiased CKA from "
+        f"{extremes('cka_middle')}.\n\n"
+        "*How to read it*: left, whether translations lie at the same place; right, whether items "
+        "are arranged alike, whatever the place. The two need not agree: what is high on the right "
+        "and low on the left has the same geometry in other directions."
+    )

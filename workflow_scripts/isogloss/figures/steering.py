@@ -1,0 +1,249 @@
+"""Steering: the surface over layer and strength, and the effect against its controls."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+from matplotlib.patches import Rectangle
+
+from isogloss.figures.style import (
+    BLACK,
+    BLUE,
+    DIVERGING,
+    GREEN,
+    GREY,
+    ORANGE,
+    PURPLE,
+    RED,
+    SKY,
+    Drawing,
+    Subject,
+    between,
+    confidence,
+    decimal,
+    dots,
+    heat_map,
+    legend_below_title,
+    near_chance_note,
+    new_figure,
+    numbers_of,
+    points,
+    rows_axis,
+    spoken,
+)
+
+ENDS = ("", "_low", "_high")
+LOOKS = ((BLACK, "o"), (BLUE, "s"), (RED, "^"), (GREEN, "D"), (PURPLE, "v"))
+CONTROL_LOOKS = {
+    "random": (GREY, "o"),
+    "shuffled_language": (ORANGE, "s"),
+    "wrong_layer": (SKY, "^"),
+    "reverse": (PURPLE, "v"),
+    "zero": (BLACK, "|"),
+}
+
+
+def words(name: object) -> str:
+    """A method's or control's name as it is read: "mean difference"."""
+    return str(name).replace("_", " ")
+
+
+def surface(steering: xr.Dataset, subject: Subject, fitted: str) -> Drawing:
+    """Accuracy change at every layer and strength; a panel a method and language.
+
+    Args:
+        steering: of `isogloss.steering_effects.steering_effects`.
+        fitted: the dataset whose vectors were used.
+    """
+    languages, methods = list(steering["language"].values), list(steering["method"].values)
+    figure = new_figure(
+        subject,
+        "Steering: change of accuracy at every layer and strength",
+        0.95 + len(methods) * (0.55 + 0.27 * steering.sizes["relative_depth"]),
+        [
+            f"vectors from {fitted}",
+            "frames: chosen on the other folds, in how many",
+            near_chance_note(subject, languages),
+        ],
+    )
+    axes = figure.subplots(len(methods), len(languages), squeeze=False, sharex=True, sharey=True)
+    reach = max(5.0, float(np.nanmax(np.abs(100 * steering["surface"].values))))
+    for row, method in zip(axes, methods, strict=True):
+        for ax, tag in zip(row, languages, strict=True):
+            part = steering.sel({"language": tag, "method": method})
+            image = _surface_panel(ax, part, reach)
+            ax.set_title(subject.label(str(tag)) if ax in axes[0] else "")
+        row[0].set_ylabel(f"{words(method)}\nrelative depth")
+    for ax in axes[-1]:
+        ax.set_xlabel("strength")
+    figure.colorbar(image, ax=axes, label="accuracy [points]", aspect=30, pad=0.015)
+    names = ["surface", "surface_consistency", "surface_norm_ratio"]
+    names += ["selected_layer", "selected_alpha"]
+    return Drawing(figure, numbers_of(steering, names), _surface_caption(steering, subject, fitted))
+
+
+def _surface_panel(ax: Axes, part: xr.Dataset, reach: float):  # type: ignore[no-untyped-def]
+    """One heat map, with a frame around what was chosen and the number of folds that did."""
+    values = 100 * part["surface"].transpose("relative_depth", "alpha").values[::-1]
+    depths = part["relative_depth"].values[::-1]
+    rows = [decimal(depth) for depth in depths]
+    columns = [decimal(alpha, 1) for alpha in part["alpha"].values]
+    image = heat_map(ax, values, rows, columns, (-reach, reach), DIVERGING, "{:+.0f}")
+    for (row, column), folds in chosen(part, depths).items():
+        frame = Rectangle((column - 0.47, row - 0.45), 0.94, 0.9, fill=False, linewidth=1.3)
+        ax.add_patch(frame)
+        ax.text(column + 0.42, row + 0.4, f"{folds}", ha="right", va="bottom", fontsize="x-small")
+    return image
+
+
+def chosen(part: xr.Dataset, depths: np.ndarray) -> dict[tuple[int, int], int]:
+    """How many folds chose each cell (row, column) of a surface whose rows are `depths`."""
+    count: dict[tuple[int, int], int] = {}
+    layers = np.asarray(part["selected_layer"].values, float)
+    alphas = np.asarray(part["selected_alpha"].values, float)
+    known = np.unique(layers[np.isfinite(layers)])
+    total = part.attrs.get("n_layers")
+    scale = float(total) if total is not None else _layers_of(layers, depths)
+    for layer, alpha in zip(layers, alphas, strict=True):
+        if np.isfinite([layer, alpha]).all() and len(known):
+            row = int(np.abs(depths - layer / scale).argmin())
+            column = int(np.abs(part["alpha"].values - alpha).argmin())
+            count[row, column] = count.get((row, column), 0) + 1
+    return count
+
+
+def _layers_of(layers: np.ndarray, depths: np.ndarray) -> float:
+    """Layers of a model, from relative depths that are whole layers: the fewest that fit."""
+    least = max(1, int(np.nanmax(layers, initial=1)))
+    for total in range(least, 400):
+        if np.allclose(depths * total, np.round(depths * total), atol=1e-6):
+            return float(total)
+    return float(least)
+
+
+def _surface_caption(held: xr.Dataset, subject: Subject, fitted: str) -> str:
+    flat = held["surface"].stack(cell=("language", "method", "relative_depth", "alpha")).dropna("cell")
+    best = flat[int(flat.values.argmax())]
+    worst = flat[int(flat.values.argmin())]
+    place = best["cell"].item()
+    return (
+        f"**{subject.model} on {subject.dataset}**, vectors from {fitted}: over all settings, "
+        f"accuracy changes by {points(worst)} to {points(best)} percentage points; the most is in "
+        f"{subject.label(place[0]).rstrip('*')} with {words(place[1])} at relative depth "
+        f"{decimal(place[2])} and strength {decimal(place[3], 1)}. The highest of many noisy cells "
+        "is no estimate: see the effect at the setting chosen on other folds.\n\n"
+        "*How to read it*: each panel is a language (columns) and a method (rows); cells are the "
+        "change of accuracy against no steering, every item being evaluated with vectors fitted on "
+        "other folds. Frames mark what was chosen, with the number of folds in the corner."
+    )
+
+
+def effect(steering: xr.Dataset, subject: Subject, fitted: str) -> Drawing:
+    """Effect of each method at the chosen setting, its controls, and consistency.
+
+    Args:
+        steering: of `isogloss.steering_effects.steering_effects`.
+        fitted: the dataset whose vectors were used.
+    """
+    languages = [str(tag) for tag in steering["language"].values]
+    names = [subject.label(tag) for tag in languages] + ["mean"]
+    figure = new_figure(
+        subject,
+        "Steering at the chosen setting, and its controls",
+        1.65 + 0.46 * len(names),
+        [f"vectors from {fitted}", confidence(steering), near_chance_note(subject, languages)],
+        legends=2,
+    )
+    left, middle, right = figure.subplots(1, 3, sharey=True)
+    hollow = [tag in subject.near_chance for tag in languages] + [False]
+    pivot = subject.label(subject.pivot)
+    _methods(left, steering, "effect", hollow)
+    _controls(middle, steering, hollow)
+    _methods(right, steering, "consistency_change", hollow, 1.0)
+    rows_axis(left, names)
+    for ax, title, unit in (
+        (left, "methods: accuracy", "change [points]"),
+        (middle, f"controls of {words(steering.attrs['default_method'])}", "change [points]"),
+        (right, f"methods: consistency with {pivot}", "change of Spearman's ρ"),
+    ):
+        ax.axvline(0, color=GREY, linewidth=0.8, linestyle=(0, (1, 1)))
+        ax.grid(axis="y", color="#e3e3e3", linewidth=0.4)
+        ax.set_title(title)
+        ax.set_xlabel(unit)
+    limits = [*left.get_xlim(), *middle.get_xlim()]
+    left.set_xlim(min(limits), max(limits))
+    middle.set_xlim(min(limits), max(limits))
+    legend_below_title(figure, left, "methods:")
+    legend_below_title(figure, middle, "controls:", line=2)
+    variables = ["effect", "pooled_effect", "p_holm", "minimum_detectable_effect", "control_effect"]
+    variables += ["pooled_control_effect", "random_draws", "p_random", "consistency_change"]
+    variables += ["pooled_consistency_change", "transfer_to_change", "transfer_from_change"]
+    variables += ["flipped_right", "flipped_wrong", "pivot_harm", "norm_ratio", "overhead"]
+    present = [name for name in variables if name in steering]
+    return Drawing(figure, numbers_of(steering, present), _effect_caption(steering, subject, fitted))
+
+
+def _with_pooled(held: xr.Dataset, name: str, selection: dict[str, str]) -> list[np.ndarray]:
+    """Estimate, low and high (language + pooled,) of a variable."""
+    return [
+        np.append(held[name + end].sel(selection).values, held[f"pooled_{name}{end}"].sel(selection))
+        for end in ENDS
+    ]
+
+
+def _offsets(count: int) -> np.ndarray:
+    return np.linspace(-0.3, 0.3, count) if count > 1 else np.zeros(1)
+
+
+def _methods(ax: Axes, held: xr.Dataset, name: str, hollow: list[bool], scale: float = 100) -> None:
+    rows = np.arange(len(hollow))
+    methods = held["method"].values
+    for method, shift, (color, marker) in zip(methods, _offsets(len(methods)), LOOKS, strict=False):
+        values = [scale * v for v in _with_pooled(held, name, {"method": method})]
+        label = words(method) if name == "effect" else None
+        dots(ax, *values, rows + shift * 0.6, hollow, color, marker, label)
+
+
+def _controls(ax: Axes, held: xr.Dataset, hollow: list[bool]) -> None:
+    rows = np.arange(len(hollow))
+    controls = [name for name in CONTROL_LOOKS if name in held["control"].values]
+    if "pivot_harm" in held:
+        controls.append("pivot_harm")
+    for control, shift in zip(controls, _offsets(len(controls)), strict=True):
+        color, marker = CONTROL_LOOKS.get(control, (RED, "P"))
+        if control == "pivot_harm":
+            values, label = _with_pooled(held, "pivot_harm", {}), "pivot steered"
+        else:
+            values, label = _with_pooled(held, "control_effect", {"control": control}), words(control)
+        dots(ax, *(100 * v for v in values), rows + shift, hollow, color, marker, label)
+        if control == "random" and "random_draws" in held:
+            for row, draws in enumerate(held["random_draws"].transpose("language", ...).values):
+                y = np.full(len(draws), row + shift)
+                ax.scatter(100 * draws, y, s=4, color=BLACK, alpha=0.45, linewidths=0, zorder=4)
+
+
+def _effect_caption(held: xr.Dataset, subject: Subject, fitted: str) -> str:
+    method = held.attrs["default_method"]
+    own = held.sel({"method": method})
+    found = []
+    for tag in map(str, held["language"].values):
+        part = own.sel(language=tag)
+        found.append(f"{subject.label(tag).rstrip('*')} {between(part, 'effect', points)}")
+    sure = [t for t in map(str, held["language"].values) if own["p_holm"].sel(language=t) < 0.05]
+    least = 100 * own["minimum_detectable_effect"]
+    verdict = (
+        f"{spoken([subject.label(tag).rstrip('*') for tag in sure])} can be told from 0"
+        if sure
+        else "no language by itself can be told from 0, where "
+        f"{float(least.min()):.0f} to {float(least.max()):.0f} points would be found with 80% power"
+    )
+    return (
+        f"**{subject.model} on {subject.dataset}**, vectors from {fitted}: {words(method)} towards "
+        f"{subject.label(subject.pivot)} changes accuracy by {spoken(found)} percentage points, "
+        f"{between(own, 'pooled_effect', points)} in the mean (p = "
+        f"{decimal(own['pooled_p_holm'], 4)}); {verdict} (sign-flip tests, Holm).\n\n"
+        "*How to read it*: layer and strength are chosen on the other folds, so every item is "
+        "evaluated with settings and vectors that have not seen it. Left, each method; middle, "
+        "controls at the same setting (small dots: single random draws; `pivot steered`: the "
+        "pivot's own questions with the same vectors, harm where below 0); right, change of "
+        f"agreement with the ranks in {subject.label(subject.pivot)}."
+    )

@@ -1,0 +1,179 @@
+"""The language subspace: where languages lie, what varies, and how much their spaces overlap."""
+
+import numpy as np
+import xarray as xr
+from matplotlib.axes import Axes
+
+from isogloss.figures.style import (
+    BLACK,
+    BLUE,
+    GREY,
+    ORANGE,
+    PALE,
+    Drawing,
+    Subject,
+    decimal,
+    depth_axis,
+    label_ends,
+    language_styles,
+    near_chance_note,
+    new_figure,
+    numbers_of,
+    percent,
+)
+
+SOURCES = (
+    ("item", BLUE, "", "item"),
+    ("language", ORANGE, "///", "language"),
+    ("interaction", GREY, "...", "language by item"),
+    ("residual", PALE, "", "residual"),
+)
+
+
+def middle_layer(subspaces: xr.Dataset) -> int:
+    """Index of the measured layer that is nearest to half of the depth."""
+    measured = np.isfinite(subspaces["principal_angle"]).any(["language", "language_2", "angle"])
+    away = np.abs(subspaces["relative_depth"].values - 0.5)
+    return int(np.where(measured | ~measured.any(), away, np.inf).argmin())
+
+
+def language_subspace(subspaces: xr.Dataset, subject: Subject) -> Drawing:
+    """Offset map, variance shares, overlap with the pivot, and principal angles.
+
+    Args:
+        subspaces: of `isogloss.subspaces.subspaces`.
+    """
+    order = subject.order(subspaces["language"].values)
+    held = subspaces.sel(language=order, language_2=order)
+    layer = middle_layer(held)
+    figure = new_figure(
+        subject,
+        "The language subspace",
+        6.0,
+        [near_chance_note(subject, order)],
+    )
+    axes = figure.subplots(2, 2)
+    _offset_map(axes[0, 0], held.isel(layer=layer), subject, order)
+    _variance_panel(axes[0, 1], held)
+    _overlap_panel(axes[1, 0], held, subject, order)
+    _angle_panel(axes[1, 1], held.isel(layer=layer), subject, order)
+    names = ["offset_coordinate", "offset_variance", "language_rank", "variance_share"]
+    names += ["overlap", "overlap_ceiling", "overlap_floor", "principal_angle", "offset_p"]
+    names += ["shared_correlation", "shared_correlation_null", "separability", "separability_null"]
+    small = held.drop_vars(["offset", "basis"], errors="ignore")
+    return Drawing(figure, numbers_of(small, names), _caption(held, subject, order, layer))
+
+
+def _offset_map(ax: Axes, held: xr.Dataset, subject: Subject, order: list[str]) -> None:
+    """Language offsets along their first two components."""
+    styles = language_styles(order, subject)
+    where = held["offset_coordinate"].isel(component=slice(0, 2)).values
+    if where.shape[1] < 2:
+        where = np.column_stack([where[:, 0], np.zeros(len(where))])
+    scale = float(np.nanmax(np.abs(where))) or 1.0
+    ax.axhline(0, color=PALE, linewidth=0.7, zorder=0)
+    ax.axvline(0, color=PALE, linewidth=0.7, zorder=0)
+    for tag, (x, y) in zip(order, where / scale, strict=True):
+        style = styles[tag]
+        ax.plot(x, y, **(style | {"markersize": 6, "linestyle": "none"}))
+        ax.annotate(
+            subject.label(tag), (x, y), xytext=(5, 4), textcoords="offset points", fontsize="small"
+        )
+    shares = 100 * held["offset_variance"].values
+    ax.set_xlabel(f"component 1 ({shares[0]:.0f}% of the offsets' variance)")
+    ax.set_ylabel(f"component 2 ({shares[1]:.0f}%)" if len(shares) > 1 else "")
+    ax.set_title(f"language offsets at depth {decimal(held['relative_depth'])}")
+    ax.margins(0.18)
+
+
+def _variance_panel(ax: Axes, held: xr.Dataset) -> None:
+    """Variance shares of item, language and the rest, stacked over layers."""
+    depth = held["relative_depth"].values
+    shares = held["variance_share"].clip(min=0)
+    known = [(*entry,) for entry in SOURCES if shares.sel(source=entry[0]).notnull().any()]
+    base = np.zeros(len(depth))
+    for source, color, hatch, label in known:
+        top = base + 100 * shares.sel(source=source).values
+        ax.fill_between(depth, base, top, color=color, hatch=hatch, edgecolor="white", linewidth=0)
+        middle = len(depth) // 2
+        if top[middle] - base[middle] > 8:
+            ax.text(depth[middle], (top[middle] + base[middle]) / 2, label, ha="center",
+                    va="center", bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
+                    fontsize="small")  # fmt: skip
+        base = top
+    depth_axis(ax)
+    ax.set_xlim(0, 1)
+    ax.set_ylim(0, 100)
+    ax.set_ylabel("share of variance [%]")
+    ax.set_title("what the states vary with")
+
+
+def _overlap_panel(ax: Axes, held: xr.Dataset, subject: Subject, order: list[str]) -> None:
+    """Overlap of each language's subspace with the pivot's, between floor and ceiling."""
+    part = held.isel(layer=np.flatnonzero(np.isfinite(held["overlap_floor"])))
+    depth = part["relative_depth"].values
+    others = [tag for tag in order if tag != subject.pivot]
+    styles = language_styles(order, subject)
+    pairs = part.sel(language=others, language_2=subject.pivot)
+    ceiling, floor = pairs["overlap_ceiling"].mean("language"), part["overlap_floor"]
+    ax.fill_between(depth, floor, ceiling, color=PALE, alpha=0.45, linewidth=0)
+    ax.plot(depth, ceiling, color=BLACK, linewidth=1.4)
+    ax.plot(depth, floor, color=GREY, linewidth=1, linestyle=(0, (1, 1)))
+    for tag in others:
+        ax.plot(depth, pairs["overlap"].sel(language=tag), **(styles[tag] | {"linewidth": 0.9}))
+    depth_axis(ax)
+    ax.set_ylim(bottom=0)
+    if len(depth):
+        ends = {t + subject.mark(t): float(pairs["overlap"].sel(language=t)[-1]) for t in others}
+        colors = {t + subject.mark(t): str(styles[t]["color"]) for t in others}
+        ends |= {"ceiling": float(ceiling[-1]), "floor": float(floor[-1])}
+        label_ends(ax, float(depth[-1]), ends, colors | {"ceiling": BLACK, "floor": GREY}, 1.9)
+    ax.set_ylabel("mean squared cosine")
+    ax.set_title(f"overlap with {subject.label(subject.pivot)}'s own subspace")
+
+
+def _angle_panel(ax: Axes, held: xr.Dataset, subject: Subject, order: list[str]) -> None:
+    """Principal angles with the pivot's subspace, smallest first."""
+    styles = language_styles(order, subject)
+    angles = held["principal_angle"].sel(language_2=subject.pivot)
+    ranks = np.arange(1, angles.sizes["angle"] + 1)
+    others = [tag for tag in order if tag != subject.pivot]
+    for tag in others:
+        ax.plot(ranks, angles.sel(language=tag), **(styles[tag] | {"linewidth": 0.9}))
+    ax.set_ylim(0, 92)
+    ax.set_yticks([0, 30, 60, 90])
+    ax.set_xlim(0.6, len(ranks) + 0.4)
+    ax.set_xticks(ranks)
+    ends = {tag + subject.mark(tag): float(angles.sel(language=tag)[-1]) for tag in others}
+    colors = {tag + subject.mark(tag): str(styles[tag]["color"]) for tag in others}
+    label_ends(ax, float(ranks[-1]), ends, colors, 1.9)
+    ax.set_xlabel("principal angle, smallest first")
+    ax.set_ylabel("angle [degree]")
+    ax.set_title(
+        f"angles with {subject.label(subject.pivot)}'s at depth {decimal(held['relative_depth'])}"
+    )
+
+
+def _caption(held: xr.Dataset, subject: Subject, order: list[str], layer: int) -> str:
+    here = held.isel(layer=layer)
+    shares = here["variance_share"].sel(source=["item", "language"]).values
+    others = [tag for tag in order if tag != subject.pivot]
+    pairs = here.sel(language=others, language_2=subject.pivot)
+    closest = str(pairs["overlap"].fillna(-1).idxmax("language").item())
+    return (
+        f"**{subject.model} on {subject.dataset}**: at relative depth "
+        f"{decimal(here['relative_depth'])}, the language explains {percent(shares[1])} of the "
+        f"states' variance and the item {percent(shares[0])} (per dimension, standardised within "
+        f"languages); {int(here['language_rank'])} components hold 95% of the language offsets, the "
+        f"language of a held-out state is read rightly in {percent(here['separability'])} of cases "
+        f"({percent(here['separability_null'])} with permuted labels), and the overlap with "
+        f"{subject.label(subject.pivot)}'s own subspace is {decimal(pairs['overlap'].mean())} on "
+        f"average (ceiling {decimal(pairs['overlap_ceiling'].mean())}, floor "
+        f"{decimal(here['overlap_floor'])}), the highest in {subject.label(closest).rstrip('*')}.\n\n"
+        "*How to read it*: top left, per-language means less the mean of all, along the two "
+        "directions that separate them most. Top right, shares of variance by expected mean "
+        "squares. Bottom left, how much of each language's principal subspace lies in that of "
+        f"{subject.label(subject.pivot)}, fitted on other items; the ceiling is a language with "
+        "itself, the floor random subspaces with the same covariance. Bottom right, the angles "
+        "between the two; 90 degrees is nothing in common."
+    )
