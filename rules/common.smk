@@ -110,7 +110,8 @@ def lens_slice(model: str, dataset: str) -> dict:
 
 def folds_slice() -> dict:
     """How clusters fall into folds: apart from the bootstrap, whose seed costs no model."""
-    return {"folds": STUDY.statistics.folds, "seed": STUDY.statistics.fold_seed}
+    how, split = STUDY.statistics, STUDY.statistics.split
+    return {"folds": how.folds, "seed": how.fold_seed, "split": split and dump(split)}
 
 
 def bootstrap_slice() -> dict:

@@ -1,2 +1,238 @@
-def all_figures():
-    return []
+"""
+Figures, their captions and the numbers behind them; the summary of the study.
+
+Requires: behaviour.nc, trajectories.nc, similarity.nc, subspaces.nc, steering_*.nc, scale.nc;
+          the manifests of lens and activation files.
+Gives:    {results}/{model}/{dataset}/figures/{figure}.{pdf,png,csv,rst},
+          {results}/scale/figures/scale_{dataset}.{pdf,png,csv,rst};
+          {results}/summary.md, {results}/summary.csv and {results}/config.yaml
+"""
+
+from types import SimpleNamespace
+
+import yaml
+
+# Title in the report of every figure, in the order in which they are looked at.
+BEHAVIOUR_FIGURES = {"accuracy": "Accuracy, consistency", "transfer": "Transfer"}
+LENS_FIGURES = {
+    "lens_accuracy": "Logit lens: accuracy",
+    "lens_language": "Logit lens: language",
+    "lens_items": "Logit lens: single items",
+}
+SPACE_FIGURES = {
+    "place_and_shape": "Same place, same shape",
+    "language_pairs": "Pairs of languages",
+    "language_subspace": "Language subspace",
+}
+
+
+def fitted_for(dataset: str) -> list[str]:
+    """Datasets whose steering vectors are evaluated on this one."""
+    steering = STUDY.steering
+    return list(steering.fit_on) if steering and dataset in steering.evaluate_on else []
+
+
+def figure_titles(dataset: str) -> dict[str, str]:
+    """Figures of one model on one dataset, by name."""
+    if dataset not in QUESTIONS:
+        return dict(SPACE_FIGURES)
+    titles = BEHAVIOUR_FIGURES | (LENS_FIGURES if has_lens() else {}) | SPACE_FIGURES
+    for fitted in fitted_for(dataset):
+        titles[f"steering_surface_{fitted}"] = f"Steering: settings ({fitted})"
+        titles[f"steering_effect_{fitted}"] = f"Steering: effect ({fitted})"
+    return titles
+
+
+def has_lens() -> bool:
+    """Whether activation files keep the states that the lens needs."""
+    return STUDY.extraction.lens_layers not in (0, [])
+
+
+def figure_files(stem: str, **shown) -> list:
+    """A figure in every format, its numbers and its caption; one format is in the report."""
+    formats = STUDY.figures.formats
+    best = next(f for f in ("png", "svg", "pdf") if f in formats)
+    caption = str(Path(f"{stem}.rst").absolute())
+    files = [f"{stem}.{suffix}" for suffix in [*formats, "csv", "rst"]]
+    return [
+        report(f, caption=caption, **shown) if f == f"{stem}.{best}" else f
+        for f in files
+    ]
+
+
+def figures_of(model: str, dataset: str) -> list:
+    """Every file that the figures of one model on one dataset make."""
+    return [
+        file
+        for number, (name, title) in enumerate(figure_titles(dataset).items(), 1)
+        for file in figure_files(
+            f"{RESULTS}/{model}/{dataset}/figures/{name}",
+            category=model,
+            subcategory=dataset,
+            labels={"figure": f"{number}. {title}"},
+        )
+    ]
+
+
+def figure_inputs(model: str, dataset: str) -> dict:
+    """The results that the figures of one model on one dataset show."""
+    at = SimpleNamespace(model=model, dataset=dataset)
+    folder = f"{RESULTS}/{model}/{dataset}"
+    names = ["similarity", "subspaces"]
+    found = {}
+    if dataset in QUESTIONS:
+        names.append("behaviour")
+        if has_lens():
+            names.append("trajectories")
+            found["lenses"] = lenses(at)
+    found |= {name: f"{folder}/{name}.nc" for name in names}
+    if fitted := fitted_for(dataset):
+        found["steering"] = [f"{folder}/steering_{name}.nc" for name in fitted]
+    return found
+
+
+def scale_figure(dataset: str) -> list:
+    """The files of the figure that sets the models of the study side by side."""
+    return figure_files(
+        f"{RESULTS}/scale/figures/scale_{dataset}",
+        category="All models",
+        subcategory=dataset,
+        labels={"figure": "Against scale"},
+    )
+
+
+def all_figures() -> list:
+    """Every figure of the study."""
+    own = [f for m in STUDY.models for d in STUDY.datasets for f in figures_of(m, d)]
+    return own + [f for d in QUESTIONS for f in scale_figure(d)]
+
+
+def as_options(inputs: dict) -> str:
+    """Results as a program's options: --behaviour FILE --steering FILE FILE ..."""
+    return " ".join(
+        f"--{name} " + " ".join(map(shlex.quote, [files] if isinstance(files, str) else files))
+        for name, files in inputs.items()
+    )
+
+
+def models_as_they_are() -> dict[str, str]:
+    """Name of every model by slug, with what was done to it."""
+    sources = {m: ModelSource.from_spec(m, dump(s)) for m, s in STUDY.models.items()}
+    return {m: f"{m} ({s.note})" if s.note else m for m, s in sources.items()}
+
+
+def figures_slice(model: str | None, dataset: str) -> dict:
+    """What the looks of figures depend on."""
+    names = models_as_they_are()
+    return {
+        "figures": dump(STUDY.figures),
+        "model": model,
+        "models": {model: names[model]} if model else names,
+        "dataset": dataset,
+        "questions": dump(STUDY.datasets[dataset], exclude={"prompt", "languages"}),
+        "pivot": STUDY.pivot,
+    }
+
+
+# One job a model and dataset: a process of its own for each figure would spend its time starting.
+for MODEL in STUDY.models:
+    for DATASET in STUDY.datasets:
+
+        rule:
+            name:
+                f"figures_{MODEL}_{DATASET}"
+            input:
+                **with_code("figures.py"),
+                **figure_inputs(MODEL, DATASET),
+            output:
+                figures_of(MODEL, DATASET),
+            log:
+                f"logs/{MODEL}/{DATASET}/figures.log",
+            resources:
+                mem_mb=2000,
+                runtime=30,
+            params:
+                spec=canonical_json(figures_slice(MODEL, DATASET)),
+                results=as_options(figure_inputs(MODEL, DATASET)),
+                folder=f"{RESULTS}/{MODEL}/{DATASET}/figures",
+            shell:
+                "python {input.program} --spec {params.spec:q} --folder {params.folder:q}"
+                " {params.results} 2> >(tee {log:q} >&2)"
+
+
+for DATASET in QUESTIONS:
+
+    rule:
+        name:
+            f"figure_scale_{DATASET}"
+        input:
+            **with_code("figures.py"),
+            scale=f"{RESULTS}/scale/{DATASET}.nc",
+        output:
+            scale_figure(DATASET),
+        log:
+            f"logs/scale/figure_{DATASET}.log",
+        resources:
+            mem_mb=2000,
+            runtime=30,
+        params:
+            spec=canonical_json(figures_slice(None, DATASET)),
+            folder=f"{RESULTS}/scale/figures",
+        shell:
+            "python {input.program} --spec {params.spec:q} --folder {params.folder:q}"
+            " --scale {input.scale:q} 2> >(tee {log:q} >&2)"
+
+
+rule summary:
+    input:
+        **with_code("summary.py"),
+        manifests=[
+            activations(SimpleNamespace(model=m, dataset=d))
+            for m in STUDY.models
+            for d in QUESTIONS
+        ],
+        results=[
+            file
+            for m in STUDY.models
+            for d in QUESTIONS
+            for name, files in figure_inputs(m, d).items()
+            if name in ("behaviour", "similarity", "steering")
+            for file in ([files] if isinstance(files, str) else files)
+        ],
+    output:
+        summary=report(
+            f"{RESULTS}/summary.md",
+            caption="../report/summary.rst",
+            category="Summary",
+            labels={"figure": "Main table"},
+        ),
+        table=f"{RESULTS}/summary.csv",
+    log:
+        "logs/summary.log",
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        spec=canonical_json(
+            {
+                "study": STUDY.study,
+                "results": RESULTS,
+                "pivot": STUDY.pivot,
+                "models": models_as_they_are(),
+                "datasets": {d: fitted_for(d) for d in QUESTIONS},
+            }
+        ),
+    shell:
+        "python {input.program} --spec {params.spec:q} --table {output.table:q}"
+        " --output {output.summary:q} {input.manifests:q} 2> >(tee {log:q} >&2)"
+
+
+rule configuration:
+    output:
+        f"{RESULTS}/config.yaml",
+    log:
+        "logs/configuration.log",
+    params:
+        text=yaml.safe_dump(STUDY.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+    shell:
+        "printf '%s' {params.text:q} > {output:q} 2> {log:q}"

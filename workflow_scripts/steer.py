@@ -11,7 +11,7 @@ import numpy as np
 from isogloss.activations import open_scores
 from isogloss.artifacts import open_netcdf, write_netcdf
 from isogloss.datasets import load_dataset
-from isogloss.items import check_disjoint, folds
+from isogloss.items import FIT, TEST, check_disjoint, evaluation_folds
 from isogloss.program import progress, run, say
 from isogloss.specs import prompt_style, source_of, steered_spec
 from isogloss.store import artifact_path, read_manifest, write_manifest
@@ -61,13 +61,15 @@ def compute(
 
     spec = args.spec
     items = load_dataset(spec["dataset"], spec["all_languages"], spec["name"])
-    fold_of = folds(items.clusters, spec["folds"]["folds"], spec["folds"]["seed"])
-    own = spec["fitted"] == spec["name"]
-    vector_folds = fold_of if own else np.full_like(fold_of, ALL_ITEMS)
-    if own:
-        for fold in np.unique(fold_of):
-            fit, held_out = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
-            check_disjoint(fit, held_out, items.clusters)
+    how = spec["folds"]
+    fold_of = evaluation_folds(items.clusters, how["folds"], how["seed"], how["split"])
+    for fold in np.unique(fold_of):
+        fit, held_out = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+        check_disjoint(fit, held_out, items.clusters)
+    used = np.flatnonzero(fold_of != FIT)
+    fold_of = fold_of[used]
+    cross_fitted = spec["fitted"] == spec["name"] and how["split"] is None
+    vector_folds = fold_of if cross_fitted else np.full_like(fold_of, ALL_ITEMS)
     scores = open_scores([sources[tag] for tag in dict.fromkeys([*missing, spec["pivot"]])])
     decoder = load(source_of(spec), args.cache, args.device)
     readout = readout_of(decoder)
@@ -84,7 +86,7 @@ def compute(
             latents=False,
             context_length=decoder.card.context_length,
         )
-        return [lay_out(question) for question in asked]
+        return [lay_out(asked[i]) for i in used]
 
     plan = plan_of(spec, vectors)
     pivot_trees = trees(spec["pivot"])
@@ -99,9 +101,10 @@ def compute(
                 tag,
                 trees(tag),
                 pivot_trees,
-                scores.sel(language=tag),
+                scores.sel(language=tag).isel(item=used),
                 fold_of,
                 vector_folds,
+                reported=None if how["split"] is None else [TEST],
                 budget=args.batch_tokens,
                 progress=partial(progress, label=label, unit="fold"),
             )

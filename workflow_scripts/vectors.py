@@ -6,7 +6,7 @@ from pathlib import Path
 
 from isogloss.activations import open_states
 from isogloss.artifacts import key_of, write_netcdf
-from isogloss.items import folds
+from isogloss.items import FIT, evaluation_folds
 from isogloss.program import run
 from isogloss.specs import vectors_spec
 from isogloss.store import artifact_path, read_manifest, write_manifest
@@ -31,10 +31,14 @@ def main() -> None:
         files = list(sources.values())
         mean, last = (open_states(files, pooling) for pooling in ("prompt_mean", "prompt_last"))
         n_layers = len(mean.depths) - 1
+        fold_of = evaluation_folds(mean.clusters, fold["folds"], fold["seed"], fold["split"])
+        if fold["split"] is not None:
+            chosen = fold_of == FIT
+            mean, last, fold_of = mean.of_items(chosen), last.of_items(chosen), fold_of[chosen]
         vectors = fit_vectors(
             mean,
             last,
-            folds(mean.clusters, fold["folds"], fold["seed"]),
+            fold_of,
             args.spec["pivot"],
             sorted({round(depth * n_layers) for depth in steering["layers"]}),
             steering["methods"],

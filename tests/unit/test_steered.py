@@ -499,3 +499,21 @@ def test_run_times_and_norms_are_recorded():
 def test_steering_asks_for_the_prompts_own_choices():
     for question in asked("gemma3"):
         assert {LATENTS[p.latent] for p in question.phrases} == {"prompt"}
+
+
+def test_with_separate_sets_only_the_test_set_is_reported_and_only_the_others_choose():
+    """Fold 1 is evaluated with what fold 0 selects; the items of fold 0 are not told."""
+    decoder, (vectors, fold) = model("gemma3"), fitted()
+    found = evaluate(
+        decoder, readout_of(decoder), vectors, plan(), "de", trees_of("gemma3", "de", N),
+        trees_of("gemma3", "en", N), stored_scores(), fold, fold, reported=[1], budget=512,
+    )  # fmt: skip
+    assert (found.fold == 1).all() and found.sizes["item"] == (fold == 1).sum()
+    whole = evaluated()
+    for role in ("selected", "control"):
+        one = rows(whole, role, "mean_difference" if role == "selected" else "reverse")
+        np.testing.assert_allclose(
+            rows(found, role, one.method.item()).log_probability,
+            one.log_probability.isel(item=fold == 1),
+            atol=1e-4,
+        )

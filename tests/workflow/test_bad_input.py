@@ -80,9 +80,9 @@ QUESTIONS = {
     "answer out of range": (as_line(answer=2), "de.jsonl:1: "),
     "one choice": (as_line(choices=["honey"]), "de.jsonl:1: "),
     "another number of choices": (as_line(choices=["a", "b", "c"]), "de.jsonl:1: "),
-    "repeated choice": (as_line(choices=["honey", "Honey "]), "de.jsonl:1: "),
+    "repeated choice": (as_line(choices=["honey", "honey"]), "de.jsonl:1: "),
     "empty choice": (as_line(choices=["honey", ""]), "de.jsonl:1: "),
-    "another id": (as_line(item_id="q2"), "q2"),
+    "another id": (as_line(item_id="q2"), 'item "q1" (de): missing'),
     "id twice": (as_line() * 2, "de.jsonl:2: "),
     "empty file": ("", "de.jsonl"),
     "not UTF-8": (as_line().encode() + b"\xff\xfe\n", "de.jsonl"),
@@ -129,7 +129,7 @@ def broken(tree: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
     ("changes", "named"),
     [
         ({"pivto": "en"}, "pivto: no such key: did you mean pivot?"),
-        ({"languages": ["en", "de", "es", "sw"]}, "datasets.own: questions/sw.jsonl"),
+        ({"languages": ["en", "de", "es", "sw"]}, "datasets.own: questions: no sw.jsonl: add it"),
         ({"datasets": {"own": {"path": "nowhere"}}}, "datasets.own: nowhere"),
         (
             {"models": {"tiny": {"source": "path", "path": "nowhere"}}},
@@ -157,5 +157,5 @@ def test_a_run_stops_at_a_wrong_question_before_the_model(broken: Study, tmp_pat
     assert target.returncode != 0
     (log,) = (study.folder / "logs/tiny/own").glob("extract-*.log")
     said = log.read_text("utf-8")
-    assert re.fullmatch(r'error: questions/de\.jsonl:4: item "\w+" \(de\): .*"anwser".*\n', said)
+    assert re.fullmatch(r'error: questions/de\.jsonl:4: item "[\w-]+" \(de\): .*"anwser".*\n', said)
     assert f"{said}" in target.stderr and "Traceback" not in target.stderr

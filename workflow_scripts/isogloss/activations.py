@@ -55,6 +55,17 @@ class ParallelStates:
     n_tokens: np.ndarray
     at: Callable[[int], np.ndarray]
 
+    def of_items(self, chosen: np.ndarray) -> "ParallelStates":
+        """The same states of some items only; `chosen` (item,) bool."""
+        return ParallelStates(
+            self.languages,
+            tuple(np.array(self.item_ids, dtype=object)[chosen]),
+            self.clusters[chosen],
+            self.depths,
+            self.n_tokens[:, chosen],
+            lambda layer: self.at(layer)[:, chosen],
+        )
+
 
 def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
     """The raw 16 bits of bfloat16 as float32, exactly.

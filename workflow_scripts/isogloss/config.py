@@ -232,6 +232,14 @@ class Steering(Strict):
         return value
 
 
+class Split(Strict):
+    """Separate sets of items, as shares."""
+
+    fit: float = Field(gt=0, description="share that vectors are fitted on")
+    select: float = Field(gt=0, description="share that layer and strength are chosen on")
+    test: float = Field(gt=0, description="share that steering is evaluated on")
+
+
 class Statistics(Strict):
     """Resampling and folds."""
 
@@ -241,6 +249,11 @@ class Statistics(Strict):
     folds: int = Field(5, ge=2, description="folds of clusters for whatever is fitted or chosen")
     fold_seed: int = Field(
         0, ge=0, description="seed of the folds and of random vectors: changes what is steered"
+    )
+    split: Split | None = Field(
+        None,
+        description="steering with separate sets, for large datasets, in place of folds: shares "
+        "of items, e.g. {fit: 0.5, select: 0.2, test: 0.3}",
     )
 
 

@@ -360,6 +360,33 @@ def split(clusters: np.ndarray, sizes: Mapping[str, float], seed: int = 0) -> np
     return np.array([role_of[label] for label in clusters])
 
 
+FIT, SELECT, TEST = -1, 0, 1
+
+
+def evaluation_folds(
+    clusters: np.ndarray, n_folds: int, seed: int = 0, sizes: Mapping[str, float] | None = None
+) -> np.ndarray:
+    """Fold in which each item is evaluated, in either design of METHOD 1.
+
+    Args:
+        clusters: (item,) labels; clusters stay whole.
+        n_folds: of cross-fitting: an item is evaluated with what the other folds gave.
+        seed: of the draw.
+        sizes: shares of `fit`, `select` and `test`: separate sets, in place of cross-fitting.
+
+    Returns:
+        (item,) int: 0 to n_folds - 1; or, with separate sets, FIT, SELECT or TEST.
+
+    >>> sizes = {"fit": 0.5, "select": 0.25, "test": 0.25}
+    >>> sorted(evaluation_folds(np.arange(4), 5, sizes=sizes).tolist())
+    [-1, -1, 0, 1]
+    """
+    if sizes is None:
+        return folds(clusters, n_folds, seed)
+    number = {"fit": FIT, "select": SELECT, "test": TEST}
+    return np.array([number[role] for role in split(clusters, sizes, seed)])
+
+
 def check_disjoint(
     fit_items: Iterable[int],
     evaluated_items: Iterable[int],

@@ -29,7 +29,7 @@ def token_log_probabilities(
     target_token: torch.Tensor,
     *,
     row_block: int = 512,
-    vocabulary_block: int = 8192,
+    vocabulary_block: int = 4096,
 ) -> torch.Tensor:
     """Log-probability of given next tokens after given states.
 

@@ -280,6 +280,7 @@ def evaluate(
     folds: np.ndarray,
     vector_folds: np.ndarray,
     *,
+    reported: Sequence[int] | None = None,
     budget: int = 2048,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> xr.Dataset:
@@ -295,7 +296,9 @@ def evaluate(
             them for one language: counts, answers and what the selection needs.
         folds: (item,) fold of each item, for the selection.
         vector_folds: (item,) fold whose vectors an item is steered with; ALL_ITEMS where the
-            vectors are another dataset's.
+            vectors are another dataset's, or a separate set's.
+        reported: folds that are evaluated at their selected settings, all by default; the
+            items of the others are only selected on.
         budget: tokens of a batch.
         progress: wraps the iteration over folds, twice.
 
@@ -309,18 +312,24 @@ def evaluate(
         table.add(*work.grid([trees[i] for i in mine], int(vector_folds[mine[0]])), mine)
     chosen = table.select()
     zero = 0.0
-    for fold, mine in enumerate(progress(steps)):
+    told = list(range(len(steps)) if reported is None else reported)
+    for fold in progress(told):
+        mine = steps[fold]
         _, layer, alpha = plan.grid()[chosen[0, fold]]
         at = (int(vector_folds[mine[0]]), layer, alpha)
         names, found, difference = work.controls([trees[i] for i in mine], *at)
         table.add(names, found, mine)
         table.add(*work.harm([pivot_trees[i] for i in mine], *at), mine)
         zero = max(zero, difference)
-    return table.dataset(chosen).assign_attrs(
-        language=language,
-        pivot=vectors.attrs["pivot"],
-        score=plan.score,
-        zero_same_batch_difference=zero,
+    return (
+        table.dataset(chosen)
+        .isel(item=np.isin(folds, told))
+        .assign_attrs(
+            language=language,
+            pivot=vectors.attrs["pivot"],
+            score=plan.score,
+            zero_same_batch_difference=zero,
+        )
     )
 
 

@@ -51,7 +51,9 @@ def accuracy_and_consistency(behaviour: xr.Dataset, subject: Subject) -> Drawing
     _consistency_panel(right, held, subject)
     return Drawing(
         figure,
-        numbers_of(held, ["accuracy", "chance", "near_chance", "consistency", "consistency_shuffled"]),
+        numbers_of(
+            held, ["accuracy", "chance", "near_chance", "consistency", "consistency_shuffled"]
+        ),
         _accuracy_caption(held, subject, order),
     )
 
@@ -168,7 +170,9 @@ def _lift_panel(ax: Axes, held: xr.Dataset, subject: Subject, sign: str) -> None
     lift = held.sel(sign=sign)
     values = 100 * lift["lift_independent"].values
     np.fill_diagonal(values, np.nan)
-    unsure = (lift["lift_independent_low"].values <= 0) & (lift["lift_independent_high"].values >= 0)
+    unsure = (lift["lift_independent_low"].values <= 0) & (
+        lift["lift_independent_high"].values >= 0
+    )
     tags = [f"{tag}{subject.mark(tag)}" for tag in held["language"].values]
     reach = max(10.0, np.nanmax(np.abs(values), initial=0))
     image = heat_map(ax, values, tags, tags, (-reach, reach), DIVERGING, "{:+.0f}", unsure)

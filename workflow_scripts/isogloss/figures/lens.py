@@ -167,7 +167,9 @@ def _settling_panel(ax: Axes, held: xr.Dataset, subject: Subject, order: list[st
         shift = -0.14 if latent == "prompt" else 0.14
         dots(ax, *values, rows + shift, hollow, color, marker, label.format(pivot=pivot))
     shuffled = held["settling_depth_shuffled"].sel(latent="prompt", language=order)
-    ax.scatter(shuffled, rows, marker="|", s=60, color=PALE, linewidths=1.5, label="choices shuffled")
+    ax.scatter(
+        shuffled, rows, marker="|", s=60, color=PALE, linewidths=1.5, label="choices shuffled"
+    )
     rows_axis(ax, [subject.label(tag) for tag in order])
     low = float(held["settling_depth_low"].sel(latent=["prompt", "pivot"]).min())
     ax.set_xlim(min(0.5, low - 0.05), 1.0)

@@ -121,7 +121,9 @@ def _layers_of(layers: np.ndarray, depths: np.ndarray) -> float:
 
 
 def _surface_caption(held: xr.Dataset, subject: Subject, fitted: str) -> str:
-    flat = held["surface"].stack(cell=("language", "method", "relative_depth", "alpha")).dropna("cell")
+    flat = (
+        held["surface"].stack(cell=("language", "method", "relative_depth", "alpha")).dropna("cell")
+    )
     best = flat[int(flat.values.argmax())]
     worst = flat[int(flat.values.argmin())]
     place = best["cell"].item()
@@ -179,13 +181,17 @@ def effect(steering: xr.Dataset, subject: Subject, fitted: str) -> Drawing:
     variables += ["pooled_consistency_change", "transfer_to_change", "transfer_from_change"]
     variables += ["flipped_right", "flipped_wrong", "pivot_harm", "norm_ratio", "overhead"]
     present = [name for name in variables if name in steering]
-    return Drawing(figure, numbers_of(steering, present), _effect_caption(steering, subject, fitted))
+    return Drawing(
+        figure, numbers_of(steering, present), _effect_caption(steering, subject, fitted)
+    )
 
 
 def _with_pooled(held: xr.Dataset, name: str, selection: dict[str, str]) -> list[np.ndarray]:
     """Estimate, low and high (language + pooled,) of a variable."""
     return [
-        np.append(held[name + end].sel(selection).values, held[f"pooled_{name}{end}"].sel(selection))
+        np.append(
+            held[name + end].sel(selection).values, held[f"pooled_{name}{end}"].sel(selection)
+        )
         for end in ENDS
     ]
 
@@ -213,7 +219,10 @@ def _controls(ax: Axes, held: xr.Dataset, hollow: list[bool]) -> None:
         if control == "pivot_harm":
             values, label = _with_pooled(held, "pivot_harm", {}), "pivot steered"
         else:
-            values, label = _with_pooled(held, "control_effect", {"control": control}), words(control)
+            values, label = (
+                _with_pooled(held, "control_effect", {"control": control}),
+                words(control),
+            )
         dots(ax, *(100 * v for v in values), rows + shift, hollow, color, marker, label)
         if control == "random" and "random_draws" in held:
             for row, draws in enumerate(held["random_draws"].transpose("language", ...).values):

@@ -403,7 +403,9 @@ def numbers_of(dataset: xr.Dataset, names: Sequence[str]) -> pd.DataFrame:
     """Variables with their intervals in long format: a row a value, with quantity and units."""
     frames = []
     for name in names:
-        ends = {end: key for key, end in (("low", "_low"), ("high", "_high")) if name + end in dataset}
+        ends = {
+            end: key for key, end in (("low", "_low"), ("high", "_high")) if name + end in dataset
+        }
         held = dataset[[name, *(name + end for end in ends)]]
         keep = [c for c in held.coords if c in held.dims or c == "relative_depth"]
         held = held.reset_coords([c for c in held.coords if c not in keep], drop=True)
@@ -428,7 +430,8 @@ def save(drawing: Drawing, stem: Path, formats: Sequence[str]) -> None:
 
     Lays the figure out once; each format would do so again.
     """
-    drawing.figure.draw_without_rendering()
+    if (engine := drawing.figure.get_layout_engine()) is not None:
+        engine.execute(drawing.figure)
     drawing.figure.set_layout_engine(None)
     for suffix in formats:
         with whole_file(stem.with_name(f"{stem.name}.{suffix}")) as temporary:
