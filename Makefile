@@ -21,14 +21,14 @@ $(VENV)/.installed: requirements.txt
 
 run: $(VENV)/.installed
 	$(BIN)/snakemake --cores all
-	@echo "Figures: results/figures   table: results/summary.md   report: results/report.html"
+	@echo "Report: results/report.html   table: results/summary.md   figures: results/*/*/figures"
 
 $(TINY): | $(VENV)/.installed
 	$(BIN)/python workflow_scripts/make_tiny_model.py $@
 
 quick: $(VENV)/.installed $(TINY)
 	$(BIN)/snakemake --cores all --configfile config/studies/quick.yaml
-	@echo "Figures: results/quick/figures   report: results/quick/report.html"
+	@echo "Report: results/quick/report.html   figures: results/quick/*/*/figures"
 
 test: $(VENV)/.installed lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
@@ -38,4 +38,3 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/mypy
-	$(BIN)/snakemake --lint

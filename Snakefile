@@ -31,6 +31,7 @@ rule all:
     default_target: True
     input:
         all_figures(),
+        all_vectors(),
         f"{RESULTS}/summary.md",
         f"{RESULTS}/config.yaml",
 
@@ -38,7 +39,8 @@ rule all:
 onsuccess:
     # `--report-after-run` in a profile writes its report in a dry-run too, and fails on a fresh
     # clone; this runs after real runs only.
-    shell(
-        "python -m snakemake --workflow-profile none --nolock --quiet all"
-        " --configfile {RESULTS}/config.yaml --report {RESULTS}/report.html"
-    )
+    if Path(RESULTS, "summary.md").exists():
+        shell(
+            "python -m snakemake --workflow-profile none --nolock --quiet all"
+            " --configfile {RESULTS}/config.yaml --report {RESULTS}/report.html"
+        )

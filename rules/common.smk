@@ -36,7 +36,7 @@ STORE, RESULTS = STUDY.store, STUDY.results
 CACHE = STUDY.cache or os.environ.get("ISOGLOSS_CACHE") or "~/.cache/isogloss"
 CACHE = str(Path(CACHE).expanduser())
 QUESTIONS = [name for name, d in STUDY.datasets.items() if d.source != "sentences"]
-HEAVY_THREADS = max(1, min(8, workflow.cores or 1))
+HEAVY_THREADS = 8  # at most: Snakemake lowers it to --cores
 
 
 wildcard_constraints:
@@ -185,9 +185,10 @@ def model_resources(wildcards, attempt=1) -> int:
 
 def readout_slice(model: str) -> dict:
     """What a readout depends on."""
+    about = {"family", "parameters", "licence", "device_map"}
     return {
         "slug": model,
-        "model": dump(STUDY.models[model], exclude={"family", "parameters"}),
+        "model": dump(STUDY.models[model], exclude=about),
         **weights_slice(model),
         "readout_version": 1,
     }
@@ -248,3 +249,15 @@ def on_this_machine(*names: str):
     }
     options = " ".join(f"--{name} {shlex.quote(str(values[name]))}" for name in names)
     return lambda wildcards, threads: options
+
+
+def all_vectors() -> list[str]:
+    """The steering vectors of every dataset with choices, evaluated in this study or not."""
+    if STUDY.steering is None:
+        return []
+    names = dict.fromkeys([*QUESTIONS, *STUDY.steering.fit_on])
+    return [
+        manifest("vectors", model, name, vectors_slice(model, name))
+        for model in STUDY.models
+        for name in names
+    ]

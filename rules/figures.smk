@@ -48,16 +48,14 @@ def has_lens() -> bool:
     return STUDY.extraction.lens_layers not in (0, [])
 
 
-def figure_files(stem: str, **shown) -> list:
+def figure_files(stem: str, **labels) -> list:
     """A figure in every format, its numbers and its caption; one format is in the report."""
     formats = STUDY.figures.formats
     best = next(f for f in ("png", "svg", "pdf") if f in formats)
+    others = [f for f in [*formats, "csv", "rst"] if f != best]
     caption = str(Path(f"{stem}.rst").absolute())
-    files = [f"{stem}.{suffix}" for suffix in [*formats, "csv", "rst"]]
-    return [
-        report(f, caption=caption, **shown) if f == f"{stem}.{best}" else f
-        for f in files
-    ]
+    shown = report(f"{stem}.{best}", caption=caption, **labels)
+    return [shown, *(f"{stem}.{suffix}" for suffix in others)]
 
 
 def figures_of(model: str, dataset: str) -> list:
@@ -110,7 +108,8 @@ def all_figures() -> list:
 def as_options(inputs: dict) -> str:
     """Results as a program's options: --behaviour FILE --steering FILE FILE ..."""
     return " ".join(
-        f"--{name} " + " ".join(map(shlex.quote, [files] if isinstance(files, str) else files))
+        f"--{name} "
+        + " ".join(map(shlex.quote, [files] if isinstance(files, str) else files))
         for name, files in inputs.items()
     )
 
@@ -134,6 +133,11 @@ def figures_slice(model: str | None, dataset: str) -> dict:
     }
 
 
+def as_it_is(text: str):
+    """A parameter in which braces are no wildcards."""
+    return lambda wildcards: text
+
+
 # One job a model and dataset: a process of its own for each figure would spend its time starting.
 for MODEL in STUDY.models:
     for DATASET in STUDY.datasets:
@@ -152,9 +156,9 @@ for MODEL in STUDY.models:
                 mem_mb=2000,
                 runtime=30,
             params:
-                spec=canonical_json(figures_slice(MODEL, DATASET)),
+                spec=as_it_is(canonical_json(figures_slice(MODEL, DATASET))),
                 results=as_options(figure_inputs(MODEL, DATASET)),
-                folder=f"{RESULTS}/{MODEL}/{DATASET}/figures",
+                folder=lambda wildcards, output: os.path.dirname(output[0]),
             shell:
                 "python {input.program} --spec {params.spec:q} --folder {params.folder:q}"
                 " {params.results} 2> >(tee {log:q} >&2)"
@@ -176,8 +180,8 @@ for DATASET in QUESTIONS:
             mem_mb=2000,
             runtime=30,
         params:
-            spec=canonical_json(figures_slice(None, DATASET)),
-            folder=f"{RESULTS}/scale/figures",
+            spec=as_it_is(canonical_json(figures_slice(None, DATASET))),
+            folder=lambda wildcards, output: os.path.dirname(output[0]),
         shell:
             "python {input.program} --spec {params.spec:q} --folder {params.folder:q}"
             " --scale {input.scale:q} 2> >(tee {log:q} >&2)"
@@ -233,6 +237,10 @@ rule configuration:
     log:
         "logs/configuration.log",
     params:
-        text=yaml.safe_dump(STUDY.model_dump(mode="json"), sort_keys=False, allow_unicode=True),
+        text=as_it_is(
+            yaml.safe_dump(
+                STUDY.model_dump(mode="json"), sort_keys=False, allow_unicode=True
+            )
+        ),
     shell:
         "printf '%s' {params.text:q} > {output:q} 2> {log:q}"

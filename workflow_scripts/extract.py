@@ -85,14 +85,19 @@ def extract(args: Any, items: Any, specs: dict, paths: dict, missing: list[str])
     )
     for tag in missing:
         began, key = time.perf_counter(), key_of(specs[tag])
-        bar: Any = partial(
-            progress, label=f"extract {spec['slug']} {spec['name']} {tag}", unit="shard"
-        )
-        with memory_errors(f"{spec['slug']}, {spec['name']}, {tag}"):
+        label = f"extract {spec['slug']} {spec['name']} {tag}"
+        with memory_errors(label):
             trees, files = compute_shards(
-                decoder, readout, items, asked[tag], layers,
-                paths[tag].with_suffix(".work"), key, args.batch_tokens, lambda s: bar(list(s)),
-            )  # fmt: skip
+                decoder,
+                readout,
+                items,
+                asked[tag],
+                layers,
+                paths[tag].with_suffix(".work"),
+                key,
+                args.batch_tokens,
+                partial(progress, label=label, unit="shard"),
+            )
         seconds = time.perf_counter() - began
         record = {
             "slug": spec["slug"],

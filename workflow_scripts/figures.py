@@ -67,7 +67,10 @@ def drawings(args: Any) -> Iterator[tuple[str, Drawing]]:
         yield f"steering_surface_{fitted}", steering.surface(effects, subject, fitted)
         yield f"steering_effect_{fitted}", steering.effect(effects, subject, fitted)
     if "scale" in held:
-        yield f"scale_{subject.dataset}", scale.against_scale(held["scale"], subject, spec["models"])
+        yield (
+            f"scale_{subject.dataset}",
+            scale.against_scale(held["scale"], subject, spec["models"]),
+        )
 
 
 def near_chance(behaviour: xr.Dataset | None) -> frozenset[str]:

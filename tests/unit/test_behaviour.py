@@ -6,12 +6,13 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy.stats import rankdata, spearmanr
+from sklearn.metrics import cohen_kappa_score
+
 from isogloss import behaviour as b
 from isogloss import transfer as t
 from isogloss.errors import InputError
 from isogloss.statistics import Resampling
-from scipy.stats import rankdata, spearmanr
-from sklearn.metrics import cohen_kappa_score
 
 CHOICES = ("language", "item", "choice")
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from isogloss.datasets import (
     HUB_EXAMPLES,
     dataset_files,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from isogloss.datasets import load_jsonl
 from isogloss.items import ParallelItems, folds, identical_to, same_text
 

@@ -2,6 +2,7 @@ import math
 
 import numpy as np
 import pytest
+
 from isogloss.errors import InputError
 from isogloss.languages import (
     _angular_distance,

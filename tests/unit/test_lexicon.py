@@ -2,6 +2,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+
 from isogloss.errors import InputError
 from isogloss.items import ParallelItems, same_text
 from isogloss.lexicon import (

@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 import xarray as xr
+from sklearn.metrics import cohen_kappa_score
+
 from isogloss.errors import InputError
 from isogloss.statistics import Resampling, mean_interval, paired_proportion_interval
 from isogloss.steering_effects import (
@@ -16,7 +18,6 @@ from isogloss.steering_effects import (
     steering_effects,
     transfer_rows,
 )
-from sklearn.metrics import cohen_kappa_score
 
 N_ITEMS, N_CHOICES = 40, 4
 ANSWER = np.arange(N_ITEMS) % N_CHOICES

@@ -7,6 +7,7 @@ import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+
 from isogloss.errors import InputError
 from isogloss.trajectories import (
     lens_scores,

@@ -59,7 +59,7 @@ SMALL: dict[str, Any] = {
     "subspaces": {"layers": 2, "permutations": 19},
     "steering": {
         "fit_on": ["own"], "evaluate_on": ["own"], "languages": ["de", "es"], "layers": [0.5, 0.75],
-        "strengths": [1.0], "random_draws": 2,
+        "strengths": [8.0], "random_draws": 2,
     },
     "statistics": {"n_boot": 100, "folds": 3},
     "figures": {"dpi": 60},

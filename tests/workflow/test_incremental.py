@@ -56,7 +56,7 @@ def test_a_plot_option_redraws_and_computes_nothing(finished: Study) -> None:
 
 
 def test_a_steering_strength_steers_again_and_no_more(finished: Study) -> None:
-    plan = finished.changed(steering={"strengths": [1.0, 2.0]}).computing()
+    plan = finished.changed(steering={"strengths": [8.0, 4.0]}).computing()
     assert plan == {"steer": 1, "steering_effects": 1}
 
 

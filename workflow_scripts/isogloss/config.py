@@ -130,7 +130,9 @@ class Dataset(Strict):
     columns: dict[str, Any] = Field({}, description="hub: column mapping, see config/README.md")
     items: int = Field(60, ge=10, description="lexicon: number of items")
     seed: int = Field(0, ge=0, description="lexicon: seed of the draw")
-    kinds: list[str] | None = Field(None, description="lexicon: kinds of questions; null: all")
+    kinds: list[str] | None = Field(
+        None, description="lexicon: kinds of questions; null: all but emoji"
+    )
 
     @model_validator(mode="after")
     def _complete(self) -> "Dataset":

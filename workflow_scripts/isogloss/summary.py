@@ -1,4 +1,4 @@
-"""The summary of a study: its main table, what was measured and how exactly, and what was not found.
+"""The summary of a study: its main table, what was measured and how well, what was not found.
 
 Nothing is computed here but the text: every number is a variable of a result or a record of an
 extraction.
@@ -76,7 +76,9 @@ def best_steering(result: Result, language: str) -> dict[str, Any]:
             names = ("effect", "effect_low", "effect_high", "p_holm", "minimum_detectable_effect")
             values = [float(own[name]) for name in names]
             keys = ("effect", "low", "high", "p_holm", "minimum_detectable_effect")
-            found.append({"fitted": fitted, "method": str(method), **dict(zip(keys, values, strict=True))})
+            found.append(
+                {"fitted": fitted, "method": str(method), **dict(zip(keys, values, strict=True))}
+            )
     known = [one for one in found if np.isfinite(one["effect"])]
     return max(known, key=lambda one: one["effect"], default={})
 
@@ -199,7 +201,11 @@ def _table_text(table: pd.DataFrame, own: Sequence[Result]) -> str:
     for row in table.to_dict("records"):
         mark = " *" if row["near_chance"] else ""
         steered = isinstance(row["steering_method"], str)
-        method = f"{row['steering_method'].replace('_', ' ')} ({row['steering_fitted']})" if steered else NOTHING
+        method = (
+            f"{row['steering_method'].replace('_', ' ')} ({row['steering_fitted']})"
+            if steered
+            else NOTHING
+        )
         effect = {
             "effect": row["steering_effect"],
             "effect_low": row["steering_low"],
@@ -223,7 +229,12 @@ def _table_text(table: pd.DataFrame, own: Sequence[Result]) -> str:
 
 def _overall_table(own: Sequence[Result]) -> str:
     """Means over languages and pairs: a row a model."""
-    header = ["model", "accuracy [%]", "consistency, all pairs", "transfer lift, all pairs [points]"]
+    header = [
+        "model",
+        "accuracy [%]",
+        "consistency, all pairs",
+        "transfer lift, all pairs [points]",
+    ]
     header += ["dissociation, all languages", "with shuffled items", "debiased CKA"]
     rows = []
     for result in own:
@@ -285,7 +296,7 @@ def findings(result: Result) -> Iterator[str]:
                 "would have been found with 80% power."
             )
         else:
-            yield f"{name}: transfer beyond what the accuracies give is {said}, mean over all pairs."
+            yield f"{name}: transfer beyond what the accuracies give is {said}, over all pairs."
     apart = result.similarity
     if np.isfinite(float(apart["dissociation"])):
         yield (
@@ -300,7 +311,9 @@ def findings(result: Result) -> Iterator[str]:
 
 def _steering_line(effects: xr.Dataset, method: str) -> str:
     own = effects.sel({"method": method})
-    sure = [t for t in map(str, own["language"].values) if float(own["p_holm"].sel(language=t)) < 0.05]
+    sure = [
+        t for t in map(str, own["language"].values) if float(own["p_holm"].sel(language=t)) < 0.05
+    ]
     least = 100 * own["minimum_detectable_effect"]
     pooled = with_interval(_values(own, "pooled_effect"), "pooled_effect", signed)
     each = (
@@ -329,7 +342,7 @@ def _near_chance_text(results: Sequence[Result]) -> str:
 
 
 def _measured_table(results: Sequence[Result]) -> str:
-    """Items, languages, what a narrow dtype costs, and the self-tests, a row a model and dataset."""
+    """Items, languages, what a narrow dtype costs, self-tests: a row a model and dataset."""
     header = ["model", "dataset", "items", "languages", "scores against float32 [nat]"]
     header += ["phrases compared", "lens against model [nat]", "prompts cut", "time [s]"]
     rows = []

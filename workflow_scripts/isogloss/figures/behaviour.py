@@ -65,7 +65,7 @@ def _accuracy_panel(ax: Axes, held: xr.Dataset, subject: Subject, names: list[st
     chance = 100 * float(held["chance"])
     ax.axvline(chance, color=GREY, linestyle="--", linewidth=0.9)
     ax.text(chance, -0.62, " chance", color=GREY, va="bottom", ha="center", fontsize="small")
-    dots(ax, *shares, rows, hollow)
+    dots(ax, shares, rows, hollow)
     rows_axis(ax, names)
     ax.set_xlim(0, 100)
     ax.set_xlabel("accuracy [% of items]")
@@ -159,7 +159,7 @@ def _from_pivot_panel(ax: Axes, held: xr.Dataset, subject: Subject, sign: str, t
                 expected, rows, s=size, color=color, marker=marker, linewidths=1.4, label=label
             )
     shares = [100 * part[f"transfer{end}"].values for end in ("", "_low", "_high")]
-    dots(ax, *shares, rows, [t in subject.near_chance for t in others], BLACK, label="observed")
+    dots(ax, shares, rows, [t in subject.near_chance for t in others], BLACK, label="observed")
     rows_axis(ax, [subject.label(tag) for tag in others])
     ax.set_xlim(0, 100)
     ax.set_xlabel(f"{sign} transfer from {subject.label(subject.pivot)} [%]")

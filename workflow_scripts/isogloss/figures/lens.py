@@ -1,5 +1,7 @@
 """Logit lens: what each layer would answer, and in which language."""
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -79,7 +81,12 @@ def _accuracy_panel(ax: Axes, held: xr.Dataset, subject: Subject, tag: str) -> N
         )
         if np.isfinite(middle).any():
             ax.fill_between(depth, low, high, color=color, alpha=0.15, linewidth=0)
-            style = {"color": color, "marker": marker, "linestyle": dash, "markersize": 3.2}
+            style: dict[str, Any] = {
+                "color": color,
+                "marker": marker,
+                "linestyle": dash,
+                "markersize": 3.2,
+            }
             ax.plot(depth, middle, label=f"choices {label.format(pivot=pivot)}", **style)
     ax.set_title(subject.label(tag))
 
@@ -165,7 +172,7 @@ def _settling_panel(ax: Axes, held: xr.Dataset, subject: Subject, order: list[st
         part = held.sel(latent=latent, language=order)
         values = [part[f"settling_depth{end}"].values for end in ("", "_low", "_high")]
         shift = -0.14 if latent == "prompt" else 0.14
-        dots(ax, *values, rows + shift, hollow, color, marker, label.format(pivot=pivot))
+        dots(ax, values, rows + shift, hollow, color, marker, label.format(pivot=pivot))
     shuffled = held["settling_depth_shuffled"].sel(latent="prompt", language=order)
     ax.scatter(
         shuffled, rows, marker="|", s=60, color=PALE, linewidths=1.5, label="choices shuffled"
@@ -188,9 +195,9 @@ def _language_caption(held: xr.Dataset, subject: Subject, others: list[str]) -> 
     own = float(held["settling_depth"].sel(language=others, latent="prompt").mean())
     through = float(held["settling_depth"].sel(language=others, latent="pivot").mean())
     return (
-        f"**{subject.model} on {subject.dataset}**: the gold answer is likelier in {pivot} than in "
-        f"the prompt's language by {decimal(mean[peak])} nat per token on average at relative depth "
-        f"{depth}, from {decimal(odds.sel(language=lowest)[peak])} "
+        f"**{subject.model} on {subject.dataset}**: the gold answer is likelier in {pivot} than "
+        f"in the prompt's language by {decimal(mean[peak])} nat per token on average at relative "
+        f"depth {depth}, from {decimal(odds.sel(language=lowest)[peak])} "
         f"({subject.label(lowest).rstrip('*')}) to {decimal(odds.sel(language=highest)[peak])} "
         f"({subject.label(highest).rstrip('*')}), and by {decimal(mean[-1])} at the last layer; "
         f"answers in the prompt's language settle at depth {decimal(own)}, those in {pivot} at "
@@ -200,6 +207,6 @@ def _language_caption(held: xr.Dataset, subject: Subject, others: list[str]) -> 
         f"layer leans towards {pivot}. Items with a choice spelled alike are left out. Middle, "
         f"agreement of the choices' ranks with those after the {pivot} prompt. Right, mean over "
         "items of the depth from which the predicted choice stays; grey bars, the same when the "
-        "choices are shuffled at every layer. Bands are intervals, left out at the embedding, where "
-        "the lens is mostly noise."
+        "choices are shuffled at every layer. Bands are intervals, left out at the embedding, "
+        "where the lens is mostly noise."
     )

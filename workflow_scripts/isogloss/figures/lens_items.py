@@ -83,18 +83,18 @@ def choose_examples(
     """One item each of the languages that have the most `candidates`, the one of median margin.
 
     The pivot's choices are read at the layer where their accuracy is highest in that language.
-    Languages near chance are left out unless all are; where no item qualifies, all items do.
+    Languages near chance come last; where no item qualifies, all items do.
     """
     others = [tag for tag in subject.order(list(lenses)) if tag != subject.pivot]
-    tags = [tag for tag in others if tag not in subject.near_chance] or others
     found = []
-    for tag in tags:
+    for tag in others:
         accuracy = trajectories["latent_accuracy"].sel(language=tag, latent="pivot")
         fits, margin = candidates(lenses[tag], int(accuracy.fillna(-1).values.argmax()))
         held = np.flatnonzero(fits) if fits.any() else np.arange(len(fits))
         item = int(held[np.argsort(margin[held], kind="stable")[len(held) // 2]])
         shares = shares_among_choices(lenses[tag])[:, :, item]
-        found.append((-int(fits.sum()), Example(tag, item, shares, float(margin[item]))))
+        rank = (tag in subject.near_chance, -int(fits.sum()))
+        found.append((rank, Example(tag, item, shares, float(margin[item]))))
     return [example for _, example in sorted(found, key=lambda one: one[0])[:count]]
 
 
@@ -121,7 +121,7 @@ def item_lenses(
         0.6 + sum(heights),
         ["framed row: right answer", "red dot: the layer's best choice"],
     )
-    parts = np.atleast_1d(figure.subfigures(len(examples), 1, height_ratios=heights))
+    parts = figure.subfigures(len(examples), 1, squeeze=False, height_ratios=heights)[:, 0]
     depth = trajectories["relative_depth"].values
     for part, example in zip(parts, examples, strict=True):
         _picture(part, example, items, depth, subject)
@@ -150,7 +150,7 @@ def _picture(
         ax.tick_params(length=0)
         ax.spines[:].set_visible(False)
         asked = " ".join(f"{item.context} {item.question}".split())
-        ax.set_title(wrapped(f"{subject.label(tag)}: {asked}", tag), fontfamily=fonts)
+        ax.set_title(wrapped(subject.label(tag), asked, tag), fontfamily=fonts)
     part.colorbar(image, ax=axes, label="share", ticks=[0, 0.5, 1], aspect=12, pad=0.015)
 
 
@@ -169,10 +169,19 @@ def shorten(text: str, language: str, width: int) -> str:
     return cut if len(cut) > 3 else text[: width - 1] + "…"
 
 
-def wrapped(text: str, language: str, width: int = 46) -> str:
-    """A text on at most two lines of a width in columns; the rest is left out."""
-    width = width if separator(language) else width // 2
-    return "\n".join(textwrap.wrap(text, width, max_lines=2, placeholder=" …"))
+def wrapped(name: str, text: str, language: str, width: int = 46) -> str:
+    """A text behind its language's name, on two lines of a width in columns; the rest is cut.
+
+    >>> wrapped("English", "What do bees make?", "en", 20)
+    'English: What do\\nbees make?'
+    """
+    start = f"{name}: "
+    if separator(language):
+        lines = textwrap.wrap(text, width, initial_indent=start, max_lines=2, placeholder=" …")
+        return "\n".join(lines)
+    first = max(1, (width - len(start)) // 2)
+    lines = [start + text[:first], text[first : first + width // 2]]
+    return "\n".join(line for line in lines if line) + "…" * (len(text) > first + width // 2)
 
 
 def _numbers(
@@ -215,9 +224,10 @@ def _caption(
         parts.append(f"{int(fits.sum())} of {len(fits)} in {subject.label(example.language)}")
     named = spoken([items.item_ids[e.item] for e in examples])
     return (
-        f"**{subject.model} on {subject.dataset}**: items that are answered wrongly in the prompt's "
-        f"language at the last layer, though the choices in {pivot}, after the same prompt and at the "
-        f"layer where they are read best, are answered rightly: {spoken(parts)}. Shown are {named}.\n\n"
+        f"**{subject.model} on {subject.dataset}**: items that are answered wrongly in the "
+        f"prompt's language at the last layer, though the choices in {pivot}, after the same "
+        f"prompt and at the layer where they are read best, are answered rightly: {spoken(parts)}. "
+        f"Shown: {named}.\n\n"
         "*How to read it*: rows are choices, columns layers by relative depth; the colour is a "
         "choice's share among the choices of the item (softmax of its latent log-probability per "
         "token). The framed row is the right answer, the red dot each layer's best choice. Items "

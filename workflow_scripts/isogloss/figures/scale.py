@@ -1,8 +1,11 @@
 """Models side by side: dissociation and behaviour against the number of parameters."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from isogloss.figures.style import (
     GREY,
@@ -17,11 +20,12 @@ from isogloss.figures.style import (
 )
 
 SHOWN = ("dissociation", "accuracy", "consistency", "lift")
+# measure -> title, axis, factor
 TITLES = {
-    "dissociation": ("dissociation", "1 − item share"),
-    "accuracy": ("accuracy", "share of items"),
-    "consistency": ("consistency", "Spearman's ρ, all pairs"),
-    "lift": ("positive transfer above accuracy", "share of items, all pairs"),
+    "dissociation": ("dissociation", "1 − item share", 1),
+    "accuracy": ("accuracy, mean over languages", "% of items", 100),
+    "consistency": ("consistency, mean over pairs", "Spearman's ρ", 1),
+    "lift": ("transfer above accuracy, mean over pairs", "percentage points", 100),
 }
 
 
@@ -42,15 +46,15 @@ def against_scale(scale: xr.Dataset, subject: Subject, labels: dict[str, str]) -
     axes = figure.subplots(2, 2, sharex=True)
     families = [str(f) for f in scale["family"].values]
     for ax, measure in zip(axes.flat, SHOWN, strict=True):
+        title, unit, factor = TITLES[measure]
+        values = scale[["value", "value_low", "value_high", "slope"]].sel(measure=measure)
         for index, family in enumerate(families):
-            _family(ax, scale.sel(measure=measure), family, index)
-        title, unit = TITLES[measure]
+            _family(ax, values * factor, family, index)
         ax.set_title(title)
         ax.set_ylabel(unit)
         ax.set_xscale("log")
-        ax.margins(x=0.25, y=0.15)
-    for ax in axes[1]:
-        ax.set_xlabel("parameters")
+        ax.margins(x=0.15, y=0.2)
+    _size_axis(axes[1], scale["parameters"].values)
     legend_below_title(figure, axes[0, 0])
     _name_models(axes[0, 0], scale)
     values = numbers_of(scale[["value", "value_low", "value_high"]], ["value"])
@@ -73,17 +77,49 @@ def _family(ax: Axes, held: xr.Dataset, family: str, index: int) -> None:
         ax.plot(10**ends, line, color=style["color"], linewidth=1)
 
 
+def _size_axis(axes: Sequence[Axes], parameters: np.ndarray) -> None:
+    """Parameters on a logarithmic axis, with room for one model alone."""
+    room = 1.35
+    for ax in axes:
+        ax.set_xlim(parameters.min() / room, parameters.max() * room)
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size_text(value)))
+        ax.xaxis.set_minor_formatter(NullFormatter())
+        ax.set_xlabel("parameters")
+
+
+def size_text(parameters: float) -> str:
+    """A number of parameters as it is spoken of.
+
+    >>> size_text(268_098_176), size_text(2e9), size_text(60_000)
+    ('268M', '2B', '60k')
+    """
+    for unit, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if parameters >= unit:
+            return f"{parameters / unit:.3g}{letter}"
+    return f"{parameters:.0f}"
+
+
 def _name_models(ax: Axes, scale: xr.Dataset) -> None:
     """Slugs beside the points of one panel."""
     held = scale.sel(measure=SHOWN[0])
     if held.sizes["model"] > 8:
         return
+    middle = np.exp(np.log(held["parameters"]).mean())
     for slug in held["model"].values:
         one = held.sel(model=slug)
         place = (float(one["parameters"]), float(one["value"]))
+        side = -1 if place[0] > middle else 1  # towards the middle, where there is room
         if np.isfinite(place).all():
-            ax.annotate(str(slug), place, xytext=(6, 6), textcoords="offset points", color=GREY,
-                        fontsize="small")  # fmt: skip
+            ax.annotate(
+                str(slug),
+                place,
+                xytext=(7 * side, 5),
+                textcoords="offset points",
+                ha="left" if side > 0 else "right",
+                color=GREY,
+                fontsize="small",
+            )
 
 
 def _no_slopes(scale: xr.Dataset) -> str:

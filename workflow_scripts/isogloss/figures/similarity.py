@@ -1,5 +1,7 @@
 """Same place and same shape: how near parallel items lie, layer by layer and pair by pair."""
 
+from typing import Any
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -94,7 +96,7 @@ def _depth_panel(
 
 def _null(ax: Axes, held: xr.Dataset, pair: str, depth: np.ndarray) -> None:
     """What chance gives: the mean of the null, and what it exceeds nowhere."""
-    style = {"color": GREY, "linewidth": 1, "linestyle": (0, (1, 1))}
+    style: dict[str, Any] = {"color": GREY, "linewidth": 1, "linestyle": (0, (1, 1))}
     if pair == "retrieval":
         ax.axhline(float(held["retrieval_chance"]), **style)
         return
@@ -125,11 +127,11 @@ def _caption(held: xr.Dataset, subject: Subject, order: list[str]) -> str:
     near, far = (subject.label(str(tag)).rstrip("*") for tag in (apart.idxmin(), apart.idxmax()))
     return (
         f"**{subject.model} on {subject.dataset}**: the item share of the {len(order)} languages "
-        f"is {decimal(shares[0])} at the embedding, {decimal(shares[peak])} at its highest (relative "
-        f"depth {decimal(held['relative_depth'][peak])}) and {decimal(shares[-1])} at the end; the "
-        f"dissociation score is {between(held, 'dissociation')} ({decimal(held['dissociation_null'])} "
-        f"with shuffled items), from {decimal(apart.min())} ({near}) to {decimal(apart.max())} "
-        f"({far}) with {subject.label(subject.pivot)}.\n\n"
+        f"is {decimal(shares[0])} at the embedding, {decimal(shares[peak])} at its highest (at "
+        f"relative depth {decimal(held['relative_depth'][peak])}) and {decimal(shares[-1])} at the "
+        f"end; the dissociation score is {between(held, 'dissociation')} "
+        f"({decimal(held['dissociation_null'])} with shuffled items), from {decimal(apart.min())} "
+        f"({near}) to {decimal(apart.max())} ({far}) with {subject.label(subject.pivot)}.\n\n"
         "*How to read it*: thin lines, each language with "
         f"{subject.label(subject.pivot)}; thick line, all languages (or all pairs), with its "
         "interval. Item share is 1 when translations coincide and 0 when pairing carries nothing; "

@@ -206,7 +206,7 @@ def _methods(ax: Axes, held: xr.Dataset, name: str, hollow: list[bool], scale: f
     for method, shift, (color, marker) in zip(methods, _offsets(len(methods)), LOOKS, strict=False):
         values = [scale * v for v in _with_pooled(held, name, {"method": method})]
         label = words(method) if name == "effect" else None
-        dots(ax, *values, rows + shift * 0.6, hollow, color, marker, label)
+        dots(ax, values, rows + shift * 0.6, hollow, color, marker, label)
 
 
 def _controls(ax: Axes, held: xr.Dataset, hollow: list[bool]) -> None:
@@ -223,7 +223,7 @@ def _controls(ax: Axes, held: xr.Dataset, hollow: list[bool]) -> None:
                 _with_pooled(held, "control_effect", {"control": control}),
                 words(control),
             )
-        dots(ax, *(100 * v for v in values), rows + shift, hollow, color, marker, label)
+        dots(ax, [100 * v for v in values], rows + shift, hollow, color, marker, label)
         if control == "random" and "random_draws" in held:
             for row, draws in enumerate(held["random_draws"].transpose("language", ...).values):
                 y = np.full(len(draws), row + shift)

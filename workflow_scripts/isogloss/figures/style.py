@@ -1,10 +1,12 @@
-"""What all figures share: colours, fonts, labels, and how a figure, numbers and caption are kept."""
+"""What all figures share: colours, fonts, labels; how a figure, numbers and caption are kept."""
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, SupportsFloat
 
 import matplotlib
 import numpy as np
@@ -74,7 +76,7 @@ class Subject:
     def mark(self, language: str) -> str:
         return "*" if language in self.near_chance else ""
 
-    def order(self, languages: Sequence[str]) -> list[str]:
+    def order(self, languages: Iterable[Any]) -> list[str]:
         """The pivot first, then the others as they come."""
         return sorted(map(str, languages), key=lambda tag: tag != self.pivot)
 
@@ -157,7 +159,8 @@ def new_figure(
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.05, wspace=0.03, hspace=0.04)  # type: ignore[union-attr,call-arg]
     figure.suptitle(title + "\n" * legends, x=0.008, ha="left")
     below = " · ".join(part for part in (subject.model, subject.dataset, *notes) if part)
-    size = matplotlib.rcParams["font.size"] * 0.82
+    size = float(matplotlib.rcParams["font.size"]) * 0.82
+    below = textwrap.fill(below, int(subject.width * 72 / (0.53 * size)))
     figure.supxlabel(below, x=0.008, ha="left", color=GREY, fontsize=size)
     return figure
 
@@ -174,7 +177,7 @@ def legend_below_title(
     legend = figure.legend(
         handles,
         labels,
-        loc=f"upper {side}",
+        loc="upper left" if side == "left" else "upper right",
         bbox_to_anchor=(0.0 if side == "left" else 1.0, 1 - down),
         ncols=len(labels),
         borderpad=0.1,
@@ -187,7 +190,7 @@ def legend_below_title(
 # Parts of figures
 
 
-def line_style(index: int) -> dict[str, object]:
+def line_style(index: int) -> dict[str, Any]:
     """Colour, marker and dash of the index-th of many lines; black is kept for the pivot."""
     return {
         "color": CYCLE[index % len(CYCLE)],
@@ -196,9 +199,9 @@ def line_style(index: int) -> dict[str, object]:
     }
 
 
-def language_styles(languages: Sequence[str], subject: Subject) -> dict[str, dict[str, object]]:
+def language_styles(languages: Sequence[str], subject: Subject) -> dict[str, dict[str, Any]]:
     """The style of each language, the same in every figure; hollow markers near chance."""
-    styles: dict[str, dict[str, object]] = {}
+    styles: dict[str, dict[str, Any]] = {}
     others = [tag for tag in languages if tag != subject.pivot]
     for index, tag in enumerate(others):
         styles[tag] = line_style(index)
@@ -211,16 +214,20 @@ def language_styles(languages: Sequence[str], subject: Subject) -> dict[str, dic
 
 def dots(
     ax: Axes,
-    value: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
+    values: Sequence[np.ndarray],
     y: np.ndarray,
     hollow: Sequence[bool],
     color: str = BLACK,
     marker: str = "o",
     label: str | None = None,
 ) -> None:
-    """Estimates with their intervals along x, one a row; hollow where said."""
+    """Estimates with their intervals along x, one a row; hollow where said.
+
+    Args:
+        values: estimates, lower and upper bounds, each (row,).
+        y: (row,) heights.
+    """
+    value, low, high = values
     error = np.clip(np.array([value - low, high - value]), 0, None)
     ax.errorbar(value, y, xerr=error, fmt="none", ecolor=color, elinewidth=1)
     fill = np.array(["white" if one else color for one in hollow])
@@ -305,7 +312,7 @@ def spread(values: Sequence[float], gap: float) -> list[float]:
 
 
 def label_ends(
-    ax: Axes, x: float, ends: dict[str, float], colors: dict[str, str], height: float
+    ax: Axes, x: float, ends: dict[str, float], colors: dict[str, Any], height: float
 ) -> None:
     """Names at the right ends of lines, moved apart where they would overlap.
 
@@ -331,6 +338,48 @@ def label_ends(
         )
 
 
+def label_points(ax: Axes, texts: Sequence[str], xy: np.ndarray, size: tuple[float, float]) -> None:
+    """Names beside points, each on the first side where it covers no point and no other name.
+
+    Args:
+        xy: (point, 2) in data.
+        size: width and height of the axes [inch], roughly; their limits must stand.
+    """
+    font = float(matplotlib.rcParams["font.size"]) * 0.88
+    low, span = np.array([(a, b - a) for a, b in (ax.get_xlim(), ax.get_ylim())]).T
+    at = (xy - low) / span * np.array(size) * 72
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in at]
+    for (x, y), text, place in zip(at, texts, xy, strict=True):
+        width, height = 0.56 * font * len(text), 1.15 * font
+        left, right, middle = -7 - width, 7, -width / 2
+        sides = [(right, -height / 2), (left, -height / 2), (middle, 7), (middle, -7 - height)]
+        sides += [(right, 4), (left, 4), (right, -4 - height), (left, -4 - height)]
+        sides += [(right, 4 + height), (right, -4 - 2 * height), (left, 4 + height)]
+        boxes = [(x + a, y + b, x + a + width, y + b + height) for a, b in sides]
+        clear = [
+            min(box[:2]) > 0
+            and box[2] < 72 * size[0]
+            and box[3] < 72 * size[1]
+            and not any(_meet(box, other) for other in taken)
+            for box in boxes
+        ]
+        best = clear.index(True) if any(clear) else 0
+        taken.append(boxes[best])
+        ax.annotate(
+            text,
+            place,
+            xytext=(sides[best][0], sides[best][1] + 0.2 * font),
+            textcoords="offset points",
+            fontsize=font,
+        )
+
+
+def _meet(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Whether two boxes (left, bottom, right, top) overlap."""
+    apart = one[2] < other[0] or other[2] < one[0] or one[3] < other[1] or other[3] < one[1]
+    return not apart
+
+
 def depth_axis(ax: Axes) -> None:
     """Relative depth along x."""
     ax.set_xlim(-0.035, 1.035)
@@ -341,39 +390,42 @@ def depth_axis(ax: Axes) -> None:
 # Words and numbers
 
 
-def percent(value: float) -> str:
+def percent(value: SupportsFloat) -> str:
     """A share as text.
 
     >>> percent(0.873)
     '87%'
     """
-    return f"{100 * float(value):.0f}%" if np.isfinite(value) else "unknown"
+    share = float(value)
+    return f"{100 * share:.0f}%" if np.isfinite(share) else "unknown"
 
 
-def points(value: float) -> str:
+def points(value: SupportsFloat) -> str:
     """A difference of shares, in percentage points.
 
     >>> points(-0.034), points(0.0)
     ('−3.4', '0.0')
     """
-    if not np.isfinite(value):
+    change = float(value)
+    if not np.isfinite(change):
         return "unknown"
-    rounded = round(100 * float(value), 1) + 0.0
+    rounded = round(100 * change, 1) + 0.0
     return f"{rounded:+.1f}".replace("-", "−") if rounded else "0.0"
 
 
-def decimal(value: float, digits: int = 2) -> str:
+def decimal(value: SupportsFloat, digits: int = 2) -> str:
     """A number with a proper minus sign.
 
     >>> decimal(-0.512)
     '−0.51'
     """
-    if not np.isfinite(value):
+    number = float(value)
+    if not np.isfinite(number):
         return "unknown"
-    return f"{round(float(value), digits) + 0.0:.{digits}f}".replace("-", "−")
+    return f"{round(number, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
-def between(dataset: xr.Dataset, name: str, how=decimal) -> str:  # type: ignore[no-untyped-def]
+def between(dataset: xr.Dataset, name: str, how: Callable[[float], str] = decimal) -> str:
     """A scalar with its interval as text: "0.22 [0.20, 0.25]"."""
     value, low, high = (float(dataset[name + end]) for end in ("", "_low", "_high"))
     return f"{how(value)} [{how(low)}, {how(high)}]"

@@ -15,6 +15,7 @@ from isogloss.figures.style import (
     decimal,
     depth_axis,
     label_ends,
+    label_points,
     language_styles,
     near_chance_note,
     new_figure,
@@ -23,18 +24,18 @@ from isogloss.figures.style import (
 )
 
 SOURCES = (
-    ("item", BLUE, "", "item"),
-    ("language", ORANGE, "///", "language"),
-    ("interaction", GREY, "...", "language by item"),
-    ("residual", PALE, "", "residual"),
+    ("item", BLUE, "item"),
+    ("language", ORANGE, "language"),
+    ("interaction", GREY, "language by item"),
+    ("residual", PALE, "residual"),
 )
 
 
 def middle_layer(subspaces: xr.Dataset) -> int:
     """Index of the measured layer that is nearest to half of the depth."""
-    measured = np.isfinite(subspaces["principal_angle"]).any(["language", "language_2", "angle"])
+    measured = subspaces["principal_angle"].notnull().any(["language", "language_2", "angle"])
     away = np.abs(subspaces["relative_depth"].values - 0.5)
-    return int(np.where(measured | ~measured.any(), away, np.inf).argmin())
+    return int(np.where(measured.values | ~measured.values.any(), away, np.inf).argmin())
 
 
 def language_subspace(subspaces: xr.Dataset, subject: Subject) -> Drawing:
@@ -73,17 +74,16 @@ def _offset_map(ax: Axes, held: xr.Dataset, subject: Subject, order: list[str]) 
     scale = float(np.nanmax(np.abs(where))) or 1.0
     ax.axhline(0, color=PALE, linewidth=0.7, zorder=0)
     ax.axvline(0, color=PALE, linewidth=0.7, zorder=0)
-    for tag, (x, y) in zip(order, where / scale, strict=True):
-        style = styles[tag]
-        ax.plot(x, y, **(style | {"markersize": 6, "linestyle": "none"}))
-        ax.annotate(
-            subject.label(tag), (x, y), xytext=(5, 4), textcoords="offset points", fontsize="small"
-        )
+    where = where / scale
+    for tag, (x, y) in zip(order, where, strict=True):
+        ax.plot(x, y, **(styles[tag] | {"markersize": 6, "linestyle": "none"}))
+    ax.margins(0.15)
+    ax.autoscale_view()
+    label_points(ax, [subject.label(tag) for tag in order], where, (2.7, 1.9))
     shares = 100 * held["offset_variance"].values
     ax.set_xlabel(f"component 1 ({shares[0]:.0f}% of the offsets' variance)")
     ax.set_ylabel(f"component 2 ({shares[1]:.0f}%)" if len(shares) > 1 else "")
     ax.set_title(f"language offsets at depth {decimal(held['relative_depth'])}")
-    ax.margins(0.18)
 
 
 def _variance_panel(ax: Axes, held: xr.Dataset) -> None:
@@ -92,9 +92,9 @@ def _variance_panel(ax: Axes, held: xr.Dataset) -> None:
     shares = held["variance_share"].clip(min=0)
     known = [(*entry,) for entry in SOURCES if shares.sel(source=entry[0]).notnull().any()]
     base = np.zeros(len(depth))
-    for source, color, hatch, label in known:
+    for source, color, label in known:
         top = base + 100 * shares.sel(source=source).values
-        ax.fill_between(depth, base, top, color=color, hatch=hatch, edgecolor="white", linewidth=0)
+        ax.fill_between(depth, base, top, color=color, linewidth=0)
         middle = len(depth) // 2
         if top[middle] - base[middle] > 8:
             ax.text(depth[middle], (top[middle] + base[middle]) / 2, label, ha="center",
@@ -144,9 +144,6 @@ def _angle_panel(ax: Axes, held: xr.Dataset, subject: Subject, order: list[str])
     ax.set_yticks([0, 30, 60, 90])
     ax.set_xlim(0.6, len(ranks) + 0.4)
     ax.set_xticks(ranks)
-    ends = {tag + subject.mark(tag): float(angles.sel(language=tag)[-1]) for tag in others}
-    colors = {tag + subject.mark(tag): str(styles[tag]["color"]) for tag in others}
-    label_ends(ax, float(ranks[-1]), ends, colors, 1.9)
     ax.set_xlabel("principal angle, smallest first")
     ax.set_ylabel("angle [degree]")
     ax.set_title(
@@ -164,16 +161,17 @@ def _caption(held: xr.Dataset, subject: Subject, order: list[str], layer: int) -
         f"**{subject.model} on {subject.dataset}**: at relative depth "
         f"{decimal(here['relative_depth'])}, the language explains {percent(shares[1])} of the "
         f"states' variance and the item {percent(shares[0])} (per dimension, standardised within "
-        f"languages); {int(here['language_rank'])} components hold 95% of the language offsets, the "
-        f"language of a held-out state is read rightly in {percent(here['separability'])} of cases "
-        f"({percent(here['separability_null'])} with permuted labels), and the overlap with "
+        f"languages); {int(here['language_rank'])} components hold 95% of the language offsets, "
+        f"the language of a held-out state is read rightly in {percent(here['separability'])} of "
+        f"cases ({percent(here['separability_null'])} with permuted labels), and the overlap with "
         f"{subject.label(subject.pivot)}'s own subspace is {decimal(pairs['overlap'].mean())} on "
         f"average (ceiling {decimal(pairs['overlap_ceiling'].mean())}, floor "
-        f"{decimal(here['overlap_floor'])}), the highest in {subject.label(closest).rstrip('*')}.\n\n"
+        f"{decimal(here['overlap_floor'])}), the highest in "
+        f"{subject.label(closest).rstrip('*')}.\n\n"
         "*How to read it*: top left, per-language means less the mean of all, along the two "
         "directions that separate them most. Top right, shares of variance by expected mean "
         "squares. Bottom left, how much of each language's principal subspace lies in that of "
         f"{subject.label(subject.pivot)}, fitted on other items; the ceiling is a language with "
         "itself, the floor random subspaces with the same covariance. Bottom right, the angles "
-        "between the two; 90 degrees is nothing in common."
+        "between the two at one layer (marks as on the left); 90 degrees is nothing in common."
     )
