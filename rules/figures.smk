@@ -120,16 +120,18 @@ def models_as_they_are() -> dict[str, str]:
     return {m: f"{m} ({s.note})" if s.note else m for m, s in sources.items()}
 
 
-def figures_slice(model: str | None, dataset: str) -> dict:
-    """What the looks of figures depend on."""
+def figures_slice(model: str | None = None, dataset: str | None = None) -> dict:
+    """What the looks of figures depend on: of one model on one dataset, or of all."""
     names = models_as_they_are()
-    return {
-        "figures": dump(STUDY.figures),
+    content = {"figures": dump(STUDY.figures), "pivot": STUDY.pivot}
+    if model is None or dataset is None:
+        return content | {"models": names}
+    questions = dump(STUDY.datasets[dataset], exclude={"prompt", "languages"})
+    return content | {
+        "models": {model: names[model]},
         "model": model,
-        "models": {model: names[model]} if model else names,
         "dataset": dataset,
-        "questions": dump(STUDY.datasets[dataset], exclude={"prompt", "languages"}),
-        "pivot": STUDY.pivot,
+        "questions": questions,
     }
 
 
@@ -164,27 +166,23 @@ for MODEL in STUDY.models:
                 " {params.results} 2> >(tee {log:q} >&2)"
 
 
-for DATASET in QUESTIONS:
-
-    rule:
-        name:
-            f"figure_scale_{DATASET}"
-        input:
-            **with_code("figures.py"),
-            scale=f"{RESULTS}/scale/{DATASET}.nc",
-        output:
-            scale_figure(DATASET),
-        log:
-            f"logs/scale/figure_{DATASET}.log",
-        resources:
-            mem_mb=2000,
-            runtime=30,
-        params:
-            spec=as_it_is(canonical_json(figures_slice(None, DATASET))),
-            folder=lambda wildcards, output: os.path.dirname(output[0]),
-        shell:
-            "python {input.program} --spec {params.spec:q} --folder {params.folder:q}"
-            " --scale {input.scale:q} 2> >(tee {log:q} >&2)"
+rule figures_scale:
+    input:
+        **with_code("figures.py"),
+        scale=[f"{RESULTS}/scale/{dataset}.nc" for dataset in QUESTIONS],
+    output:
+        [file for dataset in QUESTIONS for file in scale_figure(dataset)],
+    log:
+        "logs/scale/figures.log",
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        spec=as_it_is(canonical_json(figures_slice())),
+        folder=lambda wildcards, output: os.path.dirname(output[0]),
+    shell:
+        "python {input.program} --spec {params.spec:q} --folder {params.folder:q}"
+        " --scale {input.scale:q} 2> >(tee {log:q} >&2)"
 
 
 rule summary:

@@ -4,8 +4,10 @@ Each is written as NAME.FORMAT, with the numbers behind it (NAME.csv) and a capt
 """
 
 import argparse
+import gc
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from isogloss.figures.style import Drawing, Subject, save, use_style
 from isogloss.program import run
 from isogloss.store import read_manifest
 
-RESULTS = ("behaviour", "trajectories", "similarity", "subspaces", "scale")
+RESULTS = ("behaviour", "trajectories", "similarity", "subspaces")
 
 
 def main() -> None:
@@ -28,10 +30,14 @@ def main() -> None:
     parser.add_argument(
         "--steering", type=Path, nargs="*", default=[], help="steering_<vectors' dataset>.nc"
     )
+    parser.add_argument(
+        "--scale", type=Path, nargs="*", default=[], help="<dataset>.nc of several models"
+    )
     parser.add_argument("--spec", type=json.loads, required=True, help="settings as JSON")
     parser.add_argument("--folder", type=Path, required=True, help="where to write")
     args = parser.parse_args()
 
+    gc.disable()  # a short life with many small objects: collecting them takes a tenth of it
     options = args.spec["figures"]
     use_style(options["font_size"], options["dpi"])
     for name, drawing in drawings(args):
@@ -40,14 +46,14 @@ def main() -> None:
 
 def drawings(args: Any) -> Iterator[tuple[str, Drawing]]:
     """Every figure that the given results allow, by name."""
-    spec, options = args.spec, args.spec["figures"]
+    spec = args.spec
     held = {n: open_netcdf(path) for n in RESULTS if (path := getattr(args, n)) is not None}
     subject = Subject(
-        model=spec["models"].get(spec["model"], ""),
-        dataset=spec["dataset"],
+        model=spec["models"][spec["model"]] if "model" in spec else "",
+        dataset=spec.get("dataset", ""),
         pivot=spec["pivot"],
         near_chance=near_chance(held.get("behaviour")),
-        width=options["width"],
+        width=spec["figures"]["width"],
     )
     if "behaviour" in held:
         yield "accuracy", behaviour.accuracy_and_consistency(held["behaviour"], subject)
@@ -66,11 +72,10 @@ def drawings(args: Any) -> Iterator[tuple[str, Drawing]]:
         effects, fitted = open_netcdf(path), path.stem.removeprefix("steering_")
         yield f"steering_surface_{fitted}", steering.surface(effects, subject, fitted)
         yield f"steering_effect_{fitted}", steering.effect(effects, subject, fitted)
-    if "scale" in held:
-        yield (
-            f"scale_{subject.dataset}",
-            scale.against_scale(held["scale"], subject, spec["models"]),
-        )
+    for path in args.scale:
+        models = replace(subject, dataset=path.stem)
+        drawn = scale.against_scale(open_netcdf(path), models, spec["models"])
+        yield f"scale_{path.stem}", drawn
 
 
 def near_chance(behaviour: xr.Dataset | None) -> frozenset[str]:

@@ -262,7 +262,9 @@ class Statistics(Strict):
 class Figures(Strict):
     """How figures look; nothing that is computed depends on it."""
 
-    formats: list[Literal["pdf", "png", "svg"]] = Field(["pdf", "png"], description="files made")
+    formats: list[Literal["pdf", "png", "svg"]] = Field(
+        ["pdf", "png"], min_length=1, description="files made"
+    )
     dpi: int = Field(160, ge=50, le=600, description="of PNG")
     width: float = Field(7.2, gt=2, lt=20, description="of a figure [inch]")
     font_size: float = Field(8, gt=3, lt=20, description="[point]")
@@ -305,7 +307,9 @@ class Config(Strict):
     """A study: which models, on which questions, in which languages, analysed how."""
 
     study: Slug = Field("default", description="name of the study, shown in figures and report")
-    results: str = Field("results", description="folder of the tables, figures and report")
+    results: str = Field(
+        "results", min_length=1, description="folder of the tables, figures and report"
+    )
     languages: list[Tag] = Field(
         ["en", "de", "es", "ru", "zh", "ar", "hi", "id", "tr", "sw"],
         min_length=2,
@@ -326,7 +330,7 @@ class Config(Strict):
     )
     statistics: Statistics = Field(default_factory=Statistics, description="resampling, folds")
     figures: Figures = Field(default_factory=Figures, description="how figures look")
-    store: str = Field("store", description="folder of the artifacts named by key")
+    store: str = Field("store", min_length=1, description="folder of the artifacts named by key")
     cache: str | None = Field(
         None, description="folder of models; null: ISOGLOSS_CACHE, else ~/.cache/isogloss"
     )

@@ -160,7 +160,7 @@ def new_figure(
     figure.suptitle(title + "\n" * legends, x=0.008, ha="left")
     below = " · ".join(part for part in (subject.model, subject.dataset, *notes) if part)
     size = float(matplotlib.rcParams["font.size"]) * 0.82
-    below = textwrap.fill(below, int(subject.width * 72 / (0.53 * size)))
+    below = textwrap.fill(below, int(subject.width * 72 / (0.49 * size)))
     figure.supxlabel(below, x=0.008, ha="left", color=GREY, fontsize=size)
     return figure
 
@@ -339,7 +339,7 @@ def label_ends(
 
 
 def label_points(ax: Axes, texts: Sequence[str], xy: np.ndarray, size: tuple[float, float]) -> None:
-    """Names beside points, each on the first side where it covers no point and no other name.
+    """Names beside points, each on the first side where it covers fewest points and other names.
 
     Args:
         xy: (point, 2) in data.
@@ -350,20 +350,18 @@ def label_points(ax: Axes, texts: Sequence[str], xy: np.ndarray, size: tuple[flo
     at = (xy - low) / span * np.array(size) * 72
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in at]
     for (x, y), text, place in zip(at, texts, xy, strict=True):
-        width, height = 0.56 * font * len(text), 1.15 * font
+        width, height = 0.58 * font * len(text) + 4, 1.15 * font
         left, right, middle = -7 - width, 7, -width / 2
         sides = [(right, -height / 2), (left, -height / 2), (middle, 7), (middle, -7 - height)]
         sides += [(right, 4), (left, 4), (right, -4 - height), (left, -4 - height)]
         sides += [(right, 4 + height), (right, -4 - 2 * height), (left, 4 + height)]
         boxes = [(x + a, y + b, x + a + width, y + b + height) for a, b in sides]
-        clear = [
-            min(box[:2]) > 0
-            and box[2] < 72 * size[0]
-            and box[3] < 72 * size[1]
-            and not any(_meet(box, other) for other in taken)
+        covered = [
+            sum(_meet(box, other) for other in taken)
+            + 9 * (min(box[:2]) < 0 or box[2] > 72 * size[0] or box[3] > 72 * size[1])
             for box in boxes
         ]
-        best = clear.index(True) if any(clear) else 0
+        best = int(np.argmin(covered))
         taken.append(boxes[best])
         ax.annotate(
             text,

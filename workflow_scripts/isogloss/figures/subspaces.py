@@ -79,7 +79,7 @@ def _offset_map(ax: Axes, held: xr.Dataset, subject: Subject, order: list[str]) 
         ax.plot(x, y, **(styles[tag] | {"markersize": 6, "linestyle": "none"}))
     ax.margins(0.15)
     ax.autoscale_view()
-    label_points(ax, [subject.label(tag) for tag in order], where, (2.7, 1.9))
+    label_points(ax, [tag + subject.mark(tag) for tag in order], where, (2.7, 1.9))
     shares = 100 * held["offset_variance"].values
     ax.set_xlabel(f"component 1 ({shares[0]:.0f}% of the offsets' variance)")
     ax.set_ylabel(f"component 2 ({shares[1]:.0f}%)" if len(shares) > 1 else "")

@@ -1,0 +1,348 @@
+"""Figures: every one can be drawn, says what its dataset holds, and can be read by everybody."""
+
+import warnings
+
+import matplotlib
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib import font_manager
+
+from isogloss.activations import ParallelStates
+from isogloss.behaviour import behaviour
+from isogloss.figures import behaviour as behaviour_figures
+from isogloss.figures import lens, lens_items, scale, similarity, steering, subspaces
+from isogloss.figures.style import (
+    SEQUENTIAL,
+    Subject,
+    font_families,
+    font_files,
+    language_styles,
+    save,
+    spread,
+    use_style,
+)
+from isogloss.items import Item, ParallelItems
+from isogloss.scale import ModelResult
+from isogloss.scale import scale as scale_of
+from isogloss.similarity import similarity as similarity_of
+from isogloss.subspaces import subspaces as subspaces_of
+from isogloss.trajectories import trajectories as trajectories_of
+
+LANGUAGES = ("en", "de", "ar", "sw")
+N, WIDTH, LAYERS = 24, 3, 4
+MODEL = "tiny (converted from 4-bit GGUF (Q4_0))"
+SUBJECT = Subject(MODEL, "planted", "en", frozenset({"sw"}))
+
+
+@pytest.fixture(autouse=True)
+def project_style():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("error", message="Glyph")
+        use_style()
+        yield
+
+
+def scores():
+    """Random scores, right more often in the languages that come first; none near certainty."""
+    rng = np.random.default_rng(0)
+    answers = rng.integers(WIDTH, size=N)
+    sums = rng.normal(size=(len(LANGUAGES), N, WIDTH))
+    sums[np.arange(len(LANGUAGES))[:, None], np.arange(N), answers] += np.array(
+        [[2], [1], [1], [0]]
+    )
+    dims = ("language", "item", "choice")
+    count = np.full(sums.shape, 2.0)
+    return xr.Dataset(
+        {
+            "sum": (dims, sums),
+            **{name: (dims, count) for name in ("n_tokens", "n_characters", "n_bytes")},
+            "identical_to_pivot": (dims, np.zeros(sums.shape, bool)),
+            "answer": ("item", answers),
+            "n_choices": ("item", np.full(N, WIDTH)),
+            "cluster": ("item", np.arange(N)),
+        },
+        coords={"language": list(LANGUAGES), "item": [f"i{i}" for i in range(N)]},
+        attrs={"pivot": "en"},
+    )
+
+
+def lens_file(language):
+    """A lens file of random log-probabilities."""
+    rng = np.random.default_rng(LANGUAGES.index(language))
+    latents = ["prompt", "pivot", "control", "prompt_mismatched", "pivot_mismatched"]
+    values = rng.normal(-4, 1, size=(LAYERS, N, len(latents), WIDTH))
+    if language == "en":
+        values[:, :, [1, 4]] = np.nan
+    dims = ("layer", "item", "latent", "choice")
+    return xr.Dataset(
+        {
+            "log_probability": (dims, values),
+            "first_token": (dims, values / 2),
+            "n_tokens": (dims[1:], np.full((N, len(latents), WIDTH), 2)),
+            "answer": ("item", scores()["answer"].values),
+            "n_choices": ("item", np.full(N, WIDTH)),
+            "cluster": ("item", np.arange(N)),
+            "identical_to_pivot": (("item", "choice"), np.zeros((N, WIDTH), np.int8)),
+        },
+        coords={
+            "layer": np.arange(LAYERS),
+            "relative_depth": ("layer", np.linspace(0, 1, LAYERS)),
+            "item": [f"i{i}" for i in range(N)],
+            "latent": latents,
+        },
+        attrs={"language": language, "pivot": "en", "control": "de"},
+    )
+
+
+def parallel_states():
+    rng = np.random.default_rng(0)
+    items = rng.normal(size=(N, 12))
+    noise = rng.normal(size=(LAYERS, len(LANGUAGES), N, 12))
+    offsets = rng.normal(size=(len(LANGUAGES), 1, 12))
+    return ParallelStates(
+        LANGUAGES,
+        tuple(f"i{i}" for i in range(N)),
+        np.arange(N),
+        np.linspace(0, 1, LAYERS),
+        np.full((len(LANGUAGES), N), 9),
+        lambda layer: (items + offsets + noise[layer]).astype(np.float32),
+    )
+
+
+def steering_effects():
+    """Effects of a study of two languages, with values that are easy to find again."""
+    rng = np.random.default_rng(0)
+    sizes = {"language": 2, "method": 2, "relative_depth": 2, "alpha": 2, "fold": 3}
+    sizes |= {"control": 2, "draw": 3}
+    by_method = ["effect", "consistency_change"]
+    shapes = {"surface": ("language", "method", "relative_depth", "alpha")}
+    shapes |= {name: shapes["surface"] for name in ("surface_consistency", "surface_norm_ratio")}
+    for name, dims in (
+        *((name, ("method",)) for name in by_method),
+        ("control_effect", ("control",)),
+        ("pivot_harm", ()),
+    ):
+        for end in ("", "_low", "_high"):
+            shapes[name + end] = ("language", *dims)
+            shapes[f"pooled_{name}{end}"] = dims
+    for name in ("p_holm", "minimum_detectable_effect"):
+        shapes |= {name: ("language", "method"), f"pooled_{name}": ("method",)}
+    shapes["random_draws"] = ("language", "draw")
+    data = {n: (d, rng.normal(0, 0.05, [sizes[k] for k in d])) for n, d in shapes.items()}
+    for name in [n for n in data if n.endswith("_low")]:
+        middle = data[name.removesuffix("_low")][1]
+        data[name] = (data[name][0], middle - 0.04)
+        data[name.replace("_low", "_high")] = (data[name][0], middle + 0.04)
+    data["p_holm"] = (("language", "method"), np.array([[0.5, 0.5], [0.001, 0.5]]))
+    data["selected_layer"] = (("language", "method", "fold"), np.full((2, 2, 3), 9.0))
+    data["selected_alpha"] = (("language", "method", "fold"), np.full((2, 2, 3), 0.5))
+    coords = {
+        "language": ["de", "sw"],
+        "method": ["mean_difference", "shared_projection"],
+        "relative_depth": [4 / 18, 9 / 18],
+        "alpha": [0.5, 1.0],
+        "control": ["zero", "random"],
+    }
+    return xr.Dataset(data, coords=coords, attrs={"default_method": "mean_difference"})
+
+
+def questions():
+    def item(index, language):
+        choices = {"ar": ("العسل", "الحليب", "الخبز")}.get(language, ("honey", "milk", "bread"))
+        asked = "ماذا يصنع النحل؟" if language == "ar" else "What do bees make?"
+        return Item(f"i{index}", "", asked, choices, int(scores()["answer"][index]))
+
+    held = {tag: tuple(item(i, tag) for i in range(N)) for tag in LANGUAGES}
+    return ParallelItems("planted", held, np.arange(N))
+
+
+@pytest.fixture(scope="module")
+def results():
+    held = {"behaviour": behaviour(scores(), n_boot=100)}
+    held["lenses"] = {tag: lens_file(tag) for tag in LANGUAGES}
+    held["trajectories"] = trajectories_of(held["lenses"], n_boot=100)
+    states = parallel_states()
+    held["similarity"] = similarity_of(states, "en", permutations=19, map_permutations=19)
+    held["subspaces"] = subspaces_of(
+        states, np.arange(N) % 3, n_layers=2, n_components=2, permutations=5
+    )
+    model = ModelResult("tiny", "Tiny", 6e4, held["similarity"], held["behaviour"], scores())
+    held["scale"] = scale_of([model], permutations=19)
+    held["steering"] = steering_effects()
+    return held
+
+
+DRAWN = {
+    "accuracy": lambda r: behaviour_figures.accuracy_and_consistency(r["behaviour"], SUBJECT),
+    "transfer": lambda r: behaviour_figures.transfer(r["behaviour"], SUBJECT),
+    "lens_accuracy": lambda r: lens.latent_accuracy(r["trajectories"], SUBJECT),
+    "lens_language": lambda r: lens.latent_language(r["trajectories"], SUBJECT),
+    "lens_items": lambda r: lens_items.item_lenses(
+        r["lenses"], r["trajectories"], questions(), SUBJECT, 3
+    ),
+    "place_and_shape": lambda r: similarity.place_and_shape(r["similarity"], SUBJECT),
+    "language_pairs": lambda r: similarity.language_pairs(r["similarity"], SUBJECT),
+    "language_subspace": lambda r: subspaces.language_subspace(r["subspaces"], SUBJECT),
+    "surface": lambda r: steering.surface(r["steering"], SUBJECT, "planted"),
+    "effect": lambda r: steering.effect(r["steering"], SUBJECT, "planted"),
+    "scale": lambda r: scale.against_scale(r["scale"], SUBJECT, {"tiny": MODEL}),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_every_figure_comes_with_its_numbers_and_a_caption_of_this_run(name, results, tmp_path):
+    drawing = DRAWN[name](results)
+    save(drawing, tmp_path / name, ["png"])
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{name}.{s}" for s in ("png", "csv", "rst")
+    }
+    assert np.isfinite(drawing.numbers["estimate"]).any()
+    assert {"quantity", "units"} <= set(drawing.numbers)
+    finding, reading = drawing.caption.split("*How to read it*")
+    assert MODEL in finding and any(digit in finding for digit in "0123456789")
+    assert "nan" not in finding.split() and len(reading) > 50
+
+
+def test_the_numbers_beside_a_figure_are_those_of_the_dataset(results):
+    table = DRAWN["accuracy"](results).numbers
+    rows = table[table["quantity"] == "accuracy"].set_index("language")
+    for column, name in (("estimate", "accuracy"), ("low", "accuracy_low")):
+        held = results["behaviour"][name].to_series()
+        assert (rows[column] == held[rows.index]).all()
+
+
+def test_languages_near_chance_bear_an_asterisk_and_a_hollow_mark(results):
+    figure = DRAWN["accuracy"](results).figure
+    names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert names == ["English", "German", "Arabic", "Swahili*"]
+    colors = figure.axes[0].collections[-1].get_facecolors()[:, :3]
+    assert [bool((color == 1).all()) for color in colors] == [False, False, False, True]
+    assert "* accuracy not above chance" in figure.get_supxlabel()
+
+
+def test_the_pivot_comes_first_wherever_the_study_names_it():
+    assert Subject("m", "d", "de").order(["en", "sw", "de"]) == ["de", "en", "sw"]
+
+
+# An item's own picture
+
+
+def planted_lens():
+    """Item 0: wrong at the end, right in the pivot; 1: right at the end; 2: wrong in both."""
+    held = lens_file("de").isel(item=slice(0, 3)).copy(deep=True)
+    values = np.full(held["log_probability"].shape, -9.0)
+    gold = held["answer"].values
+    other = (gold + 1) % WIDTH
+    items = np.arange(3)
+    values[-1, items, 0, np.where(items == 1, gold, other)] = -1
+    values[1, items, 1, np.where(items == 2, other, gold)] = -1
+    return held.assign(log_probability=(held["log_probability"].dims, values))
+
+
+def test_items_are_candidates_where_the_pivot_is_right_and_the_answer_wrong():
+    fits, margin = lens_items.candidates(planted_lens(), 1)
+    assert fits.tolist() == [True, False, False]
+    assert margin[0] == pytest.approx(4.0)  # (9 - 1) nat over 2 tokens
+
+
+def test_the_item_of_median_margin_is_shown(results):
+    trajectories = results["trajectories"]
+    example = lens_items.choose_examples(results["lenses"], trajectories, SUBJECT, 1)[0]
+    through = trajectories["latent_accuracy"].sel(language=example.language, latent="pivot")
+    fits, margin = lens_items.candidates(
+        results["lenses"][example.language], int(through.values.argmax())
+    )
+    assert fits[example.item]
+    below, above = (margin[fits] < example.margin).sum(), (margin[fits] > example.margin).sum()
+    assert abs(int(below) - int(above)) <= 1
+
+
+def test_languages_near_chance_are_shown_last(results):
+    examples = lens_items.choose_examples(results["lenses"], results["trajectories"], SUBJECT, 3)
+    assert examples[-1].language == "sw"
+
+
+def test_shares_are_among_the_choices_that_an_item_has():
+    held = lens_file("de")
+    held["n_choices"][0] = 2
+    shares = lens_items.shares_among_choices(held)
+    np.testing.assert_allclose(np.nansum(shares, axis=-1), 1)
+    assert np.isnan(shares[:, :, 0, 2]).all() and np.isfinite(shares[:, :, 1]).all()
+
+
+@pytest.mark.parametrize(
+    ("language", "text"), [("en", "a much longer question"), ("zh", "字" * 30)]
+)
+def test_texts_are_cut_to_the_room_that_there_is(language, text):
+    cut = lens_items.shorten(text, language, 12)
+    assert cut.endswith("…") and len(cut) <= 12 and text.startswith(cut.rstrip(" …")[:3])
+
+
+# Steering
+
+
+def test_folds_are_counted_at_the_cell_that_they_chose():
+    part = steering_effects().sel({"language": "de", "method": "mean_difference"})
+    assert steering.chosen(part, part["relative_depth"].values) == {(1, 0): 3}
+
+
+def test_the_caption_names_languages_whose_effect_can_be_told_from_nothing():
+    caption = steering.effect(steering_effects(), SUBJECT, "planted").caption
+    assert "Swahili can be told from 0" in caption
+    none = steering_effects().assign(p_holm=(("language", "method"), np.ones((2, 2))))
+    assert "80% power" in steering.effect(none, SUBJECT, "planted").caption
+
+
+# What readers need
+
+
+@pytest.mark.parametrize(
+    "text", ["ماذا يصنع النحل؟", "मधुमक्खियाँ", "蜜蜂会制造什么？", "пчёлы", "ş ğ ı"]
+)
+def test_the_scripts_of_the_questions_have_glyphs(text):
+    assert font_families(every_script=True)
+    known = set()
+    for package in ("", "_arabic", "_devanagari"):
+        for file in font_files(f"fontpkg_noto_sans{package}"):
+            known |= set(font_manager.get_font(file).get_charmap())
+    for file in font_files("noto_cjk_sans_otc"):
+        known |= set(font_manager.get_font(file).get_charmap())
+    assert {ord(character) for character in text} <= known
+
+
+def test_thirty_languages_can_be_told_apart_without_their_colours():
+    tags = ["en", *(f"l{i}" for i in range(30))]
+    styles = language_styles(tags, Subject("m", "d", "en"))
+    looks = {(style["color"], style["marker"], style["linestyle"]) for style in styles.values()}
+    assert len(looks) == len(tags)
+    neighbours = [styles[tag]["marker"] for tag in tags[1:12]]
+    assert len(set(neighbours)) == len(neighbours)
+
+
+def test_heat_maps_keep_their_order_in_grey():
+    colors = matplotlib.colormaps[SEQUENTIAL](np.linspace(0, 1, 50))[:, :3]
+    assert (np.diff(colors @ [0.299, 0.587, 0.114]) > 0).all()
+
+
+@given(st.lists(st.floats(-100, 100), max_size=12), st.floats(0.1, 5))
+def test_labels_keep_their_order_and_their_distance(values, gap):
+    placed = np.array(spread(values, gap))[np.argsort(values, kind="stable")]
+    assert (np.diff(placed) >= gap - 1e-6).all()
+
+
+def test_labels_with_room_stay_where_they_are():
+    assert spread([3.0, 1.0], 0.5) == [3.0, 1.0]
+
+
+def test_the_subspace_is_shown_at_the_measured_layer_nearest_to_the_middle(results):
+    held = results["subspaces"].copy(deep=True)
+    held["principal_angle"][:] = np.nan
+    held["principal_angle"][3] = 1.0
+    assert subspaces.middle_layer(held) == 3
+
+
+def test_sizes_are_written_as_they_are_spoken_of():
+    assert [scale.size_text(n) for n in (134_515_008, 2.6e9, 6e4)] == ["135M", "2.6B", "60k"]

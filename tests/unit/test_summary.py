@@ -1,0 +1,156 @@
+"""The summary: its table holds every model, dataset and language, and null results their power."""
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from isogloss.summary import Result, best_steering, detectable, findings, main_table, summary
+
+LANGUAGES = ["de", "en", "sw"]
+MODEL = "gemma-3-270m (converted from 4-bit GGUF (Q4_K_M))"
+
+
+def with_bounds(name, dims, values, half=0.05):
+    values = np.asarray(values, float)
+    return {
+        name: (dims, values),
+        f"{name}_low": (dims, values - half),
+        f"{name}_high": (dims, values + half),
+    }
+
+
+def behaviour(lift=0.1):
+    pair = ("language", "language_2")
+    data = with_bounds("accuracy", "language", [0.5, 0.9, 0.25])
+    data |= with_bounds("consistency", pair, np.full((3, 3), 0.3))
+    for name, value in (("transfer", 0.6), ("lift_independent", lift)):
+        data |= with_bounds(name, ("sign", *pair), np.full((2, 3, 3), value))
+    data |= with_bounds("mean_accuracy", (), 0.55)
+    data |= with_bounds("mean_consistency", ("scope",), [0.3])
+    data |= with_bounds("mean_lift_independent", ("sign", "scope"), np.full((2, 1), lift))
+    data |= {"chance": ((), 0.25), "near_chance": ("language", np.array([0, 0, 1], np.int8))}
+    data |= {"correct": (("language", "item"), np.zeros((3, 120)))}
+    coords = {"language": LANGUAGES, "language_2": LANGUAGES}
+    coords |= {"sign": ["positive", "negative"], "scope": ["all_pairs"]}
+    return xr.Dataset(data, coords=coords, attrs={"pivot": "en", "confidence": 0.95})
+
+
+def similarity():
+    data = with_bounds("dissociation_by_language", "language", [0.4, np.nan, 0.87])
+    data |= with_bounds("dissociation", (), 0.61) | with_bounds("cka_middle_mean", (), 0.3)
+    data |= {"dissociation_null": ((), 1.0), "dissociation_p": ((), 0.001)}
+    return xr.Dataset(data, coords={"language": LANGUAGES})
+
+
+def steering(effects=((-0.06, 0.02),), p_holm=0.5):
+    dims = ("language", "method")
+    data = with_bounds("effect", dims, effects)
+    data |= {"p_holm": (dims, np.full((1, 2), p_holm))}
+    data |= {"minimum_detectable_effect": (dims, np.array([[0.1, 0.12]]))}
+    data |= with_bounds("pooled_effect", ("method",), effects[0])
+    data |= {"pooled_p_holm": ("method", np.full(2, p_holm))}
+    data |= {"pooled_minimum_detectable_effect": ("method", np.full(2, 0.05))}
+    methods = ["mean_difference", "shared_projection"]
+    return xr.Dataset(data, coords={"language": ["de"], "method": methods})
+
+
+def record(largest, phrases):
+    return {
+        "precision": {"largest": largest, "mean": largest / 4, "phrases": phrases},
+        "self_test": {"lens": {"difference": 0.06, "allowed": 0.25}},
+        "licence": {"model": "Gemma Terms of Use"},
+        "seconds": 3.0,
+        "truncated_prompts": 1,
+    }
+
+
+def result(**changes):
+    held = {
+        "behaviour": behaviour(),
+        "similarity": similarity(),
+        "steering": {"everyday": steering()},
+        "records": {"de": record(0.4, 10), "sw": record(0.8, 30)},
+    }
+    return Result(MODEL, "everyday", **(held | changes))
+
+
+def table_of(text, heading):
+    """Cells of the Markdown table below a heading: rows, the header first."""
+    lines = text.split(f"## {heading}", 1)[1].split("|\n\n")[0].split("\n")
+    rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("|")]
+    return [row for row in rows if set(row) != {"---"}]
+
+
+def test_the_main_table_has_a_row_a_model_and_language_with_the_pivot_first():
+    rows = table_of(summary([result()], "default"), "everyday: main table")
+    assert [row[1] for row in rows] == ["language", "English", "German", "Swahili *"]
+    assert {row[0] for row in rows[1:]} == {MODEL}
+    assert {len(row) for row in rows} == {9}
+
+
+def test_values_stand_in_their_columns_with_intervals():
+    header, pivot, german, _ = table_of(summary([result()], "default"), "everyday: main table")
+    cells = dict(zip(header, german, strict=True))
+    assert cells["accuracy [%]"] == "50 [45, 55]"
+    assert cells["lift [points]"] == "+10.0 [+5.0, +15.0]"
+    assert cells["dissociation from English"] == "0.40 [0.35, 0.45]"
+    assert cells["best steering"] == "shared projection (everyday)"
+    assert cells["its effect [points]"] == "+2.0 [−3.0, +7.0]"
+    assert pivot[3:] == ["–"] * 6
+
+
+def test_the_csv_table_keeps_the_numbers_unrounded():
+    table = main_table([result()]).set_index("language")
+    assert table.loc["de", "steering_effect"] == 0.02
+    assert table.loc["de", "steering_minimum_detectable_effect"] == 0.12
+    assert table["near_chance"].to_dict() == {"en": False, "de": False, "sw": True}
+    assert np.isnan(table.loc["en", "consistency_with_pivot"])
+
+
+def test_the_best_steering_is_the_largest_effect_over_methods_and_vectors():
+    both = {"everyday": steering(((-0.06, 0.02),)), "lexicon": steering(((0.03, np.nan),))}
+    best = best_steering(result(steering=both), "de")
+    assert (best["fitted"], best["method"], best["effect"]) == ("lexicon", "mean_difference", 0.03)
+    assert best_steering(result(), "sw") == {}
+
+
+def test_null_results_say_what_would_have_been_found():
+    lines = list(findings(result(behaviour=behaviour(lift=0.01))))
+    assert "no transfer beyond accuracy was found" in lines[0]
+    assert "7.1 points would have been found with 80% power" in lines[0]
+    assert all("10 to 10" in one or "12 to 12" in one for one in lines[2:])
+    assert all("in no language told from 0" in one for one in lines[2:])
+
+
+def test_found_effects_are_not_called_null():
+    lines = list(findings(result(steering={"everyday": steering(p_holm=0.001)})))
+    assert "transfer beyond what the accuracies give is +10.0" in lines[0]
+    assert all("told from 0 in German" in one and "80%" not in one for one in lines[2:])
+
+
+def test_what_would_be_found_follows_from_the_width_of_the_interval():
+    assert detectable(-1.959964, 1.959964) == pytest.approx(1.959964 + 0.841621, abs=1e-4)
+
+
+def test_precision_is_weighted_by_phrases_and_its_largest_is_kept():
+    header, row = table_of(summary([result()], "default"), "What was measured, and how exactly")
+    cells = dict(zip(header, row, strict=True))
+    assert cells["scores against float32 [nat]"] == "0.17 on average, 0.8 at most"
+    assert (cells["phrases compared"], cells["items"], cells["prompts cut"]) == ("40", "120", "2")
+
+
+def test_models_in_float32_have_nothing_to_compare():
+    records = {"de": {**record(0.1, 1), "precision": {}}}
+    assert "not compared" in summary([result(records=records)], "default")
+
+
+def test_models_are_named_as_they_are():
+    text = summary([result()], "default")
+    assert f"- {MODEL}; licence: Gemma Terms of Use" in text
+    assert "nothing here is a claim about the originals" in text
+    original = Result("qwen", "everyday", behaviour(), similarity())
+    assert "originals" not in summary([original], "default")
+
+
+def test_languages_near_chance_are_listed():
+    assert f"- {MODEL}, everyday: 1 of 3: Swahili" in summary([result()], "default")
