@@ -22,7 +22,9 @@ rule extract:
         gpu=1,
     params:
         spec=lambda w: canonical_json(extraction_slice(w.model, w.dataset)),
-        machine=on_this_machine("store", "cache", "device", "batch-tokens"),
+        machine=on_this_machine(
+            "store", "cache", "device", "batch-tokens", "precision-items"
+        ),
     shell:
         "python workflow_scripts/extract.py --spec {params.spec:q}"
         " {params.machine} --output {output:q}"

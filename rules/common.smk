@@ -6,6 +6,7 @@ a rule reruns when its own settings change and at no other time. No rules here.
 """
 
 import ast
+from importlib import metadata
 import functools
 import os
 import re
@@ -25,6 +26,7 @@ from isogloss.artifacts import canonical_json, key_of
 from isogloss.config import validate
 from isogloss.datasets import dataset_files
 from isogloss.errors import InputError
+from isogloss import versions
 from isogloss.model_sources import ModelSource, model_digest
 
 try:
@@ -73,15 +75,24 @@ def dump(part, **options) -> dict:
 
 
 @functools.cache
-def weights_slice(model: str) -> dict:
-    """Digest of a local folder's files, which can change under one path; pinned sources cannot."""
-    if STUDY.models[model].source != "path":
-        return {}
+def weights_of(model: str) -> str:
+    """What identifies a model's weights, known without fetching them where they are pinned."""
     source = ModelSource.from_spec(model, dump(STUDY.models[model]))
     try:
-        return {"weights": model_digest(source, Path(CACHE))}
+        return model_digest(source, Path(CACHE))
     except InputError as error:
         sys.exit(f"error: {error}")
+
+
+def questions_slice(dataset: str) -> dict:
+    """Where a dataset comes from; what is generated carries the versions that generate it."""
+    found = dump(STUDY.datasets[dataset], exclude={"prompt", "languages"})
+    if STUDY.datasets[dataset].source == "lexicon":
+        found["generator"] = {
+            "lexicon": versions.LEXICON_VERSION,
+            **{name: metadata.version(name) for name in ("babel", "emoji")},
+        }
+    return found
 
 
 def extraction_slice(model: str, dataset: str) -> dict:
@@ -89,13 +100,16 @@ def extraction_slice(model: str, dataset: str) -> dict:
     return {
         "slug": model,
         "model": dump(STUDY.models[model], exclude={"family", "parameters"}),
-        **weights_slice(model),
+        "weights": weights_of(model),
         "name": dataset,
-        "dataset": dump(STUDY.datasets[dataset], exclude={"prompt", "languages"}),
+        "dataset": questions_slice(dataset),
         "languages": STUDY.languages_of(dataset),
         "pivot": STUDY.pivot,
         "prompt": dump(STUDY.prompt_of(dataset)),
-        "extraction": dump(STUDY.extraction, exclude={"batch_tokens"}),
+        "extraction": dump(
+            STUDY.extraction, exclude={"batch_tokens", "precision_items"}
+        ),
+        "version": [versions.SCHEMA_VERSION, versions.EXTRACTION_VERSION],
     }
 
 
@@ -105,6 +119,8 @@ def lens_slice(model: str, dataset: str) -> dict:
         "slug": model,
         "name": dataset,
         "extraction": extraction_slice(model, dataset),
+        "readout": readout_slice(model),
+        "version": versions.LENS_VERSION,
     }
 
 
@@ -128,6 +144,7 @@ def vectors_slice(model: str, dataset: str) -> dict:
         "extraction": extraction_slice(model, dataset),
         "steering": dump(STUDY.steering, include={"methods", "layers", "random_draws"}),
         "folds": folds_slice(),
+        "version": versions.VECTORS_VERSION,
     }
 
 
@@ -138,7 +155,7 @@ def steer_slice(model: str, fitted: str, dataset: str) -> dict:
         "model": dump(STUDY.models[model], exclude={"family", "parameters"}),
         "fitted": fitted,
         "name": dataset,
-        "dataset": dump(STUDY.datasets[dataset], exclude={"prompt", "languages"}),
+        "dataset": questions_slice(dataset),
         "prompt": dump(STUDY.prompt_of(dataset)),
         "languages": [
             t for t in STUDY.steering.languages if t in STUDY.languages_of(dataset)
@@ -152,6 +169,7 @@ def steer_slice(model: str, fitted: str, dataset: str) -> dict:
         "folds": folds_slice(),
         "activations": extraction_slice(model, dataset),
         "vectors": vectors_slice(model, fitted),
+        "version": versions.STEERING_VERSION,
     }
 
 
@@ -189,8 +207,8 @@ def readout_slice(model: str) -> dict:
     return {
         "slug": model,
         "model": dump(STUDY.models[model], exclude=about),
-        **weights_slice(model),
-        "readout_version": 1,
+        "weights": weights_of(model),
+        "version": versions.READOUT_VERSION,
     }
 
 
@@ -246,6 +264,7 @@ def on_this_machine(*names: str):
         "cache": CACHE,
         "device": STUDY.device,
         "batch-tokens": STUDY.extraction.batch_tokens,
+        "precision-items": STUDY.extraction.precision_items,
     }
     options = " ".join(f"--{name} {shlex.quote(str(values[name]))}" for name in names)
     return lambda wildcards, threads: options
@@ -261,3 +280,14 @@ def all_vectors() -> list[str]:
         for model in STUDY.models
         for name in names
     ]
+
+
+def hub_datasets() -> str:
+    """The option that names the datasets to fetch from the hub; nothing where there are none."""
+    wanted = [
+        {"name": name, "dataset": dump(dataset), "languages": STUDY.languages_of(name)}
+        for name, dataset in STUDY.datasets.items()
+        if dataset.source == "hub"
+    ]
+    options = " ".join(shlex.quote(canonical_json(one)) for one in wanted)
+    return f"--datasets {options}" if wanted else ""

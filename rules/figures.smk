@@ -220,8 +220,11 @@ rule summary:
                 "study": STUDY.study,
                 "results": RESULTS,
                 "pivot": STUDY.pivot,
-                "models": models_as_they_are(),
-                "datasets": {d: fitted_for(d) for d in QUESTIONS},
+                "models": [
+                    {"slug": slug, "name": name}
+                    for slug, name in models_as_they_are().items()
+                ],
+                "datasets": [{"name": d, "fitted": fitted_for(d)} for d in QUESTIONS],
             }
         ),
     shell:

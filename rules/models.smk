@@ -33,7 +33,8 @@ rule download:
         "logs/download.log",
     params:
         specs=lambda w: [canonical_json(readout_slice(m)) for m in STUDY.models],
+        datasets=lambda w: hub_datasets(),
         machine=on_this_machine("cache"),
     shell:
-        "python workflow_scripts/download.py {params.machine} {params.specs:q}"
-        " 2> >(tee {log:q} >&2)"
+        "python workflow_scripts/download.py {params.specs:q} {params.datasets}"
+        " {params.machine} 2> >(tee {log:q} >&2)"

@@ -16,7 +16,7 @@ rule subspaces:
         "logs/{model}/{dataset}/subspaces.log",
     threads: 1
     resources:
-        mem_mb=4000,
+        mem_mb=lambda w, attempt: 6000 * attempt,
         runtime=120,
     params:
         spec=canonical_json(

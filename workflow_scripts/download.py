@@ -1,9 +1,10 @@
-"""Fill the local cache with models, ahead of a run on nodes without a network."""
+"""Fill the local caches with models and hub datasets, for a run on nodes without a network."""
 
 import argparse
 import json
 from pathlib import Path
 
+from isogloss.datasets import load_dataset
 from isogloss.model_sources import fetch
 from isogloss.program import run, say
 from isogloss.specs import source_of
@@ -12,11 +13,21 @@ from isogloss.specs import source_of
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("specs", nargs="+", type=json.loads, help="a model's settings as JSON")
+    parser.add_argument(
+        "--datasets",
+        nargs="*",
+        type=json.loads,
+        default=[],
+        help="a hub dataset's settings as JSON",
+    )
     parser.add_argument("--cache", type=Path, required=True, help="folder of models")
     args = parser.parse_args()
 
     for spec in args.specs:
         say(f"{spec['slug']}: {fetch(source_of(spec), args.cache)}")
+    for spec in args.datasets:
+        items = load_dataset(spec["dataset"], spec["languages"], spec["name"])
+        say(f"{spec['name']}: {len(items.item_ids)} items in {' '.join(items.languages)}")
 
 
 if __name__ == "__main__":

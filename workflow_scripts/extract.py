@@ -23,6 +23,9 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True, help="folder of models")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--batch-tokens", type=int, default=2048, help="tokens of a batch")
+    parser.add_argument(
+        "--precision-items", type=int, default=6, help="items a language scored in float32 too"
+    )
     parser.add_argument("--output", type=Path, required=True, help="manifest to write (JSON)")
     args = parser.parse_args()
 
@@ -72,17 +75,18 @@ def extract(args: Any, items: Any, specs: dict, paths: dict, missing: list[str])
         )
         for tag in missing
     }
-    tests = check_packing(decoder, readout, asked[missing[0]])
-    tests |= {"lens": check_lens(decoder, readout, asked[missing[0]])}
-    exact = precision(
-        source,
-        args.cache,
-        args.device,
-        decoder,
-        readout,
-        asked,
-        spec["extraction"]["precision_items"],
-    )
+    with memory_errors(f"extract {spec['slug']} {spec['name']}: self-tests"):
+        tests = check_packing(decoder, readout, asked[missing[0]])
+        tests |= {"lens": check_lens(decoder, readout, asked[missing[0]])}
+        exact = precision(
+            source,
+            args.cache,
+            args.device,
+            decoder,
+            readout,
+            asked,
+            args.precision_items,
+        )
     for tag in missing:
         began, key = time.perf_counter(), key_of(specs[tag])
         label = f"extract {spec['slug']} {spec['name']} {tag}"

@@ -43,10 +43,11 @@ def main() -> None:
 def compute(args: Any, sources: dict, specs: dict, paths: dict, missing: list[str]) -> None:
     """Read the readout once and compute the missing languages."""
     from isogloss.lens import lens_dataset
-    from isogloss.models import device_named
+    from isogloss.models import device_named, memory_errors
     from isogloss.readout import read_readout
 
-    readout = read_readout(args.readout, device_named(args.device))
+    with memory_errors(f"lens {args.spec['slug']} {args.spec['name']}: readout"):
+        readout = read_readout(args.readout, device_named(args.device))
     for tag in missing:
         about = check_header(sources[tag])
         with h5netcdf.File(sources[tag], "r", decode_vlen_strings=True) as file:
@@ -55,7 +56,8 @@ def compute(args: Any, sources: dict, specs: dict, paths: dict, missing: list[st
                     f"{sources[tag]}: keeps no rows for the lens: set extraction.lens_layers"
                 )
             label = f"lens {args.spec['slug']} {args.spec['name']} {tag}"
-            found = lens_dataset(file, readout, partial(progress, label=label, unit="layer"))
+            with memory_errors(label):
+                found = lens_dataset(file, readout, partial(progress, label=label, unit="layer"))
         found = found.assign_attrs(
             language=tag,
             pivot=about["pivot"],

@@ -11,7 +11,7 @@ import numpy as np
 from isogloss.activations import open_scores
 from isogloss.artifacts import open_netcdf, write_netcdf
 from isogloss.datasets import load_dataset
-from isogloss.items import FIT, TEST, check_disjoint, evaluation_folds
+from isogloss.items import FIT, SELECT, TEST, check_disjoint, evaluation_folds
 from isogloss.program import progress, run, say
 from isogloss.specs import prompt_style, source_of, steered_spec
 from isogloss.store import artifact_path, read_manifest, write_manifest
@@ -57,7 +57,7 @@ def compute(
     from isogloss.models import load, memory_errors, readout_of
     from isogloss.packing import lay_out
     from isogloss.prompts import Tokens, questions
-    from isogloss.steered import evaluate
+    from isogloss.steered import check_unsteered, evaluate
 
     spec = args.spec
     items = load_dataset(spec["dataset"], spec["all_languages"], spec["name"])
@@ -66,6 +66,8 @@ def compute(
     for fold in np.unique(fold_of):
         fit, held_out = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
         check_disjoint(fit, held_out, items.clusters)
+    if spec["fitted"] != spec["name"]:  # nothing was fitted on these items
+        fold_of = np.where(fold_of == FIT, SELECT, fold_of)
     used = np.flatnonzero(fold_of != FIT)
     fold_of = fold_of[used]
     cross_fitted = spec["fitted"] == spec["name"] and how["split"] is None
@@ -108,6 +110,7 @@ def compute(
                 budget=args.batch_tokens,
                 progress=partial(progress, label=label, unit="fold"),
             )
+        check_unsteered(found, scores.sel(language=tag), str(decoder.dtype))
         write_netcdf(found, paths[tag], specs[tag])
 
 

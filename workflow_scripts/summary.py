@@ -8,8 +8,9 @@ from typing import Any
 import h5py
 
 from isogloss.artifacts import open_netcdf, whole_file
+from isogloss.errors import InputError
 from isogloss.program import run
-from isogloss.store import read_manifest
+from isogloss.store import manifest_spec, read_manifest
 from isogloss.summary import Result, main_table, summary
 
 
@@ -21,28 +22,47 @@ def main() -> None:
     parser.add_argument("--table", type=Path, required=True, help="the main table as CSV")
     args = parser.parse_args()
 
-    pairs = [(model, dataset) for model in args.spec["models"] for dataset in args.spec["datasets"]]
-    results = [
-        result_of(args.spec, model, dataset, manifest)
-        for (model, dataset), manifest in zip(pairs, args.manifests, strict=True)
-    ]
+    results = results_of(args.spec, args.manifests)
     with whole_file(args.output) as temporary:
         temporary.write_text(summary(results, args.spec["study"]), encoding="utf-8")
     with whole_file(args.table) as temporary:
         main_table(results).to_csv(temporary, index=False, float_format="%.6g")
 
 
-def result_of(spec: dict[str, Any], model: str, dataset: str, manifest: Path) -> Result:
+def results_of(spec: dict[str, Any], manifests: list[Path]) -> list[Result]:
+    """Every model on every dataset in the study's order, each with the manifest that is its own.
+
+    Raises:
+        InputError: none of the manifests is of a model and dataset.
+    """
+    own = {
+        (held["slug"], held["name"]): path for path in manifests for held in [manifest_spec(path)]
+    }
+    pairs = [(model, dataset) for model in spec["models"] for dataset in spec["datasets"]]
+    for model, dataset in pairs:
+        if (model["slug"], dataset["name"]) not in own:
+            raise InputError(
+                f"summary: no manifest of {model['slug']} on {dataset['name']} among "
+                f"{len(manifests)}: give one for each model and dataset"
+            )
+    return [
+        result_of(Path(spec["results"]), model, dataset, own[model["slug"], dataset["name"]])
+        for model, dataset in pairs
+    ]
+
+
+def result_of(
+    results: Path, model: dict[str, str], dataset: dict[str, Any], manifest: Path
+) -> Result:
     """What one model gave on one dataset, from its files in the results folder."""
-    folder = Path(spec["results"]) / model / dataset
+    folder = results / model["slug"] / dataset["name"]
     return Result(
-        model=spec["models"][model],
-        dataset=dataset,
+        model=model["name"],
+        dataset=dataset["name"],
         behaviour=open_netcdf(folder / "behaviour.nc"),
         similarity=open_netcdf(folder / "similarity.nc"),
         steering={
-            fitted: open_netcdf(folder / f"steering_{fitted}.nc")
-            for fitted in spec["datasets"][dataset]
+            fitted: open_netcdf(folder / f"steering_{fitted}.nc") for fitted in dataset["fitted"]
         },
         records={tag: record_of(path) for tag, path in read_manifest(manifest).items()},
     )

@@ -22,16 +22,21 @@ import xarray as xr
 from isogloss.activations import open_activations, open_scores, open_states, verify
 from isogloss.artifacts import key_of
 from isogloss.datasets import load_jsonl
-from isogloss.extraction import EXTRACTION_VERSION, assemble, compute_shards
+from isogloss.extraction import assemble, compute_shards
 from isogloss.items import folds
-from isogloss.lens import LENS_VERSION, lens_dataset
+from isogloss.lens import lens_dataset
 from isogloss.models import Decoder, readout_of
 from isogloss.packing import lay_out
 from isogloss.prompts import PromptStyle, Tokens, questions
-from isogloss.specs import VECTORS_VERSION
-from isogloss.steered import STEERING_VERSION, Plan, evaluate
+from isogloss.steered import Plan, evaluate
 from isogloss.tiny_models import tiny_model
 from isogloss.vectors import fit_vectors
+from isogloss.versions import (
+    EXTRACTION_VERSION,
+    LENS_VERSION,
+    STEERING_VERSION,
+    VECTORS_VERSION,
+)
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden.json"

@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from isogloss.config import Config, commented, read, schema, validate
+from isogloss.config import Config, Dataset, commented, read, schema, validate
+from isogloss.datasets import HUB_EXAMPLES
 from isogloss.errors import InputError
 from isogloss.lens import lens_layers
 from isogloss.model_sources import ModelSource
@@ -50,6 +51,15 @@ def test_the_commented_default_is_the_default(tmp_path):
             "prompt/templates",
             {"default": 'Q: "{question}" # no comment\nA:', "zh": "问：{question}"},
         ),
+        (
+            "datasets/everyday/configs",
+            {"en": {"path": "cais/mmlu", "config": "all", "columns": {"choices": "choices"}}},
+        ),
+        ("datasets/everyday/configs", {"de": "DE_DE"}),
+        ("datasets/lexicon/kinds", ["emoji"]),
+        ("device", "cuda:1"),
+        ("device", "mps"),
+        ("steering/controls", ["zero", "random"]),
         ("extraction/lens_layers", "all"),
         ("extraction/lens_layers", [0.25, 1.0]),
         ("extraction/lens_layers", 0),
@@ -101,7 +111,52 @@ def test_the_schema_is_json_and_knows_every_key():
         ),
         ("pivot", "fr", r"pivot: fr is not one of languages: add it"),
         ("pivot", "English", r"pivot: .*pattern.*\(got 'English'\)"),
-        ("languages", ["en", "en", "de"], r"languages: a language is named twice"),
+        ("languages", ["en", "en", "de"], r"languages: en is named twice"),
+        ("languages", ["en", "zh", "zh-CN"], r"languages: zh is named twice"),
+        ("datasets/everyday/languages", ["en", "de", "de"], r"everyday\.languages: de is named tw"),
+        ("extraction/control", ["es", "es"], r"extraction\.control: es is named twice"),
+        ("steering/strengths", [1, 1.0], r"steering\.strengths: 1\.0 is named twice"),
+        ("steering/strengths", [float("inf")], r"steering\.strengths\.0: .*finite"),
+        ("steering/strengths", [1.0, float("nan")], r"steering\.strengths\.1: .*finite"),
+        ("steering/methods", ["linear_map"] * 2, r"steering\.methods: linear_map is named twice"),
+        ("steering/fit_on", ["everyday"] * 2, r"steering\.fit_on: everyday is named twice"),
+        ("steering/evaluate_on", ["everyday"] * 2, r"steering\.evaluate_on: everyday is named tw"),
+        ("steering/languages", ["de", "sw", "swh"], r"steering\.languages: sw is named twice"),
+        ("steering/layers", [0.5, 0.5], r"steering\.layers: 0\.5 is named twice"),
+        ("steering/controls", ["random", "zero", "zero"], r"steering\.controls: zero is named tw"),
+        ("steering/controls", [], r"steering\.controls: random and zero must be among them"),
+        ("steering/controls", ["reverse", "random"], r"steering\.controls: zero must be among"),
+        ("datasets/lexicon/kinds", ["flags"], r"lexicon\.kinds\.0: .*'flag'.*\(got 'flags'\)"),
+        ("device", "gpu", r"device: .*auto\|cpu.*\(got 'gpu'\)"),
+        ("device", "cuda:", r"device: .*\(got 'cuda:'\)"),
+        ("models/gemma-3-270m/attention", "flex_attention", r"attention: .*'sdpa' or 'eager'"),
+        (
+            "prompt/templates",
+            {"default": "{question}", "German": "F: {question}"},
+            r"prompt: templates\.German is neither a language tag nor `default`",
+        ),
+        (
+            "prompt/templates",
+            {"default": "{question}", "zh": "{question}", "zh-CN": "{question}"},
+            r"prompt: templates\.zh-CN: zh is named twice",
+        ),
+        (
+            "prompt/templates",
+            {"default": "{question}", "fr": "{question}"},
+            r"prompt\.templates\.fr: fr is not one of languages",
+        ),
+        (
+            "datasets/everyday/prompt",
+            {"templates": {"default": "{question}", "fr": "{question}"}},
+            r"datasets\.everyday\.prompt\.templates\.fr: fr is not one of languages",
+        ),
+        (
+            "datasets/everyday/configs",
+            {"en": {"config": "all", "colums": {}}},
+            r"datasets\.everyday\.configs\.en\.colums: no such key: .*columns\?$",
+        ),
+        ("datasets/everyday/configs", {"en": {}}, r"everyday\.configs\.en\.config: is needed"),
+        ("datasets/everyday/configs", {"en": 3}, r"everyday\.configs\.en: .*string \(got 3\)"),
         ("languages", ["en"], r"languages: .*at least 2"),
         ("languages", ["en", False], r"languages\.1: .*string \(got False\)"),
         ("models", {}, r"models: .*at least 1"),
@@ -231,6 +286,13 @@ def test_a_file_that_names_only_what_differs_keeps_the_rest(tmp_path):
     assert found.statistics.folds == 3 and found.statistics.n_boot == Config().statistics.n_boot
 
 
+def test_templates_go_by_the_tags_of_the_study():
+    config = validate(
+        changed("prompt/templates", {"default": "{question}", "zh-CN": "{question}。"})
+    )
+    assert config.prompt.templates == {"default": "{question}", "zh": "{question}。"}
+
+
 def test_languages_and_prompts_of_a_dataset():
     content = changed("datasets/everyday/languages", ["sw", "en", "de", "es", "id"])
     config = validate(content)
@@ -238,6 +300,12 @@ def test_languages_and_prompts_of_a_dataset():
     assert config.languages_of("lexicon") == config.languages
     assert config.prompt_of("everyday") == config.prompt
     assert config.prompt_of("lexicon").templates == {"default": "{question}"}
+
+
+def test_the_hub_examples_are_what_the_loader_takes():
+    for name, example in HUB_EXAMPLES.items():
+        dumped = Dataset.model_validate(example).model_dump(mode="json", exclude_none=True)
+        assert dumped["configs"] == example["configs"], name
 
 
 def test_what_is_validated_can_be_used():

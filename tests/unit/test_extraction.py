@@ -1,14 +1,17 @@
 from dataclasses import replace
 from functools import cache
+from importlib import import_module
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
 import pytest
 import torch
 
-from isogloss import extraction
+from isogloss import extraction, extraction_checks
 from isogloss.activations import LATENTS, check_header, content_digest, open_activations, verify
 from isogloss.artifacts import key_of
+from isogloss.config import Extraction, Prompt
 from isogloss.errors import InputError
 from isogloss.extraction import assemble, check_finite, compute_shard, compute_shards, shards
 from isogloss.extraction_checks import check_lens, check_packing, precision
@@ -358,6 +361,52 @@ def test_what_bfloat16_costs_is_measured_against_float32(tmp_path):
     assert 0 < found["mean"] <= found["largest"]
     assert found["largest"] == pytest.approx(max(difference), rel=0.5)
     assert precision(*arguments, 0) == {}
+
+
+def no_memory(*_):
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize("step", ["load", "readout_of", "compute_shard"])
+def test_no_memory_for_float32_is_recorded_and_stops_nothing(tmp_path, monkeypatch, step):
+    save_tiny_model(tmp_path / "tiny", "llama")
+    source = ModelSource("tiny", "path", path=tmp_path / "tiny", family="llama", dtype="bfloat16")
+    narrow = load(source, tmp_path, "cpu")
+    asked = {tag: ask(narrow, items(2), tag, control=None) for tag in ("de", "zh")}
+    arguments = (source, tmp_path, "cpu", narrow, readout_of(narrow), asked, 1)
+    monkeypatch.setattr(extraction_checks, step, no_memory)
+    said = {"not_compared": "out of memory"}
+    assert precision(*arguments) == {"de": said, "zh": said}
+
+
+@pytest.mark.parametrize("step", ["check_packing", "check_lens"])
+def test_no_memory_in_the_self_tests_is_said_in_one_line(monkeypatch, step):
+    decoder, data = model("llama"), items(2)
+    monkeypatch.setattr("isogloss.models.load", lambda *_: decoder)
+    monkeypatch.setattr(extraction_checks, step, no_memory)
+    spec = {"slug": "tiny", "name": "made", "pivot": "en", "prompt": Prompt().model_dump()}
+    spec["model"] = {"source": "path", "path": "x", "family": "llama", "parameters": 1}
+    spec["extraction"] = Extraction(lens_layers=0).model_dump()
+    args = SimpleNamespace(spec=spec, cache=None, device="cpu", precision_items=0)
+    with pytest.raises(InputError, match="^extract tiny made: self-tests: out of memory"):
+        import_module("extract").extract(args, data, {"de": {"control": "zh"}}, {}, ["de"])
+
+
+def test_no_memory_for_the_lens_is_said_in_one_line(tmp_path, monkeypatch):
+    decoder, data = model("llama"), items(2)
+    path = extract(decoder, data, ask(decoder, data), tmp_path)
+    args = SimpleNamespace(spec={"slug": "tiny", "name": "made"}, readout=None, device="cpu")
+    monkeypatch.setattr("isogloss.readout.read_readout", lambda *_: readout_of(decoder))
+    monkeypatch.setattr("isogloss.lens.lens_dataset", no_memory)
+    with pytest.raises(InputError, match="^lens tiny made de: out of memory"):
+        import_module("lens").compute(args, {"de": path}, {}, {}, ["de"])
+
+
+def test_other_faults_of_the_float32_copy_are_not_hidden(tmp_path):
+    narrow = replace(model("llama"), head=torch.nn.Linear(2, 2, dtype=torch.bfloat16))
+    source = ModelSource("tiny", "path", path=tmp_path / "none", family="llama", dtype="bfloat16")
+    with pytest.raises(InputError, match="none"):
+        precision(source, tmp_path, "cpu", narrow, None, {"de": []}, 1)
 
 
 def test_header_names_the_key_and_the_self_made_spec(tmp_path):

@@ -201,3 +201,16 @@ def test_identity_ignores_case_and_pads_with_false() -> None:
     same = identical_to(made(en=ENGLISH, de=GERMAN), "de", "en")
     assert same.tolist() == [[False, False, True], [False, True, False]]
     assert identical_to(made(en=ENGLISH), "en", "en").sum() == 5
+
+
+def test_a_sample_keeps_whole_clusters_in_every_language_and_in_order():
+    own = tuple(Item(f"q{i}", "", f"Q{i}?", ("a", "b"), 0, cluster=str(i // 3)) for i in range(12))
+    data = ParallelItems("d", {"en": own, "de": own}, find_clusters(own))
+    drawn = data.sample(7, seed=1)
+    assert len(drawn.item_ids) == 6 and drawn.items["en"] == drawn.items["de"]
+    assert [i for i in data.item_ids if i in drawn.item_ids] == list(drawn.item_ids)
+    for cluster in np.unique(data.clusters):
+        members = {data.item_ids[i] for i in np.flatnonzero(data.clusters == cluster)}
+        assert len(members & set(drawn.item_ids)) in (0, len(members))
+    assert drawn.item_ids == data.sample(7, seed=1).item_ids
+    assert data.sample(100).item_ids == data.item_ids

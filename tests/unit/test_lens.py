@@ -241,3 +241,28 @@ def test_progress_sees_every_layer(tmp_path):
     with h5netcdf.File(path, "r", decode_vlen_strings=True) as file:
         lens_dataset(file, readout_of(model("gemma2")), progress)
     assert len(steps) == 3
+
+
+def test_no_token_gets_more_than_probability_one_in_bfloat16():
+    """Rows that one token dominates: its logit is exact on both sides of the difference."""
+    generator = torch.Generator().manual_seed(0)
+    weight = (torch.randn(6000, 64, generator=generator) * 0.5).bfloat16()
+    target = torch.arange(0, 6000, 60)
+    states = (weight[target].float() * 3).bfloat16()
+    rows = torch.arange(len(target))
+    narrow = Readout(torch.zeros(64).bfloat16(), 1e-6, "one_plus_weight", weight)
+    exact = Readout(torch.zeros(64), 1e-6, "one_plus_weight", weight.float())
+    found = token_log_probabilities(states, narrow, rows, target)
+    assert found.max() <= 1e-6
+    full = token_log_probabilities(narrow.norm(states).float(), _unnormed(exact), rows, target)
+    assert (found - full).abs().max() < 0.02
+
+
+def _unnormed(readout):
+    """The same readout for states that have been through the final norm already."""
+
+    class Unnormed(Readout):
+        def norm(self, h):
+            return h
+
+    return Unnormed(readout.norm_weight, readout.norm_eps, readout.norm_style, readout.weight)

@@ -280,6 +280,31 @@ def test_pmi_asks_the_same_choices_after_a_prompt_without_its_question():
     assert [p.tokens for p in bare.phrases] == [p.tokens for p in own]
 
 
+@pytest.mark.parametrize("bos", [True, False])
+@pytest.mark.parametrize("mode", ["raw", "few_shot"])
+def test_pmi_of_a_template_without_words_of_its_own_follows_a_line_break(mode, bos):
+    style = PromptStyle(mode, {"default": "{question}"}, shots=1)
+    main, bare = ask(items(), style=style, pmi=True, bos=bos)[:2]
+    assert spelled(bare.prompt) == (BOS if bos else "") + "\n"
+    own = [p for p in main.phrases if p.latent == 0]
+    assert [p.tokens for p in bare.phrases] == [p.tokens for p in own]
+
+
+def test_pmi_in_few_shot_has_no_worked_items_before_its_unconditional_prompt():
+    bare = ask(items(), style=replace(RAW, mode="few_shot", shots=2), pmi=True)[1]
+    assert (bare.kind, spelled(bare.prompt)) == ("unconditional", f"{BOS}Q: \nA:")
+
+
+def test_letters_follow_the_worked_items_of_few_shot():
+    data, style = items(), replace(RAW, mode="few_shot", shots=2)
+    shots = prompt_text(data, "de", 0, style).removesuffix("Q: what is it de0?\nA:")
+    assert shots.count("\n\n") == 2
+    listed = [q for q in ask(data, style=style, letters=True) if q.kind == "letter"][0]
+    assert spelled(listed.prompt) == (
+        f"{BOS}{shots}Q: what is it de0?\nA. Biene\nB. Honig\nC. die Stadt\nA:"
+    )
+
+
 def test_sentences_are_prompts_without_phrases():
     data = ParallelItems(
         "s",

@@ -8,6 +8,7 @@ import xarray as xr
 from isogloss import steered
 from isogloss.activations import LATENTS, ParallelStates
 from isogloss.behaviour import choice_scores, predictions
+from isogloss.errors import InputError
 from isogloss.extraction import capture, compute_shard
 from isogloss.items import Item, ParallelItems, folds
 from isogloss.models import readout_of
@@ -517,3 +518,12 @@ def test_with_separate_sets_only_the_test_set_is_reported_and_only_the_others_ch
             one.log_probability.isel(item=fold == 1),
             atol=1e-4,
         )
+
+
+def test_unsteered_rows_that_are_not_the_stored_ones_are_refused_in_float32():
+    found, stored = evaluated(), stored_scores()
+    steered.check_unsteered(found, stored, "torch.float32")
+    off = stored.assign(sum=stored["sum"] + 0.01)
+    with pytest.raises(InputError, match="unsteered scores differ"):
+        steered.check_unsteered(found, off, "torch.float32")
+    steered.check_unsteered(found, off, "torch.bfloat16")

@@ -83,6 +83,8 @@ def steered_file(language, rows):
             "cluster": ("item", CLUSTER),
             "norm_ratio": ("condition", np.linspace(1, 2, len(rows))),
             "seconds": ("condition", np.arange(len(rows)) + 2.0),
+            "overhead": ("selected_method", np.full(len(selected), 0.25)),
+            "selected_depth": setting,
             "selected_layer": setting,
             "selected_alpha": setting,
         },
@@ -238,7 +240,7 @@ def test_checks_and_costs(found):
     assert (found["zero_max_abs_difference"] == 0).all()
     assert (found["unsteered_max_abs_difference"] == 0).all()
     one = found.sel(DE_DEFAULT)
-    assert one["seconds"] == 7 and one["overhead"] == pytest.approx(7 / 2 - 1)
+    assert one["overhead"] == 0.25
     assert one["norm_ratio"] == pytest.approx(1 + 5 / 13)
 
 

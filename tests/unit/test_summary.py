@@ -144,6 +144,13 @@ def test_models_in_float32_have_nothing_to_compare():
     assert "not compared" in summary([result(records=records)], "default")
 
 
+def test_what_memory_did_not_allow_to_compare_breaks_nothing():
+    short = {**record(0.1, 1), "precision": {"not_compared": "out of memory"}}
+    assert "not compared" in summary([result(records={"de": short})], "default")
+    text = summary([result(records={"de": short, "sw": record(0.8, 40)})], "default")
+    assert "0.2 on average, 0.8 at most" in text
+
+
 def test_models_are_named_as_they_are():
     text = summary([result()], "default")
     assert f"- {MODEL}; licence: Gemma Terms of Use" in text

@@ -24,7 +24,7 @@ CONFIGURATIONS = {
     "figures: {colour: red}": "figures.colour: no such key",
     "languages: en": "languages: ",
     "languages: [en]": "languages: ",
-    "languages: [en, en]": "languages: a language is named twice",
+    "languages: [en, en]": "languages: en is named twice",
     "languages: [en, German]": "languages.1: ",
     "pivot: fr": "pivot: fr is not one of languages",
     "models: {}": "models: ",

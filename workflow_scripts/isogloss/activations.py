@@ -29,8 +29,9 @@ from xarray.core import indexing
 
 from isogloss.artifacts import canonical_json, key_of
 from isogloss.errors import InputError
+from isogloss.versions import SCHEMA_VERSION
 
-SCHEMA_VERSION = 1
+REMEDY = "delete it and the manifests that list it (store/manifests), then run again"
 DAMAGE = (OSError, RuntimeError, KeyError, ValueError)  # what HDF5 makes of a damaged file
 LATENTS = ("prompt", "pivot", "control", "prompt_mismatched", "pivot_mismatched")
 
@@ -153,24 +154,18 @@ def check_header(path: Path) -> dict[str, Any]:
         with h5py.File(path) as file:
             attrs = {name: np.ravel(value)[0] for name, value in file.attrs.items()}
     except DAMAGE as error:
-        raise InputError(
-            f"{path}: not a whole HDF5 file ({error}): set it aside and run `extract` again"
-        ) from error
+        raise InputError(f"{path}: not a whole HDF5 file ({error}): {REMEDY}") from error
     version, key = (str(attrs.get(name, "absent")) for name in ("schema_version", "key"))
     if version != str(SCHEMA_VERSION):
         raise InputError(
-            f"{path}: schema_version is {version}, this program "
-            f"reads {SCHEMA_VERSION}: set the file aside and run `extract` again"
+            f"{path}: schema_version is {version}, this program reads {SCHEMA_VERSION}: {REMEDY}"
         )
     try:
         spec = json.loads(attrs.get("spec", ""))
     except ValueError:
         spec = None
     if key_of(spec) != key or path.stem != key:
-        raise InputError(
-            f"{path}: key {key[:12]} does not match the spec that it holds: "
-            "set the file aside and run `extract` again"
-        )
+        raise InputError(f"{path}: key {key[:12]} does not match the spec that it holds: {REMEDY}")
     return spec
 
 
@@ -209,13 +204,11 @@ def verify(path: Path) -> None:
             expected = file.attrs["content_digest"]
         found = content_digest(path)
     except DAMAGE as error:
-        raise InputError(
-            f"{path}: cannot be read whole ({error}): set it aside and run `extract` again"
-        ) from error
+        raise InputError(f"{path}: cannot be read whole ({error}): {REMEDY}") from error
     if found != expected:
         raise InputError(
             f"{path}: content_digest is {found[:12]}, {expected[:12]} was written: the file has "
-            "changed since: set it aside and run `extract` again"
+            f"changed since: {REMEDY}"
         )
 
 

@@ -84,6 +84,16 @@ def write_netcdf(dataset: xr.Dataset, path: Path, spec: Any = None) -> None:
         dataset.to_netcdf(temporary, engine="h5netcdf", encoding=packed)
 
 
+def confidence_of(dataset: xr.Dataset) -> float:
+    """Confidence of an artifact's intervals and tests: an attribute of it or of its spec.
+
+    >>> confidence_of(xr.Dataset(attrs={"spec": '{"confidence":0.9}'})), confidence_of(xr.Dataset())
+    (0.9, 0.95)
+    """
+    spec = json.loads(dataset.attrs.get("spec", "{}"))
+    return float(dataset.attrs.get("confidence", spec.get("confidence", 0.95)))
+
+
 def open_netcdf(path: Path) -> xr.Dataset:
     """A netCDF artifact, in memory.
 

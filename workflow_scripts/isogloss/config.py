@@ -15,14 +15,17 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
     ValidationError,
     field_validator,
     model_validator,
 )
+from pydantic import Tag as Branch
 
 from isogloss.errors import InputError
 from isogloss.languages import canonical_tag
+from isogloss.lexicon import KINDS
 from isogloss.vectors import CONTROLS, METHODS
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
@@ -30,6 +33,16 @@ Tag = Annotated[
     str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$"), AfterValidator(canonical_tag)
 ]
 Depth = Annotated[float, Field(ge=0, le=1)]
+Strength = Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _once(value: Any) -> Any:
+    """Refuse a list that names something twice."""
+    if isinstance(value, list):
+        for place, entry in enumerate(value):
+            if entry in value[:place]:
+                raise ValueError(f"{entry} is named twice")
+    return value
 
 
 class Strict(BaseModel):
@@ -59,7 +72,7 @@ class Model(Strict):
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "bfloat16", description="type of the weights when computing"
     )
-    attention: Literal["sdpa", "eager", "flex_attention"] = Field(
+    attention: Literal["sdpa", "eager"] = Field(
         "sdpa", description="attention implementation; Gemma 2 needs eager (soft cap)"
     )
     device_map: str | None = Field(None, description="null: one device; auto: spread over several")
@@ -95,6 +108,7 @@ class Prompt(Strict):
     def _usable(self) -> "Prompt":
         if "default" not in self.templates:
             raise ValueError("templates needs an entry `default`")
+        self.templates = _by_language(self.templates)
         for language, template in self.templates.items():
             try:
                 empty = template.format(context="", question="")
@@ -111,6 +125,46 @@ class Prompt(Strict):
         return self
 
 
+def _by_language(templates: dict[str, str]) -> dict[str, str]:
+    """Templates by canonical tag, and `default`."""
+    found: dict[str, str] = {}
+    for key, template in templates.items():
+        try:
+            tag = key if key == "default" else canonical_tag(key)
+        except InputError as error:
+            raise ValueError(
+                f"templates.{key} is neither a language tag nor `default`: correct it"
+            ) from error
+        if tag in found:
+            raise ValueError(f"templates.{key}: {tag} is named twice")
+        found[tag] = template
+    return found
+
+
+class HubEntry(Strict):
+    """What one language of a hub dataset has of its own; null: as the dataset."""
+
+    path: str | None = Field(None, description="repository, or local folder")
+    config: str = Field(description="name of the configuration")
+    columns: dict[str, Any] | None = Field(None, description="column mapping")
+    split: str | None = Field(None, description="split")
+    revision: str | None = Field(None, description="revision")
+
+
+# Branches are parts of the place that pydantic gives for an error; `_fault` leaves them out.
+BRANCHES = ("<name>", "<mapping>")
+
+
+def _branch(value: Any) -> str:
+    return BRANCHES[isinstance(value, dict | HubEntry)]
+
+
+HubConfig = Annotated[
+    Annotated[str, Branch(BRANCHES[0])] | Annotated[HubEntry, Branch(BRANCHES[1])],
+    Discriminator(_branch),
+]
+
+
 class Dataset(Strict):
     """Where parallel questions or sentences come from."""
 
@@ -122,17 +176,22 @@ class Dataset(Strict):
     licence: str = Field("", description="of the data; kept in every artifact")
     languages: list[Tag] | None = Field(None, description="null: those of the study")
     prompt: Prompt | None = Field(None, description="null: the study's own")
-    configs: dict[Tag, str | dict[str, Any]] = Field(
+    configs: dict[Tag, HubConfig] = Field(
         {}, description="hub: configuration name by language, see config/README.md"
     )
     split: str = Field("test", description="hub: split")
     revision: str | None = Field(None, description="hub: revision")
     columns: dict[str, Any] = Field({}, description="hub: column mapping, see config/README.md")
+    max_items: int | None = Field(
+        None, ge=10, description="draw this many items, whole clusters; null: all"
+    )
     items: int = Field(60, ge=10, description="lexicon: number of items")
-    seed: int = Field(0, ge=0, description="lexicon: seed of the draw")
-    kinds: list[str] | None = Field(
+    seed: int = Field(0, ge=0, description="seed of max_items' draw and of the lexicon")
+    kinds: list[Literal[KINDS]] | None = Field(  # type: ignore[valid-type]
         None, description="lexicon: kinds of questions; null: all but emoji"
     )
+
+    _lists = field_validator("languages")(_once)
 
     @model_validator(mode="after")
     def _complete(self) -> "Dataset":
@@ -166,6 +225,8 @@ class Extraction(Strict):
         "dtype costs is reported; 0: none",
     )
 
+    _lists = field_validator("control")(_once)
+
 
 class Behaviour(Strict):
     """Accuracy, consistency and transfer."""
@@ -195,6 +256,10 @@ class Subspaces(Strict):
     permutations: int = Field(99, ge=19, description="behind each null of the subspaces")
 
 
+# Controls that no steering effect is shown without (METHOD 7).
+ALWAYS = ("random", "zero")
+
+
 class Steering(Strict):
     """Interventions on the residual stream, cross-fitted."""
 
@@ -217,14 +282,28 @@ class Steering(Strict):
     layers: list[Depth] = Field(
         [0.25, 0.5, 0.75], min_length=1, description="relative depths steered"
     )
-    strengths: list[float] = Field([0.5, 1.0], min_length=1, description="alpha")
+    strengths: list[Strength] = Field([0.5, 1.0], min_length=1, description="alpha")
     positions: Literal["prompt", "last"] = Field(
         "prompt", description="prompt: all its tokens but the first; last: its last token"
     )
     controls: list[Literal[CONTROLS]] = Field(  # type: ignore[valid-type]
-        list(CONTROLS), description="run at the selected setting"
+        list(CONTROLS),
+        json_schema_extra={"minItems": len(ALWAYS)},
+        description="run at the selected setting; random and zero are always among them",
     )
     random_draws: int = Field(9, ge=1, description="draws of the random control; 39 for a claim")
+
+    _lists = field_validator(
+        "fit_on", "evaluate_on", "languages", "methods", "layers", "strengths", "controls"
+    )(_once)
+
+    @field_validator("controls")
+    @classmethod
+    def _with_random_and_zero(cls, value: list[str]) -> list[str]:
+        missing = [name for name in ALWAYS if name not in value]
+        if missing:
+            raise ValueError(f"{' and '.join(missing)} must be among them: always run")
+        return value
 
     @field_validator("strengths")
     @classmethod
@@ -334,12 +413,16 @@ class Config(Strict):
     cache: str | None = Field(
         None, description="folder of models; null: ISOGLOSS_CACHE, else ~/.cache/isogloss"
     )
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:[0-9]+)?|mps)$",
+        description="auto, cpu, cuda, cuda:1, ..., mps",
+    )
+
+    _lists = field_validator("languages")(_once)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
-        if len(set(self.languages)) != len(self.languages):
-            raise ValueError("languages: a language is named twice")
         if self.pivot not in self.languages:
             raise ValueError(f"pivot: {self.pivot} is not one of languages: add it")
         for name, dataset in self.datasets.items():
@@ -347,6 +430,9 @@ class Config(Strict):
                 raise ValueError(f"datasets.{name}.languages: the pivot {self.pivot} is missing")
             for tag in set(dataset.languages or ()) - set(self.languages):
                 raise ValueError(f"datasets.{name}.languages: {tag} is not one of languages")
+            if dataset.prompt:
+                self._templates_known(f"datasets.{name}.prompt", dataset.prompt)
+        self._templates_known("prompt", self.prompt)
         extra = self.behaviour.score
         if self.steering:
             if extra in ("pmi", "letter"):
@@ -357,6 +443,11 @@ class Config(Strict):
         if extra == "letter" and not self.extraction.letters:
             raise ValueError("behaviour.score: letter needs extraction.letters: true")
         return self
+
+    def _templates_known(self, place: str, prompt: Prompt) -> None:
+        for tag in prompt.templates:
+            if tag not in ("default", *self.languages):
+                raise ValueError(f"{place}.templates.{tag}: {tag} is not one of languages")
 
     def _steering_consistent(self, steering: Steering) -> None:
         for key in ("fit_on", "evaluate_on"):
@@ -415,7 +506,8 @@ def validate(content: dict[str, Any], origin: str = "configuration") -> Config:
 
 def _fault(kind: str, where: tuple[int | str, ...], message: str, given: Any) -> str:
     """One wrong key: its path, what is wrong, what was given."""
-    place = "".join(f"{part}: " for part in [".".join(map(str, where))] if part)
+    named = ".".join(str(part) for part in where if part not in BRANCHES)
+    place = f"{named}: " if named else ""
     if kind == "extra_forbidden":
         known = [name for part in _parts() for name in part.model_fields]
         close = difflib.get_close_matches(str(where[-1]), known, n=1)

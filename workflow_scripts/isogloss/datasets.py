@@ -100,7 +100,7 @@ HUB_EXAMPLES: dict[str, dict[str, Any]] = {
 
 
 def load_dataset(spec: Mapping[str, Any], languages: Sequence[str], name: str) -> ParallelItems:
-    """The items of a dataset in some languages.
+    """The items of a dataset in some languages, or a seeded draw of `max_items` of them.
 
     Args:
         spec: its specification, see the module's first lines.
@@ -110,6 +110,13 @@ def load_dataset(spec: Mapping[str, Any], languages: Sequence[str], name: str) -
     Raises:
         InputError: an unknown source, or whatever is wrong with the dataset.
     """
+    items = _load(spec, languages, name)
+    most = spec.get("max_items")
+    return items if most is None else items.sample(most, spec.get("seed", 0))
+
+
+def _load(spec: Mapping[str, Any], languages: Sequence[str], name: str) -> ParallelItems:
+    """All items of a dataset."""
     wanted = _distinct(languages)
     source = spec.get("source")
     licence = spec.get("licence", "")

@@ -7,3 +7,7 @@ class InputError(ValueError):
     Programs print its message and exit with code 1; anything else is a fault of Isogloss
     and keeps its traceback.
     """
+
+
+class OutOfMemory(InputError):
+    """Memory ran out, on the device or on the host."""

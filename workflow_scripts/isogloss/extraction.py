@@ -26,7 +26,6 @@ from isogloss.packing import Batch, Tree, batches, collate, lay_out
 from isogloss.prompts import Question
 from isogloss.readout import Readout
 
-EXTRACTION_VERSION = 1
 SHARD_QUESTIONS = 32
 
 

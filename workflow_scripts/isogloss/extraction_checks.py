@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from isogloss.errors import InputError
+from isogloss.errors import InputError, OutOfMemory
 from isogloss.extraction import check_finite, compute_shard
 from isogloss.forward import run
 from isogloss.lens import token_log_probabilities
 from isogloss.model_sources import ModelSource
-from isogloss.models import Decoder, load, readout_of
+from isogloss.models import Decoder, load, memory_errors, readout_of
 from isogloss.packing import collate, lay_out
 from isogloss.prompts import Question
 from isogloss.readout import Readout
@@ -129,18 +129,35 @@ def precision(
     readout: Readout,
     asked: dict[str, list[Question]],
     n_items: int,
-) -> dict[str, dict[str, float]]:
+) -> dict[str, dict[str, Any]]:
     """What the model's type costs: the scores of some items beside those in float32.
 
     Returns:
         By language: number of phrases, largest and mean absolute difference of their
-        log-likelihoods [nat]; empty in float32, or where none are asked for.
+        log-likelihoods [nat]; empty in float32, or where none are asked for. Where there is no
+        memory for the model in float32, `not_compared` says so in every language.
     """
     if n_items == 0 or decoder.dtype == torch.float32:
         return {}
+    try:
+        with memory_errors("scores in float32"):
+            return _beside_float32(source, cache, device, decoder, readout, asked, n_items)
+    except OutOfMemory:
+        return {language: {"not_compared": "out of memory"} for language in asked}
+
+
+def _beside_float32(
+    source: ModelSource,
+    cache: Path,
+    device: str,
+    decoder: Decoder,
+    readout: Readout,
+    asked: dict[str, list[Question]],
+    n_items: int,
+) -> dict[str, dict[str, Any]]:
     exact = load(replace(source, dtype="float32"), cache, device)
     full = readout_of(exact)
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for language, questions in asked.items():
         trees = [lay_out(q) for q in questions if q.kind == "main" and q.phrases][:n_items]
         if trees:

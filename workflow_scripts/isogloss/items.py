@@ -87,6 +87,18 @@ class ParallelItems:
         spec = {"items": said, "clusters": [int(label) for label in self.clusters]}
         return hashlib.sha256(canonical_json(spec).encode()).hexdigest()
 
+    def sample(self, n_items: int, seed: int = 0) -> "ParallelItems":
+        """A seeded draw of whole clusters, up to `n_items` items, in the dataset's order.
+
+        All items where there are no more; the first cluster drawn is kept whatever its size.
+        """
+        order = np.random.default_rng(seed).permutation(np.unique(self.clusters))
+        sizes = np.array([(self.clusters == cluster).sum() for cluster in order])
+        drawn = order[: max(1, int((np.cumsum(sizes) <= n_items).sum()))]
+        kept = np.flatnonzero(np.isin(self.clusters, drawn))
+        items = {tag: tuple(own[i] for i in kept) for tag, own in self.items.items()}
+        return replace(self, items=items, clusters=self.clusters[kept])
+
     def select(self, languages: Sequence[str]) -> "ParallelItems":
         """The same items in some of the languages, in the order given.
 

@@ -18,7 +18,8 @@ import xarray as xr
 from isogloss.activations import LATENTS, decode_states
 from isogloss.readout import Readout
 
-LENS_VERSION = 1
+# Logits of a row that are computed exactly where the readout is in a narrow type.
+EXACT = 4
 
 
 @torch.inference_mode()
@@ -34,7 +35,8 @@ def token_log_probabilities(
     """Log-probability of given next tokens after given states.
 
     The normaliser is the log-sum-exp over the whole vocabulary of logits in the readout's type;
-    the few logits that are asked for, and all sums, are in float32.
+    the logits that are asked for, the few that dominate the normaliser, and all sums are in
+    float32, so that rounding in a narrow type neither favours a token nor gives more than 1.
 
     Args:
         states: (row, feature) residual stream, before the final norm.
@@ -57,23 +59,60 @@ def token_log_probabilities(
     found = torch.empty(len(target_row), dtype=torch.float32, device=device)
     for start in range(0, len(target_row), 4096):
         part = slice(start, start + 4096)
-        h, w = normed[target_row[part]].float(), readout.weight[target_token[part]].float()
-        logits = (h * w).sum(-1)
-        if readout.bias is not None:
-            logits += readout.bias[target_token[part]].float()
-        found[part] = readout.cap(logits) - normaliser[target_row[part]]
+        logits = _exact_logits(normed[target_row[part]], target_token[part], readout)
+        found[part] = logits - normaliser[target_row[part]]
     return found
+
+
+def _exact_logits(normed: torch.Tensor, tokens: torch.Tensor, readout: Readout) -> torch.Tensor:
+    """(row,) capped logits of one token a row, in float32."""
+    logits = (normed.float() * readout.weight[tokens].float()).sum(-1)
+    if readout.bias is not None:
+        logits += readout.bias[tokens].float()
+    return readout.cap(logits)
 
 
 def _log_sum_exp(normed: torch.Tensor, readout: Readout, vocabulary_block: int) -> torch.Tensor:
     """(row,) log-sum-exp of the logits over the vocabulary, block by block."""
     total = torch.full((len(normed),), -torch.inf, device=normed.device)
+    highest, tokens = [], []
     for start in range(0, len(readout.weight), vocabulary_block):
         logits = (normed @ readout.weight[start : start + vocabulary_block].T).float()
         if readout.bias is not None:
             logits += readout.bias[start : start + vocabulary_block].float()
-        total = torch.logaddexp(total, torch.logsumexp(readout.cap(logits), dim=-1))
-    return total
+        logits = readout.cap(logits)
+        total = torch.logaddexp(total, torch.logsumexp(logits, dim=-1))
+        if readout.weight.dtype != torch.float32:
+            value, place = logits.max(dim=-1)
+            highest.append(value)
+            tokens.append(place + start)
+    if not highest:
+        return total
+    return _exactly(total, torch.stack(highest, 1), torch.stack(tokens, 1), normed, readout)
+
+
+def _exactly(
+    total: torch.Tensor,
+    highest: torch.Tensor,
+    tokens: torch.Tensor,
+    normed: torch.Tensor,
+    readout: Readout,
+) -> torch.Tensor:
+    """The normaliser with its dominant logits exact in place of rounded.
+
+    Args:
+        total: (row,) log-sum-exp of rounded logits.
+        highest, tokens: (row, block) highest rounded logit of each block, and its token.
+        normed: (row, feature) states after the final norm.
+    """
+    rounded, place = highest.topk(min(EXACT, highest.shape[1]), dim=-1)
+    chosen = tokens.gather(1, place)
+    exact = torch.stack(
+        [_exact_logits(normed, chosen[:, i], readout) for i in range(chosen.shape[1])], dim=1
+    )
+    rest = 1 - torch.exp(rounded - total[:, None]).sum(-1)
+    share = torch.exp(exact - total[:, None]).sum(-1)
+    return total + torch.log(rest.clamp(min=0) + share)
 
 
 def lens_layers(n_layers: int, wanted: int | str | list[float]) -> list[int]:

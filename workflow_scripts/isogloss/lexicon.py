@@ -31,7 +31,6 @@ from isogloss.items import Item, ParallelItems, find_clusters, normalise, same_t
 from isogloss.languages import canonical_tag, script, separator
 
 # Part of the key of what is computed from the lexicon: raise it when any item changes.
-LEXICON_VERSION = 1
 KINDS = ("flag", "continent", "city", "month", "emoji")
 DEFAULT_KINDS = ("flag", "continent", "city", "month")
 N_CHOICES = 4

@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from isogloss.errors import InputError
+from isogloss.errors import InputError, OutOfMemory
 from isogloss.model_sources import ModelSource, fetch, model_digest, one_line
 from isogloss.readout import Readout, read_readout, readout_of, write_readout
 
@@ -138,7 +138,7 @@ def memory_errors(what: str) -> Iterator[None]:
     """Turn running out of memory in the block into an error that names the settings to change.
 
     Raises:
-        InputError: memory ran out, on the device or on the host.
+        OutOfMemory: an InputError: memory ran out, on the device or on the host.
     """
     try:
         yield
@@ -146,7 +146,7 @@ def memory_errors(what: str) -> Iterator[None]:
         known = isinstance(error, MemoryError | torch.OutOfMemoryError)
         if not known and not re.search("can't allocate memory|out of memory", str(error)):
             raise
-        raise InputError(
+        raise OutOfMemory(
             f"{what}: out of memory ({one_line(error) or 'host memory'}): use dtype bfloat16, a "
             "smaller batch_tokens, or device_map auto to spread the model over devices"
         ) from error

@@ -17,6 +17,8 @@ from isogloss.items import Item, ParallelItems
 from isogloss.languages import separator
 
 LETTERS = "ABCDEFGHIJ"
+# What PMI's phrases follow where the template without its question is empty.
+NEUTRAL = "\n"
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,9 @@ class Question:
 
     Attributes:
         item: index of the item.
-        kind: "main" (gives states and scores), "unconditional" (the prompt without its question,
-            for PMI) or "letter" (options listed in the prompt, phrases are their letters).
+        kind: "main" (gives states and scores), "unconditional" (the template without question
+            and context, for PMI) or "letter" (options listed in the prompt, phrases are their
+            letters).
         prompt: token ids, BOS included where the model uses one.
         phrases: what is scored.
         truncated: tokens dropped from the left.
@@ -120,14 +123,17 @@ class Tokens:
 
 def prompt_text(items: ParallelItems, language: str, index: int, style: PromptStyle) -> str:
     """The text of one prompt, before any chat template."""
-    own = items.items[language]
-    text = _fill(style, language, own[index])
+    own = items.items[language][index]
+    return _shots(items, language, index, style) + _fill(style, language, own)
+
+
+def _shots(items: ParallelItems, language: str, index: int, style: PromptStyle) -> str:
+    """The worked items before one question; empty in other modes than few_shot."""
     if style.mode != "few_shot":
-        return text
+        return ""
+    own, gap = items.items[language], separator(language)
     worked = [own[i] for i in worked_items(items.clusters, index, style.shots)]
-    gap = separator(language)
-    shots = [f"{_fill(style, language, w)}{gap}{w.choices[w.answer]}\n\n" for w in worked]
-    return "".join(shots) + text
+    return "".join(f"{_fill(style, language, w)}{gap}{w.choices[w.answer]}\n\n" for w in worked)
 
 
 def _fill(style: PromptStyle, language: str, item: Item) -> str:
@@ -185,6 +191,9 @@ def questions(
 ) -> list[Question]:
     """Every prompt of one language with all that is scored after it.
 
+    PMI's unconditional prompt is the template without question and context, and without worked
+    items in few_shot; where nothing is left of it, as of "{question}", it is one line break.
+
     Args:
         items: the dataset, with the pivot's and the control's languages.
         language: language of the prompts.
@@ -211,7 +220,7 @@ def questions(
         made.append(_question(tokens, index, "main", text, wanted))
         if pmi:
             empty = Item(items.item_ids[index], "", "", items.items[language][index].choices, 0)
-            bare = _chat(_fill(style, language, empty), tokens, style)
+            bare = _chat(_fill(style, language, empty) or NEUTRAL, tokens, style)
             own = [w for w in wanted if w[0] == 0]
             made.append(_question(tokens, index, "unconditional", bare, own))
         if letters:
@@ -260,7 +269,11 @@ def _question(
 def _letter_questions(
     items: ParallelItems, language: str, index: int, tokens: Tokens, style: PromptStyle
 ) -> list[Question]:
-    """One question a cyclic rotation of the options, which takes out position bias."""
+    """One question a cyclic rotation of the options, which takes out position bias.
+
+    In few_shot the worked items go before it as they go before the main prompt: without a list
+    of options, and answered in words.
+    """
     item = items.items[language][index]
     n = len(item.choices)
     if n > len(LETTERS):
@@ -268,12 +281,12 @@ def _letter_questions(
             f'item "{item.item_id}" ({language}): {n} choices, letters end at {LETTERS[-1]}: '
             "set extraction.letters: false, or leave the item out"
         )
-    made = []
+    made, shots = [], _shots(items, language, index, style)
     for shift in range(n):
         order = [(place + shift) % n for place in range(n)]
         listed = "".join(f"\n{LETTERS[p]}. {item.choices[c]}" for p, c in enumerate(order))
         asked = Item(item.item_id, item.context, item.question + listed, item.choices, item.answer)
-        text = _chat(_fill(style, language, asked), tokens, style)
+        text = _chat(shots + _fill(style, language, asked), tokens, style)
         gap = "" if style.mode == "chat" else separator(language)
         wanted = [(0, choice, gap + LETTERS[place]) for place, choice in enumerate(order)]
         made.append(_question(tokens, index, "letter", text, wanted))
@@ -306,7 +319,8 @@ def _fit(
                 f"{where}: choice {phrase.choice} ({LATENTS[phrase.latent]}) has no token in this "
                 "model's tokeniser: change its text"
             )
-    if len(question.prompt) < 2:
+    least = 1 if question.kind == "unconditional" else 2  # states leave out the first position
+    if len(question.prompt) < least:
         raise InputError(f"{where}: prompt of {len(question.prompt)} token: change the template")
     longest = max((len(p.tokens) for p in question.phrases), default=0)
     over = len(question.prompt) + longest - (context_length or 10**9)

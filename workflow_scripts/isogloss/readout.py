@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from isogloss.artifacts import whole_file
 from isogloss.errors import InputError
+from isogloss.versions import READOUT_VERSION
 
-READOUT_VERSION = 1
 NORM_STYLES = ("weight", "one_plus_weight")
 
 

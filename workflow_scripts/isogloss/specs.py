@@ -8,15 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from isogloss.extraction import EXTRACTION_VERSION
 from isogloss.items import ParallelItems
 from isogloss.languages import separator
-from isogloss.lens import LENS_VERSION
 from isogloss.model_sources import ModelSource, model_digest
 from isogloss.prompts import PromptStyle, control_language
-from isogloss.steered import STEERING_VERSION
-
-VECTORS_VERSION = 1
+from isogloss.versions import (
+    EXTRACTION_VERSION,
+    LENS_VERSION,
+    STEERING_VERSION,
+    VECTORS_VERSION,
+)
 
 
 def prompt_style(spec: Mapping[str, Any]) -> PromptStyle:

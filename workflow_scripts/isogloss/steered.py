@@ -15,6 +15,7 @@ import torch
 import xarray as xr
 
 from isogloss.behaviour import choice_scores, margins, predictions
+from isogloss.errors import InputError
 from isogloss.extraction import Captured, score
 from isogloss.forward import run, without_blocks
 from isogloss.models import Decoder
@@ -22,10 +23,10 @@ from isogloss.packing import Batch, Tree, batches, collate
 from isogloss.readout import Readout
 from isogloss.vectors import Intervention, control, intervention
 
-STEERING_VERSION = 1
-
 # Conditions that share a batch: each batch of questions takes this part of the token budget.
 FAN_OUT = 4
+# Repetitions of a timed forward.
+TIMED = 5
 
 
 @dataclass(frozen=True)
@@ -192,6 +193,44 @@ def steer(
     return new, float((after.norm(dim=-1) / before.norm(dim=-1)).mean())
 
 
+def run_time_overheads(
+    decoder: Decoder, trees: Sequence[Tree], conditions: Sequence[Condition], budget: int
+) -> list[float]:
+    """What steering adds to the run time of a whole forward, each condition by itself.
+
+    Args:
+        decoder: the model.
+        trees: questions; the first batch of them is timed.
+        conditions: ways of steering all prompt positions but the first.
+        budget: tokens of the batch.
+
+    Returns:
+        By condition: median run time over `TIMED` alternating repetitions, over that of the
+        same forward without steering, less 1. The memory that steering adds is one copy of a
+        layer's states, of the batch.
+    """
+    batch = collate(trees, batches(trees, range(len(trees)), budget)[0])
+    place = torch.arange(batch.tokens.shape[1])
+    chosen = (place >= 1) & (place < batch.n_prompt[:, None])
+    seconds = np.zeros((TIMED, len(conditions) + 1))
+    for repetition in range(-1, TIMED):  # the first one warms up
+        for i, condition in enumerate([None, *conditions]):
+
+            def at(
+                layer: int, states: torch.Tensor, how: Condition | None = condition
+            ) -> torch.Tensor | None:
+                if how is None or layer != how.layer:
+                    return None
+                return steer(states, how, chosen.to(states.device))[0]
+
+            began = time.perf_counter()
+            run(decoder, batch, at)
+            if repetition >= 0:
+                seconds[repetition, i] = time.perf_counter() - began
+    medians = np.median(seconds, axis=0)
+    return [float(m / medians[0] - 1) for m in medians[1:]]
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a steered evaluation tries.
@@ -313,16 +352,17 @@ def evaluate(
     chosen = table.select()
     zero = 0.0
     told = list(range(len(steps)) if reported is None else reported)
-    for fold in progress(told):
-        mine = steps[fold]
-        _, layer, alpha = plan.grid()[chosen[0, fold]]
+    for mine in progress([steps[fold] for fold in told]):
+        _, layer, alpha = plan.grid()[chosen[0, folds[mine[0]]]]
         at = (int(vector_folds[mine[0]]), layer, alpha)
         names, found, difference = work.controls([trees[i] for i in mine], *at)
         table.add(names, found, mine)
         table.add(*work.harm([pivot_trees[i] for i in mine], *at), mine)
         zero = max(zero, difference)
+    last = steps[told[-1]].tolist()
+    overheads = work.overheads([trees[i] for i in last], int(vector_folds[last[0]]))
     return (
-        table.dataset(chosen)
+        table.dataset(chosen, told, overheads)
         .isel(item=np.isin(folds, told))
         .assign_attrs(
             language=language,
@@ -331,6 +371,33 @@ def evaluate(
             zero_same_batch_difference=zero,
         )
     )
+
+
+def check_unsteered(found: xr.Dataset, scores: xr.Dataset, dtype: str) -> None:
+    """Refuse steered scores whose unsteered rows are not the stored ones.
+
+    Args:
+        found: of `evaluate`.
+        scores: stored scores of the same language.
+        dtype: of the model. In narrower types kernels of different shapes round differently:
+            how much is reported with the effects.
+
+    Raises:
+        InputError: in float32, unsteered or zero rows that are off by more than 1e-4 a token.
+    """
+    if dtype != "torch.float32":
+        return
+    stored = scores["sum"].sel(item=found["item"]).transpose("item", "choice").values
+    names = ("unsteered", "zero")
+    rows = found["log_probability"].isel(condition=np.isin(found["method"].values, names))
+    off = np.abs(rows.transpose("condition", "item", "choice").values - stored)
+    difference = float(np.nanmax(off / found["n_tokens"].transpose("item", "choice").values))
+    if not difference <= 1e-4:
+        raise InputError(
+            f"steering {found.attrs['language']}: unsteered scores differ from the stored ones by "
+            f"{difference:.2g} nat a token, 1e-4 is allowed: delete the activation files of this "
+            "model and extract anew"
+        )
 
 
 @dataclass(frozen=True)
@@ -398,6 +465,13 @@ class _Work:
         largest = float(np.nanmax(np.abs(difference), initial=0.0))
         return names, _without_first(found), largest
 
+    def overheads(self, trees: Sequence[Tree], fold: int) -> list[float]:
+        """Run time that each method adds to a forward at the middle layer of the grid."""
+        layer = self.plan.layers[len(self.plan.layers) // 2]
+        changes = [self._change(method, fold, layer) for method in self.plan.methods]
+        conditions = [Condition(layer, change, 1.0) for change in changes]
+        return run_time_overheads(self.decoder, trees, conditions, self.budget)
+
     def harm(
         self, pivot_trees: Sequence[Tree], fold: int, layer: int, alpha: float
     ) -> tuple[list[Name], Outcome]:
@@ -421,7 +495,8 @@ class _Table:
     def __init__(self, plan: Plan, scores: xr.Dataset, folds: np.ndarray) -> None:
         self.plan, self.scores, self.folds = plan, scores, folds
         self.rows: dict[Name, np.ndarray] = {}
-        self.norms: dict[Name, float] = {}
+        self.norms: dict[Name, float] = {}  # summed over items; divided by how many at the end
+        self.items: dict[Name, int] = {}
         self.seconds: dict[Name, float] = {}
 
     def add(self, names: Sequence[Name], found: Outcome, mine: np.ndarray) -> None:
@@ -431,8 +506,8 @@ class _Table:
             row = self.rows.setdefault(name, np.full((n_items, n_choices), np.nan))
             values = found.log_probability[i]
             row[mine, : values.shape[1]] = values
-            share = len(mine) / n_items
-            self.norms[name] = self.norms.get(name, 0.0) + share * found.norm_ratio[i]
+            self.items[name] = self.items.get(name, 0) + len(mine)
+            self.norms[name] = self.norms.get(name, 0.0) + len(mine) * found.norm_ratio[i]
             self.seconds[name] = self.seconds.get(name, 0.0) + found.seconds[i]
 
     def select(self) -> np.ndarray:
@@ -454,22 +529,33 @@ class _Table:
             {"sum": (("language", "item", "choice"), sums), **counts},
         ).assign(n_choices=("item", self.scores["n_choices"].values))
 
-    def _add_selected(self, chosen: np.ndarray) -> None:
+    def _add_selected(self, chosen: np.ndarray, told: Sequence[int]) -> None:
         """Rows put together from each fold's selected setting."""
         for m, method in enumerate(self.plan.methods):
             name = Name("selected", method)
             self.rows[name] = np.full_like(next(iter(self.rows.values())), np.nan)
             self.norms[name] = self.seconds[name] = 0.0
-            for fold, setting in enumerate(chosen[m]):
-                source = Name("grid", *self.plan.grid()[setting])
+            self.items[name] = int(np.isin(self.folds, told).sum())
+            for fold in told:
+                source = Name("grid", *self.plan.grid()[chosen[m, fold]])
                 mine = self.folds == fold
+                share = mine.sum() / self.items[source]
                 self.rows[name][mine] = self.rows[source][mine]
-                self.norms[name] += mine.mean() * self.norms[source]
-                self.seconds[name] += mine.mean() * self.seconds[source]
+                self.norms[name] += share * self.norms[source]
+                self.seconds[name] += share * self.seconds[source]
 
-    def dataset(self, chosen: np.ndarray) -> xr.Dataset:
-        """The steered file."""
-        self._add_selected(chosen)
+    def dataset(
+        self, chosen: np.ndarray, told: Sequence[int], overheads: Sequence[float]
+    ) -> xr.Dataset:
+        """The steered file.
+
+        Args:
+            chosen: (method, fold) index of the selected setting.
+            told: folds that are evaluated at their selected settings.
+            overheads: (method,) run time that steering adds.
+        """
+        self._add_selected(chosen, told)
+        chosen = chosen[:, list(told)]
         names, grid = list(self.rows), self.plan.grid()
         depth = dict(zip(self.plan.layers, self.plan.depths, strict=True))
         data = xr.Dataset(
@@ -478,11 +564,16 @@ class _Table:
                     ("condition", "item", "choice"),
                     np.stack([self.rows[n] for n in names]).astype(np.float32),
                 ),
-                "norm_ratio": ("condition", [self.norms[n] for n in names]),
+                "norm_ratio": ("condition", [self.norms[n] / self.items[n] for n in names]),
                 "seconds": ("condition", [self.seconds[n] for n in names]),
                 "fold": ("item", self.folds),
                 "selected_layer": (("selected_method", "selected_fold"), _pick(grid, chosen, 1)),
                 "selected_alpha": (("selected_method", "selected_fold"), _pick(grid, chosen, 2)),
+                "selected_depth": (
+                    ("selected_method", "selected_fold"),
+                    np.vectorize(depth.get, otypes=[float])(_pick(grid, chosen, 1)),
+                ),
+                "overhead": ("selected_method", overheads),
                 **{
                     name: (self.scores[name].dims, self.scores[name].values)
                     for name in (
@@ -523,6 +614,8 @@ DESCRIBED = {
     "fold": ("fold in which the item is evaluated", "1"),
     "selected_layer": ("layer selected on the other folds", "1"),
     "selected_alpha": ("strength selected on the other folds", "1"),
+    "selected_depth": ("relative depth selected on the other folds", "1"),
+    "overhead": ("run time of a steered forward above an unsteered one, share of it", "1"),
     "n_tokens": ("tokens of the choice", "1"),
     "n_characters": ("code points of the choice", "1"),
     "n_bytes": ("UTF-8 bytes of the choice", "1"),

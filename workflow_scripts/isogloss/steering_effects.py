@@ -619,11 +619,9 @@ def _add_costs(table: _Table, conditions: Sequence[Evaluated], methods: list[str
     dims = ("language", "method")
     norms = _by_condition(conditions, "norm_ratio", "selected", methods)
     table.add("norm_ratio", dims, norms, "norm of the steered states over that before")
-    seconds = _by_condition(conditions, "seconds", "selected", methods)
-    unsteered = _by_condition(conditions, "seconds", "unsteered", ["unsteered"])
-    table.add("seconds", dims, seconds, "run time at the selected setting", "s")
-    text = "run time above unsteered, share of it"
-    table.add("overhead", dims, divide(seconds, unsteered) - 1, text)
+    overhead = [c.file["overhead"].sel(selected_method=methods).values for c in conditions]
+    text = "run time of a steered forward above an unsteered one, share of it"
+    table.add("overhead", dims, np.array(overhead), text)
 
 
 def _add_surface(table: _Table, conditions: Sequence[Evaluated]) -> dict[str, Any]:
@@ -676,6 +674,7 @@ def _add_selection(
     for name, text in (
         ("selected_layer", "layer selected on the other folds"),
         ("selected_alpha", "strength selected on the other folds"),
+        ("selected_depth", "relative depth selected on the other folds"),
     ):
         chosen = [
             file[name]

@@ -30,6 +30,19 @@ def write_manifest(path: Path, stage: str, spec: Any, artifacts: dict[str, Path]
     write_json(content, path)
 
 
+def manifest_spec(path: Path) -> dict[str, Any]:
+    """The settings behind a manifest's artifacts.
+
+    Raises:
+        InputError: no manifest, or a damaged one.
+    """
+    try:
+        spec: dict[str, Any] = json.loads(json.loads(path.read_text(encoding="utf-8"))["spec"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a manifest ({error}): delete it and run again") from error
+    return spec
+
+
 def read_manifest(path: Path) -> dict[str, Path]:
     """The artifacts that a manifest lists, by language.
 

@@ -13,10 +13,17 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import norm
 
+from isogloss.artifacts import confidence_of
 from isogloss.languages import language_name
+from isogloss.wording import span_of_points
 
 POWER = 0.8
 NOTHING = "–"
+CHECKS_NOTE = (
+    "Steering by 0 must change nothing within a batch. What is unsteered among steered questions "
+    "differs from what extraction stored by the rounding of another batch; effects are differences "
+    "within batches."
+)
 
 
 @dataclass(frozen=True)
@@ -58,29 +65,25 @@ class Result:
 # Numbers
 
 
-def best_steering(result: Result, language: str) -> dict[str, Any]:
-    """The method with the largest effect in a language, at the setting chosen on other folds.
+def default_steering(result: Result, language: str) -> dict[str, Any]:
+    """The effect in a language of the study's first method with vectors of its first dataset.
 
-    Among methods the largest is taken after the fact; p values are adjusted over all of them.
+    Both are named before anything is measured: the largest effect of several would need a wider
+    interval than its own.
 
     Returns:
         fitted, method, effect, low, high, p_holm, minimum_detectable_effect; empty where the
         language was not steered.
     """
-    found: list[dict[str, Any]] = []
-    for fitted, effects in result.steering.items():
-        if language not in effects["language"].values:
-            continue
-        for method in effects["method"].values:
-            own = effects.sel({"language": language, "method": method})
-            names = ("effect", "effect_low", "effect_high", "p_holm", "minimum_detectable_effect")
-            values = [float(own[name]) for name in names]
-            keys = ("effect", "low", "high", "p_holm", "minimum_detectable_effect")
-            found.append(
-                {"fitted": fitted, "method": str(method), **dict(zip(keys, values, strict=True))}
-            )
-    known = [one for one in found if np.isfinite(one["effect"])]
-    return max(known, key=lambda one: one["effect"], default={})
+    fitted = next(iter(result.steering), None)
+    if fitted is None or language not in result.steering[fitted]["language"].values:
+        return {}
+    method = str(result.steering[fitted].attrs["default_method"])
+    own = result.steering[fitted].sel({"language": language, "method": method})
+    names = {"effect": "effect", "low": "effect_low", "high": "effect_high", "p_holm": "p_holm"}
+    names["minimum_detectable_effect"] = "minimum_detectable_effect"
+    values = {key: float(own[name]) for key, name in names.items()}
+    return {"fitted": fitted, "method": method, **values}
 
 
 def main_table(results: Sequence[Result]) -> pd.DataFrame:
@@ -111,10 +114,9 @@ def _row(result: Result, tag: str) -> dict[str, Any]:
         for end in ("", "_low", "_high"):
             known = other or name == "accuracy"
             row[name + end] = float(held[variable + end]) if known else np.nan
-    steered = best_steering(result, tag)
+    steered = default_steering(result, tag)
     for key in ("fitted", "method", "effect", "low", "high", "p_holm", "minimum_detectable_effect"):
-        name = key if key.startswith("effect") else f"steering_{key}"
-        row["steering_effect" if key == "effect" else name] = steered.get(key)
+        row[f"steering_{key}"] = steered.get(key)
     return row
 
 
@@ -174,6 +176,8 @@ def summary(results: Sequence[Result], study: str) -> str:
     parts += ["\n".join(f"- {line}" for result in results for line in findings(result))]
     parts += ["## Near chance", _near_chance_text(results)]
     parts += ["## What was measured, and how exactly", _measured_table(results)]
+    if any(result.steering for result in results):
+        parts += [CHECKS_NOTE]
     parts += [_models_text(results)]
     return "\n\n".join(parts) + "\n"
 
@@ -182,13 +186,14 @@ def _opening(results: Sequence[Result]) -> str:
     pivot = language_name(results[0].pivot)
     return (
         "Values in brackets are intervals over clusters of items "
-        f"({100 * float(results[0].behaviour.attrs.get('confidence', 0.95)):g}%). "
+        f"({100 * confidence_of(results[0].behaviour):g}%). "
         f"Consistency is Spearman's rho of the choices' ranks with those in {pivot}; transfer is "
         f"the share of items right in {pivot} that are right here too, with its lift over what the "
         f"accuracies alone give; dissociation is 1 − item share with {pivot} in the middle half of "
-        "depth (1: translations share nothing). Steering is the change of accuracy by the best of "
-        "the methods, layer and strength chosen on other folds. An asterisk marks languages whose "
-        "accuracy is not above chance: consistency and transfer say little there."
+        "depth (1: translations share nothing). Steering is the change of accuracy by the study's "
+        "first method with vectors of its first dataset, layer and strength chosen on other "
+        "folds. An asterisk marks languages whose accuracy is not above chance: consistency and "
+        "transfer say little there."
     )
 
 
@@ -196,7 +201,7 @@ def _table_text(table: pd.DataFrame, own: Sequence[Result]) -> str:
     pivot = language_name(own[0].pivot)
     header = ["model", "language", "accuracy [%]", f"consistency with {pivot}"]
     header += [f"transfer from {pivot} [%]", "lift [points]", f"dissociation from {pivot}"]
-    header += ["best steering", "its effect [points]"]
+    header += ["steering", "its effect [points]"]
     rows = []
     for row in table.to_dict("records"):
         mark = " *" if row["near_chance"] else ""
@@ -290,7 +295,7 @@ def findings(result: Result) -> Iterator[str]:
     if np.isfinite([value, low, high]).all():
         said = f"{signed(value)} [{signed(low)}, {signed(high)}] points"
         if low <= 0 <= high:
-            least = detectable(low, high)
+            least = detectable(low, high, confidence_of(result.behaviour))
             yield (
                 f"{name}: no transfer beyond accuracy was found ({said}); {100 * least:.1f} points "
                 "would have been found with 80% power."
@@ -310,21 +315,21 @@ def findings(result: Result) -> Iterator[str]:
 
 
 def _steering_line(effects: xr.Dataset, method: str) -> str:
-    own = effects.sel({"method": method})
+    own, alpha = effects.sel({"method": method}), 1 - confidence_of(effects)
     sure = [
-        t for t in map(str, own["language"].values) if float(own["p_holm"].sel(language=t)) < 0.05
+        t for t in map(str, own["language"].values) if float(own["p_holm"].sel(language=t)) < alpha
     ]
-    least = 100 * own["minimum_detectable_effect"]
     pooled = with_interval(_values(own, "pooled_effect"), "pooled_effect", signed)
     each = (
         f"told from 0 in {', '.join(language_name(tag) for tag in sure)} (sign-flip, Holm)"
         if sure
-        else f"in no language told from 0 (sign-flip, Holm), where {float(least.min()):.0f} to "
-        f"{float(least.max()):.0f} points would have been found with 80% power"
+        else "in no language told from 0 (sign-flip, Holm), where "
+        f"{span_of_points(own['minimum_detectable_effect'])} would have been found with 80% power"
     )
     p = float(own["pooled_p_holm"])
-    power = 100 * float(own["pooled_minimum_detectable_effect"])
-    verdict = f"p = {p:.2g}" + (f", {power:.0f} points detectable" if p >= 0.05 else "")
+    verdict = f"p = {p:.2g}" if np.isfinite(p) else f"p = {NOTHING}"
+    if not p < alpha:
+        verdict += f", {span_of_points(own['pooled_minimum_detectable_effect'])} detectable"
     return (
         f"{str(method).replace('_', ' ')} changes accuracy by {pooled} points in the mean over "
         f"languages ({verdict}); {each}."
@@ -344,11 +349,15 @@ def _near_chance_text(results: Sequence[Result]) -> str:
 def _measured_table(results: Sequence[Result]) -> str:
     """Items, languages, what a narrow dtype costs, self-tests: a row a model and dataset."""
     header = ["model", "dataset", "items", "languages", "scores against float32 [nat]"]
-    header += ["phrases compared", "lens against model [nat]", "prompts cut", "time [s]"]
+    header += ["phrases compared", "lens against model [nat]"]
+    header += ["steered by 0 against unsteered [nat]", "unsteered against stored [nat]"]
+    header += ["prompts cut", "time [s]"]
     rows = []
     for result in results:
         records = list(result.records.values())
-        exact = [record["precision"] for record in records if record.get("precision")]
+        costs = [r["precision"] for r in records if r.get("precision")]
+        exact = [cost for cost in costs if "phrases" in cost]
+        reasons = {str(cost["not_compared"]) for cost in costs if "not_compared" in cost}
         tests = [record["self_test"]["lens"] for record in records if "self_test" in record]
         rows.append(
             [
@@ -356,9 +365,11 @@ def _measured_table(results: Sequence[Result]) -> str:
                 result.dataset,
                 str(result.behaviour.sizes["item"]),
                 str(len(result.languages)),
-                _precision_text(exact),
+                _precision_text(exact, sorted(reasons)),
                 str(sum(int(one["phrases"]) for one in exact)) if exact else NOTHING,
                 _largest([float(test["difference"]) for test in tests]),
+                _largest_of(result, "zero_same_batch_difference"),
+                _largest_of(result, "unsteered_max_abs_difference"),
                 str(sum(int(record.get("truncated_prompts", 0)) for record in records)),
                 f"{sum(float(record.get('seconds', 0)) for record in records):.0f}",
             ]
@@ -366,17 +377,24 @@ def _measured_table(results: Sequence[Result]) -> str:
     return markdown_table(header, rows)
 
 
-def _precision_text(exact: Sequence[Mapping[str, Any]]) -> str:
-    """Mean and largest difference over the languages' compared phrases."""
+def _precision_text(exact: Sequence[Mapping[str, Any]], reasons: Sequence[str]) -> str:
+    """Mean and largest difference over the languages' compared phrases, or why there are none."""
     phrases = [float(one["phrases"]) for one in exact]
     if not exact or not sum(phrases):
-        return "not compared"
+        return "not compared" + (f" ({', '.join(reasons)})" if reasons else "")
     mean = float(np.average([float(one["mean"]) for one in exact], weights=phrases))
     return f"{mean:.2g} on average, {max(float(one['largest']) for one in exact):.2g} at most"
 
 
 def _largest(values: Sequence[float]) -> str:
     return f"{max(values):.2g} at most" if values else NOTHING
+
+
+def _largest_of(result: Result, name: str) -> str:
+    """The largest value of a check of steering, over its vectors' datasets and languages."""
+    held = [effects[name].values.ravel() for effects in result.steering.values() if name in effects]
+    values = np.concatenate([*held, []])
+    return _largest(values[np.isfinite(values)].tolist())
 
 
 def _models_text(results: Sequence[Result]) -> str:

@@ -197,8 +197,8 @@ def _transfer_caption(held: xr.Dataset, subject: Subject, order: list[str]) -> s
     return (
         f"**{subject.model} on {subject.dataset}**: an item that is right in one language is right "
         f"in another {between(plus, 'mean_lift_independent', points)} percentage points more often "
-        f"than the accuracies alone would give{example}{_beyond_difficulty(plus)}; the same wrong "
-        f"choice recurs {between(minus, 'mean_lift_independent', points)} points more often.\n\n"
+        f"than the accuracies alone would give{example}{_beyond_difficulty(held, pivot)}; the same "
+        f"wrong choice recurs {between(minus, 'mean_lift_independent', points)} points more often.\n\n"
         f"*How to read it*: top, transfer from {pivot} (dots, with intervals) beside what is "
         "expected if items were independent (bars), if only their difficulty were shared "
         "(diamonds), and for wrong answers if some wrong choices were simply popular (crosses). "
@@ -207,7 +207,10 @@ def _transfer_caption(held: xr.Dataset, subject: Subject, order: list[str]) -> s
     )
 
 
-def _beyond_difficulty(lifts: xr.Dataset) -> str:
+def _beyond_difficulty(held: xr.Dataset, pivot: str) -> str:
+    """What difficulty leaves, to the pivot: over all targets it averages to 0 by construction."""
+    lifts = held.sel(scope="to_pivot", sign="positive")
     if not np.isfinite(lifts["mean_lift_difficulty"]):
         return ""
-    return f", {between(lifts, 'mean_lift_difficulty', points)} points beyond item difficulty"
+    lift = between(lifts, "mean_lift_difficulty", points)
+    return f"; to {pivot}, {lift} points more often than item difficulty would give"

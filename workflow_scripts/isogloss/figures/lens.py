@@ -188,7 +188,7 @@ def _language_caption(held: xr.Dataset, subject: Subject, others: list[str]) -> 
     pivot = subject.label(subject.pivot)
     odds = held["pivot_log_odds"].sel(language=others)
     mean = odds.mean("language")
-    peak = int(mean.fillna(-np.inf).argmax("layer"))
+    peak = 1 + int(mean[1:].fillna(-np.inf).argmax("layer"))  # the embedding's lens is noise
     depth = decimal(float(held["relative_depth"][peak]))
     lowest = str(odds.isel(layer=peak).fillna(np.inf).idxmin("language").item())
     highest = str(odds.isel(layer=peak).fillna(-np.inf).idxmax("language").item())
@@ -204,9 +204,9 @@ def _language_caption(held: xr.Dataset, subject: Subject, others: list[str]) -> 
         f"{decimal(through)}.\n\n"
         f"*How to read it*: left, log p(gold answer in {pivot}) less log p(gold answer in the "
         "prompt's language), per token, less the same for answers of other items; above 0 the "
-        f"layer leans towards {pivot}. Items with a choice spelled alike are left out. Middle, "
-        f"agreement of the choices' ranks with those after the {pivot} prompt. Right, mean over "
-        "items of the depth from which the predicted choice stays; grey bars, the same when the "
-        "choices are shuffled at every layer. Bands are intervals, left out at the embedding, "
-        "where the lens is mostly noise."
+        f"layer leans towards {pivot}. Items whose gold choice is spelled alike in both languages "
+        f"are left out. Middle, agreement of the choices' ranks with those after the {pivot} "
+        "prompt. Right, mean over items of the depth from which the predicted choice stays; grey "
+        "bars, the same when the choices are shuffled at every layer. Bands are intervals, left "
+        "out at the embedding, where the lens is mostly noise."
     )

@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from isogloss.figures.style import (
-    GREY,
     Drawing,
     Subject,
     decimal,
+    label_points,
     legend_below_title,
     line_style,
     new_figure,
@@ -19,6 +19,7 @@ from isogloss.figures.style import (
     spoken,
 )
 
+PANEL = (2.9, 1.4)  # width and height of a panel [inch], roughly
 SHOWN = ("dissociation", "accuracy", "consistency", "lift")
 # measure -> title, axis, factor
 TITLES = {
@@ -40,7 +41,7 @@ def against_scale(scale: xr.Dataset, subject: Subject, labels: dict[str, str]) -
         subject,
         "Against scale: models by number of parameters",
         4.9,
-        ["intervals over clusters of items", _no_slopes(scale)],
+        [_converted(scale, labels), "intervals over clusters of items", _no_slopes(scale)],
         legends=1,
     )
     axes = figure.subplots(2, 2, sharex=True)
@@ -103,23 +104,15 @@ def size_text(parameters: float) -> str:
 def _name_models(ax: Axes, scale: xr.Dataset) -> None:
     """Slugs beside the points of one panel."""
     held = scale.sel(measure=SHOWN[0])
-    if held.sizes["model"] > 8:
-        return
-    middle = np.exp(np.log(held["parameters"]).mean())
-    for slug in held["model"].values:
-        one = held.sel(model=slug)
-        place = (float(one["parameters"]), float(one["value"]))
-        side = -1 if place[0] > middle else 1  # towards the middle, where there is room
-        if np.isfinite(place).all():
-            ax.annotate(
-                str(slug),
-                place,
-                xytext=(7 * side, 5),
-                textcoords="offset points",
-                ha="left" if side > 0 else "right",
-                color=GREY,
-                fontsize="small",
-            )
+    xy = np.stack([held["parameters"].values, held["value"].values], axis=1)
+    known = np.isfinite(xy).all(axis=1)
+    label_points(ax, list(map(str, held["model"].values[known])), xy[known], PANEL)
+
+
+def _converted(scale: xr.Dataset, labels: dict[str, str]) -> str:
+    """Models that are not as their makers gave them, with what was done to them."""
+    names = {str(slug): labels[str(slug)] for slug in scale["model"].values}
+    return ", ".join(name for slug, name in names.items() if name != slug)
 
 
 def _no_slopes(scale: xr.Dataset) -> str:

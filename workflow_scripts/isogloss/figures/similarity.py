@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from isogloss.artifacts import confidence_of
 from isogloss.figures.style import (
     BLACK,
     GREY,
@@ -137,8 +138,8 @@ def _caption(held: xr.Dataset, subject: Subject, order: list[str]) -> str:
         "interval. Item share is 1 when translations coincide and 0 when pairing carries nothing; "
         "CKA does not see rotation and says only that items are arranged alike. Dotted: items "
         "shuffled (for retrieval, chance); the grey band reaches up to what shuffled items exceed "
-        "in 5% of cases anywhere on the map. The cosine as it is (red) is high for any two items: "
-        "a warning."
+        f"in {100 * (1 - confidence_of(held)):g}% of cases anywhere on the map. The cosine as it "
+        "is (red) is high for any two items: a warning."
     )
 
 

@@ -5,6 +5,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from isogloss.artifacts import confidence_of
 from isogloss.figures.style import (
     BLACK,
     BLUE,
@@ -30,6 +31,7 @@ from isogloss.figures.style import (
     rows_axis,
     spoken,
 )
+from isogloss.wording import span_of_points
 
 ENDS = ("", "_low", "_high")
 LOOKS = ((BLACK, "o"), (BLUE, "s"), (RED, "^"), (GREEN, "D"), (PURPLE, "v"))
@@ -77,7 +79,7 @@ def surface(steering: xr.Dataset, subject: Subject, fitted: str) -> Drawing:
         ax.set_xlabel("strength")
     figure.colorbar(image, ax=axes, label="accuracy [points]", aspect=30, pad=0.015)
     names = ["surface", "surface_consistency", "surface_norm_ratio"]
-    names += ["selected_layer", "selected_alpha"]
+    names += ["selected_layer", "selected_depth", "selected_alpha"]
     return Drawing(figure, numbers_of(steering, names), _surface_caption(steering, subject, fitted))
 
 
@@ -98,26 +100,13 @@ def _surface_panel(ax: Axes, part: xr.Dataset, reach: float):  # type: ignore[no
 def chosen(part: xr.Dataset, depths: np.ndarray) -> dict[tuple[int, int], int]:
     """How many folds chose each cell (row, column) of a surface whose rows are `depths`."""
     count: dict[tuple[int, int], int] = {}
-    layers = np.asarray(part["selected_layer"].values, float)
-    alphas = np.asarray(part["selected_alpha"].values, float)
-    known = np.unique(layers[np.isfinite(layers)])
-    total = part.attrs.get("n_layers")
-    scale = float(total) if total is not None else _layers_of(layers, depths)
-    for layer, alpha in zip(layers, alphas, strict=True):
-        if np.isfinite([layer, alpha]).all() and len(known):
-            row = int(np.abs(depths - layer / scale).argmin())
+    pairs = zip(part["selected_depth"].values, part["selected_alpha"].values, strict=True)
+    for depth, alpha in pairs:
+        if np.isfinite([depth, alpha]).all():
+            row = int(np.abs(depths - depth).argmin())
             column = int(np.abs(part["alpha"].values - alpha).argmin())
             count[row, column] = count.get((row, column), 0) + 1
     return count
-
-
-def _layers_of(layers: np.ndarray, depths: np.ndarray) -> float:
-    """Layers of a model, from relative depths that are whole layers: the fewest that fit."""
-    least = max(1, int(np.nanmax(layers, initial=1)))
-    for total in range(least, 400):
-        if np.allclose(depths * total, np.round(depths * total), atol=1e-6):
-            return float(total)
-    return float(least)
 
 
 def _surface_caption(held: xr.Dataset, subject: Subject, fitted: str) -> str:
@@ -237,13 +226,13 @@ def _effect_caption(held: xr.Dataset, subject: Subject, fitted: str) -> str:
     for tag in map(str, held["language"].values):
         part = own.sel(language=tag)
         found.append(f"{subject.label(tag).rstrip('*')} {between(part, 'effect', points)}")
-    sure = [t for t in map(str, held["language"].values) if own["p_holm"].sel(language=t) < 0.05]
-    least = 100 * own["minimum_detectable_effect"]
+    alpha = 1 - confidence_of(held)
+    sure = [t for t in map(str, held["language"].values) if own["p_holm"].sel(language=t) < alpha]
     verdict = (
         f"{spoken([subject.label(tag).rstrip('*') for tag in sure])} can be told from 0"
         if sure
         else "no language by itself can be told from 0, where "
-        f"{float(least.min()):.0f} to {float(least.max()):.0f} points would be found with 80% power"
+        f"{span_of_points(own['minimum_detectable_effect'])} would be found with 80% power"
     )
     return (
         f"**{subject.model} on {subject.dataset}**, vectors from {fitted}: {words(method)} towards "

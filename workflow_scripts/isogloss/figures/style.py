@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 
-from isogloss.artifacts import whole_file
+from isogloss.artifacts import confidence_of, whole_file
 from isogloss.languages import language_name
 
 # Okabe and Ito (2008), told apart with any colour vision; their yellow is too pale for lines.
@@ -39,6 +39,9 @@ FONT_PACKAGES = (
     "fontpkg_noto_sans_tamil",
     "noto_cjk_sans_otc",
 )
+# A guide from the left of a name; cutting it at the name's box would take a tenth of drawing.
+GUIDE: dict[str, Any] = {"arrowstyle": "-", "color": PALE, "linewidth": 0.5, "relpos": (0, 0.5)}
+GUIDE |= {"patchA": None, "shrinkA": 0, "shrinkB": 0}
 MOST_ANNOTATED = 14  # languages of a heat map whose cells still hold a legible number
 
 
@@ -137,6 +140,7 @@ def use_style(font_size: float = 8, dpi: int = 160) -> None:
             "lines.markersize": 4,
             "figure.titlesize": font_size * 1.35,
             "savefig.dpi": dpi,
+            "pdf.compression": 3,
             "pdf.fonttype": 3,  # glyphs as they are: whole fonts take a second a figure to cut
             "svg.fonttype": "path",
             "axes.unicode_minus": True,
@@ -334,7 +338,7 @@ def label_ends(
             fontsize=size,
             va="center",
             annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": PALE, "linewidth": 0.5, "shrinkB": 1},
+            arrowprops=GUIDE,
         )
 
 
@@ -346,8 +350,8 @@ def label_points(ax: Axes, texts: Sequence[str], xy: np.ndarray, size: tuple[flo
         size: width and height of the axes [inch], roughly; their limits must stand.
     """
     font = float(matplotlib.rcParams["font.size"]) * 0.88
-    low, span = np.array([(a, b - a) for a, b in (ax.get_xlim(), ax.get_ylim())]).T
-    at = (xy - low) / span * np.array(size) * 72
+    low, high = ax.transScale.transform(np.array([ax.get_xlim(), ax.get_ylim()]).T)
+    at = (ax.transScale.transform(xy) - low) / (high - low) * np.array(size) * 72
     taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in at]
     for (x, y), text, place in zip(at, texts, xy, strict=True):
         width, height = 0.58 * font * len(text) + 4, 1.15 * font
@@ -440,7 +444,7 @@ def spoken(names: Sequence[str]) -> str:
 
 def confidence(dataset: xr.Dataset) -> str:
     """What the intervals of a dataset are: "95% intervals"."""
-    return f"{100 * float(dataset.attrs.get('confidence', 0.95)):g}% intervals"
+    return f"{100 * confidence_of(dataset):g}% intervals"
 
 
 def near_chance_note(subject: Subject, languages: Sequence[str]) -> str:
@@ -484,8 +488,10 @@ def save(drawing: Drawing, stem: Path, formats: Sequence[str]) -> None:
         engine.execute(drawing.figure)
     drawing.figure.set_layout_engine(None)
     for suffix in formats:
+        # Bitmaps are small: packing them harder takes longer than it saves.
+        packing: dict[str, Any] = {"pil_kwargs": {"compress_level": 1}} if suffix == "png" else {}
         with whole_file(stem.with_name(f"{stem.name}.{suffix}")) as temporary:
-            drawing.figure.savefig(temporary, format=suffix)
+            drawing.figure.savefig(temporary, format=suffix, **packing)
     with whole_file(stem.with_name(stem.name + ".csv")) as temporary:
         drawing.numbers.to_csv(temporary, index=False, float_format="%.6g")
     with whole_file(stem.with_name(stem.name + ".rst")) as temporary:

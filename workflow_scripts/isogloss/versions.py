@@ -1,0 +1,13 @@
+"""Versions of what the costly rules compute: part of every key, and of every manifest's name.
+
+These rules take no code as input, since a comment must not cost accelerator hours. Raise a
+version when its numbers change; a golden test fails where that was forgotten.
+"""
+
+SCHEMA_VERSION = 1
+EXTRACTION_VERSION = 1
+LENS_VERSION = 1
+VECTORS_VERSION = 1
+STEERING_VERSION = 1
+READOUT_VERSION = 1
+LEXICON_VERSION = 1
