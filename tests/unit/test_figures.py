@@ -138,6 +138,7 @@ def steering_effects():
         data[name.replace("_low", "_high")] = (data[name][0], middle + 0.04)
     data["p_holm"] = (("language", "method"), np.array([[0.5, 0.5], [0.001, 0.5]]))
     data["selected_layer"] = (("language", "method", "fold"), np.full((2, 2, 3), 9.0))
+    data["selected_depth"] = (("language", "method", "fold"), np.full((2, 2, 3), 9 / 18))
     data["selected_alpha"] = (("language", "method", "fold"), np.full((2, 2, 3), 0.5))
     coords = {
         "language": ["de", "sw"],
@@ -289,6 +290,21 @@ def test_folds_are_counted_at_the_cell_that_they_chose():
     assert steering.chosen(part, part["relative_depth"].values) == {(1, 0): 3}
 
 
+def test_a_depth_that_some_other_number_of_layers_would_fit_is_framed_where_it_was_chosen():
+    part = steering_effects().sel({"language": "de", "method": "mean_difference"})
+    part["relative_depth"] = [0.5, 1.0]
+    part["selected_depth"][:] = 1.0
+    part["selected_layer"][:] = 4
+    assert steering.chosen(part, part["relative_depth"].values) == {(1, 0): 3}
+
+
+def test_unknown_detectable_effects_are_dashes_and_no_number():
+    held = steering_effects().assign(p_holm=(("language", "method"), np.ones((2, 2))))
+    held["minimum_detectable_effect"][:] = np.nan
+    caption = steering.effect(held, SUBJECT, "planted").caption
+    assert "where – would be found" in caption and "nan" not in caption
+
+
 def test_the_caption_names_languages_whose_effect_can_be_told_from_nothing():
     caption = steering.effect(steering_effects(), SUBJECT, "planted").caption
     assert "Swahili can be told from 0" in caption
@@ -342,6 +358,62 @@ def test_the_subspace_is_shown_at_the_measured_layer_nearest_to_the_middle(resul
     held["principal_angle"][:] = np.nan
     held["principal_angle"][3] = 1.0
     assert subspaces.middle_layer(held) == 3
+
+
+# Captions
+
+
+@pytest.mark.parametrize(("confidence", "said"), [(0.95, "in 5% of"), (0.9, "in 10% of")])
+def test_captions_take_the_confidence_from_the_result(results, confidence, said):
+    held = results["similarity"].assign_attrs(spec=f'{{"confidence":{confidence}}}', pivot="en")
+    assert said in similarity.place_and_shape(held, SUBJECT).caption
+    effects = steering_effects().assign_attrs(confidence=confidence)
+    effects["p_holm"][:] = 0.07
+    told = "can be told from 0, where" not in steering.effect(effects, SUBJECT, "planted").caption
+    assert told == (confidence == 0.9)
+
+
+def test_the_peak_of_the_lens_is_not_sought_at_the_embedding(results):
+    held = results["trajectories"].copy(deep=True)
+    held["pivot_log_odds"][{"layer": 0}] = 99.0
+    finding = lens.latent_language(held, SUBJECT).caption.split("*How to read it*")[0]
+    assert "99" not in finding
+
+
+def test_transfer_beyond_difficulty_is_that_to_the_pivot(results):
+    held = results["behaviour"].copy(deep=True)
+    held["mean_lift_difficulty"].loc[{"scope": "to_pivot", "sign": "positive"}] = 0.123
+    caption = behaviour_figures.transfer(held, SUBJECT).caption
+    assert "to English, +12.3 [" in caption and "item difficulty would give" in caption
+
+
+# Models side by side
+
+
+def many_models(results, count):
+    slugs = [f"m{i}" for i in range(count)]
+    models = [
+        ModelResult(slug, "Tiny", 6e4 * 2**i, results["similarity"], results["behaviour"], scores())
+        for i, slug in enumerate(slugs)
+    ]
+    return scale_of(models, permutations=19), {slug: f"{slug} (4-bit)" for slug in slugs}
+
+
+@pytest.mark.parametrize("count", [1, 12])
+def test_every_model_is_named_at_its_point_and_as_it_is_below(results, count):
+    held, labels = many_models(results, count)
+    figure = scale.against_scale(held, SUBJECT, labels).figure
+    assert {text.get_text() for text in figure.axes[0].texts} == set(labels)
+    below = figure.get_supxlabel().replace("\n", " ")
+    assert all(name in below for name in labels.values())
+
+
+def test_names_keep_clear_of_each_other_on_a_logarithmic_axis(results):
+    held, labels = many_models(results, 4)
+    figure = scale.against_scale(held, SUBJECT, labels).figure
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
 
 
 def test_sizes_are_written_as_they_are_spoken_of():

@@ -1,10 +1,17 @@
 """The summary: its table holds every model, dataset and language, and null results their power."""
 
+import json
+
+import h5py
 import numpy as np
 import pytest
 import xarray as xr
 
-from isogloss.summary import Result, best_steering, detectable, findings, main_table, summary
+from isogloss.artifacts import canonical_json, write_netcdf
+from isogloss.errors import InputError
+from isogloss.store import write_manifest
+from isogloss.summary import Result, default_steering, detectable, findings, main_table, summary
+from summary import results_of
 
 LANGUAGES = ["de", "en", "sw"]
 MODEL = "gemma-3-270m (converted from 4-bit GGUF (Q4_K_M))"
@@ -51,7 +58,10 @@ def steering(effects=((-0.06, 0.02),), p_holm=0.5):
     data |= {"pooled_p_holm": ("method", np.full(2, p_holm))}
     data |= {"pooled_minimum_detectable_effect": ("method", np.full(2, 0.05))}
     methods = ["mean_difference", "shared_projection"]
-    return xr.Dataset(data, coords={"language": ["de"], "method": methods})
+    data |= {"zero_same_batch_difference": ("language", [0.0])}
+    data |= {"unsteered_max_abs_difference": ("language", [0.39])}
+    attrs = {"default_method": methods[0], "confidence": 0.95}
+    return xr.Dataset(data, coords={"language": ["de"], "method": methods}, attrs=attrs)
 
 
 def record(largest, phrases):
@@ -94,31 +104,33 @@ def test_values_stand_in_their_columns_with_intervals():
     assert cells["accuracy [%]"] == "50 [45, 55]"
     assert cells["lift [points]"] == "+10.0 [+5.0, +15.0]"
     assert cells["dissociation from English"] == "0.40 [0.35, 0.45]"
-    assert cells["best steering"] == "shared projection (everyday)"
-    assert cells["its effect [points]"] == "+2.0 [−3.0, +7.0]"
+    assert cells["steering"] == "mean difference (everyday)"
+    assert cells["its effect [points]"] == "−6.0 [−11.0, −1.0]"
     assert pivot[3:] == ["–"] * 6
 
 
 def test_the_csv_table_keeps_the_numbers_unrounded():
     table = main_table([result()]).set_index("language")
-    assert table.loc["de", "steering_effect"] == 0.02
-    assert table.loc["de", "steering_minimum_detectable_effect"] == 0.12
+    assert table.loc["de", "steering_effect"] == -0.06
+    assert table.loc["de", "steering_minimum_detectable_effect"] == 0.1
     assert table["near_chance"].to_dict() == {"en": False, "de": False, "sw": True}
     assert np.isnan(table.loc["en", "consistency_with_pivot"])
 
 
-def test_the_best_steering_is_the_largest_effect_over_methods_and_vectors():
-    both = {"everyday": steering(((-0.06, 0.02),)), "lexicon": steering(((0.03, np.nan),))}
-    best = best_steering(result(steering=both), "de")
-    assert (best["fitted"], best["method"], best["effect"]) == ("lexicon", "mean_difference", 0.03)
-    assert best_steering(result(), "sw") == {}
+def test_steering_is_that_of_the_first_method_and_vectors_even_where_others_do_better():
+    both = {"lexicon": steering(((-0.06, 0.02),)), "everyday": steering(((0.03, 0.05),))}
+    shown = default_steering(result(steering=both), "de")
+    assert (shown["fitted"], shown["method"]) == ("lexicon", "mean_difference")
+    assert shown["effect"] == -0.06
+    assert default_steering(result(), "sw") == {}
+    assert default_steering(result(steering={}), "de") == {}
 
 
 def test_null_results_say_what_would_have_been_found():
     lines = list(findings(result(behaviour=behaviour(lift=0.01))))
     assert "no transfer beyond accuracy was found" in lines[0]
     assert "7.1 points would have been found with 80% power" in lines[0]
-    assert all("10 to 10" in one or "12 to 12" in one for one in lines[2:])
+    assert "where 10 points would" in lines[2] and "where 12 points would" in lines[3]
     assert all("in no language told from 0" in one for one in lines[2:])
 
 
@@ -137,6 +149,80 @@ def test_precision_is_weighted_by_phrases_and_its_largest_is_kept():
     cells = dict(zip(header, row, strict=True))
     assert cells["scores against float32 [nat]"] == "0.17 on average, 0.8 at most"
     assert (cells["phrases compared"], cells["items"], cells["prompts cut"]) == ("40", "120", "2")
+
+
+def test_unknown_detectable_effects_are_dashes_and_no_number():
+    held = steering()
+    for name in ("minimum_detectable_effect", "pooled_minimum_detectable_effect"):
+        held[name][:] = np.nan
+    lines = list(findings(result(steering={"everyday": held})))[2:]
+    assert all("nan" not in one and "where – would" in one for one in lines)
+
+
+def test_the_level_of_tests_is_that_of_the_result():
+    effects = steering(p_holm=0.07).assign_attrs(confidence=0.9)
+    lines = list(findings(result(steering={"everyday": effects})))
+    assert all("told from 0 in German" in one for one in lines[2:])
+
+
+def test_checks_of_steering_stand_beside_those_of_extraction():
+    text = summary([result()], "default")
+    header, row = table_of(text, "What was measured, and how exactly")
+    cells = dict(zip(header, row, strict=True))
+    assert cells["steered by 0 against unsteered [nat]"] == "0 at most"
+    assert cells["unsteered against stored [nat]"] == "0.39 at most"
+    header, row = table_of(summary([result(steering={})], "default"), "What was measured")
+    assert dict(zip(header, row, strict=True))["unsteered against stored [nat]"] == "–"
+
+
+def test_precision_that_could_not_be_compared_says_why():
+    records = {"de": {**record(0.1, 1), "precision": {"not_compared": "out of memory"}}}
+    text = summary([result(records=records)], "default")
+    assert "not compared (out of memory)" in text
+    records |= {"sw": record(0.8, 30)}
+    assert "0.8 at most" in summary([result(records=records)], "default")
+
+
+def written_study(folder):
+    """Files of two models on two datasets, named against the alphabet, and their manifests."""
+    models, datasets = ("zebra", "ant"), ("words", "everyday")
+    manifests = []
+    for model in models:
+        for dataset in datasets:
+            place = folder / "results" / model / dataset
+            for name, held in (("behaviour", behaviour()), ("similarity", similarity())):
+                for variable in held.data_vars.values():
+                    variable.attrs |= {"long_name": "x", "units": "1"}
+                write_netcdf(held, place / f"{name}.nc")
+            file = folder / f"{model}-{dataset}.h5"
+            with h5py.File(file, "w") as held:
+                held.attrs["record"] = json.dumps({"tokens": f"{model} on {dataset}"})
+            manifest = folder / f"{model}-{dataset}.json"
+            write_manifest(manifest, "activations", {"slug": model, "name": dataset}, {"de": file})
+            manifests.append(manifest)
+    spec = {
+        "results": str(folder / "results"),
+        "models": [{"slug": m, "name": f"{m} (4-bit)"} for m in models],
+        "datasets": [{"name": d, "fitted": []} for d in datasets],
+    }
+    return json.loads(canonical_json(spec)), manifests
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_manifests_go_with_their_own_model_whatever_the_order(tmp_path, order):
+    spec, manifests = written_study(tmp_path)
+    results = results_of(spec, manifests[::order])
+    assert [(r.model, r.dataset) for r in results] == [
+        (f"{m} (4-bit)", d) for m in ("zebra", "ant") for d in ("words", "everyday")
+    ]
+    for r in results:
+        assert r.records["de"]["tokens"] == f"{r.model.split()[0]} on {r.dataset}"
+
+
+def test_a_model_without_a_manifest_is_named(tmp_path):
+    spec, manifests = written_study(tmp_path)
+    with pytest.raises(InputError, match="no manifest of ant on everyday"):
+        results_of(spec, manifests[:-1])
 
 
 def test_models_in_float32_have_nothing_to_compare():

@@ -39,6 +39,7 @@ def test_touching_code_questions_and_weights_reruns_nothing(copied: Copied) -> N
     [
         {"device": "cuda"},
         {"extraction": {"batch_tokens": 512}},
+        {"extraction": {"precision_items": 2}},
         {"cache": "elsewhere"},
         {"study": "renamed"},
     ],
@@ -177,3 +178,26 @@ def test_going_back_to_an_old_template_costs_no_model(copied: Copied) -> None:
     back = study.plan()
     assert not set(back) & (WITH_A_MODEL | {"vectors"})
     assert {"trajectories", "steering_effects"} <= set(back)
+
+
+def test_raising_a_version_plans_its_rule_and_what_follows(copied: Copied) -> None:
+    """The costly rules take no code as input: their version must name other manifests."""
+    study = copied()
+    path = study.folder / "workflow_scripts/isogloss/versions.py"
+    original = path.read_text("utf-8")
+    for version, rules in VERSIONED.items():
+        path.write_text(original.replace(f"{version} = 1", f"{version} = 2"), encoding="utf-8")
+        plan = set(study.computing())
+        assert rules <= plan and not (COSTLY - rules) & plan, version
+        path.write_text(original, encoding="utf-8")
+
+
+COSTLY = {"extract", "lens", "vectors", "steer", "readout"}
+VERSIONED = {
+    "EXTRACTION_VERSION": {"extract", "lens", "vectors", "steer"},
+    "LENS_VERSION": {"lens"},
+    "VECTORS_VERSION": {"vectors", "steer"},
+    "STEERING_VERSION": {"steer"},
+    "READOUT_VERSION": {"readout", "lens"},
+}
+"""By version, the costly rules that compute anew where it is raised."""

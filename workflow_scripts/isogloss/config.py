@@ -560,7 +560,7 @@ def commented(config: BaseModel, indent: int = 0) -> str:
                 lines.append(textwrap.indent(text.rstrip(), pad + "  "))
         elif isinstance(value, dict) and value:
             lines.append(f"{pad}{name}:")
-            lines += [f"{pad}  {key}: {json.dumps(v)}" for key, v in value.items()]
+            lines += [f"{pad}  {json.dumps(key)}: {json.dumps(v)}" for key, v in value.items()]
         else:
             text = yaml.safe_dump([value], default_flow_style=True, width=10**6)
             lines.append(f"{pad}{name}: {text.strip()[1:-1]}")

@@ -21,8 +21,8 @@ POWER = 0.8
 NOTHING = "–"
 CHECKS_NOTE = (
     "Steering by 0 must change nothing within a batch. What is unsteered among steered questions "
-    "differs from what extraction stored by the rounding of another batch; effects are differences "
-    "within batches."
+    "differs from what extraction stored by the rounding of another batch; effects compare steered "
+    "with unsteered answers of the same run."
 )
 
 
