@@ -15,7 +15,7 @@ before the final norm. bfloat16 is stored as its raw 16 bits with `stored_as = "
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -182,14 +182,14 @@ def content_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _in_pieces(dataset: h5py.Dataset, rows: int = 1024):  # type: ignore[no-untyped-def]
+def _in_pieces(dataset: h5py.Dataset, rows: int = 1024) -> Iterator[bytes]:
     if dataset.ndim == 0:
         yield repr(dataset[()]).encode()
         return
     for start in range(0, dataset.shape[0], rows):
         values = dataset[start : start + rows]
         strings = values.dtype.kind == "O"
-        yield "\0".join(map(str, values)).encode() if strings else np.ascontiguousarray(values)
+        yield "\0".join(map(str, values)).encode() if strings else values.tobytes()
 
 
 def verify(path: Path) -> None:

@@ -4,7 +4,7 @@ Nothing is computed here but the text: every number is a variable of a result or
 extraction.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -137,7 +137,9 @@ def decimal(value: float) -> str:
     return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
 
 
-def with_interval(row: Mapping[str, Any], name: str, how=decimal, unit: str = "") -> str:  # type: ignore[no-untyped-def]
+def with_interval(
+    row: Mapping[str, Any], name: str, how: Callable[[float], str] = decimal, unit: str = ""
+) -> str:
     """A value and its interval: "0.22 [0.18, 0.27]"; a dash where there is none."""
     value, low, high = (row[name + end] for end in ("", "_low", "_high"))
     if not np.isfinite(value):

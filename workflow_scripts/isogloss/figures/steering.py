@@ -3,6 +3,7 @@
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from isogloss.artifacts import confidence_of
@@ -83,7 +84,7 @@ def surface(steering: xr.Dataset, subject: Subject, fitted: str) -> Drawing:
     return Drawing(figure, numbers_of(steering, names), _surface_caption(steering, subject, fitted))
 
 
-def _surface_panel(ax: Axes, part: xr.Dataset, reach: float):  # type: ignore[no-untyped-def]
+def _surface_panel(ax: Axes, part: xr.Dataset, reach: float) -> AxesImage:
     """One heat map, with a frame around what was chosen and the number of folds that did."""
     values = 100 * part["surface"].transpose("relative_depth", "alpha").values[::-1]
     depths = part["relative_depth"].values[::-1]
