@@ -27,6 +27,7 @@ include: "rules/subspaces.smk"
 include: "rules/similarity.smk"
 include: "rules/steering.smk"
 include: "rules/scale.smk"
+include: "rules/figure_files.smk"
 include: "rules/figures.smk"
 
 

@@ -48,24 +48,32 @@ wildcard_constraints:
     key="[0-9a-f]{16}",
 
 
+@functools.cache
+def imports_of(path: Path) -> list[Path]:
+    """Files of the library that a Python file imports itself."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        match node:
+            case ast.Import(names=names):
+                modules = [a.name for a in names]
+            case ast.ImportFrom(module=str(module), names=names):
+                modules = [module, *(f"{module}.{a.name}" for a in names)]
+            case _:
+                continue
+        for name in modules:
+            stem = PROGRAMS / name.replace(".", "/")
+            found += [stem.with_suffix(".py"), stem / "__init__.py"]
+    return [file for file in found if file.exists()]
+
+
+@functools.cache
 def imported_modules(program: str) -> list[str]:
     """Files of the library that a program imports, directly or through other modules."""
     found, queue = set(), [PROGRAMS / program]
     while queue:
-        for node in ast.walk(ast.parse(queue.pop().read_text(encoding="utf-8"))):
-            match node:
-                case ast.Import(names=names):
-                    modules = [a.name for a in names]
-                case ast.ImportFrom(module=str(module), names=names):
-                    modules = [module, *(f"{module}.{a.name}" for a in names)]
-                case _:
-                    modules = []
-            for name in modules:
-                stem = PROGRAMS / name.replace(".", "/")
-                for path in (stem.with_suffix(".py"), stem / "__init__.py"):
-                    if path.exists() and path not in found:
-                        found.add(path)
-                        queue.append(path)
+        new = set(imports_of(queue.pop())) - found
+        found |= new
+        queue += new
     return sorted(map(str, found))
 
 

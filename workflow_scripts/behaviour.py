@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 from isogloss.activations import open_scores
-from isogloss.artifacts import write_netcdf
 from isogloss.behaviour import behaviour
+from isogloss.netcdf import write_netcdf
 from isogloss.program import run
 from isogloss.store import read_manifest
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import xarray as xr
 
-from isogloss.artifacts import open_netcdf
 from isogloss.figures import behaviour, lens, lens_items, scale, similarity, steering, subspaces
 from isogloss.figures.style import Drawing, Subject, save, use_style
+from isogloss.netcdf import open_netcdf
 from isogloss.program import run
 from isogloss.store import read_manifest
 

@@ -9,8 +9,9 @@ from typing import Any
 import h5netcdf
 
 from isogloss.activations import check_header
-from isogloss.artifacts import key_of, write_netcdf
+from isogloss.artifacts import key_of
 from isogloss.errors import InputError
+from isogloss.netcdf import write_netcdf
 from isogloss.program import progress, run, say
 from isogloss.specs import lens_spec
 from isogloss.store import artifact_path, read_manifest, write_manifest

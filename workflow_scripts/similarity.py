@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from isogloss.activations import open_states
-from isogloss.artifacts import write_netcdf
+from isogloss.netcdf import write_netcdf
 from isogloss.program import run
 from isogloss.similarity import similarity
 from isogloss.store import read_manifest

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from isogloss.activations import open_scores
-from isogloss.artifacts import open_netcdf, write_netcdf
 from isogloss.datasets import load_dataset
 from isogloss.items import FIT, SELECT, TEST, check_disjoint, evaluation_folds
+from isogloss.netcdf import open_netcdf, write_netcdf
 from isogloss.program import progress, run, say
 from isogloss.specs import prompt_style, source_of, steered_spec
 from isogloss.store import artifact_path, read_manifest, write_manifest

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from isogloss.activations import open_scores
-from isogloss.artifacts import open_netcdf, write_netcdf
+from isogloss.netcdf import open_netcdf, write_netcdf
 from isogloss.program import run
 from isogloss.steering_effects import steering_effects
 from isogloss.store import read_manifest

@@ -5,8 +5,8 @@ import json
 from pathlib import Path
 
 from isogloss.activations import open_states
-from isogloss.artifacts import write_netcdf
 from isogloss.items import folds
+from isogloss.netcdf import write_netcdf
 from isogloss.program import run
 from isogloss.store import read_manifest
 from isogloss.subspaces import subspaces

@@ -7,8 +7,9 @@ from typing import Any
 
 import h5py
 
-from isogloss.artifacts import open_netcdf, whole_file
+from isogloss.artifacts import whole_file
 from isogloss.errors import InputError
+from isogloss.netcdf import open_netcdf
 from isogloss.program import run
 from isogloss.store import manifest_spec, read_manifest
 from isogloss.summary import Result, main_table, summary

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from isogloss.artifacts import open_netcdf, write_netcdf
+from isogloss.netcdf import open_netcdf, write_netcdf
 from isogloss.program import run
 from isogloss.store import read_manifest
 from isogloss.trajectories import trajectories

@@ -5,8 +5,9 @@ import json
 from pathlib import Path
 
 from isogloss.activations import open_states
-from isogloss.artifacts import key_of, write_netcdf
+from isogloss.artifacts import key_of
 from isogloss.items import FIT, evaluation_folds
+from isogloss.netcdf import write_netcdf
 from isogloss.program import run
 from isogloss.specs import vectors_spec
 from isogloss.store import artifact_path, read_manifest, write_manifest

@@ -428,7 +428,7 @@ def test_dataset_holds_what_the_contract_names(study):
 
 
 def test_dataset_survives_netcdf(study, tmp_path):
-    from isogloss.artifacts import write_netcdf
+    from isogloss.netcdf import write_netcdf
 
     _, found = study
     write_netcdf(found, tmp_path / "behaviour.nc")

@@ -7,12 +7,13 @@ import pytest
 import torch
 
 from isogloss.activations import LATENTS
-from isogloss.artifacts import key_of, open_netcdf, write_netcdf
+from isogloss.artifacts import key_of
 from isogloss.extraction import assemble, compute_shards
 from isogloss.forward import run
 from isogloss.items import Item, ParallelItems
 from isogloss.lens import lens_dataset, lens_layers, phrase_sums, token_log_probabilities
 from isogloss.models import readout_of
+from isogloss.netcdf import open_netcdf, write_netcdf
 from isogloss.packing import collate, lay_out
 from isogloss.prompts import PromptStyle, Question, Tokens, questions
 from isogloss.readout import Readout

@@ -5,8 +5,8 @@ import pytest
 import xarray as xr
 from scipy.stats import spearmanr
 
-from isogloss.artifacts import open_netcdf, write_netcdf
 from isogloss.errors import InputError
+from isogloss.netcdf import open_netcdf, write_netcdf
 from isogloss.scale import (
     BEHAVIOURS,
     MEASURES,

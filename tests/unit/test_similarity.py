@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isogloss.activations import ParallelStates
-from isogloss.artifacts import open_netcdf, write_netcdf
 from isogloss.errors import InputError
+from isogloss.netcdf import open_netcdf, write_netcdf
 from isogloss.similarity import (
     cosines,
     csls,

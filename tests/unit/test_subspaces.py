@@ -10,8 +10,8 @@ from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from isogloss.activations import ParallelStates
-from isogloss.artifacts import open_netcdf, write_netcdf
 from isogloss.errors import InputError
+from isogloss.netcdf import open_netcdf, write_netcdf
 from isogloss.subspaces import (
     N_SHARED,
     common_axes,

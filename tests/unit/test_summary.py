@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from isogloss.artifacts import canonical_json, write_netcdf
+from isogloss.artifacts import canonical_json
 from isogloss.errors import InputError
+from isogloss.netcdf import write_netcdf
 from isogloss.store import write_manifest
 from isogloss.summary import Result, default_steering, detectable, findings, main_table, summary
 from summary import results_of

@@ -5,8 +5,8 @@ import pytest
 import xarray as xr
 
 from isogloss.activations import ParallelStates
-from isogloss.artifacts import open_netcdf, write_netcdf
 from isogloss.errors import InputError
+from isogloss.netcdf import open_netcdf, write_netcdf
 from isogloss.vectors import (
     ALL_ITEMS,
     CONTROLS,

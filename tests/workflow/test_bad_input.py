@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from tests.workflow.conftest import SMALL, Study, merged, write_questions
 
-from isogloss.artifacts import open_netcdf
 from isogloss.config import read
 from isogloss.datasets import load_dataset
 from isogloss.errors import InputError
+from isogloss.netcdf import open_netcdf
 from isogloss.store import read_manifest
 
 CONFIGURATIONS = {

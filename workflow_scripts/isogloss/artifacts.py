@@ -9,10 +9,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import xarray as xr
-
-from isogloss.errors import InputError
-
 
 def canonical_json(spec: Any) -> str:
     """JSON with sorted keys and no spaces: equal specs give equal text.
@@ -57,55 +53,3 @@ def write_json(content: Any, path: Path) -> None:
     with whole_file(path) as temporary:
         text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         temporary.write_text(text, encoding="utf-8")
-
-
-def write_netcdf(dataset: xr.Dataset, path: Path, spec: Any = None) -> None:
-    """Write a dataset as netCDF-4, whole or not at all, with the spec that made it.
-
-    Args:
-        dataset: named dimensions; every variable with `long_name` and `units`.
-        path: file to write; its folder is made.
-        spec: the settings behind the numbers, kept as canonical JSON in the attribute `spec`.
-
-    Raises:
-        ValueError: a variable without `long_name` or `units`.
-    """
-    bare = [n for n, v in dataset.data_vars.items() if not {"long_name", "units"} <= set(v.attrs)]
-    if bare:
-        raise ValueError(f"{path.name}: variables without long_name and units: {bare}")
-    if spec is not None:
-        dataset = dataset.assign_attrs(spec=canonical_json(spec))
-    packed = {
-        name: {"zlib": True, "complevel": 1}
-        for name, variable in dataset.data_vars.items()
-        if variable.ndim and variable.dtype.kind in "fiu"
-    }
-    with whole_file(path) as temporary:
-        dataset.to_netcdf(temporary, engine="h5netcdf", encoding=packed)
-
-
-def confidence_of(dataset: xr.Dataset) -> float:
-    """Confidence of an artifact's intervals and tests: an attribute of it or of its spec.
-
-    >>> confidence_of(xr.Dataset(attrs={"spec": '{"confidence":0.9}'})), confidence_of(xr.Dataset())
-    (0.9, 0.95)
-    """
-    spec = json.loads(dataset.attrs.get("spec", "{}"))
-    return float(dataset.attrs.get("confidence", spec.get("confidence", 0.95)))
-
-
-def open_netcdf(path: Path) -> xr.Dataset:
-    """A netCDF artifact, in memory.
-
-    Raises:
-        InputError: the file is missing or is not a whole netCDF file.
-    """
-    if not path.exists():
-        raise InputError(f"{path}: no such artifact: run the rule that makes it")
-    try:
-        with xr.open_dataset(path, engine="h5netcdf") as dataset:
-            return dataset.load()
-    except (OSError, KeyError) as error:
-        raise InputError(
-            f"{path}: not a whole netCDF file ({error}): delete it and run again"
-        ) from error

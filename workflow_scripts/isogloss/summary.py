@@ -13,8 +13,8 @@ import pandas as pd
 import xarray as xr
 from scipy.stats import norm
 
-from isogloss.artifacts import confidence_of
 from isogloss.languages import language_name
+from isogloss.netcdf import confidence_of
 from isogloss.wording import span_of_points
 
 POWER = 0.8

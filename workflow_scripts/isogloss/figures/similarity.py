@@ -6,7 +6,6 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from isogloss.artifacts import confidence_of
 from isogloss.figures.style import (
     BLACK,
     GREY,
@@ -24,6 +23,7 @@ from isogloss.figures.style import (
     new_figure,
     numbers_of,
 )
+from isogloss.netcdf import confidence_of
 
 MIDDLE = (0.25, 0.75)  # relative depths over which the dissociation score is averaged
 PANELS = (

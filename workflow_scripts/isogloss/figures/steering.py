@@ -6,7 +6,6 @@ from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
-from isogloss.artifacts import confidence_of
 from isogloss.figures.style import (
     BLACK,
     BLUE,
@@ -32,6 +31,7 @@ from isogloss.figures.style import (
     rows_axis,
     spoken,
 )
+from isogloss.netcdf import confidence_of
 from isogloss.wording import span_of_points
 
 ENDS = ("", "_low", "_high")

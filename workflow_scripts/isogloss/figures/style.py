@@ -14,12 +14,14 @@ import pandas as pd
 import xarray as xr
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 
-from isogloss.artifacts import confidence_of, whole_file
+from isogloss.artifacts import whole_file
 from isogloss.languages import language_name
+from isogloss.netcdf import confidence_of
 
 # Okabe and Ito (2008), told apart with any colour vision; their yellow is too pale for lines.
 BLACK, GREY, PALE = "#000000", "#6b6b6b", "#c9c9c9"
@@ -159,7 +161,9 @@ def new_figure(
         notes: said after the names of model and dataset; empty ones are left out.
         legends: lines kept below the title for `legend_below_title`.
     """
-    figure = Figure(figsize=(subject.width, height), layout="constrained")
+    dpi = matplotlib.rcParams["savefig.dpi"]
+    figure = Figure(figsize=(subject.width, height), dpi=dpi, layout="constrained")
+    FigureCanvasAgg(figure)  # laid out and drawn by one renderer, which measures a text once
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.05, wspace=0.03, hspace=0.04)  # type: ignore[union-attr,call-arg]
     figure.suptitle(title + "\n" * legends, x=0.008, ha="left")
     below = " · ".join(part for part in (subject.model, subject.dataset, *notes) if part)
