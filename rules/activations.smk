@@ -21,9 +21,9 @@ rule extract:
         runtime=lambda w, attempt: 240 * attempt,
         gpu=1,
     params:
-        spec=lambda w: canonical_json(extraction_slice(w.model, w.dataset)),
+        spec=lambda w: canonical_json(SLICES.extraction(w.model, w.dataset)),
         machine=on_this_machine(
-            "store", "cache", "device", "batch-tokens", "precision-items"
+            "store", "sharing", "cache", "device", "batch-tokens", "precision-items"
         ),
     shell:
         "python workflow_scripts/extract.py --spec {params.spec:q}"

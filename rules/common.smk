@@ -6,7 +6,6 @@ a rule reruns when its own settings change and at no other time. No rules here.
 """
 
 import ast
-from importlib import metadata
 import functools
 import os
 import re
@@ -26,8 +25,10 @@ from isogloss.artifacts import canonical_json, key_of
 from isogloss.config import validate
 from isogloss.datasets import dataset_files
 from isogloss.errors import InputError
-from isogloss import versions
 from isogloss.model_sources import ModelSource, model_digest
+from isogloss.slices import Slices, dump
+from isogloss.specs import readout_spec
+from isogloss.store import readout_name
 
 try:
     STUDY = validate(config, ", ".join(map(str, workflow.configfiles)))
@@ -37,7 +38,7 @@ except InputError as error:
 STORE, RESULTS = STUDY.store, STUDY.results
 CACHE = STUDY.cache or os.environ.get("ISOGLOSS_CACHE") or "~/.cache/isogloss"
 CACHE = str(Path(CACHE).expanduser())
-QUESTIONS = [name for name, d in STUDY.datasets.items() if d.source != "sentences"]
+QUESTIONS = STUDY.questions
 HEAVY_THREADS = 8  # at most: Snakemake lowers it to --cores
 
 
@@ -45,7 +46,7 @@ wildcard_constraints:
     model="|".join(map(re.escape, STUDY.models)),
     dataset="|".join(map(re.escape, STUDY.datasets)),
     fitted="|".join(map(re.escape, STUDY.datasets)),
-    key="[0-9a-f]{16}",
+    key="[0-9a-f]{16,64}",
 
 
 @functools.cache
@@ -77,11 +78,6 @@ def imported_modules(program: str) -> list[str]:
     return sorted(map(str, found))
 
 
-def dump(part, **options) -> dict:
-    """A part of the configuration as plain values."""
-    return part.model_dump(mode="json", exclude_none=True, **options)
-
-
 @functools.cache
 def weights_of(model: str) -> str:
     """What identifies a model's weights, known without fetching them where they are pinned."""
@@ -92,93 +88,12 @@ def weights_of(model: str) -> str:
         sys.exit(f"error: {error}")
 
 
-def questions_slice(dataset: str) -> dict:
-    """Where a dataset comes from; what is generated carries the versions that generate it."""
-    found = dump(STUDY.datasets[dataset], exclude={"prompt", "languages"})
-    if STUDY.datasets[dataset].source == "lexicon":
-        found["generator"] = {
-            "lexicon": versions.LEXICON_VERSION,
-            **{name: metadata.version(name) for name in ("babel", "emoji")},
-        }
-    return found
-
-
-def extraction_slice(model: str, dataset: str) -> dict:
-    """What the activation files of one model and dataset depend on."""
-    return {
-        "slug": model,
-        "model": dump(STUDY.models[model], exclude={"family", "parameters"}),
-        "weights": weights_of(model),
-        "name": dataset,
-        "dataset": questions_slice(dataset),
-        "languages": STUDY.languages_of(dataset),
-        "pivot": STUDY.pivot,
-        "prompt": dump(STUDY.prompt_of(dataset)),
-        "extraction": dump(
-            STUDY.extraction, exclude={"batch_tokens", "precision_items"}
-        ),
-        "version": [versions.SCHEMA_VERSION, versions.EXTRACTION_VERSION],
-    }
-
-
-def lens_slice(model: str, dataset: str) -> dict:
-    """What the lens files of one model and dataset depend on."""
-    return {
-        "slug": model,
-        "name": dataset,
-        "extraction": extraction_slice(model, dataset),
-        "readout": readout_slice(model),
-        "version": versions.LENS_VERSION,
-    }
-
-
-def folds_slice() -> dict:
-    """How clusters fall into folds: apart from the bootstrap, whose seed costs no model."""
-    how, split = STUDY.statistics, STUDY.statistics.split
-    return {"folds": how.folds, "seed": how.fold_seed, "split": split and dump(split)}
+SLICES = Slices(STUDY, weights_of)
 
 
 def bootstrap_slice() -> dict:
     """How intervals are drawn."""
     return dump(STUDY.statistics, include={"n_boot", "seed", "confidence"})
-
-
-def vectors_slice(model: str, dataset: str) -> dict:
-    """What the steering vectors of one model and dataset depend on."""
-    return {
-        "slug": model,
-        "name": dataset,
-        "pivot": STUDY.pivot,
-        "extraction": extraction_slice(model, dataset),
-        "steering": dump(STUDY.steering, include={"methods", "layers", "random_draws"}),
-        "folds": folds_slice(),
-        "version": versions.VECTORS_VERSION,
-    }
-
-
-def steer_slice(model: str, fitted: str, dataset: str) -> dict:
-    """What the steered scores of one model depend on: vectors' dataset, evaluated dataset."""
-    return {
-        "slug": model,
-        "model": dump(STUDY.models[model], exclude={"family", "parameters"}),
-        "fitted": fitted,
-        "name": dataset,
-        "dataset": questions_slice(dataset),
-        "prompt": dump(STUDY.prompt_of(dataset)),
-        "languages": [
-            t for t in STUDY.steering.languages if t in STUDY.languages_of(dataset)
-        ],
-        "all_languages": STUDY.languages_of(dataset),
-        "pivot": STUDY.pivot,
-        "score": STUDY.behaviour.score,
-        "steering": dump(
-            STUDY.steering, exclude={"fit_on", "evaluate_on", "languages"}
-        ),
-        "folds": folds_slice(),
-        "activations": extraction_slice(model, dataset),
-        "vectors": vectors_slice(model, fitted),
-        "version": versions.STEERING_VERSION,
-    }
 
 
 def manifest(stage: str, model: str, dataset: str, content: dict) -> str:
@@ -189,7 +104,7 @@ def manifest(stage: str, model: str, dataset: str, content: dict) -> str:
 def activations(wildcards) -> str:
     """The manifest of the activation files of a model and dataset."""
     model, dataset = wildcards.model, wildcards.dataset
-    return manifest("activations", model, dataset, extraction_slice(model, dataset))
+    return manifest("activations", model, dataset, SLICES.extraction(model, dataset))
 
 
 def with_code(program: str) -> dict:
@@ -209,20 +124,9 @@ def model_resources(wildcards, attempt=1) -> int:
     )
 
 
-def readout_slice(model: str) -> dict:
-    """What a readout depends on."""
-    about = {"family", "parameters", "licence", "device_map"}
-    return {
-        "slug": model,
-        "model": dump(STUDY.models[model], exclude=about),
-        "weights": weights_of(model),
-        "version": versions.READOUT_VERSION,
-    }
-
-
 def readout(wildcards) -> str:
-    key = key_of(readout_slice(wildcards.model))[:16]
-    return f"{STORE}/readouts/{wildcards.model}/{key}.safetensors"
+    model = wildcards.model
+    return f"{STORE}/{readout_name(model, readout_spec(SLICES.readout(model)))}"
 
 
 def question_files(wildcards) -> list[str]:
@@ -239,17 +143,17 @@ def question_files(wildcards) -> list[str]:
 
 def lenses(wildcards) -> str:
     model, dataset = wildcards.model, wildcards.dataset
-    return manifest("lens", model, dataset, lens_slice(model, dataset))
+    return manifest("lens", model, dataset, SLICES.lens(model, dataset))
 
 
 def vectors(wildcards) -> str:
     model, fitted = wildcards.model, wildcards.fitted
-    return manifest("vectors", model, fitted, vectors_slice(model, fitted))
+    return manifest("vectors", model, fitted, SLICES.vectors(model, fitted))
 
 
 def steered(wildcards) -> str:
     model, fitted, dataset = wildcards.model, wildcards.fitted, wildcards.dataset
-    content = steer_slice(model, fitted, dataset)
+    content = SLICES.steered(model, fitted, dataset)
     return manifest(f"steered-{fitted}", model, dataset, content)
 
 
@@ -269,6 +173,7 @@ def on_this_machine(*names: str):
     """
     values = {
         "store": STORE,
+        "sharing": canonical_json(dump(STUDY.sharing)),
         "cache": CACHE,
         "device": STUDY.device,
         "batch-tokens": STUDY.extraction.batch_tokens,
@@ -280,13 +185,10 @@ def on_this_machine(*names: str):
 
 def all_vectors() -> list[str]:
     """The steering vectors of every dataset with choices, evaluated in this study or not."""
-    if STUDY.steering is None:
-        return []
-    names = dict.fromkeys([*QUESTIONS, *STUDY.steering.fit_on])
     return [
-        manifest("vectors", model, name, vectors_slice(model, name))
+        manifest("vectors", model, name, SLICES.vectors(model, name))
         for model in STUDY.models
-        for name in names
+        for name in STUDY.vectors_of
     ]
 
 

@@ -30,16 +30,13 @@ def figure_titles(dataset: str) -> dict[str, str]:
     """Figures of one model on one dataset, by name."""
     if dataset not in QUESTIONS:
         return dict(SPACE_FIGURES)
-    titles = BEHAVIOUR_FIGURES | (LENS_FIGURES if has_lens() else {}) | SPACE_FIGURES
+    titles = (
+        BEHAVIOUR_FIGURES | (LENS_FIGURES if STUDY.with_lens else {}) | SPACE_FIGURES
+    )
     for fitted in fitted_for(dataset):
         titles[f"steering_surface_{fitted}"] = f"Steering: settings ({fitted})"
         titles[f"steering_effect_{fitted}"] = f"Steering: effect ({fitted})"
     return titles
-
-
-def has_lens() -> bool:
-    """Whether activation files keep the states that the lens needs."""
-    return STUDY.extraction.lens_layers not in (0, [])
 
 
 def figure_files(stem: str, **labels) -> list:
@@ -74,7 +71,7 @@ def figure_inputs(model: str, dataset: str) -> dict:
     found = {}
     if dataset in QUESTIONS:
         names.append("behaviour")
-        if has_lens():
+        if STUDY.with_lens:
             names.append("trajectories")
             found["lenses"] = lenses(at)
     found |= {name: f"{folder}/{name}.nc" for name in names}

@@ -21,8 +21,8 @@ rule lens:
         runtime=lambda w, attempt: 240 * attempt,
         gpu=1,
     params:
-        spec=lambda w: canonical_json(lens_slice(w.model, w.dataset)),
-        machine=on_this_machine("store", "device"),
+        spec=lambda w: canonical_json(SLICES.lens(w.model, w.dataset)),
+        machine=on_this_machine("store", "sharing", "device"),
     shell:
         "python workflow_scripts/lens.py --spec {params.spec:q}"
         " {params.machine} --readout {input.readout:q} --output {output:q}"

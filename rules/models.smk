@@ -17,11 +17,11 @@ rule readout:
         mem_mb=model_resources,
         runtime=60,
     params:
-        spec=lambda w: canonical_json(readout_slice(w.model)),
-        machine=on_this_machine("cache"),
+        spec=lambda w: canonical_json(SLICES.readout(w.model)),
+        machine=on_this_machine("store", "sharing", "cache"),
     shell:
         "python workflow_scripts/readout.py --spec {params.spec:q} {params.machine}"
-        " --output {output:q} 2> >(tee {log:q} >&2)"
+        " 2> >(tee {log:q} >&2)"
 
 
 localrules:
@@ -32,7 +32,7 @@ rule download:
     log:
         "logs/download.log",
     params:
-        specs=lambda w: [canonical_json(readout_slice(m)) for m in STUDY.models],
+        specs=lambda w: [canonical_json(SLICES.readout(m)) for m in STUDY.models],
         datasets=lambda w: hub_datasets(),
         machine=on_this_machine("cache"),
     shell:

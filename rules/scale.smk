@@ -10,7 +10,7 @@ rule scale:
     input:
         **with_code("scale.py"),
         manifests=lambda w: [
-            manifest("activations", m, w.dataset, extraction_slice(m, w.dataset))
+            manifest("activations", m, w.dataset, SLICES.extraction(m, w.dataset))
             for m in STUDY.models
         ],
         similarity=of_every_model("similarity"),

@@ -20,8 +20,8 @@ rule vectors:
         mem_mb=4000,
         runtime=60,
     params:
-        spec=lambda w: canonical_json(vectors_slice(w.model, w.dataset)),
-        machine=on_this_machine("store"),
+        spec=lambda w: canonical_json(SLICES.vectors(w.model, w.dataset)),
+        machine=on_this_machine("store", "sharing"),
     shell:
         "python workflow_scripts/vectors.py --spec {params.spec:q} {params.machine}"
         " --output {output:q} {input.manifest:q} 2> >(tee {log:q} >&2)"
@@ -41,8 +41,8 @@ rule steer:
         runtime=lambda w, attempt: 480 * attempt,
         gpu=1,
     params:
-        spec=lambda w: canonical_json(steer_slice(w.model, w.fitted, w.dataset)),
-        machine=on_this_machine("store", "cache", "device", "batch-tokens"),
+        spec=lambda w: canonical_json(SLICES.steered(w.model, w.fitted, w.dataset)),
+        machine=on_this_machine("store", "sharing", "cache", "device", "batch-tokens"),
     shell:
         "python workflow_scripts/steer.py --spec {params.spec:q}"
         " {params.machine} --vectors {input.vectors:q}"

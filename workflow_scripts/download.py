@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from isogloss.datasets import load_dataset
-from isogloss.model_sources import fetch
+from isogloss.model_sources import fetch, model_digest
 from isogloss.program import run, say
 from isogloss.specs import source_of
 
@@ -24,7 +24,9 @@ def main() -> None:
     args = parser.parse_args()
 
     for spec in args.specs:
-        say(f"{spec['slug']}: {fetch(source_of(spec), args.cache)}")
+        source = source_of(spec)
+        folder = fetch(source, args.cache)
+        say(f"{spec['slug']}: {folder}, digest {model_digest(source, args.cache)}")
     for spec in args.datasets:
         items = load_dataset(spec["dataset"], spec["languages"], spec["name"])
         say(f"{spec['name']}: {len(items.item_ids)} items in {' '.join(items.languages)}")

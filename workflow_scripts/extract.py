@@ -11,15 +11,15 @@ from typing import Any
 
 from isogloss.artifacts import key_of
 from isogloss.datasets import load_dataset
-from isogloss.program import progress, run, say
-from isogloss.specs import activation_spec, digest_of, prompt_style, source_of
-from isogloss.store import artifact_path, write_manifest
+from isogloss.program import add_store, progress, run, say
+from isogloss.specs import activation_spec, check_weights, prompt_style, source_of
+from isogloss.store import Store, artifact_name, write_manifest
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spec", type=json.loads, required=True, help="settings as JSON")
-    parser.add_argument("--store", type=Path, required=True, help="folder of keyed artifacts")
+    add_store(parser)
     parser.add_argument("--cache", type=Path, required=True, help="folder of models")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--batch-tokens", type=int, default=2048, help="tokens of a batch")
@@ -31,23 +31,23 @@ def main() -> None:
 
     spec = args.spec
     items = load_dataset(spec["dataset"], spec["languages"], spec["name"])
-    digest = digest_of(spec, args.cache)
-    specs = {tag: activation_spec(spec, items, tag, digest) for tag in items.languages}
-    paths = {
-        tag: artifact_path(
-            args.store, "activations", spec["slug"], spec["name"], tag, specs[tag], ".h5"
-        )
+    specs = {tag: activation_spec(spec, items, tag) for tag in items.languages}
+    names = {
+        tag: artifact_name("activations", spec["slug"], spec["name"], tag, specs[tag], ".h5")
         for tag in items.languages
     }
-    missing = [tag for tag, path in paths.items() if not path.exists()]
-    say(f"{spec['slug']}, {spec['name']}: {len(paths) - len(missing)} of {len(paths)} languages "
+    store = Store.of(args.store, args.sharing, say)
+    missing = store.missing(names, partial(progress, label="fetch", unit="file"))
+    say(f"{spec['slug']}, {spec['name']}: {len(names) - len(missing)} of {len(names)} languages "
         f"are in the store" + (f"; extracting {' '.join(missing)}" if missing else ""))  # fmt: skip
     if missing:
-        extract(args, items, specs, paths, missing)
-    write_manifest(args.output, "activations", spec, paths)
+        extract(args, items, specs, store, names, missing)
+    write_manifest(args.output, "activations", spec, store.paths(names))
 
 
-def extract(args: Any, items: Any, specs: dict, paths: dict, missing: list[str]) -> None:
+def extract(
+    args: Any, items: Any, specs: dict, store: Store, names: dict, missing: list[str]
+) -> None:
     """Load the model once and compute the missing languages."""
     from isogloss.extraction import assemble, compute_shards
     from isogloss.extraction_checks import check_lens, check_packing, precision
@@ -55,7 +55,8 @@ def extract(args: Any, items: Any, specs: dict, paths: dict, missing: list[str])
     from isogloss.models import load, memory_errors, readout_of
     from isogloss.prompts import Tokens, questions
 
-    spec, source = args.spec, source_of(args.spec)
+    spec, source, paths = args.spec, source_of(args.spec), store.paths(names)
+    check_weights(spec, args.cache)
     style = prompt_style(spec["prompt"])
     decoder = load(source, args.cache, args.device)
     readout = readout_of(decoder)
@@ -118,6 +119,7 @@ def extract(args: Any, items: Any, specs: dict, paths: dict, missing: list[str])
             "versions": versions(),
         }
         assemble(paths[tag], specs[tag], record, items, asked[tag], trees, files, layers)
+        store.keep(names[tag])
 
 
 def versions() -> dict[str, str]:

@@ -15,7 +15,7 @@ import xarray as xr
 
 from isogloss.figures import behaviour, lens, lens_items, scale, similarity, steering, subspaces
 from isogloss.figures.style import Drawing, Subject, save, use_style
-from isogloss.netcdf import open_netcdf
+from isogloss.netcdf import open_artifact, open_netcdf
 from isogloss.program import run
 from isogloss.store import read_manifest
 
@@ -90,7 +90,7 @@ def single_items(args: Any, trajectories: xr.Dataset, subject: Subject) -> Drawi
     """The lens picture of single items, with their texts."""
     from isogloss.datasets import load_dataset
 
-    lenses = {tag: open_netcdf(path) for tag, path in read_manifest(args.lenses).items()}
+    lenses = {tag: open_artifact(path) for tag, path in read_manifest(args.lenses).items()}
     items = load_dataset(args.spec["questions"], list(lenses), args.spec["dataset"])
     count = args.spec["figures"]["lens_items"]
     return lens_items.item_lenses(lenses, trajectories, items, subject, count)

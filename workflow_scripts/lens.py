@@ -8,20 +8,19 @@ from typing import Any
 
 import h5netcdf
 
-from isogloss.activations import check_header
-from isogloss.artifacts import key_of
 from isogloss.errors import InputError
-from isogloss.netcdf import write_netcdf
-from isogloss.program import progress, run, say
+from isogloss.netcdf import write_artifact
+from isogloss.program import add_store, progress, run, say
+from isogloss.sealed import check_header
 from isogloss.specs import lens_spec
-from isogloss.store import artifact_path, read_manifest, write_manifest
+from isogloss.store import Store, artifact_name, read_manifest, write_manifest
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("manifest", type=Path, help="manifest of the activation files")
     parser.add_argument("--spec", type=json.loads, required=True, help="settings as JSON")
-    parser.add_argument("--store", type=Path, required=True, help="folder of keyed artifacts")
+    add_store(parser)
     parser.add_argument("--readout", type=Path, required=True, help="the model's readout")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--output", type=Path, required=True, help="manifest to write (JSON)")
@@ -30,18 +29,18 @@ def main() -> None:
     model, dataset = args.spec["slug"], args.spec["name"]
     sources = read_manifest(args.manifest)
     specs = {tag: lens_spec(path.stem, args.readout.stem) for tag, path in sources.items()}
-    paths = {
-        tag: artifact_path(args.store, "lens", model, dataset, tag, specs[tag], ".nc")
-        for tag in sources
-    }
-    missing = [tag for tag, path in paths.items() if not path.exists()]
-    say(f"{model}, {dataset}: lens of {len(missing)} of {len(paths)} languages to compute")
+    names = {tag: artifact_name("lens", model, dataset, tag, specs[tag], ".nc") for tag in sources}
+    store = Store.of(args.store, args.sharing, say)
+    missing = store.missing(names, partial(progress, label="fetch", unit="file"))
+    say(f"{model}, {dataset}: lens of {len(missing)} of {len(names)} languages to compute")
     if missing:
-        compute(args, sources, specs, paths, missing)
-    write_manifest(args.output, "lens", args.spec, paths)
+        compute(args, sources, specs, store, names, missing)
+    write_manifest(args.output, "lens", args.spec, store.paths(names))
 
 
-def compute(args: Any, sources: dict, specs: dict, paths: dict, missing: list[str]) -> None:
+def compute(
+    args: Any, sources: dict, specs: dict, store: Store, names: dict, missing: list[str]
+) -> None:
     """Read the readout once and compute the missing languages."""
     from isogloss.lens import lens_dataset
     from isogloss.models import device_named, memory_errors
@@ -63,9 +62,9 @@ def compute(args: Any, sources: dict, specs: dict, paths: dict, missing: list[st
             language=tag,
             pivot=about["pivot"],
             control=about["control"] or "",
-            key=key_of(specs[tag]),
         )
-        write_netcdf(found, paths[tag], specs[tag])
+        write_artifact(found, store.path(names[tag]), specs[tag])
+        store.keep(names[tag])
 
 
 if __name__ == "__main__":

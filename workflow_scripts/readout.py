@@ -4,20 +4,29 @@ import argparse
 import json
 from pathlib import Path
 
-from isogloss.models import load
-from isogloss.program import run
-from isogloss.readout import write_readout
-from isogloss.specs import source_of
+from isogloss.program import add_store, run, say
+from isogloss.specs import check_weights, readout_spec, source_of
+from isogloss.store import Store, readout_name
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spec", type=json.loads, required=True, help="settings as JSON")
     parser.add_argument("--cache", type=Path, required=True, help="folder of models")
-    parser.add_argument("--output", type=Path, required=True, help="safetensors file to write")
+    add_store(parser)
     args = parser.parse_args()
 
-    write_readout(load(source_of(args.spec), args.cache, device="cpu"), args.output)
+    spec = readout_spec(args.spec)
+    name = readout_name(args.spec["slug"], spec)
+    store = Store.of(args.store, args.sharing, say)
+    if store.missing({args.spec["slug"]: name}):
+        from isogloss.models import load
+        from isogloss.readout import write_readout
+
+        check_weights(args.spec, args.cache)
+        decoder = load(source_of(args.spec), args.cache, device="cpu")
+        write_readout(decoder, store.path(name), spec)
+        store.keep(name)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,10 @@ import numpy as np
 from isogloss.activations import open_scores
 from isogloss.datasets import load_dataset
 from isogloss.items import FIT, SELECT, TEST, check_disjoint, evaluation_folds
-from isogloss.netcdf import open_netcdf, write_netcdf
-from isogloss.program import progress, run, say
-from isogloss.specs import prompt_style, source_of, steered_spec
-from isogloss.store import artifact_path, read_manifest, write_manifest
+from isogloss.netcdf import open_artifact, write_artifact
+from isogloss.program import add_store, progress, run, say
+from isogloss.specs import check_weights, prompt_style, source_of, steered_spec
+from isogloss.store import Store, artifact_name, read_manifest, write_manifest
 from isogloss.vectors import ALL_ITEMS
 
 
@@ -23,7 +24,7 @@ def main() -> None:
     parser.add_argument("activations", type=Path, help="manifest of the evaluated dataset")
     parser.add_argument("--vectors", type=Path, required=True, help="manifest of the vectors")
     parser.add_argument("--spec", type=json.loads, required=True, help="settings as JSON")
-    parser.add_argument("--store", type=Path, required=True, help="folder of keyed artifacts")
+    add_store(parser)
     parser.add_argument("--cache", type=Path, required=True, help="folder of models")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--batch-tokens", type=int, default=2048, help="tokens of a batch")
@@ -39,20 +40,23 @@ def main() -> None:
         for tag in spec["languages"]
     }
     place = f"{spec['fitted']}.{spec['name']}"
-    paths = {
-        tag: artifact_path(args.store, "steered", spec["slug"], place, tag, specs[tag], ".nc")
+    names = {
+        tag: artifact_name("steered", spec["slug"], place, tag, specs[tag], ".nc")
         for tag in spec["languages"]
     }
-    missing = [tag for tag, path in paths.items() if not path.exists()]
-    say(f"{spec['slug']}, {place}: steering {len(missing)} of {len(paths)} languages")
+    store = Store.of(args.store, args.sharing, say)
+    missing = store.missing(names, partial(progress, label="fetch", unit="file"))
+    say(f"{spec['slug']}, {place}: steering {len(missing)} of {len(names)} languages")
     if missing:
-        compute(args, sources, open_netcdf(vectors), specs, paths, missing)
-    write_manifest(args.output, "steered", spec, paths)
+        for tag, found in steered_scores(args, sources, open_artifact(vectors), missing):
+            write_artifact(found, store.path(names[tag]), specs[tag])
+            store.keep(names[tag])
+    write_manifest(args.output, "steered", spec, store.paths(names))
 
 
-def compute(
-    args: Any, sources: dict, vectors: Any, specs: dict, paths: dict, missing: list[str]
-) -> None:
+def steered_scores(
+    args: Any, sources: dict, vectors: Any, missing: list[str]
+) -> Iterator[tuple[str, Any]]:
     """Load the model once and evaluate the missing languages."""
     from isogloss.models import load, memory_errors, readout_of
     from isogloss.packing import lay_out
@@ -60,6 +64,7 @@ def compute(
     from isogloss.steered import check_unsteered, evaluate
 
     spec = args.spec
+    check_weights(spec["activations"], args.cache)
     items = load_dataset(spec["dataset"], spec["all_languages"], spec["name"])
     how = spec["folds"]
     fold_of = evaluation_folds(items.clusters, how["folds"], how["seed"], how["split"])
@@ -111,7 +116,7 @@ def compute(
                 progress=partial(progress, label=label, unit="fold"),
             )
         check_unsteered(found, scores.sel(language=tag), str(decoder.dtype))
-        write_netcdf(found, paths[tag], specs[tag])
+        yield tag, found
 
 
 def plan_of(spec: dict, vectors: Any) -> Any:

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from isogloss.activations import open_scores
-from isogloss.netcdf import open_netcdf, write_netcdf
+from isogloss.netcdf import open_artifact, write_netcdf
 from isogloss.program import run
 from isogloss.steering_effects import steering_effects
 from isogloss.store import read_manifest
@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
     args = parser.parse_args()
 
-    steered = {tag: open_netcdf(path) for tag, path in read_manifest(args.manifest).items()}
+    steered = {tag: open_artifact(path) for tag, path in read_manifest(args.manifest).items()}
     scores = open_scores(list(read_manifest(args.activations).values()))
     write_netcdf(steering_effects(steered, scores, **args.spec), args.output, args.spec)
 

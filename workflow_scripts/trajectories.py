@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from isogloss.netcdf import open_netcdf, write_netcdf
+from isogloss.netcdf import open_artifact, write_netcdf
 from isogloss.program import run
 from isogloss.store import read_manifest
 from isogloss.trajectories import trajectories
@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
     args = parser.parse_args()
 
-    lens = {tag: open_netcdf(path) for tag, path in read_manifest(args.manifest).items()}
+    lens = {tag: open_artifact(path) for tag, path in read_manifest(args.manifest).items()}
     write_netcdf(trajectories(lens, **args.spec), args.output, args.spec)
 
 

@@ -5,12 +5,11 @@ import json
 from pathlib import Path
 
 from isogloss.activations import open_states
-from isogloss.artifacts import key_of
 from isogloss.items import FIT, evaluation_folds
-from isogloss.netcdf import write_netcdf
-from isogloss.program import run
+from isogloss.netcdf import write_artifact
+from isogloss.program import add_store, run, say
 from isogloss.specs import vectors_spec
-from isogloss.store import artifact_path, read_manifest, write_manifest
+from isogloss.store import Store, artifact_name, read_manifest, write_manifest
 from isogloss.vectors import fit_vectors
 
 
@@ -18,17 +17,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("manifest", type=Path, help="manifest of the activation files")
     parser.add_argument("--spec", type=json.loads, required=True, help="settings as JSON")
-    parser.add_argument("--store", type=Path, required=True, help="folder of keyed artifacts")
+    add_store(parser)
     parser.add_argument("--output", type=Path, required=True, help="manifest to write (JSON)")
     args = parser.parse_args()
 
     steering, fold = args.spec["steering"], args.spec["folds"]
     sources = read_manifest(args.manifest)
     spec = vectors_spec({tag: path.stem for tag, path in sources.items()}, fold, steering)
-    path = artifact_path(
-        args.store, "vectors", args.spec["slug"], args.spec["name"], "all", spec, ".nc"
-    )
-    if not path.exists():
+    name = artifact_name("vectors", args.spec["slug"], args.spec["name"], "all", spec, ".nc")
+    store = Store.of(args.store, args.sharing, say)
+    if store.missing({"all": name}):
         files = list(sources.values())
         mean, last = (open_states(files, pooling) for pooling in ("prompt_mean", "prompt_last"))
         n_layers = len(mean.depths) - 1
@@ -46,8 +44,9 @@ def main() -> None:
             draws=steering["random_draws"],
             seed=fold["seed"],
         )
-        write_netcdf(vectors.assign_attrs(key=key_of(spec)), path, spec)
-    write_manifest(args.output, "vectors", args.spec, {"all": path})
+        write_artifact(vectors, store.path(name), spec)
+        store.keep(name)
+    write_manifest(args.output, "vectors", args.spec, {"all": store.path(name)})
 
 
 if __name__ == "__main__":

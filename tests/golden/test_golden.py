@@ -19,7 +19,7 @@ import pytest
 import torch
 import xarray as xr
 
-from isogloss.activations import open_activations, open_scores, open_states, verify
+from isogloss.activations import open_activations, open_scores, open_states
 from isogloss.artifacts import key_of
 from isogloss.datasets import load_jsonl
 from isogloss.extraction import assemble, compute_shards
@@ -28,6 +28,7 @@ from isogloss.lens import lens_dataset
 from isogloss.models import Decoder, readout_of
 from isogloss.packing import lay_out
 from isogloss.prompts import PromptStyle, Tokens, questions
+from isogloss.sealed import verify
 from isogloss.steered import Plan, evaluate
 from isogloss.tiny_models import tiny_model
 from isogloss.vectors import fit_vectors

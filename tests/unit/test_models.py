@@ -55,7 +55,7 @@ def residual_before_final_norm(decoder, tokens):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_saved_readout_is_the_models_own_norm_and_head_bit_for_bit(family, dtype, tmp_path):
     decoder = tiny_model(family, dtype=dtype)
-    write_readout(decoder, tmp_path / "readout.safetensors")
+    write_readout(decoder, tmp_path / "readout.safetensors", {})
     readout = read_readout(tmp_path / "readout.safetensors")
     states, logits = residual_before_final_norm(decoder, TOKENS)
     with torch.no_grad():
@@ -70,7 +70,7 @@ def test_readout_keeps_bias_and_bytes(tmp_path):
     norm.weight.data = torch.tensor([1.0, 2.0, 3.0, 4.0])
     parts = SimpleNamespace(final_norm=norm, head=nn.Linear(4, 6), softcap=None)
     for name in ("a", "b"):
-        write_readout(parts, tmp_path / name)
+        write_readout(parts, tmp_path / name, {})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     states = torch.randn(3, 4)
     with torch.no_grad():
@@ -94,7 +94,7 @@ def test_damaged_or_missing_readout_is_named(tmp_path):
     path = tmp_path / "readout.safetensors"
     with pytest.raises(InputError, match="no such readout"):
         read_readout(path)
-    write_readout(tiny_model("llama"), path)
+    write_readout(tiny_model("llama"), path, {})
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(InputError, match="not a readout.*delete it"):
         read_readout(path)

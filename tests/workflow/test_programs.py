@@ -10,8 +10,9 @@ import pytest
 import xarray as xr
 from tests.workflow.conftest import MODEL, ROOT, Study
 
-from isogloss.activations import open_activations, verify
+from isogloss.activations import open_activations
 from isogloss.config import Config, commented, schema
+from isogloss.sealed import verify
 
 PROGRAMS = sorted((ROOT / "workflow_scripts").glob("*.py"))
 WITHOUT_A_RULE = {"configure", "make_tiny_model"}

@@ -13,9 +13,8 @@ Layer 0 is the embedding that enters the first block; the last layer is the resi
 before the final norm. bfloat16 is stored as its raw 16 bits with `stored_as = "bfloat16"`.
 """
 
-import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +26,10 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from isogloss.artifacts import canonical_json, key_of
+from isogloss.artifacts import canonical_json
 from isogloss.errors import InputError
-from isogloss.versions import SCHEMA_VERSION
+from isogloss.sealed import check_header, header, seal
 
-REMEDY = "delete it and the manifests that list it (store/manifests), then run again"
-DAMAGE = (OSError, RuntimeError, KeyError, ValueError)  # what HDF5 makes of a damaged file
 LATENTS = ("prompt", "pivot", "control", "prompt_mismatched", "pivot_mismatched")
 
 
@@ -142,76 +139,6 @@ def _open_group(path: Path, group: str) -> xr.Dataset | None:
     return xr.Dataset(variables, attrs=attrs).set_coords(coordinates)
 
 
-def check_header(path: Path) -> dict[str, Any]:
-    """The spec of an activation file, checked against the key that names the file.
-
-    Raises:
-        InputError: missing, truncated, another schema version, or a key that does not match.
-    """
-    if not path.exists():
-        raise InputError(f"{path}: no such activation file: run the rule `extract` again")
-    try:
-        with h5py.File(path) as file:
-            attrs = {name: np.ravel(value)[0] for name, value in file.attrs.items()}
-    except DAMAGE as error:
-        raise InputError(f"{path}: not a whole HDF5 file ({error}): {REMEDY}") from error
-    version, key = (str(attrs.get(name, "absent")) for name in ("schema_version", "key"))
-    if version != str(SCHEMA_VERSION):
-        raise InputError(
-            f"{path}: schema_version is {version}, this program reads {SCHEMA_VERSION}: {REMEDY}"
-        )
-    try:
-        spec = json.loads(attrs.get("spec", ""))
-    except ValueError:
-        spec = None
-    if key_of(spec) != key or path.stem != key:
-        raise InputError(f"{path}: key {key[:12]} does not match the spec that it holds: {REMEDY}")
-    return spec
-
-
-def content_digest(path: Path) -> str:
-    """SHA-256 over every variable's name and values, the same for the same content."""
-    digest = hashlib.sha256()
-    with h5py.File(path) as file:
-        names: list[str] = []
-        file.visititems(lambda n, o: names.append(n) if isinstance(o, h5py.Dataset) else None)
-        for name in sorted(names):
-            digest.update(name.encode())
-            for chunk in _in_pieces(file[name]):
-                digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _in_pieces(dataset: h5py.Dataset, rows: int = 1024) -> Iterator[bytes]:
-    if dataset.ndim == 0:
-        yield repr(dataset[()]).encode()
-        return
-    for start in range(0, dataset.shape[0], rows):
-        values = dataset[start : start + rows]
-        strings = values.dtype.kind == "O"
-        yield "\0".join(map(str, values)).encode() if strings else values.tobytes()
-
-
-def verify(path: Path) -> None:
-    """Read everything and compare with the digest taken when the file was made.
-
-    Raises:
-        InputError: as `check_header`, or any value differs from what was written.
-    """
-    check_header(path)
-    try:
-        with h5py.File(path) as file:
-            expected = file.attrs["content_digest"]
-        found = content_digest(path)
-    except DAMAGE as error:
-        raise InputError(f"{path}: cannot be read whole ({error}): {REMEDY}") from error
-    if found != expected:
-        raise InputError(
-            f"{path}: content_digest is {found[:12]}, {expected[:12]} was written: the file has "
-            f"changed since: {REMEDY}"
-        )
-
-
 def open_states(paths: Sequence[Path], pooling: str = "prompt_mean") -> ParallelStates:
     """States of the same items in several languages, from their activation files.
 
@@ -297,9 +224,8 @@ class ActivationWriter:
     def __init__(self, path: Path, spec: dict[str, Any], record: dict[str, Any]) -> None:
         self.path = path
         self._file = h5netcdf.File(path, "w", decode_vlen_strings=True)
-        self._file.attrs["schema_version"] = SCHEMA_VERSION
-        self._file.attrs["spec"] = canonical_json(spec)
-        self._file.attrs["key"] = key_of(spec)
+        for name, value in header(spec).items():
+            self._file.attrs[name] = value
         self._file.attrs["record"] = canonical_json(record)
 
     def dimensions(self, group: str = "", **sizes: int) -> None:
@@ -349,6 +275,4 @@ class ActivationWriter:
     def close(self) -> None:
         """Flush, then take the digest of the content and keep it in the file."""
         self._file.close()
-        digest = content_digest(self.path)
-        with h5py.File(self.path, "r+") as file:
-            file.attrs["content_digest"] = digest
+        seal(self.path)

@@ -65,7 +65,12 @@ class Model(Strict):
     path: str | None = Field(None, description="path: the folder")
     packages: list[str] = Field([], description="package: name==version, parts in order")
     file: str | None = Field(None, description="package: the GGUF file in the wheels")
-    sha256: str | None = Field(None, description="package: SHA-256 of that file, parts joined")
+    sha256: str | None = Field(
+        None,
+        pattern="^[0-9a-fA-F]{64}$",
+        description="package: SHA-256 of that file, parts joined; path: digest of the folder's "
+        "model, which lets others use shared artifacts without it (`snakemake download` says it)",
+    )
     family: str = Field(description="models of one family share a slope over parameters")
     parameters: int = Field(description="number of parameters", gt=0)
     licence: str = Field("", description="shown where the weights are fetched and in artifacts")
@@ -382,6 +387,36 @@ def _datasets() -> dict[str, Dataset]:
     }
 
 
+class Sharing(Strict):
+    """Where collaborators keep artifacts in common. Credentials come from the environment."""
+
+    kind: Literal["none", "fs", "s3"] = Field(
+        "none", description="none: this machine's store alone; fs: a shared folder; s3: a bucket"
+    )
+    folder: str | None = Field(None, min_length=1, description="fs: the folder")
+    bucket: str | None = Field(
+        None, pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", description="s3: the bucket"
+    )
+    prefix: str = Field(
+        "", pattern=r"^([\w.-]*\w(/[\w.-]*\w)*)?$", description="s3: folder in the bucket"
+    )
+    endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://[^@\s]+$",
+        description="s3: address of the server; null: AWS's own",
+    )
+    publish: bool = Field(
+        True, description="give others what is computed here; false: only read from the place"
+    )
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Sharing":
+        needed = {"fs": "folder", "s3": "bucket"}.get(self.kind)
+        if needed and not getattr(self, needed):
+            raise ValueError(f"kind {self.kind} needs {needed}")
+        return self
+
+
 class Config(Strict):
     """A study: which models, on which questions, in which languages, analysed how."""
 
@@ -410,6 +445,9 @@ class Config(Strict):
     statistics: Statistics = Field(default_factory=Statistics, description="resampling, folds")
     figures: Figures = Field(default_factory=Figures, description="how figures look")
     store: str = Field("store", min_length=1, description="folder of the artifacts named by key")
+    sharing: Sharing = Field(
+        default_factory=Sharing, description="a store in common with collaborators"
+    )
     cache: str | None = Field(
         None, description="folder of models; null: ISOGLOSS_CACHE, else ~/.cache/isogloss"
     )
@@ -479,6 +517,30 @@ class Config(Strict):
                     )
         if "wrong_layer" in steering.controls and len(set(steering.layers)) < 2:
             raise ValueError("steering.controls: wrong_layer needs two layers in steering.layers")
+
+    @property
+    def questions(self) -> list[str]:
+        """Datasets with choices."""
+        return [name for name, one in self.datasets.items() if one.source != "sentences"]
+
+    @property
+    def with_lens(self) -> bool:
+        """Whether activation files keep the states that the lens needs."""
+        return self.extraction.lens_layers not in (0, [])
+
+    @property
+    def vectors_of(self) -> list[str]:
+        """Datasets that steering vectors are fitted on, evaluated in this study or not."""
+        if self.steering is None:
+            return []
+        return list(dict.fromkeys([*self.questions, *self.steering.fit_on]))
+
+    @property
+    def steered_pairs(self) -> list[tuple[str, str]]:
+        """Datasets of the vectors and of the questions of every steered evaluation."""
+        if self.steering is None:
+            return []
+        return [(f, d) for d in self.steering.evaluate_on for f in self.steering.fit_on]
 
     def languages_of(self, dataset: str) -> list[str]:
         """Languages of one dataset, in the study's order."""

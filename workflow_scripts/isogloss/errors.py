@@ -1,5 +1,7 @@
 """The errors that a user can cause and mend."""
 
+from typing import Any
+
 
 class InputError(ValueError):
     """Bad input, said in one line: where, what, what to do.
@@ -11,3 +13,12 @@ class InputError(ValueError):
 
 class OutOfMemory(InputError):
     """Memory ran out, on the device or on the host."""
+
+
+class Damaged(InputError):
+    """An artifact that is not what it should be: refused by name, never used."""
+
+    def __init__(self, where: Any, reason: str) -> None:
+        remedy = f"set it aside (`python workflow_scripts/share.py set-aside {where}`), run again"
+        super().__init__(f"{where}: {reason}: {remedy}")
+        self.reason = reason

@@ -124,8 +124,9 @@ def registered(slug: str, registry: Mapping[str, Mapping[str, Any]]) -> ModelSou
 def model_digest(source: ModelSource, cache: Path) -> str:
     """What identifies a model's weights and tokenizer in the keys of artifacts.
 
-    Known without fetching where the source is pinned. A hub revision that is a branch is not: it
-    keeps its name when the branch moves, so studies for print give a commit.
+    Known without the files where the source is pinned (a local folder: by `sha256`). A hub
+    revision that is a branch is not: it keeps its name when the branch moves, so studies for
+    print give a commit.
 
     Args:
         source: the model.
@@ -138,7 +139,7 @@ def model_digest(source: ModelSource, cache: Path) -> str:
         return f"{source.repo}@{source.revision}"
     if source.source == "package":
         return _package_key(source)
-    return _folder_digest(source, cache)
+    return source.sha256.lower() or folder_digest(source, cache)
 
 
 def fetch(source: ModelSource, cache: Path) -> Path:
@@ -153,7 +154,7 @@ def fetch(source: ModelSource, cache: Path) -> Path:
             differs from the registry's.
     """
     if source.source == "path":
-        folder = _path(source)
+        folder = _checked_folder(source, cache)
     elif source.source == "hub":
         folder = _fetch_from_hub(source, cache)
     else:
@@ -186,7 +187,18 @@ def _usable(folder: Path, source: ModelSource) -> Path:
     return folder
 
 
-def _folder_digest(source: ModelSource, cache: Path) -> str:
+def _checked_folder(source: ModelSource, cache: Path) -> Path:
+    """A local folder, whose files are those that `sha256` pins, where it does."""
+    folder = _path(source)
+    if source.sha256 and (found := folder_digest(source, cache)) != source.sha256.lower():
+        raise InputError(
+            f"models.{source.slug}.sha256: {folder} has the digest {found}: another model than "
+            "the one that is pinned, or correct it"
+        )
+    return folder
+
+
+def folder_digest(source: ModelSource, cache: Path) -> str:
     """SHA-256 over the names and digests of a model's files; unchanged files are not read again."""
     folder = _usable(_path(source), source)
     patterns = (*MODEL_FILES, "*.py") if source.trust_remote_code else MODEL_FILES

@@ -8,6 +8,7 @@ import xarray as xr
 
 from isogloss.artifacts import canonical_json, whole_file
 from isogloss.errors import InputError
+from isogloss.sealed import check_header, header, seal
 
 
 def write_netcdf(dataset: xr.Dataset, path: Path, spec: Any = None) -> None:
@@ -21,18 +22,48 @@ def write_netcdf(dataset: xr.Dataset, path: Path, spec: Any = None) -> None:
     Raises:
         ValueError: a variable without `long_name` or `units`.
     """
+    _check_labels(dataset, path)
+    if spec is not None:
+        dataset = dataset.assign_attrs(spec=canonical_json(spec))
+    with whole_file(path) as temporary:
+        _write(dataset, temporary)
+
+
+def write_artifact(dataset: xr.Dataset, path: Path, spec: Any) -> None:
+    """Write a dataset that is named by the key of its spec, sealed (`isogloss.sealed`).
+
+    Raises:
+        ValueError: a variable without `long_name` or `units`.
+    """
+    _check_labels(dataset, path)
+    with whole_file(path) as temporary:
+        _write(dataset.assign_attrs(header(spec)), temporary)
+        seal(temporary)
+
+
+def open_artifact(path: Path) -> xr.Dataset:
+    """A keyed netCDF artifact, in memory, whose header fits its name.
+
+    Raises:
+        Damaged: another key or schema version than the name and this program say, or not whole.
+    """
+    check_header(path)
+    return open_netcdf(path)
+
+
+def _check_labels(dataset: xr.Dataset, path: Path) -> None:
     bare = [n for n, v in dataset.data_vars.items() if not {"long_name", "units"} <= set(v.attrs)]
     if bare:
         raise ValueError(f"{path.name}: variables without long_name and units: {bare}")
-    if spec is not None:
-        dataset = dataset.assign_attrs(spec=canonical_json(spec))
+
+
+def _write(dataset: xr.Dataset, path: Path) -> None:
     packed = {
         name: {"zlib": True, "complevel": 1}
         for name, variable in dataset.data_vars.items()
         if variable.ndim and variable.dtype.kind in "fiu"
     }
-    with whole_file(path) as temporary:
-        dataset.to_netcdf(temporary, engine="h5netcdf", encoding=packed)
+    dataset.to_netcdf(path, engine="h5netcdf", encoding=packed)
 
 
 def confidence_of(dataset: xr.Dataset) -> float:

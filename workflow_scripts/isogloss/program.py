@@ -1,8 +1,11 @@
 """What every program shares: its errors, and how far it has come."""
 
+import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -25,6 +28,17 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def add_store(parser: argparse.ArgumentParser) -> None:
+    """The options that say where artifacts lie: `--store` and `--sharing`."""
+    parser.add_argument("--store", type=Path, required=True, help="folder of keyed artifacts")
+    parser.add_argument(
+        "--sharing",
+        type=json.loads,
+        default={"kind": "none", "publish": True},
+        help="the configuration's `sharing` as JSON; not shared by default",
+    )
 
 
 def say(text: str) -> None:

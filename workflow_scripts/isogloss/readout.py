@@ -4,10 +4,12 @@ log p(next token | h) = log_softmax(cap(head(norm(h)))), with h a state of the r
 before the final norm.
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -15,8 +17,8 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from isogloss.artifacts import whole_file
-from isogloss.errors import InputError
+from isogloss.artifacts import canonical_json, key_of, whole_file
+from isogloss.errors import Damaged, InputError
 from isogloss.versions import READOUT_VERSION
 
 NORM_STYLES = ("weight", "one_plus_weight")
@@ -106,8 +108,13 @@ def readout_of(decoder: HasReadout) -> Readout:
     raise InputError(f"final norm {name}: neither of {NORM_STYLES}: not a supported family")
 
 
-def write_readout(decoder: HasReadout, path: Path) -> None:
+def write_readout(decoder: HasReadout, path: Path, spec: Mapping[str, Any]) -> None:
     """Write a model's readout as safetensors, in the type that the model was loaded in.
+
+    Args:
+        decoder: the model.
+        path: file to write, named by the key of the spec.
+        spec: what the readout is.
 
     Raises:
         InputError: as `readout_of`.
@@ -116,8 +123,12 @@ def write_readout(decoder: HasReadout, path: Path) -> None:
     tensors = {"norm.weight": readout.norm_weight, "head.weight": readout.weight}
     if readout.bias is not None:
         tensors["head.bias"] = readout.bias
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     settings = {
         "version": READOUT_VERSION,
+        "key": key_of(spec),
+        "spec": canonical_json(spec),
+        "content_digest": _digest(tensors),
         "norm_eps": readout.norm_eps,
         "norm_style": readout.norm_style,
         "softcap": readout.softcap,
@@ -125,7 +136,7 @@ def write_readout(decoder: HasReadout, path: Path) -> None:
     # One metadata entry: safetensors writes several in no fixed order, and bytes would differ.
     metadata = {"isogloss": json.dumps(settings, sort_keys=True)}
     with whole_file(path) as temporary:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=metadata)
+        save_file(tensors, temporary, metadata=metadata)
         temporary.chmod(path.parent.stat().st_mode & 0o666)  # it comes readable by its owner alone
 
 
@@ -156,3 +167,34 @@ def read_readout(path: Path, device: torch.device | str = "cpu") -> Readout:
         bias=tensors.get("head.bias"),
         softcap=settings["softcap"],
     )
+
+
+def verify_readout(path: Path) -> None:
+    """Compare a readout with its name and with the digest taken when it was written.
+
+    Raises:
+        Damaged: another readout than its name says, another version, not whole, or changed since.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            settings = json.loads((file.metadata() or {})["isogloss"])
+            found = _digest({name: file.get_tensor(name) for name in file.keys()})
+        key = key_of(json.loads(settings["spec"]))
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+        raise Damaged(path, f"not a whole readout ({error})") from error
+    if settings["version"] != READOUT_VERSION:
+        was = settings["version"]
+        raise Damaged(path, f"readout version is {was}, this program reads {READOUT_VERSION}")
+    if not path.stem == key == settings["key"]:
+        raise Damaged(path, f"key {key[:12]} does not match its name")
+    if found != settings["content_digest"]:
+        raise Damaged(path, "its content_digest is another than was written: it has changed since")
+
+
+def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over the tensors' names, types, shapes and values."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from isogloss.artifacts import key_of
+from isogloss.errors import InputError
 from isogloss.items import ParallelItems
 from isogloss.languages import separator
 from isogloss.model_sources import ModelSource, model_digest
@@ -25,16 +27,13 @@ def prompt_style(spec: Mapping[str, Any]) -> PromptStyle:
     return PromptStyle(spec["mode"], spec["templates"], spec["shots"], spec["truncate"])
 
 
-def activation_spec(
-    spec: Mapping[str, Any], items: ParallelItems, language: str, digest: str
-) -> dict[str, Any]:
+def activation_spec(spec: Mapping[str, Any], items: ParallelItems, language: str) -> dict[str, Any]:
     """What one activation file is.
 
     Args:
         spec: the rule's slice: model, dataset, pivot, prompt, extraction.
         items: the dataset in all its languages.
         language: of the prompts.
-        digest: of the model's weights and tokeniser.
     """
     extraction = spec["extraction"]
     control = control_language(language, spec["pivot"], _candidates(spec, items))
@@ -42,7 +41,7 @@ def activation_spec(
     prompt = dict(spec["prompt"])
     templates = prompt.pop("templates")
     return {
-        "model": digest,
+        "model": spec["weights"],
         "dtype": spec["model"]["dtype"],
         "attention": spec["model"]["attention"],
         "dataset": spec["name"],
@@ -61,6 +60,21 @@ def activation_spec(
 
 def _candidates(spec: Mapping[str, Any], items: ParallelItems) -> list[str]:
     return [tag for tag in spec["extraction"]["control"] if tag in items.languages]
+
+
+def keys_of(specs: Mapping[str, Any]) -> dict[str, str]:
+    """The keys of several specs, by the same names."""
+    return {name: key_of(spec) for name, spec in specs.items()}
+
+
+def readout_spec(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """What one readout is; where the model's files lie is no part of it."""
+    wanted = ("dtype", "trust_remote_code")
+    return {
+        "model": spec["weights"],
+        "loaded": {name: spec["model"][name] for name in wanted},
+        "readout_version": spec["version"],
+    }
 
 
 def lens_spec(activation_key: str, readout_key: str) -> dict[str, Any]:
@@ -104,6 +118,13 @@ def source_of(spec: Mapping[str, Any]) -> ModelSource:
     return ModelSource.from_spec(spec["slug"], spec["model"])
 
 
-def digest_of(spec: Mapping[str, Any], cache: Path) -> str:
-    """Digest of the model of a rule's slice, without fetching it where it is pinned."""
-    return model_digest(source_of(spec), cache)
+def check_weights(spec: Mapping[str, Any], cache: Path) -> None:
+    """Refuse a local model that has changed since the jobs were planned: keys would be wrong.
+
+    Raises:
+        InputError: the weights are others than those of the rule's slice.
+    """
+    if model_digest(source_of(spec), cache) != spec["weights"]:
+        raise InputError(
+            f"models.{spec['slug']}: its files have changed since this run was planned: run again"
+        )

@@ -4,10 +4,10 @@ These rules take no code as input, since a comment must not cost accelerator hou
 version when its numbers change; a golden test fails where that was forgotten.
 """
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 EXTRACTION_VERSION = 1
 LENS_VERSION = 1
 VECTORS_VERSION = 1
 STEERING_VERSION = 1
-READOUT_VERSION = 1
+READOUT_VERSION = 2
 LEXICON_VERSION = 1
