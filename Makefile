@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 TINY := store/quick/models/tiny-gemma3
 
-.PHONY: run test quick lint help
+.PHONY: run test test-sharing quick lint help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make run    install, run the default study, print where its figures are"
 	@echo "make quick  a study of a random tiny model, in a minute: every file, no meaning"
 	@echo "make test   install, run the whole test suite"
+	@echo "make test-sharing  two collaborators on a folder and on a real S3 server"
 	@echo "make lint   formatting, linters, types"
 
 $(VENV)/.installed: requirements.txt
@@ -38,3 +39,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/mypy
+
+test-sharing: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/sharing/requirements.txt
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations=5 tests/sharing

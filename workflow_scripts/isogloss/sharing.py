@@ -175,9 +175,13 @@ class Folder(Place):
 class Bucket(Place):
     """A bucket of an S3 server that honours `If-None-Match`."""
 
+    _known = False
+
     def _exists(self) -> None:
         # Some servers make a bucket that is written to: a misspelt one must not come to be.
-        self.filesystem.ls(self.root.split("/")[0], refresh=True)
+        if not self._known:
+            self.filesystem.find(f"{self.root.split('/')[0]}/{MARKER}")
+            self._known = True
 
     def _create(self, source: Path, path: str) -> bool:
         try:
