@@ -24,19 +24,25 @@ os.environ.update(
 
 from isogloss.artifacts import canonical_json, key_of
 from isogloss.config import validate
+from isogloss.study_files import mapping_of
 from isogloss.datasets import dataset_files
 from isogloss.errors import InputError
 from isogloss import versions
 from isogloss.model_sources import ModelSource, model_digest
 
+# Captions are read with docutils, which would otherwise include files and pass HTML on.
+os.environ["DOCUTILSCONFIG"] = str(Path(workflow.basedir) / "report/docutils.conf")
+
 try:
+    for path in workflow.configfiles:
+        mapping_of(Path(path))  # Snakemake has read it, but takes what is not plain values too
     STUDY = validate(config, ", ".join(map(str, workflow.configfiles)))
 except InputError as error:
     sys.exit(f"error: {error}")
 
 STORE, RESULTS = STUDY.store, STUDY.results
 CACHE = STUDY.cache or os.environ.get("ISOGLOSS_CACHE") or "~/.cache/isogloss"
-CACHE = str(Path(CACHE).expanduser())
+CACHE = os.path.expanduser(CACHE)
 QUESTIONS = [name for name, d in STUDY.datasets.items() if d.source != "sentences"]
 HEAVY_THREADS = 8  # at most: Snakemake lowers it to --cores
 
@@ -274,7 +280,7 @@ def on_this_machine(*names: str):
         "batch-tokens": STUDY.extraction.batch_tokens,
         "precision-items": STUDY.extraction.precision_items,
     }
-    options = " ".join(f"--{name} {shlex.quote(str(values[name]))}" for name in names)
+    options = " ".join(f"--{name}={shlex.quote(str(values[name]))}" for name in names)
     return lambda wildcards, threads: options
 
 

@@ -58,7 +58,7 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(tmp_path: Path, content: 
     with pytest.raises(InputError) as caught:
         read(path)
     said = str(caught.value)
-    assert said.startswith(f"{path}: ") and CONFIGURATIONS[content] in said
+    assert said.startswith(f"{path}:") and CONFIGURATIONS[content] in said
     assert "\n" not in said and "pydantic" not in said
 
 
