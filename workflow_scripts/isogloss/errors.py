@@ -1,5 +1,6 @@
 """The errors that a user can cause and mend."""
 
+import re
 import unicodedata
 
 LONGEST = 2000
@@ -32,6 +33,16 @@ def printable(text: str) -> str:
     if len(shown) <= LONGEST:
         return shown
     return f"{shown[: LONGEST // 2]} ... {shown[-LONGEST // 2 :]}"
+
+
+def one_line(error: object) -> str:
+    """Another library's error on one line, not too long to read, without passwords in addresses.
+
+    >>> one_line("no answer\\nfrom https://me:secret@example.org/simple")
+    'no answer from https://***@example.org/simple'
+    """
+    text = re.sub(r"//[^/\s@]+@", "//***@", " ".join(str(error).split()))
+    return text if len(text) <= 200 else text[:197] + "..."
 
 
 def is_unprintable(character: str) -> bool:

@@ -126,7 +126,8 @@ def write_readout(decoder: HasReadout, path: Path) -> None:
     metadata = {"isogloss": json.dumps(settings, sort_keys=True)}
     with whole_file(path) as temporary:
         save_file({k: v.contiguous() for k, v in tensors.items()}, temporary, metadata=metadata)
-        temporary.chmod(path.parent.stat().st_mode & 0o666)  # it comes readable by its owner alone
+        # It comes readable by its owner alone; others may read it where they may read its folder.
+        temporary.chmod(path.parent.stat().st_mode & 0o664)
 
 
 def read_readout(path: Path, device: torch.device | str = "cpu") -> Readout:
