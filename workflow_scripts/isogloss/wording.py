@@ -27,7 +27,8 @@ def as_rst(text: str) -> str:
     >>> print(as_rst("a_ {{ x }} `y`"))
     a\\_ \\{\\{ x \\}\\} \\`y\\`
     """
-    return re.sub(r"([\\*`|_\[\]<>:{}@#])", r"\\\1", " ".join(text.split()))
+    line = " ".join(text.split())
+    return re.sub(r"([\\*`|\[\]<>{}@]|_(?![^\W_])|:(?=\S))", r"\\\1", line)
 
 
 def as_markdown(text: str) -> str:

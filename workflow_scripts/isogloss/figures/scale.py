@@ -135,7 +135,7 @@ def _caption(scale: xr.Dataset, subject: Subject, labels: dict[str, str]) -> str
         "; per tenfold parameters it changes by "
         + spoken([f"{decimal(v)} in {as_rst(str(family))}" for family, v in slopes.items()])
         if len(slopes)
-        else f"; {as_rst(_no_slopes(scale))}"
+        else "; " + as_rst(_no_slopes(scale))
     )
     return (
         f"**{subject.dataset}**: the dissociation score is {spoken(found)}{said}.\n\n"
