@@ -30,7 +30,7 @@ from pydantic import Tag as Branch
 from isogloss.errors import InputError
 from isogloss.languages import canonical_tag
 from isogloss.lexicon import KINDS
-from isogloss.study_files import mapping_of, refuse_what_is_no_text
+from isogloss.study_files import mapping_of, refuse_what_no_setting_holds
 from isogloss.vectors import CONTROLS, METHODS
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
@@ -595,7 +595,7 @@ def validate(content: dict[str, Any], origin: str = "configuration") -> Config:
     Raises:
         InputError: one line naming each key that is wrong and what is allowed.
     """
-    refuse_what_is_no_text(content, origin)
+    refuse_what_no_setting_holds(content, origin)
     try:
         return Config.model_validate(content)
     except ValidationError as error:
@@ -615,8 +615,14 @@ def _fault(kind: str, where: tuple[int | str, ...], message: str, given: Any) ->
         return f"{place}no such key: {advice}"
     if kind == "missing":
         return f"{place}is needed: add it"
-    shown = "" if isinstance(given, dict | list) else f" (got {given!r})"
-    return f"{place}{message.removeprefix('Value error, ')}{shown}"
+    shown = "" if isinstance(given, dict | list) else f" (got {_short(given)})"
+    advice = ": put it in quotes" if kind == "string_type" and shown and given is not None else ""
+    return f"{place}{message.removeprefix('Value error, ')}{shown}{advice}"
+
+
+def _short(given: Any) -> str:
+    text = repr(given)
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _parts() -> list[type[BaseModel]]:

@@ -115,21 +115,24 @@ def _yaml(text: str, path: Path) -> Any:
     return yaml.load(text, Loader=_OnceLoader)  # a SafeLoader
 
 
-def refuse_what_is_no_text(content: Any, origin: str, place: tuple[str, ...] = ()) -> None:
-    """Refuse control characters, halves of surrogate pairs and lines where one is meant.
+def refuse_what_no_setting_holds(content: Any, origin: str, place: tuple[str, ...] = ()) -> None:
+    """Refuse control characters, halves of surrogate pairs, lines where one is meant, and numbers
+    of more than 64 bits.
 
-    These texts reach commands, logs, tables and pages.
+    Texts reach commands, logs, tables and pages; numbers reach floats.
 
     Raises:
         InputError: naming the key.
     """
     if isinstance(content, dict):
         for key, value in content.items():
-            refuse_what_is_no_text(str(key), origin, (*place, "a key"))
-            refuse_what_is_no_text(value, origin, (*place, str(key)))
+            refuse_what_no_setting_holds(str(key), origin, (*place, "a key"))
+            refuse_what_no_setting_holds(value, origin, (*place, str(key)))
     elif isinstance(content, list):
         for number, value in enumerate(content):
-            refuse_what_is_no_text(value, origin, (*place, str(number)))
+            refuse_what_no_setting_holds(value, origin, (*place, str(number)))
+    elif isinstance(content, int) and content.bit_length() > 64:
+        raise InputError(f"{origin}: {'.'.join(place)}: the number is too large: correct it")
     elif isinstance(content, str):
         allowed = "\n\t" if set(place) & set(SEVERAL_LINES) else ""
         if wrong := [c for c in content if c not in allowed and is_unprintable(c)]:

@@ -405,9 +405,7 @@ def _models_text(results: Sequence[Result]) -> str:
     for result in results:
         record = next(iter(result.records.values()), {})
         licence = as_markdown(record.get("licence", {}).get("model", ""))
-        lines[result.model] = f"- {result.model}" + (
-            f"; licence: {licence}" if licence else ""
-        )
+        lines[result.model] = f"- {result.model}" + (f"; licence: {licence}" if licence else "")
     note = (
         "\n\nModels converted from quantised files are what was measured: nothing here is a claim "
         "about the originals."
