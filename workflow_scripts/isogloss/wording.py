@@ -28,7 +28,7 @@ def as_rst(text: str) -> str:
     a\\_ \\{\\{ x \\}\\} \\`y\\`
     """
     line = " ".join(text.split())
-    return re.sub(r"([\\*`|\[\]<>{}@]|_(?![^\W_])|:(?=\S))", r"\\\1", line)
+    return re.sub(r"([\\*`|\[\]<>{}%#@]|_(?![^\W_])|:(?=\S))", r"\\\1", line)
 
 
 def as_markdown(text: str) -> str:
