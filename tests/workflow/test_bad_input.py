@@ -223,9 +223,15 @@ def broken(tree: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
             {"models": {"tiny": {"source": "path", "path": "nowhere"}}},
             "models.tiny.path: nowhere is not a folder",
         ),
+        ({"results": "../.."}, "results: is the workflow's own folder or one above it"),
+        ({"models": {"$(touch PWNED)": {}}}, "models.$(touch PWNED)"),
+        ({"datasets": {"{model}": {"source": "lexicon"}}}, "datasets.{model}"),
+        ({"datasets": {"own": {"licence": "a\n; touch PWNED"}}}, "datasets.own.licence: character"),
+        ({"models": {"tiny": {"repo": "`touch PWNED`"}}}, "models.tiny.repo: String should match"),
     ],
-    ids=["unknown-key", "language-without-file", "no-folder", "no-model"],
-)
+    ids=["unknown-key", "language-without-file", "no-folder", "no-model", "climbing-results",
+         "command-as-slug", "wildcard-as-slug", "licence-of-two-lines", "command-as-repository"],
+)  # fmt: skip
 def test_snakemake_passes_the_line_on_without_a_traceback(
     broken: Study, changes: dict[str, Any], named: str
 ) -> None:
@@ -234,6 +240,36 @@ def test_snakemake_passes_the_line_on_without_a_traceback(
     assert done.returncode == 1 and len(said) == 1 and named in said[0], done.stderr
     assert not re.search(r"Traceback|Error in|Exception", done.stdout + done.stderr)
     assert not (broken.folder / "store").exists()
+    assert not list(broken.folder.rglob("PWNED"))
+
+
+@pytest.mark.parametrize("fault", ["a key twice", "a program", "an alias of itself"])
+def test_what_snakemake_would_take_is_refused_by_the_workflow(broken: Study, fault: str) -> None:
+    """Snakemake reads the file first, and by rules of its own."""
+    content, named = HOSTILE[fault]
+    (broken.folder / "hostile.yaml").write_text(str(content), encoding="utf-8")
+    done = broken.python("-m", "snakemake", "--dry-run", "--configfile", "hostile.yaml")
+    said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert done.returncode == 1 and len(said) == 1 and "hostile.yaml" in said[0], done.stderr
+    assert named.removeprefix(":") in said[0] and "Traceback" not in done.stderr
+
+
+def test_what_snakemake_cannot_read_is_explained_by_a_check_that_runs_nothing(
+    broken: Study,
+) -> None:
+    path = broken.folder / "torn.yaml"
+    path.write_text("study: a\nlanguages: [en, de\n", encoding="utf-8")
+    done = broken.python("-m", "snakemake", "--dry-run", "--configfile", path.name)
+    assert done.returncode == 1 and "not valid JSON or YAML" in done.stdout + done.stderr
+    program = broken.folder / "evil.yaml"
+    program.write_text("__use_yte__: true\nstudy: ?open('PWNED', 'w')\n", encoding="utf-8")
+    for file, named in ((path, "torn.yaml:3:1: cannot be read: "), (program, "__use_yte__: ")):
+        checked = broken.python("workflow_scripts/configure.py", "--check", file.name)
+        assert checked.returncode == 1 and checked.stderr.startswith("error: ")
+        assert named in checked.stderr and checked.stderr.count("\n") == 1
+    assert not (broken.folder / "PWNED").exists()
+    checked = broken.python("workflow_scripts/configure.py", "--check", "config/config.yaml")
+    assert checked.returncode == 0 and "the study default can be planned" in checked.stderr
 
 
 def test_a_run_stops_at_a_wrong_question_before_the_model(broken: Study, tmp_path: Path) -> None:
