@@ -16,7 +16,7 @@ for MODEL in STUDY.models:
 
         rule:
             name:
-                f"figures_{MODEL}_{DATASET}"
+                f"figures_{MODEL}@{DATASET}"  # which no slug holds
             input:
                 **with_code("figures.py"),
                 **figure_inputs(MODEL, DATASET),

