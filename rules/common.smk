@@ -18,8 +18,10 @@ PROGRAMS = Path("workflow_scripts")
 sys.path.insert(0, str(Path(workflow.basedir) / PROGRAMS))
 
 # Jobs use the Python that runs Snakemake, wherever it is: its path is no part of a command.
+# Captions are read with docutils, which would otherwise include files and pass HTML on.
 os.environ.update(
-    PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+    DOCUTILSCONFIG=str(Path(workflow.basedir) / "report/docutils.conf"),
 )
 
 from isogloss.artifacts import canonical_json, key_of
@@ -30,12 +32,10 @@ from isogloss.errors import InputError
 from isogloss import versions
 from isogloss.model_sources import ModelSource, model_digest
 
-# Captions are read with docutils, which would otherwise include files and pass HTML on.
-os.environ["DOCUTILSCONFIG"] = str(Path(workflow.basedir) / "report/docutils.conf")
-
 try:
-    for path in workflow.configfiles:
-        mapping_of(Path(path))  # Snakemake has read it, but takes what is not plain values too
+    # Snakemake has read them, but takes what is not plain values too.
+    for file in workflow.configfiles:
+        mapping_of(Path(file))
     STUDY = validate(config, ", ".join(map(str, workflow.configfiles)))
 except InputError as error:
     sys.exit(f"error: {error}")

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import pickle
 import runpy
 import sys
 from collections.abc import Callable
@@ -279,3 +280,22 @@ def test_the_lexicon_names_a_language_that_it_lacks(tmp_path: Path) -> None:
 def test_what_is_quoted_of_bad_input_neither_breaks_the_line_nor_fills_the_screen() -> None:
     said = str(InputError("a\nb\x1b[31m\u202e" + "x" * 10_000))
     assert said.startswith(r"a b\x1b[31m\u202ex") and said.isprintable() and len(said) < 2100
+
+
+def test_code_and_pickles_beside_a_table_are_never_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What older versions of the datasets library took for a dataset's own loader."""
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    mark, table = tmp_path / "mark", tmp_path / "table"
+    table.mkdir()
+    (table / "table.py").write_text(f"import os\nos.mkdir({str(mark)!r})\n", "utf-8")
+    (table / "test.pkl").write_bytes(f"cos\nmkdir\n(V{mark}\ntR.".encode())
+    spec = {"source": "hub", "path": str(table), "configs": {"en": "en"}, "columns": COLUMNS}
+    assert "(en, test): cannot be had" in extract(tmp_path, spec, ["en"])
+    assert not mark.exists()
+    pickle.loads((table / "test.pkl").read_bytes())
+    assert mark.exists(), "the planted pickle does what it is for"
