@@ -30,7 +30,7 @@ PIECES = [
 def rendered(caption: str) -> str:
     """HTML of a caption as Snakemake's report makes it: Jinja, then docutils."""
     text = Environment(trim_blocks=True, lstrip_blocks=True).from_string(caption).render()
-    return str(publish_parts(text, writer_name="html")["body"])
+    return str(publish_parts(text, writer="html")["body"])
 
 
 def test_the_way_to_the_page_is_open_without_care() -> None:

@@ -186,6 +186,15 @@ def test_a_study_that_is_no_file_is_named(tmp_path: Path, kind: str) -> None:
         read(path)
 
 
+def test_the_workflows_files_are_safe_from_a_run_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in (ROOT, ROOT.parent, ROOT / "config", ROOT / "data/everyday/x"):
+        with pytest.raises(InputError, match="store: is (the|among the) workflow's own"):
+            validate({"store": str(folder)})
+
+
 def test_folders_elsewhere_and_with_odd_names_are_allowed(tmp_path: Path) -> None:
     for text in (str(tmp_path / "new/deep"), "results/a b", 'it\'s $(x) "q"', "../beside/é"):
         content = {"results": text, "store": text + "2"}

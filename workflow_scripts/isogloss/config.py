@@ -433,16 +433,17 @@ def _folder(text: str) -> str:
     if set(text) & set("{}<>") or text.startswith(("-", "~")):
         raise ValueError("braces, < and >, a leading - or ~ cannot be in this path: rename it")
     try:
-        folder, here = Path(text).resolve(), Path.cwd().resolve()
+        folder = Path(text).resolve()
         files = [part for part in (folder, *folder.parents) if part.is_file()]
     except (OSError, RuntimeError) as error:
         raise ValueError(f"cannot be a folder ({type(error).__name__}): correct it") from error
     if files:
         raise ValueError(f"{files[0]} is a file: name a folder")
-    if folder == here or folder in here.parents:
-        raise ValueError("is the workflow's own folder or one above it: name a folder in it")
-    if here in folder.parents and folder.relative_to(here).parts[0] in OWN:
-        raise ValueError("is among the workflow's own files: name another folder")
+    for here in (Path.cwd().resolve(), Path(__file__).resolve().parents[2]):
+        if folder == here or folder in here.parents:
+            raise ValueError("is the workflow's own folder or one above it: name a folder in it")
+        if here in folder.parents and folder.relative_to(here).parts[0] in OWN:
+            raise ValueError("is among the workflow's own files: name another folder")
     return text
 
 
