@@ -17,12 +17,15 @@ PROGRAMS = Path("workflow_scripts")
 sys.path.insert(0, str(Path(workflow.basedir) / PROGRAMS))
 
 # Jobs use the Python that runs Snakemake, wherever it is: its path is no part of a command.
+# Captions are read with docutils, which would otherwise include files and pass HTML on.
 os.environ.update(
-    PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+    DOCUTILSCONFIG=str(Path(workflow.basedir) / "report/docutils.conf"),
 )
 
 from isogloss.artifacts import canonical_json, key_of
 from isogloss.config import validate
+from isogloss.study_files import mapping_of
 from isogloss.datasets import dataset_files
 from isogloss.errors import InputError
 from isogloss.model_sources import ModelSource, model_digest
@@ -31,13 +34,16 @@ from isogloss.specs import readout_spec
 from isogloss.store import readout_name
 
 try:
+    # Snakemake has read them, but takes what is not plain values too.
+    for file in workflow.configfiles:
+        mapping_of(Path(file))
     STUDY = validate(config, ", ".join(map(str, workflow.configfiles)))
 except InputError as error:
     sys.exit(f"error: {error}")
 
 STORE, RESULTS = STUDY.store, STUDY.results
 CACHE = STUDY.cache or os.environ.get("ISOGLOSS_CACHE") or "~/.cache/isogloss"
-CACHE = str(Path(CACHE).expanduser())
+CACHE = os.path.expanduser(CACHE)
 QUESTIONS = STUDY.questions
 HEAVY_THREADS = 8  # at most: Snakemake lowers it to --cores
 
@@ -179,7 +185,7 @@ def on_this_machine(*names: str):
         "batch-tokens": STUDY.extraction.batch_tokens,
         "precision-items": STUDY.extraction.precision_items,
     }
-    options = " ".join(f"--{name} {shlex.quote(str(values[name]))}" for name in names)
+    options = " ".join(f"--{name}={shlex.quote(str(values[name]))}" for name in names)
     return lambda wildcards, threads: options
 
 

@@ -129,3 +129,11 @@ def figures_slice(model: str | None = None, dataset: str | None = None) -> dict:
 def as_it_is(text: str):
     """A parameter in which braces are no wildcards."""
     return lambda wildcards: text
+
+
+def in_the_report(content: dict):
+    """Settings of a rule whose outputs the report shows, as JSON without braces' meaning.
+
+    The report holds the parameters of these rules inside a script, which `</script>` would end.
+    """
+    return as_it_is(canonical_json(content).replace("<", "\\u003c"))

@@ -16,7 +16,7 @@ for MODEL in STUDY.models:
 
         rule:
             name:
-                f"figures_{MODEL}_{DATASET}"
+                f"figures_{MODEL}@{DATASET}"  # which no slug holds
             input:
                 **with_code("figures.py"),
                 **figure_inputs(MODEL, DATASET),
@@ -28,7 +28,7 @@ for MODEL in STUDY.models:
                 mem_mb=2000,
                 runtime=30,
             params:
-                spec=as_it_is(canonical_json(figures_slice(MODEL, DATASET))),
+                spec=in_the_report(figures_slice(MODEL, DATASET)),
                 results=as_options(figure_inputs(MODEL, DATASET)),
                 folder=lambda wildcards, output: os.path.dirname(output[0]),
             shell:
@@ -48,7 +48,7 @@ rule figures_scale:
         mem_mb=2000,
         runtime=30,
     params:
-        spec=as_it_is(canonical_json(figures_slice())),
+        spec=in_the_report(figures_slice()),
         folder=lambda wildcards, output: os.path.dirname(output[0]),
     shell:
         "python {input.program} --spec {params.spec:q} --folder {params.folder:q}"
@@ -85,7 +85,7 @@ rule summary:
         mem_mb=2000,
         runtime=30,
     params:
-        spec=canonical_json(
+        spec=in_the_report(
             {
                 "study": STUDY.study,
                 "results": RESULTS,

@@ -23,7 +23,7 @@ rule scale:
         mem_mb=3000,
         runtime=60,
     params:
-        spec=canonical_json(
+        spec=lambda w: canonical_json(
             {
                 "models": [
                     {

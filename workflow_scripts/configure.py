@@ -1,11 +1,11 @@
-"""Write config/config.yaml and config/schema.json from the configuration's models."""
+"""Write config/config.yaml and config/schema.json; or check a study's file, running nothing."""
 
 import argparse
 from pathlib import Path
 
 from isogloss.artifacts import whole_file
-from isogloss.config import Config, commented, schema
-from isogloss.program import run
+from isogloss.config import Config, commented, read, schema
+from isogloss.program import run, say
 
 HEADER = """\
 # The default study: two small models on questions in ten languages.
@@ -18,7 +18,15 @@ HEADER = """\
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("config"), help="where to write")
+    parser.add_argument(
+        "--check", type=Path, metavar="FILE", help="a study's file to check instead of writing"
+    )
     args = parser.parse_args()
+
+    if args.check:
+        study = read(args.check)
+        say(f"{args.check}: the study {study.study} can be planned")
+        return
 
     texts = {"config.yaml": HEADER + commented(Config()) + "\n", "schema.json": schema()}
     for name, text in texts.items():

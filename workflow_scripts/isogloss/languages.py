@@ -189,7 +189,7 @@ def _syntax(tags: tuple[str, ...]) -> dict[str, np.ndarray]:
     from importlib.resources import files
 
     source = files("urielplus") / "database" / "original_uriel" / "features.npz"
-    with source.open("rb") as file, np.load(file) as archive:
+    with source.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         syntactic = np.char.startswith(archive["feats"], "S_")
         row_of = {code: row for row, code in enumerate(archive["langs"])}
         values = archive["data"]

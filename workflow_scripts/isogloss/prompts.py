@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from isogloss.activations import LATENTS
-from isogloss.errors import InputError
+from isogloss.errors import InputError, one_line
 from isogloss.items import Item, ParallelItems
 from isogloss.languages import separator
 
@@ -298,9 +298,15 @@ def _chat(text: str, tokens: Tokens, style: PromptStyle) -> str:
         return text
     if not getattr(tokens.tokenizer, "chat_template", None):
         raise InputError("prompt.mode: chat, but the model has no chat template: use raw")
-    return tokens.tokenizer.apply_chat_template(
-        [{"role": "user", "content": text}], tokenize=False, add_generation_prompt=True
-    )
+    turns = [{"role": "user", "content": text}]
+    try:
+        return tokens.tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=True
+        )
+    except Exception as error:  # a template is a program of the model's, run in a sandbox
+        raise InputError(
+            f"prompt.mode: chat: the model's chat template fails ({one_line(error)}): use raw"
+        ) from error
 
 
 def _fit(

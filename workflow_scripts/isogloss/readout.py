@@ -137,7 +137,8 @@ def write_readout(decoder: HasReadout, path: Path, spec: Mapping[str, Any]) -> N
     metadata = {"isogloss": json.dumps(settings, sort_keys=True)}
     with whole_file(path) as temporary:
         save_file(tensors, temporary, metadata=metadata)
-        temporary.chmod(path.parent.stat().st_mode & 0o666)  # it comes readable by its owner alone
+        # It comes readable by its owner alone; others may read it where they may read its folder.
+        temporary.chmod(path.parent.stat().st_mode & 0o664)
 
 
 def read_readout(path: Path, device: torch.device | str = "cpu") -> Readout:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
 
-from isogloss.errors import Damaged, InputError
+from isogloss.errors import Damaged, InputError, one_line
 from isogloss.verification import verify_artifact
 
 MARKER = "isogloss-store.json"
@@ -250,7 +250,7 @@ def _reason(error: BaseException, doing: str) -> tuple[str, str]:
         return "the server cannot be reached", remedy
     if _errno(error, errno.ENOSPC) or _errno(error, errno.EDQUOT):
         return "no space left there", "make room, then run again: what was computed is kept here"
-    text = (str(error) or type(error).__name__).splitlines()[0][:300]
+    text = one_line(str(error) or type(error).__name__)
     return (
         f"cannot {doing} it ({text})",
         "mend that, then run again: what was computed is kept here",

@@ -15,7 +15,7 @@ from scipy.stats import norm
 
 from isogloss.languages import language_name
 from isogloss.netcdf import confidence_of
-from isogloss.wording import span_of_points
+from isogloss.wording import as_markdown, span_of_points
 
 POWER = 0.8
 NOTHING = "–"
@@ -404,7 +404,7 @@ def _models_text(results: Sequence[Result]) -> str:
     lines = {}
     for result in results:
         record = next(iter(result.records.values()), {})
-        licence = record.get("licence", {}).get("model", "")
+        licence = as_markdown(record.get("licence", {}).get("model", ""))
         lines[result.model] = f"- {result.model}" + (f"; licence: {licence}" if licence else "")
     note = (
         "\n\nModels converted from quantised files are what was measured: nothing here is a claim "

@@ -14,6 +14,7 @@ from scipy.special import log_softmax
 from isogloss.figures.style import RED, Drawing, Subject, decimal, font_families, new_figure, spoken
 from isogloss.items import ParallelItems
 from isogloss.languages import separator
+from isogloss.wording import as_rst
 
 LATENTS = ("prompt", "pivot")
 
@@ -144,7 +145,8 @@ def _picture(
         frame = Rectangle((-0.5, item.answer - 0.5), len(depth), 1, fill=False, clip_on=False)
         frame.set(edgecolor="black", linewidth=1.4, zorder=4)
         ax.add_patch(frame)
-        ax.set_yticks(range(n), [shorten(c, tag, 22) for c in item.choices], fontfamily=fonts)
+        names = [shorten(" ".join(c.split()), tag, 22) for c in item.choices]
+        ax.set_yticks(range(n), names, fontfamily=fonts)
         shown = range(0, len(depth), -(-len(depth) // 8))
         ax.set_xticks(shown, [decimal(depth[layer]) for layer in shown])
         ax.set_xlabel("relative depth")
@@ -223,7 +225,7 @@ def _caption(
         accuracy = trajectories["latent_accuracy"].sel(language=example.language, latent="pivot")
         fits, _ = candidates(lenses[example.language], int(accuracy.fillna(-1).values.argmax()))
         parts.append(f"{int(fits.sum())} of {len(fits)} in {subject.label(example.language)}")
-    named = spoken([items.item_ids[e.item] for e in examples])
+    named = spoken([as_rst(items.item_ids[e.item]) for e in examples])
     return (
         f"**{subject.model} on {subject.dataset}**: items that are answered wrongly in the "
         f"prompt's language at the last layer, though the choices in {pivot}, after the same "

@@ -18,6 +18,7 @@ from isogloss.figures.style import (
     numbers_of,
     spoken,
 )
+from isogloss.wording import as_rst
 
 PANEL = (2.9, 1.4)  # width and height of a panel [inch], roughly
 SHOWN = ("dissociation", "accuracy", "consistency", "lift")
@@ -126,15 +127,15 @@ def _caption(scale: xr.Dataset, subject: Subject, labels: dict[str, str]) -> str
     held = scale.sel(measure="dissociation")
     found = [
         f"{decimal(held['value'].sel(model=slug))} [{decimal(held['value_low'].sel(model=slug))}, "
-        f"{decimal(held['value_high'].sel(model=slug))}] for {labels[str(slug)]}"
+        f"{decimal(held['value_high'].sel(model=slug))}] for {as_rst(labels[str(slug)])}"
         for slug in held["model"].values
     ]
     slopes = held["slope"].to_series().dropna()
     said = (
         "; per tenfold parameters it changes by "
-        + spoken([f"{decimal(v)} in {family}" for family, v in slopes.items()])
+        + spoken([f"{decimal(v)} in {as_rst(str(family))}" for family, v in slopes.items()])
         if len(slopes)
-        else f"; {_no_slopes(scale)}"
+        else "; " + as_rst(_no_slopes(scale))
     )
     return (
         f"**{subject.dataset}**: the dissociation score is {spoken(found)}{said}.\n\n"

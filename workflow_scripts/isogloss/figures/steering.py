@@ -32,7 +32,7 @@ from isogloss.figures.style import (
     spoken,
 )
 from isogloss.netcdf import confidence_of
-from isogloss.wording import span_of_points
+from isogloss.wording import as_rst, span_of_points
 
 ENDS = ("", "_low", "_high")
 LOOKS = ((BLACK, "o"), (BLUE, "s"), (RED, "^"), (GREEN, "D"), (PURPLE, "v"))
@@ -117,8 +117,9 @@ def _surface_caption(held: xr.Dataset, subject: Subject, fitted: str) -> str:
     best = flat[int(flat.values.argmax())]
     worst = flat[int(flat.values.argmin())]
     place = best["cell"].item()
+    named = as_rst(fitted)
     return (
-        f"**{subject.model} on {subject.dataset}**, vectors from {fitted}: over all settings, "
+        f"**{subject.model} on {subject.dataset}**, vectors from {named}: over all settings, "
         f"accuracy changes by {points(worst)} to {points(best)} percentage points; the most is in "
         f"{subject.label(place[0]).rstrip('*')} with {words(place[1])} at relative depth "
         f"{decimal(place[2])} and strength {decimal(place[3], 1)}. The highest of many noisy cells "
@@ -235,8 +236,9 @@ def _effect_caption(held: xr.Dataset, subject: Subject, fitted: str) -> str:
         else "no language by itself can be told from 0, where "
         f"{span_of_points(own['minimum_detectable_effect'])} would be found with 80% power"
     )
+    named = as_rst(fitted)
     return (
-        f"**{subject.model} on {subject.dataset}**, vectors from {fitted}: {words(method)} towards "
+        f"**{subject.model} on {subject.dataset}**, vectors from {named}: {words(method)} towards "
         f"{subject.label(subject.pivot)} changes accuracy by {spoken(found)} percentage points, "
         f"{between(own, 'pooled_effect', points)} in the mean (p = "
         f"{decimal(own['pooled_p_holm'], 4)}); {verdict} (sign-flip tests, Holm).\n\n"

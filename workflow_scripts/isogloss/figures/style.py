@@ -146,6 +146,7 @@ def use_style(font_size: float = 8, dpi: int = 160) -> None:
             "pdf.fonttype": 3,  # glyphs as they are: whole fonts take a second a figure to cut
             "svg.fonttype": "path",
             "axes.unicode_minus": True,
+            "text.parse_math": False,  # a question about $5 and $6 is no formula
         }
     )
 
