@@ -55,8 +55,8 @@ def test_another_language_is_extracted_alone(filled, join, kind):
     assert {name: after[name] for name in before} == before
 
 
-def test_a_setting_changed_and_changed_back_plans_nothing(filled, join, kind):
-    common, _ = filled(kind)
+def test_a_setting_changed_and_changed_back_plans_nothing(filled, join):
+    common, _ = filled("fs")
     second = join(common).without_model()
     second.run(ANALYSES[0])
     changed = second.changed(prompt={"templates": {"default": "Question: {question}\nAnswer:"}})
@@ -78,8 +78,8 @@ def test_two_who_compute_the_same_end_with_one_whole_artifact(make_common, join,
             assert held == {common.read(name)}
 
 
-def test_forced_and_failing_reruns_leave_the_place_as_it_is(filled, join, kind):
-    common, _ = filled(kind)
+def test_forced_and_failing_reruns_leave_the_place_as_it_is(filled, join):
+    common, _ = filled("fs")
     before = common.content()
     second = join(common)
     second.run(ANALYSES[3])
@@ -94,8 +94,8 @@ def test_forced_and_failing_reruns_leave_the_place_as_it_is(filled, join, kind):
 
 
 @pytest.mark.parametrize("age", [-10 * 365 * 86400, 86400], ids=["older", "newer"])
-def test_the_times_of_a_checkout_s_files_do_not_matter(filled, join, kind, age):
-    common, _ = filled(kind)
+def test_the_times_of_a_checkout_s_files_do_not_matter(filled, join, age):
+    common, _ = filled("fs")
     before = common.content()
     other = join(common).without_model()
     for path in other.study.folder.rglob("*"):
