@@ -61,8 +61,12 @@ class Job:
 
     number: str
     state: str
-    rule: str
+    task: str  # rule and wildcards
     mem_mb: int
+
+    @property
+    def rule(self) -> str:
+        return self.task.split("_wildcards_")[0]
 
 
 def why_not() -> str | None:
@@ -89,9 +93,8 @@ class Slurm:
         found = []
         for line in table.splitlines():
             number, state, comment, memory = line.strip().split("|")
-            # The comment that Snakemake gives a job: rule_NAME_wildcards_VALUES.
-            name = re.sub(r"^rule_|_wildcards_.*", "", comment)
-            found.append(Job(number, state, name, megabytes(memory)))
+            # Snakemake's comment: rule_NAME_wildcards_VALUES.
+            found.append(Job(number, state, comment.removeprefix("rule_"), megabytes(memory)))
         return [job for job in found if rule in (None, job.rule)]
 
     def cancel(self, job: Job) -> None:
