@@ -4,14 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 TINY := store/quick/models/tiny-gemma3
 
-.PHONY: run test test-sharing quick lint help
+.PHONY: run test test-cluster test-sharing quick lint help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make run    install, run the default study, print where its figures are"
 	@echo "make quick  a study of a random tiny model, in a minute: every file, no meaning"
 	@echo "make test   install, run the whole test suite"
-	@echo "make test-sharing  two collaborators on a folder and on a real S3 server"
+	@echo "make test-cluster   the small study on a real SLURM of one node, in minutes"
+	@echo "make test-sharing   two collaborators on a folder and on a real S3 server"
 	@echo "make lint   formatting, linters, types"
 
 $(VENV)/.installed: requirements.txt
@@ -33,6 +34,10 @@ quick: $(VENV)/.installed $(TINY)
 
 test: $(VENV)/.installed lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
+
+# On a SLURM of one node that it starts itself: Debian's slurmctld slurmd slurm-client munge, and root.
+test-cluster: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/cluster -rs
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/resources.smk"
 include: "rules/models.smk"
 include: "rules/activations.smk"
 include: "rules/behaviour.smk"
@@ -38,6 +39,9 @@ rule all:
         all_vectors(),
         f"{RESULTS}/summary.md",
         f"{RESULTS}/config.yaml",
+
+
+refuse_what_no_node_can_meet()
 
 
 onsuccess:

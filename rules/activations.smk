@@ -17,9 +17,12 @@ rule extract:
         "logs/{model}/{dataset}/extract-{key}.log",
     threads: HEAVY_THREADS
     resources:
-        mem_mb=model_resources,
-        runtime=lambda w, attempt: 240 * attempt,
-        gpu=1,
+        **asks(
+            mem_mb=(3000, 8000),
+            runtime=(240, 30),
+            gpu=model_gpus,
+            made=lambda w: INVENTORY.activations(w.model, w.dataset),
+        ),
     params:
         spec=lambda w: canonical_json(SLICES.extraction(w.model, w.dataset)),
         machine=on_this_machine(

@@ -14,9 +14,9 @@ rule behaviour:
         f"{RESULTS}/{{model}}/{{dataset}}/behaviour.nc",
     log:
         "logs/{model}/{dataset}/behaviour.log",
+    threads: 1
     resources:
-        mem_mb=3000,
-        runtime=60,
+        **asks(mem_mb=(3000, 0), runtime=(60, 0)),
     params:
         spec=canonical_json(dump(STUDY.behaviour) | bootstrap_slice()),
     shell:

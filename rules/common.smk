@@ -45,7 +45,6 @@ STORE, RESULTS = STUDY.store, STUDY.results
 CACHE = STUDY.cache or os.environ.get("ISOGLOSS_CACHE") or "~/.cache/isogloss"
 CACHE = os.path.expanduser(CACHE)
 QUESTIONS = STUDY.questions
-HEAVY_THREADS = 8  # at most: Snakemake lowers it to --cores
 
 
 wildcard_constraints:
@@ -116,18 +115,6 @@ def activations(wildcards) -> str:
 def with_code(program: str) -> dict:
     """A program and every module that it imports, as inputs: an edit reruns what uses it."""
     return {"program": str(PROGRAMS / program), "library": imported_modules(program)}
-
-
-def mem_mb(parameters: int, least: int = 3000) -> int:
-    """Memory of a job that holds a model: weights in float32 and as much again, at most."""
-    return max(least, int(parameters * 8 / 1e6) + 2000)
-
-
-def model_resources(wildcards, attempt=1) -> int:
-    """Memory for the model of a job, half as much again at each further attempt."""
-    return int(
-        mem_mb(STUDY.models[wildcards.model].parameters) * (1 + 0.5 * (attempt - 1))
-    )
 
 
 def readout(wildcards) -> str:

@@ -10,6 +10,14 @@ Gives:    {results}/{model}/{dataset}/figures/{figure}.{pdf,png,csv,rst},
 
 import yaml
 
+
+# Seconds at the end of a study: on a cluster they would wait longer for a node than they take.
+localrules:
+    figures_scale,
+    summary,
+    configuration,
+
+
 # One job a model and dataset: a process of its own for each figure would spend its time starting.
 for MODEL in STUDY.models:
     for DATASET in STUDY.datasets:
@@ -24,9 +32,9 @@ for MODEL in STUDY.models:
                 figures_of(MODEL, DATASET),
             log:
                 f"logs/{MODEL}/{DATASET}/figures.log",
+            threads: 1
             resources:
-                mem_mb=2000,
-                runtime=30,
+                **asks(mem_mb=(2000, 0), runtime=(30, 0)),
             params:
                 spec=in_the_report(figures_slice(MODEL, DATASET)),
                 results=as_options(figure_inputs(MODEL, DATASET)),
@@ -44,9 +52,9 @@ rule figures_scale:
         [file for dataset in QUESTIONS for file in scale_figure(dataset)],
     log:
         "logs/scale/figures.log",
+    threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **asks(mem_mb=(2000, 0), runtime=(30, 0)),
     params:
         spec=in_the_report(figures_slice()),
         folder=lambda wildcards, output: os.path.dirname(output[0]),
@@ -81,9 +89,9 @@ rule summary:
         table=f"{RESULTS}/summary.csv",
     log:
         "logs/summary.log",
+    threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        **asks(mem_mb=(2000, 0), runtime=(30, 0)),
     params:
         spec=in_the_report(
             {
@@ -107,6 +115,9 @@ rule configuration:
         f"{RESULTS}/config.yaml",
     log:
         "logs/configuration.log",
+    threads: 1
+    resources:
+        **asks(mem_mb=(1000, 0), runtime=(10, 0)),
     params:
         text=as_it_is(
             yaml.safe_dump(

@@ -17,9 +17,12 @@ rule lens:
         "logs/{model}/{dataset}/lens-{key}.log",
     threads: HEAVY_THREADS
     resources:
-        mem_mb=model_resources,
-        runtime=lambda w, attempt: 240 * attempt,
-        gpu=1,
+        **asks(
+            mem_mb=(6000, 1000),
+            runtime=(240, 30),
+            gpu=one_gpu,
+            made=lambda w: INVENTORY.lens(w.model, w.dataset),
+        ),
     params:
         spec=lambda w: canonical_json(SLICES.lens(w.model, w.dataset)),
         machine=on_this_machine("store", "sharing", "device"),
@@ -37,9 +40,9 @@ rule trajectories:
         f"{RESULTS}/{{model}}/{{dataset}}/trajectories.nc",
     log:
         "logs/{model}/{dataset}/trajectories.log",
+    threads: 1
     resources:
-        mem_mb=3000,
-        runtime=60,
+        **asks(mem_mb=(3000, 0), runtime=(60, 0)),
     params:
         spec=canonical_json(
             bootstrap_slice()

@@ -14,8 +14,7 @@ rule readout:
         "logs/{model}/readout-{key}.log",
     threads: 1
     resources:
-        mem_mb=model_resources,
-        runtime=60,
+        **asks(mem_mb=(3000, 8000), runtime=(60, 10)),
     params:
         spec=lambda w: canonical_json(SLICES.readout(w.model)),
         machine=on_this_machine("store", "sharing", "cache"),
@@ -31,6 +30,9 @@ localrules:
 rule download:
     log:
         "logs/download.log",
+    threads: 1
+    resources:
+        **asks(mem_mb=(3000, 8000), runtime=(60, 10)),
     params:
         specs=lambda w: [canonical_json(SLICES.readout(m)) for m in STUDY.models],
         datasets=lambda w: hub_datasets(),

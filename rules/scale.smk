@@ -19,9 +19,9 @@ rule scale:
         f"{RESULTS}/scale/{{dataset}}.nc",
     log:
         "logs/scale/{dataset}.log",
+    threads: 1
     resources:
-        mem_mb=3000,
-        runtime=60,
+        **asks(mem_mb=(3000, 0), runtime=(60, 0)),
     params:
         spec=lambda w: canonical_json(
             {

@@ -17,8 +17,7 @@ rule vectors:
         "logs/{model}/{dataset}/vectors-{key}.log",
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        **asks(mem_mb=(4000, 200), runtime=(60, 5)),
     params:
         spec=lambda w: canonical_json(SLICES.vectors(w.model, w.dataset)),
         machine=on_this_machine("store", "sharing"),
@@ -37,9 +36,12 @@ rule steer:
         "logs/{model}/{dataset}/steer-{fitted}-{key}.log",
     threads: HEAVY_THREADS
     resources:
-        mem_mb=model_resources,
-        runtime=lambda w, attempt: 480 * attempt,
-        gpu=1,
+        **asks(
+            mem_mb=(3000, 8000),
+            runtime=(480, 30),
+            gpu=model_gpus,
+            made=lambda w: INVENTORY.steered(w.model, w.fitted, w.dataset),
+        ),
     params:
         spec=lambda w: canonical_json(SLICES.steered(w.model, w.fitted, w.dataset)),
         machine=on_this_machine("store", "sharing", "cache", "device", "batch-tokens"),
@@ -58,9 +60,9 @@ rule steering_effects:
         f"{RESULTS}/{{model}}/{{dataset}}/steering_{{fitted}}.nc",
     log:
         "logs/{model}/{dataset}/steering_{fitted}.log",
+    threads: 1
     resources:
-        mem_mb=3000,
-        runtime=60,
+        **asks(mem_mb=(3000, 0), runtime=(60, 0)),
     params:
         spec=canonical_json(dump(STUDY.behaviour) | bootstrap_slice()),
     shell:

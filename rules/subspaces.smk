@@ -16,8 +16,7 @@ rule subspaces:
         "logs/{model}/{dataset}/subspaces.log",
     threads: 1
     resources:
-        mem_mb=lambda w, attempt: 6000 * attempt,
-        runtime=120,
+        **asks(mem_mb=(6000, 200), runtime=(120, 5)),
     params:
         spec=canonical_json(
             dump(STUDY.subspaces)

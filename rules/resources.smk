@@ -1,0 +1,111 @@
+"""
+What jobs ask for: memory, time, GPUs and threads, by the size of the model and by attempt.
+
+A run on one machine keeps to --cores and to the profile's `gpu: 1`. On a cluster each request goes
+to the scheduler; those that no node can meet are refused here, before any job. No rules here.
+"""
+
+from snakemake.iocontainers import InputFiles
+
+from isogloss import cluster
+from isogloss.inventory import Inventory
+from isogloss.sharing import open_place
+
+CLUSTER = STUDY.cluster
+INVENTORY = Inventory(SLICES)
+ATTEMPTS = (1, 2, 3)  # profiles/slurm retries twice
+HEAVY_THREADS = min(8, CLUSTER.max_threads or 8)  # Snakemake lowers it to --cores
+
+if fault := cluster.too_large_for_a_gpu(STUDY.models, CLUSTER):
+    sys.exit(f"error: {fault}")
+
+
+def asks(mem_mb, runtime, gpu=lambda model: 0, made=None):
+    """The resources of a rule.
+
+    Args:
+        mem_mb: memory at the first attempt [MB]: for any model, and for each billion parameters.
+        runtime: the same for time [min].
+        gpu: GPUs that a model needs.
+        made: wildcards -> artifacts of the job: where the shared place has all, it needs no GPU.
+
+    Each further attempt asks for half as much memory more and for the first time once more.
+    """
+
+    def first(request, wildcards):
+        return cluster.by_size(*request, parameters_of(wildcards))
+
+    def memory(wildcards, attempt):
+        limit = CLUSTER.max_mem_mb
+        return cluster.at_attempt(first(mem_mb, wildcards), attempt, 0.5, limit)
+
+    def time(wildcards, attempt):
+        limit = CLUSTER.max_runtime
+        return cluster.at_attempt(first(runtime, wildcards), attempt, 1.0, limit)
+
+    def devices(wildcards):
+        if not hasattr(wildcards, "model"):
+            return 0
+        if (
+            made is not None
+            and hasattr(wildcards, "key")
+            and are_shared(made, wildcards)
+        ):
+            return 0
+        return gpu(STUDY.models[wildcards.model])
+
+    return {"mem_mb": memory, "runtime": time, "gpu": devices}
+
+
+@functools.cache
+def shared() -> frozenset[str]:
+    """Names of what the shared place has: one listing, when a job is planned."""
+    try:
+        place = open_place(dump(STUDY.sharing))
+        return frozenset(place.names() if place else ())
+    except InputError as error:
+        print(f"{error} (planned as if nothing were there)", file=sys.stderr)
+        return frozenset()
+
+
+def are_shared(made, wildcards) -> bool:
+    """Whether all artifacts of a job only have to be fetched."""
+    if not shared():
+        return False
+    try:
+        return all(artifact.name in shared() for artifact in made(wildcards))
+    except InputError:
+        return False  # questions that are not there yet: the job says so
+
+
+def parameters_of(wildcards) -> int:
+    """Parameters of a job's model; of the largest one, where a job reads all models."""
+    if hasattr(wildcards, "model"):
+        return STUDY.models[wildcards.model].parameters
+    return max(model.parameters for model in STUDY.models.values())
+
+
+def model_gpus(model) -> int:
+    """GPUs of a job that runs the whole model."""
+    return cluster.gpus(model, CLUSTER)
+
+
+def one_gpu(model) -> int:
+    """GPUs of a job that runs a part which fits on one."""
+    return min(1, CLUSTER.gpus)
+
+
+def refuse_what_no_node_can_meet() -> None:
+    """End with one line if a rule asks for more than `cluster` has, for any of the models.
+
+    It looks at what Snakemake would submit, --set-resources included.
+    """
+    for one in workflow.rules:
+        for model in STUDY.models if "model" in one.wildcard_names else [None]:
+            wildcards = {"model": model} if model else {}
+            for attempt in ATTEMPTS:
+                asked = dict(
+                    one.expand_resources(wildcards, InputFiles(), attempt).items()
+                )
+                if fault := cluster.refusal(one.name, model, asked, CLUSTER):
+                    sys.exit(f"error: {fault}")
