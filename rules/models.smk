@@ -32,7 +32,7 @@ rule download:
         "logs/download.log",
     threads: 1
     resources:
-        **asks(mem_mb=(3000, 8000), runtime=(60, 10)),
+        **asks(mem_mb=(3000, 0), runtime=(60, 0)),
     params:
         specs=lambda w: [canonical_json(SLICES.readout(m)) for m in STUDY.models],
         datasets=lambda w: hub_datasets(),

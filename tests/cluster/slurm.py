@@ -76,7 +76,7 @@ def why_not() -> str | None:
     if os.geteuid() != 0:
         return "only root can start a SLURM"
     if SYSTEM_CONF.exists():
-        return f"{SYSTEM_CONF} exists: this machine has a SLURM of its own"
+        return f"{SYSTEM_CONF} exists: there is a SLURM already, or a killed test left its link"
     return None
 
 

@@ -30,6 +30,9 @@ POOR = [
     "--set-resources",
     *(f"{rule}:mem_mb={LITTLE}*attempt" for rule in ("readout", "behaviour")),
 ]
+PATIENCE = 600
+"""Seconds that a busy machine may need for a part of the history that takes a minute or two."""
+
 LOCAL = {"configuration", "summary", "figures_scale"}
 
 
@@ -79,7 +82,7 @@ def history(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> History:
     with main_process(study, log, *POOR) as process:
 
         def until(condition: Callable[[], object], what: str) -> None:
-            wait_for(lambda: process.poll() is not None or condition(), what, 240)
+            wait_for(lambda: process.poll() is not None or condition(), what, PATIENCE)
             assert process.poll() is None, log.read_text("utf-8")
 
         until(lambda: in_state(slurm, "extract", "RUNNING"), "an extraction that runs")
@@ -91,7 +94,7 @@ def history(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> History:
     slurm.cancel_all()
     unlocked = study.snakemake("--unlock")
     assert unlocked.returncode == 0, unlocked.stderr
-    again = study.snakemake(*PROFILE, *POOR)
+    again = study.snakemake(*PROFILE, *POOR, timeout=2 * PATIENCE)
     assert again.returncode == 0, again.stdout + again.stderr
     return History(study, cancelled, text, done, kept, submitted)
 
