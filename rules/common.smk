@@ -25,7 +25,7 @@ from isogloss.artifacts import canonical_json, key_of
 from isogloss.config import validate
 from isogloss.datasets import dataset_files
 from isogloss.errors import InputError
-from isogloss.model_sources import ModelSource, model_digest
+from isogloss.model_sources import ModelSource, cache_folder, model_digest
 from isogloss.slices import Slices, dump
 from isogloss.specs import readout_spec
 from isogloss.store import readout_name
@@ -36,8 +36,7 @@ except InputError as error:
     sys.exit(f"error: {error}")
 
 STORE, RESULTS = STUDY.store, STUDY.results
-CACHE = STUDY.cache or os.environ.get("ISOGLOSS_CACHE") or "~/.cache/isogloss"
-CACHE = str(Path(CACHE).expanduser())
+CACHE = str(cache_folder(STUDY.cache))
 QUESTIONS = STUDY.questions
 HEAVY_THREADS = 8  # at most: Snakemake lowers it to --cores
 
