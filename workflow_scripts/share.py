@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -11,13 +12,15 @@ from isogloss import catalogue, exchange, upkeep
 from isogloss.errors import Damaged, InputError
 from isogloss.program import progress, run, say
 from isogloss.sharing import Place
-from isogloss.studies import Study, folder_place, local_place, usual_configs
+from isogloss.studies import Study, local_place, usual_configs
+from isogloss.upkeep import Located
 
 DEFAULT = Path("config/config.yaml")
 
 
 def main() -> None:
     args = parser().parse_args()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # questions are looked up, never downloaded
     args.command(args)
 
 
@@ -45,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
     one = add("list", list_artifacts, which, "name every artifact and what it was made with")
     one.add_argument("--json", action="store_true", help="as JSON, sizes in bytes")
     one = add("verify", verify, which, "read everything and compare it with its digests")
-    one.add_argument("names", nargs="*", help="artifacts, as `list --json` names them; all of them")
+    one.add_argument("names", nargs="*", help="names, paths or addresses; everything by default")
     one.add_argument("--set-aside", action="store_true", help="also set aside what is damaged")
     one = add("set-aside", set_aside, which, "move artifacts away, so that they are made again")
     one.add_argument("names", nargs="+", help="names, paths or addresses, as in an error message")
@@ -132,70 +135,54 @@ def named_by(study: Study) -> set[str] | None:
 
 
 def verify(args: Any) -> None:
+    found = [located(text, args) for text in args.names] or everything(args)
+    refused = 0
+    for one in progress(found, "verify", "file"):
+        try:
+            upkeep.verify(one.place, one.name)
+        except Damaged as error:
+            refused += 1
+            print(f"{one.place.url}/{one.name}: {error.reason}", flush=True)
+            if args.set_aside:
+                move_away(one)
+    if refused:
+        done = "set aside" if args.set_aside else "set them aside with --set-aside"
+        raise InputError(f"{refused} of {len(found)} artifacts are refused: {done}")
+    print(f"{len(found)} artifacts are whole and unchanged")
+
+
+def everything(args: Any) -> list[Located]:
+    """Every artifact of the store that is meant."""
     study = Study.of(args.configfile)
     place = chosen(study, args)
-    names = args.names or list(catalogue.artifacts(place))
-    for name in names:
-        if catalogue.parse(name) is None:
-            raise InputError(f"{name}: not an artifact's name: `share.py list --json` gives them")
-    damaged = []
-    for name in progress(names, "verify", "file"):
-        try:
-            upkeep.verify(place, name)
-        except Damaged as error:
-            damaged.append(name)
-            print(f"{place.url}/{name}: {error.reason}", flush=True)
-            if args.set_aside:
-                move_away(place, name, study.store)
-    if damaged:
-        done = "set aside" if args.set_aside else "set them aside with --set-aside"
-        raise InputError(f"{len(damaged)} of {len(names)} artifacts are damaged: {done}")
-    print(f"{len(names)} artifacts in {place.url} are whole and unchanged")
+    return [Located(place, name, study.store) for name in catalogue.artifacts(place)]
 
 
 def set_aside(args: Any) -> None:
-    found = [located(text, args) for text in args.names]
-    for place, name, store in found:
-        move_away(place, name, store)
+    for one in [located(text, args) for text in args.names]:
+        move_away(one)
 
 
-def located(text: str, args: Any) -> tuple[Place, str, Path]:
-    """The store that a name, a path or an address means, the name in it, and the local store."""
+def located(text: str, args: Any) -> Located:
+    """The artifact that a name, a path or an address means."""
     if catalogue.parse(text):
         study = Study.of(args.configfile)
-        return chosen(study, args), text, study.store
-    configs = [args.configfile] if args.configfile != DEFAULT else list(usual_configs())
-    if found := upkeep.store_of(text):
-        folder, name = found
-        url = text.removesuffix(f"/{name}")
-        return folder_place(url, folder), name, local_store(folder, configs)
-    for path in configs:
-        study = Study.of(path)
-        place = study.place()
-        if place is not None and text.startswith(f"{place.url}/"):
-            if catalogue.parse(name := text.removeprefix(f"{place.url}/")):
-                return place, name, study.store
-    raise InputError(
-        f"{text}: no artifact of a store that {' or '.join(map(str, configs))} describes: "
-        "give the study's own --configfile"
-    )
+        return Located(chosen(study, args), text, study.store)
+    configs = usual_configs() if args.configfile == DEFAULT else [args.configfile]
+    found = upkeep.locate(text, map(Study.of, configs))
+    if found is None:
+        raise InputError(
+            f"{text}: no artifact's name, nor the path or address of one in a store that is "
+            "known here: correct it, or give the study's --configfile"
+        )
+    return found
 
 
-def local_store(folder: Path, configs: list[Path]) -> Path:
-    """The local store whose manifests may list an artifact of a folder."""
-    for path in configs:
-        study = Study.of(path)
-        place = study.place()
-        if place is not None and Path(place.root) == folder:
-            return study.store
-    return folder
-
-
-def move_away(place: Place, name: str, store: Path) -> None:
+def move_away(one: Located) -> None:
     """Set an artifact aside, forget this machine's manifests of it, and say so."""
-    to = upkeep.set_aside(place, name, datetime.now(UTC))
-    print(f"set aside: {place.url}/{to}", flush=True)
-    for manifest in upkeep.forget(store, {name}):
+    to = upkeep.set_aside(one.place, one.name, datetime.now(UTC))
+    print(f"set aside: {one.place.url}/{to}", flush=True)
+    for manifest in upkeep.forget(one.store, {one.name}):
         print(f"removed: {manifest}, which listed it")
 
 

@@ -110,8 +110,8 @@ def made_with(about: Mapping[str, Any]) -> str:
     words = [spec.get("dtype") or spec.get("loaded", {}).get("dtype")]
     words.append(spec.get("prompt", {}).get("mode"))
     words += [f"schema {about['schema_version']}"] if "schema_version" in about else []
-    versions = ((n.removesuffix("_version"), v) for n, v in spec.items())
-    words += [f"{n} {v}" for n, v in versions if f"{n}_version" in spec]
+    versions = {n: v for n, v in spec.items() if n.endswith("_version")}
+    words += [f"{n.removesuffix('_version')} {v}" for n, v in versions.items()]
     libraries = record.get("versions", {})
     words += [f"{n} {libraries[n]}" for n in ("torch", "transformers") if n in libraries]
     return ", ".join(word for word in words if word)

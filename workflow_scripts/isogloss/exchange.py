@@ -18,6 +18,9 @@ from isogloss.studies import Study, folder_place, local_place
 from isogloss.upkeep import verify
 from isogloss.verification import verify_artifact
 
+SOFTWARE = "Isogloss 0.1.0"
+"""What a bundle says it was made by: the version of pyproject.toml."""
+
 OF_THIS_MACHINE = {"store", "sharing", "cache", "device"}
 """Keys of a configuration that say nothing of a study; some tell of its author's machines."""
 
@@ -90,7 +93,7 @@ def export(study: Study, place: Place | None, target: Path, progress: Steps = it
         "External-Identifier": study.config.study,
         "External-Description": "artifacts of an Isogloss study",
         "Bagging-Date": today(),
-        "Bag-Software-Agent": "Isogloss",
+        "Bag-Software-Agent": SOFTWARE,
     }
     write_bundle(target, progress(list(sources)), copy, texts, about)
     return len(sources)

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 from isogloss.catalogue import STAGES, artifacts, parse, split
 from isogloss.errors import Damaged, InputError
 from isogloss.sharing import MARKER, Folder, Place, is_temporary
+from isogloss.studies import Study, folder_place
 from isogloss.verification import verify_artifact
 
 SET_ASIDE = "set-aside"
@@ -116,19 +117,46 @@ def moment_of(name: str) -> datetime | None:
     return datetime.strptime(match[2], _MOMENT).replace(tzinfo=UTC)
 
 
-def delete(place: Place, file: Superfluous) -> None:
-    """Delete what `superfluous` found."""
-    place.remove(file.name)
+@dataclass(frozen=True)
+class Located:
+    """An artifact in one of the stores that are at hand.
 
-
-def store_of(path: str) -> tuple[Path, str] | None:
-    """The local or mounted store that a path of an artifact lies in, and the artifact's name.
-
-    A store is known by what a run leaves in it: its manifests, or the marker of a shared place.
+    Attributes:
+        place: the store, local or shared.
+        name: of the artifact in it.
+        store: folder of this machine's manifests, which may list it.
     """
-    found = split(os.path.abspath(path))
+
+    place: Place
+    name: str
+    store: Path
+
+
+def locate(text: str, studies: Iterable[Study]) -> Located | None:
+    """The artifact that a path or an address means, as an error message prints them.
+
+    Args:
+        text: a path from here, an absolute one, or the address of a place and a name in it.
+        studies: whose stores and places are known. Another folder is a store too where a run
+            has left its manifests, or the marker of a shared place.
+    """
+    for study in studies:
+        for place in (folder_place(str(study.store), study.store), study.place()):
+            if place is not None and (name := _name_in(place, text)):
+                return Located(place, name, study.store)
+    found = split(os.path.abspath(text))
     if found is None:
         return None
-    root = Path(found[0])
-    marks = (root / "manifests", root / MARKER)
-    return (root, found[1]) if any(mark.exists() for mark in marks) else None
+    root, name = Path(found[0]), found[1]
+    if not any((root / mark).exists() for mark in ("manifests", MARKER)):
+        return None
+    return Located(folder_place(text.removesuffix(f"/{name}"), root), name, root)
+
+
+def _name_in(place: Place, text: str) -> str | None:
+    """The name of an artifact of this place; None where the text is of none."""
+    for root, path in ((place.url, text), (place.root, os.path.abspath(text))):
+        name = path.removeprefix(f"{root}/")
+        if name != path and parse(name):
+            return name
+    return None
