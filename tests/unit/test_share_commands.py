@@ -8,10 +8,10 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import share
 from fsspec.implementations.memory import MemoryFileSystem
 from tests.unit.stored_study import fill, write_config, write_questions
 
+import share
 from isogloss import exchange, studies
 from isogloss.errors import Damaged, InputError
 from isogloss.program import run
@@ -114,7 +114,9 @@ def test_a_store_that_is_not_there_is_named(tmp_path, monkeypatch, command):
     for arguments in (["list"], ["verify"], ["prune"]):
         code, out, err = command(*arguments)
         assert code == 1 and out == ""
-        assert err.endswith("error: store: no such folder: nothing is computed yet, or correct `store`")
+        assert err.endswith(
+            "error: store: no such folder: nothing is computed yet, or correct `store`"
+        )
     assert command("list", "--shared")[2] == (
         "error: config/config.yaml: sharing.kind is none: nothing is shared"
     )
@@ -185,7 +187,14 @@ def test_a_store_that_no_configuration_names_is_known_by_what_is_in_it(home, nam
 
 @pytest.mark.parametrize(
     "text",
-    ["../{}", "/{}", "store/../../{}", "store/config.yaml", "activations/tiny/own/../x", "s3://b/{}"],
+    [
+        "../{}",
+        "/{}",
+        "store/../../{}",
+        "store/config.yaml",
+        "activations/tiny/own/../x",
+        "s3://b/{}",
+    ],
 )
 def test_no_name_leads_out_of_the_store(home, names, command, text):
     outside = home.parent / names[1]

@@ -13,7 +13,6 @@ from isogloss.catalogue import artifacts, header, size_text
 from isogloss.errors import Damaged, InputError
 from isogloss.inventory import Named
 from isogloss.sharing import Place
-from isogloss.slices import dump
 from isogloss.studies import Study, folder_place, local_place
 from isogloss.upkeep import verify
 from isogloss.verification import verify_artifact
@@ -133,7 +132,7 @@ def import_bundle(
 
 def _config_text(study: Study) -> str:
     """The study's configuration, without this machine's settings, with every digest pinned."""
-    content = dump(study.config, exclude=OF_THIS_MACHINE)
+    content = study.config.model_dump(mode="json", exclude=OF_THIS_MACHINE)
     for slug, model in content["models"].items():
         if model["source"] == "path":
             model["sha256"] = study.weights_of(slug)
