@@ -57,7 +57,8 @@ def parser() -> argparse.ArgumentParser:
         "configs",
         nargs="*",
         type=Path,
-        help="studies whose artifacts are kept; config/config.yaml and config/studies/*.yaml",
+        help="studies whose artifacts are kept, beside that of --configfile; by default "
+        "config/config.yaml and config/studies/*.yaml",
     )
     one.add_argument("--delete", action="store_true", help="delete what is named, for good")
     one.add_argument(
@@ -78,39 +79,39 @@ def list_artifacts(args: Any) -> None:
     study = Study.of(args.configfile)
     place = chosen(study, args)
     sizes, named = catalogue.artifacts(place), named_by(study)
-    rows = []
-    for name in progress(sizes, "read headers", "file"):
-        one = catalogue.parse(name)
-        assert one is not None
-        rows.append(
-            {
-                "stage": one.stage,
-                "model": one.model,
-                "dataset": one.dataset,
-                "language": one.language,
-                "key": catalogue.key(name),
-                "size": sizes[name],
-                "made_with": described(place, name),
-                "named": None if named is None else name in named,
-                "name": name,
-            }
-        )
+    rows = [row(place, name, sizes[name], named) for name in progress(sizes, "headers", "file")]
     if args.json:
         print(json.dumps(rows, indent=1))
         return
-    titles = ["stage", "model", "dataset", "language", "key", "size", "study", "made with"]
     said = {None: "?", True: "yes", False: "no"}
-    table = [
-        [r["stage"], r["model"], r["dataset"], r["language"], r["key"][:12]]
-        + [catalogue.size_text(r["size"]), said[r["named"]], r["made_with"]]
-        for r in rows
-    ]
-    print(*catalogue.aligned([titles, *table]), sep="\n")
+    table = ["stage model dataset language key size study".split() + ["made with"]]
+    for one in rows:
+        words = [one[name] for name in ("stage", "model", "dataset", "language")]
+        words += [one["key"][:12], catalogue.size_text(one["size"])]
+        table.append([*words, said[one["named"]], one["made_with"]])
+    print(*catalogue.aligned(table), sep="\n")
     total = catalogue.size_text(sum(sizes.values()))
-    print(f"{len(rows)} artifacts, {total}, in {place.url}" + totals(rows))
+    print(f"{len(rows)} artifacts, {total}, in {place.url}" + unnamed(rows))
 
 
-def totals(rows: list[dict[str, Any]]) -> str:
+def row(place: Place, name: str, size: int, named: set[str] | None) -> dict[str, Any]:
+    """One artifact of a listing."""
+    one = catalogue.parse(name)
+    assert one is not None
+    return {
+        "stage": one.stage,
+        "model": one.model,
+        "dataset": one.dataset,
+        "language": one.language,
+        "key": catalogue.key(name),
+        "size": size,
+        "made_with": described(place, name),
+        "named": None if named is None else name in named,
+        "name": name,
+    }
+
+
+def unnamed(rows: list[dict[str, Any]]) -> str:
     """How much of a listing the study does not name."""
     other = [row for row in rows if row["named"] is False]
     size = catalogue.size_text(sum(row["size"] for row in other))
@@ -191,7 +192,8 @@ def prune(args: Any) -> None:
     if args.delete and study.place() is not None and not (args.local or args.shared):
         raise InputError("prune --delete: say which store: --local or --shared")
     place, named = chosen(study, args), set()
-    for path in args.configs or usual_configs():
+    own = [args.configfile] if args.configfile != DEFAULT else []
+    for path in [*(args.configs or usual_configs()), *own]:
         try:
             named |= {one.name for one in Study.of(path).artifacts()}
         except InputError as error:

@@ -298,6 +298,17 @@ def test_what_another_study_names_is_kept(home, names, command):
     assert "4 files" in command("prune", "config/config.yaml")[1]
 
 
+def test_the_study_at_hand_is_kept_wherever_its_configuration_lies(home, names, command):
+    write_config(home, "mine.yaml", datasets={
+        "own": {"source": "jsonl", "path": "old", "licence": "CC0-1.0"}})  # fmt: skip
+    (home / "questions").rename(home / "old")
+    write_questions(home, "which")
+    for configs in ([], ["config/config.yaml"]):
+        out = command("prune", *configs, "--configfile", "mine.yaml")[1]
+        assert out.startswith("nothing to prune")
+    assert "4 files" in command("prune")[1]
+
+
 @pytest.mark.parametrize(
     "changes",
     [

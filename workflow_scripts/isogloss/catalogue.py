@@ -80,7 +80,7 @@ def header(place: Place, name: str) -> dict[str, Any]:
     with place.open(name) as file:
         try:
             found = _safetensors(file) if name.endswith(".safetensors") else _hdf5(file)
-            found |= {n: json.loads(found[n]) for n in ("spec", "record") if n in found}
+            found |= {n: dict(json.loads(found[n])) for n in ("spec", "record") if n in found}
         except (*DAMAGE, struct.error) as error:
             raise InputError(f"{place.url}/{name}: its header cannot be read ({error})") from error
     return found
