@@ -28,7 +28,7 @@ from isogloss.config import validate
 from isogloss.study_files import mapping_of
 from isogloss.datasets import dataset_files
 from isogloss.errors import InputError
-from isogloss.model_sources import ModelSource, model_digest
+from isogloss.model_sources import ModelSource, cache_folder, model_digest
 from isogloss.slices import Slices, dump
 from isogloss.specs import readout_spec
 from isogloss.store import readout_name
@@ -42,8 +42,7 @@ except InputError as error:
     sys.exit(f"error: {error}")
 
 STORE, RESULTS = STUDY.store, STUDY.results
-CACHE = STUDY.cache or os.environ.get("ISOGLOSS_CACHE") or "~/.cache/isogloss"
-CACHE = os.path.expanduser(CACHE)
+CACHE = str(cache_folder(STUDY.cache))
 QUESTIONS = STUDY.questions
 
 

@@ -190,13 +190,23 @@ def test_a_missing_file_is_named(tmp_path):
         check_header(tmp_path / "x.h5")
 
 
-@pytest.mark.parametrize("size", [0, 7, 100, 2000, -1])
+@pytest.mark.parametrize("size", [0, 7, 100, 2000, -100])
 def test_a_truncated_file_is_refused_by_its_name(copy, size):
     content = copy.read_bytes()
     copy.write_bytes(content[:size])
-    for check in (check_header, verify, open_activations):
+    for check in (check_header, open_activations):
         with pytest.raises(InputError, match=named(copy, "not a whole HDF5 file")):
             check(copy)
+    with pytest.raises(InputError, match=named(copy, "does not end with its digest")):
+        verify(copy)
+
+
+@pytest.mark.parametrize("end", [-48, -33, -32, -1, None])
+def test_a_damaged_seal_is_refused(copy, end):
+    content = copy.read_bytes()
+    copy.write_bytes(content[:end] if end else content + b"x")
+    with pytest.raises(InputError, match=named(copy, "does not end with its digest")):
+        verify(copy)
 
 
 def test_text_is_refused_by_its_name(copy):
@@ -251,36 +261,22 @@ def test_one_flipped_bit_is_found(copy, name):
     content[chunk.byte_offset + chunk.size // 2] ^= 1
     copy.write_bytes(content)
     check_header(copy)
-    with pytest.raises(InputError, match=named(copy, "cannot be read whole")):
+    with pytest.raises(InputError, match=named(copy, "its bytes are not those of its digest")):
         verify(copy)
-
-
-def test_bits_flipped_anywhere_never_end_in_another_error(copy):
-    content = copy.read_bytes()
-    rng, refused = np.random.default_rng(0), 0
-    for place in rng.integers(0, len(content), 60):
-        damaged = bytearray(content)
-        damaged[place] ^= 1 << int(rng.integers(8))
-        copy.write_bytes(damaged)
-        try:
-            verify(copy)
-        except InputError as error:
-            refused += str(error).startswith(str(copy))
-    assert refused > 20  # the rest hit unused space between HDF5's blocks
 
 
 @pytest.mark.parametrize("name", ["answer", "item_id", "prompt_last"])
 def test_a_changed_value_is_found(copy, name):
     with h5py.File(copy, "r+") as file:
         file[name][0] = b"other" if name == "item_id" else file[name][0] + 1
-    with pytest.raises(InputError, match=named(copy, "content_digest is")):
+    with pytest.raises(InputError, match=named(copy, "does not end with its digest")):
         verify(copy)
 
 
 def test_a_missing_variable_is_found(copy):
     with h5py.File(copy, "r+") as file:
         del file["targets/token"]
-    with pytest.raises(InputError, match=named(copy, "content_digest is")):
+    with pytest.raises(InputError, match=named(copy, "does not end with its digest")):
         verify(copy)
 
 

@@ -102,7 +102,7 @@ def test_damaged_or_missing_readout_is_named(tmp_path):
         read_readout(path)
     write_readout(tiny_model("llama"), path, {})
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(InputError, match="not a readout.*delete it"):
+    with pytest.raises(InputError, match="not a readout.*set-aside"):
         read_readout(path)
 
 

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from shlex import quote
 from typing import Any
 
 LONGEST = 2000
@@ -27,7 +28,8 @@ class Damaged(InputError):
     """An artifact that is not what it should be: refused by name, never used."""
 
     def __init__(self, where: Any, reason: str) -> None:
-        remedy = f"set it aside (`python workflow_scripts/share.py set-aside {where}`), run again"
+        command = f"python workflow_scripts/share.py set-aside {quote(str(where))}"
+        remedy = f"set it aside (`{command}`), run again"
         super().__init__(f"{where}: {reason}: {remedy}")
         self.reason = reason
 

@@ -153,6 +153,12 @@ def model_digest(source: ModelSource, cache: Path) -> str:
     return source.sha256.lower() or folder_digest(source, cache)
 
 
+def cache_folder(setting: str | None) -> Path:
+    """The folder of fetched models: as configured, else ISOGLOSS_CACHE, else in the home folder."""
+    chosen = setting or os.environ.get("ISOGLOSS_CACHE") or "~/.cache/isogloss"
+    return Path(chosen).expanduser()
+
+
 def fetch(source: ModelSource, cache: Path) -> Path:
     """The local folder with a model's safetensors and tokenizer, fetched once.
 

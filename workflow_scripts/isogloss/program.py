@@ -26,6 +26,9 @@ def run(main: Callable[[], None]) -> None:
         if os.environ.get("ISOGLOSS_TRACEBACK"):
             raise
         sys.exit(f"error: {error}")
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -128,11 +128,11 @@ def write_readout(decoder: HasReadout, path: Path, spec: Mapping[str, Any]) -> N
         "version": READOUT_VERSION,
         "key": key_of(spec),
         "spec": canonical_json(spec),
-        "content_digest": _digest(tensors),
         "norm_eps": readout.norm_eps,
         "norm_style": readout.norm_style,
         "softcap": readout.softcap,
     }
+    settings["content_digest"] = _digest(settings, tensors)
     # One metadata entry: safetensors writes several in no fixed order, and bytes would differ.
     metadata = {"isogloss": json.dumps(settings, sort_keys=True)}
     with whole_file(path) as temporary:
@@ -154,12 +154,10 @@ def read_readout(path: Path, device: torch.device | str = "cpu") -> Readout:
             settings = json.loads((file.metadata() or {})["isogloss"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}
     except (SafetensorError, KeyError, ValueError) as error:
-        raise InputError(f"{path}: not a readout ({error}): delete it and run again") from error
+        raise Damaged(path, f"not a readout ({error})") from error
     if settings["version"] != READOUT_VERSION:
-        raise InputError(
-            f"{path}: readout version {settings['version']}, this is {READOUT_VERSION}: "
-            "delete it and run again"
-        )
+        was = settings["version"]
+        raise Damaged(path, f"readout version is {was}, this program reads {READOUT_VERSION}")
     return Readout(
         norm_weight=tensors["norm.weight"],
         norm_eps=settings["norm_eps"],
@@ -179,22 +177,22 @@ def verify_readout(path: Path) -> None:
     try:
         with safe_open(path, framework="pt") as file:
             settings = json.loads((file.metadata() or {})["isogloss"])
-            found = _digest({name: file.get_tensor(name) for name in file.keys()})
-        key = key_of(json.loads(settings["spec"]))
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+            expected, version = settings.pop("content_digest"), settings["version"]
+            found = _digest(settings, {name: file.get_tensor(name) for name in file.keys()})
+        key, named = key_of(json.loads(settings["spec"])), settings["key"]
+    except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise Damaged(path, f"not a whole readout ({error})") from error
-    if settings["version"] != READOUT_VERSION:
-        was = settings["version"]
-        raise Damaged(path, f"readout version is {was}, this program reads {READOUT_VERSION}")
-    if not path.stem == key == settings["key"]:
+    if version != READOUT_VERSION:
+        raise Damaged(path, f"readout version is {version}, this program reads {READOUT_VERSION}")
+    if not path.stem == key == named:
         raise Damaged(path, f"key {key[:12]} does not match its name")
-    if found != settings["content_digest"]:
+    if found != expected:
         raise Damaged(path, "its content_digest is another than was written: it has changed since")
 
 
-def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over the tensors' names, types, shapes and values."""
-    digest = hashlib.sha256()
+def _digest(settings: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over the settings, and the tensors' names, types, shapes and values."""
+    digest = hashlib.sha256(canonical_json(settings).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.view(torch.uint8).numpy().data)

@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
@@ -19,6 +20,9 @@ from isogloss.verification import verify_artifact
 
 MARKER = "isogloss-store.json"
 """Lies at the root of every place; writing it again is how permission is asked for."""
+
+PIECE = 2**16
+"""How much is read ahead [byte] where an artifact is read piece by piece."""
 
 KEYS = (
     "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY in the environment, or AWS_PROFILE and "
@@ -65,14 +69,24 @@ class Place:
         Raises:
             InputError: not reachable, not there, or no permission, and which of them.
         """
+        found = self.files(under)
+        return {n: s for n, s in found.items() if n != MARKER and not is_temporary(n)}
+
+    def files(self, under: str = "") -> dict[str, int]:
+        """As `names`, with what is being written, or was when its writer was killed."""
         start = f"{self.root}/{under}".rstrip("/")
         with self._plainly("list"):
             self.filesystem.invalidate_cache()
             self._exists()
             found = self.filesystem.find(start, detail=True)
         cut = len(self.root) + 1
-        sizes = {path[cut:]: int(entry["size"]) for path, entry in found.items()}
-        return {n: s for n, s in sizes.items() if n != MARKER and not is_temporary(n)}
+        return {path[cut:]: int(entry["size"]) for path, entry in found.items()}
+
+    def modified(self, name: str) -> datetime:
+        """When a file was last written to."""
+        with self._plainly("read"):
+            moment: datetime = self.filesystem.modified(f"{self.root}/{name}")
+            return moment
 
     def fetch(self, name: str, target: Path) -> None:
         """Copy an artifact here and give it its name once it is verified.
@@ -114,9 +128,10 @@ class Place:
         self.publish(marker, MARKER)
 
     def open(self, name: str) -> BinaryIO:
-        """An artifact to read from, piece by piece."""
+        """An artifact to read from, piece by piece: a header costs some kB, not the file."""
         with self._plainly("read"):
-            file: BinaryIO = self.filesystem.open(f"{self.root}/{name}", "rb")
+            path = f"{self.root}/{name}"
+            file: BinaryIO = self.filesystem.open(path, "rb", block_size=PIECE)
             return file
 
     def remove(self, name: str) -> None:

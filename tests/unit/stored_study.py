@@ -1,0 +1,74 @@
+"""A study whose artifacts exist without a model ever having run: real keys, made-up numbers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+import yaml
+
+from isogloss.artifacts import canonical_json
+from isogloss.inventory import Inventory
+from isogloss.netcdf import write_artifact
+from isogloss.readout import write_readout
+from isogloss.slices import Slices
+from isogloss.specs import lens_spec, readout_spec
+from isogloss.studies import Study
+from isogloss.tiny_models import tiny_model
+
+CONFIG = {
+    "study": "stored",
+    "languages": ["en", "de"],
+    "models": {
+        "tiny": {
+            "source": "path", "path": "models/tiny", "sha256": "a" * 64, "family": "tiny",
+            "parameters": 1000, "licence": "MIT", "dtype": "float32",
+        }
+    },
+    "datasets": {"own": {"source": "jsonl", "path": "questions", "licence": "CC0-1.0"}},
+    "extraction": {"control": [], "lens_layers": "all"},
+    "steering": None,
+}  # fmt: skip
+
+
+def write_config(folder: Path, name: str = "config/config.yaml", **changes) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump({**CONFIG, **changes}), encoding="utf-8")
+    return path
+
+
+def write_questions(folder: Path, question: str = "what") -> None:
+    (folder / "questions").mkdir(parents=True, exist_ok=True)
+    for tag in CONFIG["languages"]:
+        lines = [
+            {"item_id": f"q{i}", "question": f"{question} {i}?", "choices": [f"{tag}{i}", "no"],
+             "answer": 0}
+            for i in range(12)
+        ]  # fmt: skip
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (folder / f"questions/{tag}.jsonl").write_text(text, encoding="utf-8")
+
+
+def labelled(value: float) -> xr.Dataset:
+    about = {"long_name": "made up", "units": "1"}
+    return xr.Dataset({"a": ("x", np.full(500, value), about)})
+
+
+def fill(study: Study) -> list[str]:
+    """Write every artifact of a study into its store; their names."""
+    slices = Slices(study.config, study.weights_of)
+    inventory = Inventory(slices)
+    readout = inventory.readout("tiny")
+    (study.store / readout.name).parent.mkdir(parents=True)
+    spec = readout_spec(slices.readout("tiny"))
+    write_readout(tiny_model("llama"), study.store / readout.name, spec)
+    specs = inventory._activation_specs("tiny", "own")
+    record = {"licence": {"model": "MIT", "data": "CC0-1.0"}, "versions": {"torch": "2.0"}}
+    both = zip(inventory.activations("tiny", "own"), inventory.lens("tiny", "own"), strict=True)
+    for number, (one, lens) in enumerate(both):
+        data = labelled(number).assign_attrs(record=canonical_json(record))
+        write_artifact(data, study.store / one.name, specs[one.language])
+        of = lens_spec(Path(one.name).stem, Path(readout.name).stem)
+        write_artifact(labelled(number + 0.5), study.store / lens.name, of)
+    return [one.name for one in inventory.all()]

@@ -1,0 +1,86 @@
+"""share.py beside real runs: a bundle in place of a model, a damaged file mended."""
+
+import re
+import shlex
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import xarray as xr
+import yaml
+from tests.workflow.conftest import MODEL, Study, copy_tree, write_questions
+
+from isogloss.sealed import content_digest, verify
+
+SHARE = "workflow_scripts/share.py"
+RESULTS = [f"results/tiny/own/{name}.nc" for name in ("trajectories", "similarity", "steering_own")]
+
+
+def config_file(study: Study) -> str:
+    """The configuration that the study's last command used."""
+    return str(max(study.folder.glob("study-*.yaml"), key=lambda p: p.stat().st_mtime).name)
+
+
+def test_an_imported_bundle_stands_in_for_the_model(
+    copied: Callable[..., Study], tmp_path: Path
+) -> None:
+    author = copied()
+    bundle = tmp_path / "small.zip"
+    done = author.python(SHARE, "export", str(bundle), "--configfile", config_file(author))
+    assert done.returncode == 0, done.stderr
+
+    reader = copy_tree(tmp_path / "reader")
+    write_questions(reader.folder / "questions", ["en", "de", "es"])
+    with zipfile.ZipFile(bundle) as archive:
+        config = yaml.safe_load(archive.read("small/data/config.yaml"))
+    reader = Study(reader.folder, config)
+    assert not (reader.folder / MODEL).exists()
+    done = reader.python(SHARE, "import", str(bundle))
+    assert done.returncode == 0, done.stderr
+    imported = reader.artifacts()
+    assert imported and set(imported) == set(author.artifacts())
+
+    reader.run("--no-hooks", *RESULTS)
+    assert reader.artifacts() == imported
+    for name in RESULTS:
+        with (
+            xr.open_dataset(reader.folder / name) as found,
+            xr.open_dataset(author.folder / name) as wanted,
+        ):
+            xr.testing.assert_equal(found, wanted)
+    again = reader.python(SHARE, "import", str(bundle))
+    assert again.stdout.startswith("0 artifacts imported"), again.stdout + again.stderr
+
+
+def test_what_a_refusal_tells_to_set_aside_is_computed_again(copied: Callable[..., Study]) -> None:
+    study = copied()
+    behaviour = "results/tiny/own/behaviour.nc"
+    (path,) = (study.folder / "store/activations/tiny/own/de").glob("*.h5")
+    whole = path.read_bytes()
+    digest, others = content_digest(path), study.artifacts()
+    del others[str(path.relative_to(study.folder))]
+    path.write_bytes(whole[: len(whole) // 2])
+
+    refused = study.snakemake("--cores", "2", "--no-hooks", "--forcerun", "behaviour", behaviour)
+    printed = re.search(rf"`python ({SHARE} set-aside \S+)`", refused.stderr)
+    assert refused.returncode != 0 and printed, refused.stderr
+    done = study.python(*shlex.split(printed[1]))
+    assert done.returncode == 0, done.stderr
+    assert not path.exists() and len(list((study.folder / "store/set-aside").rglob("*Z"))) == 1
+
+    assert "extracting de\n" in study.run("--no-hooks", behaviour)
+    verify(path)
+    assert content_digest(path) == digest
+    assert others.items() <= study.artifacts().items()
+
+
+def test_a_study_without_its_model_prunes_nothing(copied: Callable[..., Study]) -> None:
+    study = copied()
+    done = study.python(SHARE, "list", "--configfile", config_file(study))
+    assert done.returncode == 0 and "not named by the study" not in done.stdout, done.stdout
+    shutil.rmtree(study.folder / MODEL)
+    before = study.artifacts()
+    done = study.python(SHARE, "prune", config_file(study), "--delete")
+    assert done.returncode == 1 and "nothing is pruned" in done.stderr
+    assert study.artifacts() == before
