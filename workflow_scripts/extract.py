@@ -12,6 +12,7 @@ from typing import Any
 from isogloss.artifacts import key_of
 from isogloss.datasets import load_dataset
 from isogloss.program import progress, run, say
+from isogloss.shards import clear
 from isogloss.specs import activation_spec, digest_of, prompt_style, source_of
 from isogloss.store import artifact_path, write_manifest
 
@@ -45,6 +46,8 @@ def main() -> None:
     if missing:
         extract(args, items, specs, paths, missing)
     write_manifest(args.output, "activations", spec, paths)
+    for path in paths.values():
+        clear(path)  # what a run killed after publishing left
 
 
 def extract(args: Any, items: Any, specs: dict, paths: dict, missing: list[str]) -> None:
@@ -76,7 +79,7 @@ def extract(args: Any, items: Any, specs: dict, paths: dict, missing: list[str])
         for tag in missing
     }
     with memory_errors(f"extract {spec['slug']} {spec['name']}: self-tests"):
-        tests = check_packing(decoder, readout, asked[missing[0]])
+        tests = check_packing(decoder, readout, asked[missing[0]], items.item_ids)
         tests |= {"lens": check_lens(decoder, readout, asked[missing[0]])}
         exact = precision(
             source,
@@ -97,7 +100,7 @@ def extract(args: Any, items: Any, specs: dict, paths: dict, missing: list[str])
                 items,
                 asked[tag],
                 layers,
-                paths[tag].with_suffix(".work"),
+                paths[tag],
                 key,
                 args.batch_tokens,
                 partial(progress, label=label, unit="shard"),

@@ -62,8 +62,7 @@ def extract(folder, language, weights=torch.float32, layers=(0, 2, 4), extra=Fal
     spec = spec_of(language, **other)
     path = folder / f"{key_of(spec)}.h5"
     trees, files = compute_shards(
-        decoder, readout_of(decoder), data, asked, list(layers), folder / "work", language, 512,
-        iter,
+        decoder, readout_of(decoder), data, asked, list(layers), path, language, 512, iter,
     )  # fmt: skip
     assemble(path, spec, {"seconds": 1}, data, asked, trees, files, list(layers))
     return path

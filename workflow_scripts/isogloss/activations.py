@@ -16,6 +16,7 @@ before the final norm. bfloat16 is stored as its raw 16 bits with `stored_as = "
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from isogloss.artifacts import canonical_json, key_of
-from isogloss.errors import InputError
+from isogloss.errors import InputError, one_line
 from isogloss.versions import SCHEMA_VERSION
 
 REMEDY = "delete it and the manifests that list it (store/manifests), then run again"
@@ -68,6 +69,21 @@ class ParallelStates:
         )
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what HDF5 makes of a damaged file in the block into an error that names the file.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except DAMAGE as error:
+        raise InputError(f"{path}: cannot be read whole ({one_line(error)}): {REMEDY}") from error
+
+
 def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
     """The raw 16 bits of bfloat16 as float32, exactly.
 
@@ -95,7 +111,7 @@ class _StoredStates(BackendArray):
         )
 
     def _read(self, key: tuple) -> np.ndarray:
-        with h5py.File(self.path) as file:
+        with reading(self.path), h5py.File(self.path) as file:
             return decode_states(np.asarray(file[self.name][key]), self.stored_as)
 
 
@@ -115,8 +131,9 @@ def open_activations(path: Path) -> xr.Dataset:
     >>> # open_activations(path).prompt_mean.sel(layer=9)  reads one layer
     """
     check_header(path)
-    parts = [_open_group(path, name) for name in ("", "rows", "targets")]
-    return xr.merge([part for part in parts if part is not None], combine_attrs="no_conflicts")
+    with reading(path):
+        parts = [_open_group(path, name) for name in ("", "rows", "targets")]
+        return xr.merge([part for part in parts if part is not None], combine_attrs="no_conflicts")
 
 
 def _open_group(path: Path, group: str) -> xr.Dataset | None:
@@ -154,7 +171,7 @@ def check_header(path: Path) -> dict[str, Any]:
         with h5py.File(path) as file:
             attrs = {name: np.ravel(value)[0] for name, value in file.attrs.items()}
     except DAMAGE as error:
-        raise InputError(f"{path}: not a whole HDF5 file ({error}): {REMEDY}") from error
+        raise InputError(f"{path}: not a whole HDF5 file ({one_line(error)}): {REMEDY}") from error
     version, key = (str(attrs.get(name, "absent")) for name in ("schema_version", "key"))
     if version != str(SCHEMA_VERSION):
         raise InputError(
@@ -199,12 +216,10 @@ def verify(path: Path) -> None:
         InputError: as `check_header`, or any value differs from what was written.
     """
     check_header(path)
-    try:
+    with reading(path):
         with h5py.File(path) as file:
             expected = file.attrs["content_digest"]
         found = content_digest(path)
-    except DAMAGE as error:
-        raise InputError(f"{path}: cannot be read whole ({error}): {REMEDY}") from error
     if found != expected:
         raise InputError(
             f"{path}: content_digest is {found[:12]}, {expected[:12]} was written: the file has "
@@ -230,18 +245,18 @@ def open_states(paths: Sequence[Path], pooling: str = "prompt_mean") -> Parallel
             if spec.get(field) != specs[0].get(field):
                 raise InputError(f"{path}: {field} differs from that of {paths[0]}: extract anew")
     tokens = []
-    with h5netcdf.File(paths[0], "r", decode_vlen_strings=True) as file:
+    with reading(paths[0]), h5netcdf.File(paths[0], "r", decode_vlen_strings=True) as file:
         item_ids = tuple(file["item_id"][...])
         clusters, depths = file["cluster"][...], file["relative_depth"][...]
     for path in paths:
-        with h5netcdf.File(path, "r", decode_vlen_strings=True) as file:
+        with reading(path), h5netcdf.File(path, "r", decode_vlen_strings=True) as file:
             if tuple(file["item_id"][...]) != item_ids:
                 raise InputError(f"{path}: item_id differs from that of {paths[0]}: extract anew")
             tokens.append(file["n_prompt_tokens"][...])
 
     def at(layer: int) -> np.ndarray:
         def one(path: Path) -> np.ndarray:
-            with h5py.File(path) as file:
+            with reading(path), h5py.File(path) as file:
                 stored = file[pooling]
                 return decode_states(stored[:, layer, :], stored.attrs.get("stored_as", ""))
 

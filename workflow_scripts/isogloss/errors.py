@@ -11,3 +11,9 @@ class InputError(ValueError):
 
 class OutOfMemory(InputError):
     """Memory ran out, on the device or on the host."""
+
+
+def one_line(error: object) -> str:
+    """An error's text on one line, not too long to read."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= 200 else text[:197] + "..."

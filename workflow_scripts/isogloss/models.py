@@ -15,8 +15,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from isogloss.errors import InputError, OutOfMemory
-from isogloss.model_sources import ModelSource, fetch, model_digest, one_line
+from isogloss.errors import InputError, OutOfMemory, one_line
+from isogloss.model_sources import ModelSource, fetch, model_digest
 from isogloss.readout import Readout, read_readout, readout_of, write_readout
 
 __all__ = [

@@ -1,9 +1,11 @@
 """What every program shares: its errors, and how far it has come."""
 
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
@@ -15,16 +17,43 @@ Step = TypeVar("Step")
 def run(main: Callable[[], None]) -> None:
     """Run a program: bad input ends in one line on standard error and exit code 1.
 
-    With ISOGLOSS_TRACEBACK set in the environment, the traceback is shown too.
+    With ISOGLOSS_TRACEBACK set in the environment, the traceback is shown too. Ctrl-C and SIGTERM
+    end it in one line too, with 128 and the signal's number as its exit code.
     """
     try:
-        main()
+        with orderly_stop():
+            main()
     except InputError as error:
         if os.environ.get("ISOGLOSS_TRACEBACK"):
             raise
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+
+
+class Stopped(BaseException):
+    """A signal asked the program to end."""
+
+
+@contextmanager
+def orderly_stop() -> Iterator[None]:
+    """Leave the block on SIGINT and SIGTERM as on an exception, so that it cleans up, and exit.
+
+    By default SIGTERM, which schedulers send, ends a process where it stands.
+    """
+
+    def stop(number: int, _: Any) -> None:
+        raise Stopped(number)
+
+    before = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except Stopped as stopped:
+        before = dict.fromkeys(before, signal.SIG_IGN)  # nothing is left to do but to exit
+        (number,) = stopped.args
+        say(f"stopped by {signal.Signals(number).name}: run again to go on with what is finished")
+        sys.exit(128 + number)
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def say(text: str) -> None:
