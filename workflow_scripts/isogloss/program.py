@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -49,7 +49,9 @@ def orderly_stop() -> Iterator[None]:
     except Stopped as stopped:
         before = dict.fromkeys(before, signal.SIG_IGN)  # nothing is left to do but to exit
         (number,) = stopped.args
-        say(f"stopped by {signal.Signals(number).name}: run again to go on with what is finished")
+        with suppress(BrokenPipeError):  # Ctrl-C ends the `tee` behind standard error too
+            name = signal.Signals(number).name
+            say(f"stopped by {name}: run again to go on with what is finished")
         sys.exit(128 + number)
     finally:
         for one, handler in before.items():
