@@ -90,16 +90,14 @@ def test_states_come_back_bit_for_bit(dtype, tmp_path):
     states = torch.randn(6, 3, 4, generator=torch.Generator().manual_seed(0)) * 100
     states = states.to(getattr(torch, dtype))
     path = tmp_path / f"{key_of(spec_of('de'))}.h5"
-    writer = ActivationWriter(path, spec_of("de"), {})
-    writer.dimensions("rows", row=6, lens_layer=3, feature=4)
-    made = writer.create(
-        "rows/state", ("row", "lens_layer", "feature"),
-        "bfloat16" if dtype == "bfloat16" else np.dtype(dtype), long_name="state",
-        chunks=(1024, 1, 4),
-    )  # fmt: skip
     wide = dtype == "bfloat16"
-    made[...] = states.view(torch.int16).numpy().view(np.uint16) if wide else states.numpy()
-    writer.close()
+    with ActivationWriter(path, spec_of("de"), {}) as writer:
+        writer.dimensions("rows", row=6, lens_layer=3, feature=4)
+        made = writer.create(
+            "rows/state", ("row", "lens_layer", "feature"), dtype if wide else np.dtype(dtype),
+            long_name="state", chunks=(1024, 1, 4),
+        )  # fmt: skip
+        made[...] = states.view(torch.int16).numpy().view(np.uint16) if wide else states.numpy()
     verify(path)
     found = open_activations(path).rows_state
     assert found.dtype == np.float32

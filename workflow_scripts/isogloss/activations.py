@@ -30,6 +30,7 @@ from xarray.core import indexing
 
 from isogloss.artifacts import canonical_json, key_of
 from isogloss.errors import InputError, one_line
+from isogloss.hdf5_disk import DiskFile
 from isogloss.versions import SCHEMA_VERSION
 
 REMEDY = "delete it and the manifests that list it (store/manifests), then run again"
@@ -311,7 +312,8 @@ class ActivationWriter:
 
     def __init__(self, path: Path, spec: dict[str, Any], record: dict[str, Any]) -> None:
         self.path = path
-        self._file = h5netcdf.File(path, "w", decode_vlen_strings=True)
+        self._disk = DiskFile(path, "w+")
+        self._file = h5netcdf.File(self._disk, "w", decode_vlen_strings=True)
         self._file.attrs["schema_version"] = SCHEMA_VERSION
         self._file.attrs["spec"] = canonical_json(spec)
         self._file.attrs["key"] = key_of(spec)
@@ -361,9 +363,21 @@ class ActivationWriter:
         variable = self.create(name, dimensions, dtype, long_name=long_name, units=units)
         variable[...] = values.astype(object) if values.dtype.kind in "UO" else values
 
-    def close(self) -> None:
-        """Flush, then take the digest of the content and keep it in the file."""
-        self._file.close()
-        digest = content_digest(self.path)
-        with h5py.File(self.path, "r+") as file:
-            file.attrs["content_digest"] = digest
+    def __enter__(self) -> "ActivationWriter":
+        return self
+
+    def __exit__(self, kind: type | None, *_: Any) -> None:
+        """Close the file; where nothing failed, take its content's digest and keep it in it.
+
+        Raises:
+            OSError: something could not be written, which is also why HDF5 may have failed.
+        """
+        with self._disk:
+            self._file.close()
+        self._disk.check()
+        if kind is None:
+            digest = content_digest(self.path)
+            with DiskFile(self.path, "r+") as disk:
+                with h5py.File(disk, "r+") as file:
+                    file.attrs["content_digest"] = digest
+                disk.check()

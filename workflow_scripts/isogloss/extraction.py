@@ -250,10 +250,9 @@ def assemble(
     """The activation file from its shards; published whole, then the shards are removed."""
     if not target.exists():
         with unless_published(target), whole_file(target) as temporary:
-            writer = ActivationWriter(temporary, spec, record)
-            _describe_items(writer, items, spec, asked)
-            _copy_states(writer, asked, trees, files, layers)
-            writer.close()
+            with ActivationWriter(temporary, spec, record) as writer:
+                _describe_items(writer, items, spec, asked)
+                _copy_states(writer, asked, trees, files, layers)
     clear(target)
 
 

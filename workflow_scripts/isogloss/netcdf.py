@@ -32,7 +32,8 @@ def write_netcdf(dataset: xr.Dataset, path: Path, spec: Any = None) -> None:
         if variable.ndim and variable.dtype.kind in "fiu"
     }
     with whole_file(path) as temporary:
-        dataset.to_netcdf(temporary, engine="h5netcdf", encoding=packed)
+        # In memory first: HDF5 ends the process where it cannot write on a full disk.
+        temporary.write_bytes(dataset.to_netcdf(engine="h5netcdf", encoding=packed))
 
 
 def confidence_of(dataset: xr.Dataset) -> float:
