@@ -64,9 +64,9 @@ class Warm:
         request = {"argv": argv, "folder": str(folder), "log": str(log), "moment": moment}
         return self._ask(request)
 
-    def wait(self, process: int) -> int:
-        """A program's return code, negative where a signal killed it."""
-        return self._ask({"wait": process})
+    def wait(self, process: int, pause: bool = False) -> int:
+        """A program's return code, negative where a signal killed it; a pause ends the wait too."""
+        return self._ask({"wait": process, "pause": pause})
 
     def stop(self) -> None:
         assert self._process.stdin is not None

@@ -2,8 +2,9 @@
 
 Each fork is a real process, which runs the real program from its command line and can be killed;
 only the seconds of importing are saved. Requests come as lines of JSON on standard input:
-`{"argv", "folder", "log", "moment"}` starts a program and answers with its process id, `{"wait"}`
-answers with its return code, negative where a signal killed it.
+`{"argv", "folder", "log", "moment"}` starts a program and answers with its process id,
+`{"wait", "pause"}` answers with its return code, negative where a signal killed it, or, where
+`pause` is true, with PAUSED as soon as SIGSTOP stops it.
 
 A moment ends the process from within: `{"doing", "event", "signal"}` sends a signal at the n-th
 event, a line or a call of Python code, while the program is in a part that DOING names. Moments
@@ -31,6 +32,7 @@ DOING = {
     "write_netcdf": "writing a table",
 }
 BEFORE = "before"
+PAUSED = 1000
 
 
 class Tracer:
@@ -102,8 +104,8 @@ def main() -> None:
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:
-            _, status = os.waitpid(request["wait"], 0)
-            answer = os.waitstatus_to_exitcode(status)
+            _, status = os.waitpid(request["wait"], os.WUNTRACED if request["pause"] else 0)
+            answer = PAUSED if os.WIFSTOPPED(status) else os.waitstatus_to_exitcode(status)
         else:
             answer = os.fork()
             if answer == 0:

@@ -171,19 +171,18 @@ def check_finite(
     prompts = ~np.isfinite(shard["mean"]).all(-1) | ~np.isfinite(shard["last"]).all(-1)
     found = [(member, layer) for member, layer in np.argwhere(prompts)]
     found += [(of_row[row], layers[kept]) for row, kept in np.argwhere(rows)]
+    remedy = "set the model's dtype to bfloat16 or float32"
+    if dtype == torch.float32:
+        remedy = "the weights are damaged, or take no such text: fetch them again, or leave it out"
     if found:
         member, layer = min(found)
         raise InputError(
-            f'item "{names[member]}": states of layer {layer} are not finite in {dtype}: '
-            "set the model's dtype to bfloat16 or float32"
+            f'item "{names[member]}": states of layer {layer} are not finite in {dtype}: {remedy}'
         )
     of_score = np.repeat(np.arange(len(trees)), [len(tree.target_token) for tree in trees])
     bad = of_score[~np.isfinite(shard["log_probability"])]
     if len(bad):
-        raise InputError(
-            f'item "{names[bad[0]]}": scores are not finite in {dtype}: set the model\'s dtype to '
-            "float32"
-        )
+        raise InputError(f'item "{names[bad[0]]}": scores are not finite in {dtype}: {remedy}')
 
 
 def shards(questions: Sequence[Question], key: str) -> list[tuple[str, list[int]]]:
