@@ -8,7 +8,7 @@ from typing import Any
 
 import h5netcdf
 
-from isogloss.activations import check_header
+from isogloss.activations import check_header, reading
 from isogloss.artifacts import key_of
 from isogloss.errors import InputError
 from isogloss.netcdf import write_netcdf
@@ -51,7 +51,8 @@ def compute(args: Any, sources: dict, specs: dict, paths: dict, missing: list[st
         readout = read_readout(args.readout, device_named(args.device))
     for tag in missing:
         about = check_header(sources[tag])
-        with h5netcdf.File(sources[tag], "r", decode_vlen_strings=True) as file:
+        source = sources[tag]
+        with reading(source), h5netcdf.File(source, "r", decode_vlen_strings=True) as file:
             if "rows" not in file.groups:
                 raise InputError(
                     f"{sources[tag]}: keeps no rows for the lens: set extraction.lens_layers"

@@ -99,7 +99,7 @@ def flipped(content: bytes, place: int) -> bytes:
     return bytes(damaged)
 
 
-HEADER = {"length": 1, "brace": 8, "name": 40, "shape": 74, "later": 500}
+HEADER = {"length": 1, "brace": 8, "name": 40}
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     **{name: lambda content, at=at: flipped(content, at) for name, at in HEADER.items()},
     "empty": lambda content: b"",

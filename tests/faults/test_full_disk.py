@@ -42,11 +42,9 @@ def size_of(files: list[Path]) -> int:
     return sum(file.stat().st_size for file in files)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.75, 1.2, 1.9])
-def test_extraction_on_a_full_disk(
-    share: float, done: Bench, bench: Bench, mount: Mount
-) -> None:
-    """Space for no shard, for some, for all of a language, for half its file, for a language."""
+@pytest.mark.parametrize("share", [0.3, 1.2, 1.9])
+def test_extraction_on_a_full_disk(share: float, done: Bench, bench: Bench, mount: Mount) -> None:
+    """Space for some shards of a language; for all, not for its file; for the first language."""
     language = size_of(done.files("en/*.h5"))
     store = bench.folder / "store"
     mount(store, int(share * language) + 64 * 1024)
@@ -62,19 +60,19 @@ def test_extraction_on_a_full_disk(
     code, said = bench.run("extract")
     assert code == 0, said
     assert f"{finished} of 2 languages are in the store" in said
-    if before:
+    if 0 < len(before) < SHARDS:
         assert f": {len(before)} of {SHARDS} shards are there" in said
     assert not bench.remains()
     for ours, theirs in zip(bench.files("*.h5"), done.files("activations/*/*/*/*"), strict=True):
         assert contents(ours) == contents(theirs)
 
 
-@pytest.mark.parametrize("program", ["readout", "lens", "vectors", "steer"])
+@pytest.mark.parametrize("program", ["readout", "lens"])
 def test_other_programs_on_a_full_disk(
     program: str, done: Bench, tmp_path: Path, mount: Mount
 ) -> None:
     bench = done.copy(tmp_path / "bench")
-    stage = {"steer": "steered", "readout": "readouts"}.get(program, program)
+    stage = {"readout": "readouts"}.get(program, program)
     folder = bench.folder / "store" / stage
     shutil.rmtree(folder)
     mount(folder, 8192)

@@ -70,7 +70,9 @@ def test_a_killed_extraction_resumes(
             assert now.get(shard) == seen[shard] or set(Path(shard).parts) & published(bench)
         seen |= now
     left = [tag for tag in LANGUAGES if tag not in published(bench)]
-    there = {name: stat for name, stat in shards_of(bench).items() if set(Path(name).parts) & {*left}}
+    there = {
+        name: stat for name, stat in shards_of(bench).items() if set(Path(name).parts) & {*left}
+    }
     noted = tmp_path / "shards"
     noted.touch()
     code, said = bench.run("extract", {"shards": str(noted)})

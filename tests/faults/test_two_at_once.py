@@ -31,12 +31,9 @@ def test_two_extractions_share_the_work(bench: Bench, done: Bench) -> None:
 @pytest.mark.parametrize(
     ("program", "doing", "event"),
     [
-        ("extract", "between shards", 9000),
         ("extract", "inside a shard", 20000),
         ("extract", "writing a shard", 1000),
-        ("extract", "assembling", 20000),
         ("extract", "assembling", 60000),
-        ("extract", "removing shards", 60),
         ("lens", "writing a table", 3000),
     ],
 )

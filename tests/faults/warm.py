@@ -12,6 +12,7 @@ are reached alike on every machine, however fast it is. `{"count": file}` counts
 `{"shards": file}` writes down which shards there are when the first file is assembled.
 """
 
+import importlib
 import json
 import os
 import runpy
@@ -32,6 +33,16 @@ DOING = {
     "write_netcdf": "writing a table",
 }
 BEFORE = "before"
+IMPORTED = [
+    "isogloss.extraction",
+    "isogloss.extraction_checks",
+    "isogloss.steered",
+    "isogloss.tiny_models",
+    "isogloss.vectors",
+    "transformers.models.auto.modeling_auto",
+    "transformers.models.gemma3.modeling_gemma3",
+    "transformers.tokenization_utils_tokenizers",
+]
 PAUSED = 1000
 
 
@@ -93,14 +104,8 @@ def run_program(request: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    import isogloss.extraction  # noqa: F401
-    import isogloss.extraction_checks  # noqa: F401
-    import isogloss.steered  # noqa: F401
-    import isogloss.tiny_models  # noqa: F401
-    import isogloss.vectors  # noqa: F401
-    from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast  # noqa: F401
-    from transformers.models.gemma3 import modeling_gemma3  # noqa: F401
-
+    for name in IMPORTED:
+        importlib.import_module(name)
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:

@@ -34,7 +34,10 @@ from isogloss.hdf5_disk import DiskFile
 from isogloss.versions import SCHEMA_VERSION
 
 REMEDY = "delete it and the manifests that list it (store/manifests), then run again"
-DAMAGE = (OSError, RuntimeError, KeyError, ValueError)  # what HDF5 makes of a damaged file
+# What HDF5 and its readers make of a damaged file.
+DAMAGE = (OSError, RuntimeError, LookupError, ValueError, AttributeError, TypeError)
+# Since 1.10 HDF5 checksums its own structure too, not only the values.
+HDF5_FORMAT = ("v110", "v110")
 LATENTS = ("prompt", "pivot", "control", "prompt_mismatched", "pivot_mismatched")
 
 
@@ -180,9 +183,10 @@ def check_header(path: Path) -> dict[str, Any]:
         )
     try:
         spec = json.loads(attrs.get("spec", ""))
+        found = key_of(spec)
     except ValueError:
-        spec = None
-    if key_of(spec) != key or path.stem != key:
+        found = "none"
+    if found != key or path.stem != key:
         raise InputError(f"{path}: key {key[:12]} does not match the spec that it holds: {REMEDY}")
     return spec
 
@@ -275,7 +279,7 @@ def open_scores(paths: Sequence[Path]) -> xr.Dataset:
         `n_tokens`, `n_characters`, `n_bytes`, `identical_to_pivot`, and `pmi`, `letter` where
         they were extracted; `answer`, `n_choices`, `cluster` (item).
     """
-    parts = []
+    parts: list[xr.Dataset] = []
     for path in paths:
         whole = open_activations(path)
         own = whole.sel(latent="prompt", drop=True)
@@ -293,8 +297,11 @@ def open_scores(paths: Sequence[Path]) -> xr.Dataset:
         if "letter" in whole:
             part["letter"] = whole.letter
         part = part.assign_coords(item=np.asarray(whole.item_id)).drop_vars("item_id")
+        if parts and not np.array_equal(part.item, parts[0].item):
+            raise InputError(f"{path}: item_id differs from that of {paths[0]}: {REMEDY}")
         language = json.loads(whole.attrs["spec"])["language"]
-        parts.append(part.expand_dims(language=[language]).load())
+        with reading(path):
+            parts.append(part.expand_dims(language=[language]).load())
     shared = open_activations(paths[0])[["answer", "n_choices", "cluster"]].load()
     scores = xr.concat(parts, "language", join="exact")
     for name in shared.data_vars:
@@ -313,7 +320,7 @@ class ActivationWriter:
     def __init__(self, path: Path, spec: dict[str, Any], record: dict[str, Any]) -> None:
         self.path = path
         self._disk = DiskFile(path, "w+")
-        self._file = h5netcdf.File(self._disk, "w", decode_vlen_strings=True)
+        self._file = h5netcdf.File(self._disk, "w", decode_vlen_strings=True, libver=HDF5_FORMAT)
         self._file.attrs["schema_version"] = SCHEMA_VERSION
         self._file.attrs["spec"] = canonical_json(spec)
         self._file.attrs["key"] = key_of(spec)
@@ -378,6 +385,6 @@ class ActivationWriter:
         if kind is None:
             digest = content_digest(self.path)
             with DiskFile(self.path, "r+") as disk:
-                with h5py.File(disk, "r+") as file:
+                with h5py.File(disk, "r+", libver=HDF5_FORMAT) as file:
                     file.attrs["content_digest"] = digest
                 disk.check()
