@@ -12,6 +12,7 @@ from tqdm import tqdm
 from isogloss.errors import InputError
 
 Step = TypeVar("Step")
+AGAIN_SECONDS = 2.0
 
 
 def run(main: Callable[[], None]) -> None:
@@ -40,20 +41,27 @@ def orderly_stop() -> Iterator[None]:
     By default SIGTERM, which schedulers send, ends a process where it stands.
     """
 
-    def stop(number: int, _: Any) -> None:
-        raise Stopped(number)
+    asked: list[int] = []
 
-    before = {one: signal.signal(one, stop) for one in (signal.SIGINT, signal.SIGTERM)}
+    def stop(number: int, _: Any) -> None:
+        asked.append(number)
+        # Python drops an exception in a callback of HDF5: then the next one ends the program.
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+        raise Stopped
+
+    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = {one: signal.signal(one, stop) for one in handled}
     try:
-        yield
-    except Stopped as stopped:
-        before = dict.fromkeys(before, signal.SIG_IGN)  # nothing is left to do but to exit
-        (number,) = stopped.args
-        with suppress(BrokenPipeError):  # Ctrl-C ends the `tee` behind standard error too
-            name = signal.Signals(number).name
-            say(f"stopped by {name}: run again to go on with what is finished")
-        sys.exit(128 + number)
+        with suppress(Stopped):
+            yield
+        if asked:  # nothing is left to do but to exit
+            before = dict.fromkeys(before, signal.SIG_IGN)
+            name = signal.Signals(asked[0]).name
+            with suppress(BrokenPipeError):  # Ctrl-C ends the `tee` behind standard error too
+                say(f"stopped by {name}: run again to go on with what is finished")
+            sys.exit(128 + asked[0])
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for one, handler in before.items():
             signal.signal(one, handler)
 
