@@ -12,6 +12,7 @@ from typing import Any
 from isogloss.artifacts import key_of
 from isogloss.datasets import load_dataset
 from isogloss.program import add_store, progress, run, say
+from isogloss.shards import clear
 from isogloss.specs import activation_spec, check_weights, prompt_style, source_of
 from isogloss.store import Store, artifact_name, write_manifest
 
@@ -43,6 +44,8 @@ def main() -> None:
     if missing:
         extract(args, items, specs, store, names, missing)
     write_manifest(args.output, "activations", spec, store.paths(names))
+    for path in store.paths(names).values():
+        clear(path)  # what a run killed after publishing left
 
 
 def extract(
@@ -77,7 +80,7 @@ def extract(
         for tag in missing
     }
     with memory_errors(f"extract {spec['slug']} {spec['name']}: self-tests"):
-        tests = check_packing(decoder, readout, asked[missing[0]])
+        tests = check_packing(decoder, readout, asked[missing[0]], items.item_ids)
         tests |= {"lens": check_lens(decoder, readout, asked[missing[0]])}
         exact = precision(
             source,
@@ -98,7 +101,7 @@ def extract(
                 items,
                 asked[tag],
                 layers,
-                paths[tag].with_suffix(".work"),
+                paths[tag],
                 key,
                 args.batch_tokens,
                 partial(progress, label=label, unit="shard"),

@@ -11,7 +11,7 @@ import h5netcdf
 from isogloss.errors import InputError
 from isogloss.netcdf import write_artifact
 from isogloss.program import add_store, progress, run, say
-from isogloss.sealed import check_header
+from isogloss.sealed import check_header, reading
 from isogloss.specs import lens_spec
 from isogloss.store import Store, artifact_name, read_manifest, write_manifest
 
@@ -49,11 +49,12 @@ def compute(
     with memory_errors(f"lens {args.spec['slug']} {args.spec['name']}: readout"):
         readout = read_readout(args.readout, device_named(args.device))
     for tag in missing:
-        about = check_header(sources[tag])
-        with h5netcdf.File(sources[tag], "r", decode_vlen_strings=True) as file:
+        source = sources[tag]
+        about = check_header(source)
+        with reading(source), h5netcdf.File(source, "r", decode_vlen_strings=True) as file:
             if "rows" not in file.groups:
                 raise InputError(
-                    f"{sources[tag]}: keeps no rows for the lens: set extraction.lens_layers"
+                    f"{source}: keeps no rows for the lens: set extraction.lens_layers"
                 )
             label = f"lens {args.spec['slug']} {args.spec['name']} {tag}"
             with memory_errors(label):

@@ -88,7 +88,7 @@ def extracted(decoder: Decoder, items: Any, folder: Path) -> dict[str, Path]:
         spec |= {"extraction_version": EXTRACTION_VERSION, "dtype": "float32"}
         files[tag] = folder / f"{key_of(spec)}.h5"
         trees, parts = compute_shards(
-            decoder, readout_of(decoder), items, asked, layers, folder / tag, tag, 256, iter
+            decoder, readout_of(decoder), items, asked, layers, files[tag], tag, 256, iter
         )
         assemble(files[tag], spec, {}, items, asked, trees, parts, layers)
         verify(files[tag])

@@ -60,8 +60,7 @@ def extract(folder, language, weights=torch.float32, layers=(0, 2, 4), extra=Fal
     spec = spec_of(language, **other)
     path = folder / f"{key_of(spec)}.h5"
     trees, files = compute_shards(
-        decoder, readout_of(decoder), data, asked, list(layers), folder / "work", language, 512,
-        iter,
+        decoder, readout_of(decoder), data, asked, list(layers), path, language, 512, iter,
     )  # fmt: skip
     assemble(path, spec, {"seconds": 1}, data, asked, trees, files, list(layers))
     return path
@@ -89,16 +88,14 @@ def test_states_come_back_bit_for_bit(dtype, tmp_path):
     states = torch.randn(6, 3, 4, generator=torch.Generator().manual_seed(0)) * 100
     states = states.to(getattr(torch, dtype))
     path = tmp_path / f"{key_of(spec_of('de'))}.h5"
-    writer = ActivationWriter(path, spec_of("de"), {})
-    writer.dimensions("rows", row=6, lens_layer=3, feature=4)
-    made = writer.create(
-        "rows/state", ("row", "lens_layer", "feature"),
-        "bfloat16" if dtype == "bfloat16" else np.dtype(dtype), long_name="state",
-        chunks=(1024, 1, 4),
-    )  # fmt: skip
     wide = dtype == "bfloat16"
-    made[...] = states.view(torch.int16).numpy().view(np.uint16) if wide else states.numpy()
-    writer.close()
+    with ActivationWriter(path, spec_of("de"), {}) as writer:
+        writer.dimensions("rows", row=6, lens_layer=3, feature=4)
+        made = writer.create(
+            "rows/state", ("row", "lens_layer", "feature"), dtype if wide else np.dtype(dtype),
+            long_name="state", chunks=(1024, 1, 4),
+        )  # fmt: skip
+        made[...] = states.view(torch.int16).numpy().view(np.uint16) if wide else states.numpy()
     verify(path)
     found = open_activations(path).rows_state
     assert found.dtype == np.float32

@@ -145,7 +145,7 @@ def extract(folder, family="gemma2", layers=(0, 2, 4), language="de", sentences=
     spec = {"language": language, "pivot": "en"}
     path = folder / f"{key_of(spec)}.h5"
     trees, files = compute_shards(
-        decoder, readout_of(decoder), data, asked, list(layers), folder / "w", "k", 512, iter
+        decoder, readout_of(decoder), data, asked, list(layers), path, "k", 512, iter
     )
     assemble(path, spec, {}, data, asked, trees, files, list(layers))
     return path, asked

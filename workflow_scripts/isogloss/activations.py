@@ -28,7 +28,8 @@ from xarray.core import indexing
 
 from isogloss.artifacts import canonical_json
 from isogloss.errors import InputError
-from isogloss.sealed import check_header, header, seal
+from isogloss.hdf5_disk import DiskFile
+from isogloss.sealed import HDF5_FORMAT, check_header, header, reading, seal
 
 LATENTS = ("prompt", "pivot", "control", "prompt_mismatched", "pivot_mismatched")
 
@@ -92,7 +93,7 @@ class _StoredStates(BackendArray):
         )
 
     def _read(self, key: tuple) -> np.ndarray:
-        with h5py.File(self.path) as file:
+        with reading(self.path), h5py.File(self.path) as file:
             return decode_states(np.asarray(file[self.name][key]), self.stored_as)
 
 
@@ -112,8 +113,9 @@ def open_activations(path: Path) -> xr.Dataset:
     >>> # open_activations(path).prompt_mean.sel(layer=9)  reads one layer
     """
     check_header(path)
-    parts = [_open_group(path, name) for name in ("", "rows", "targets")]
-    return xr.merge([part for part in parts if part is not None], combine_attrs="no_conflicts")
+    with reading(path):
+        parts = [_open_group(path, name) for name in ("", "rows", "targets")]
+        return xr.merge([part for part in parts if part is not None], combine_attrs="no_conflicts")
 
 
 def _open_group(path: Path, group: str) -> xr.Dataset | None:
@@ -157,18 +159,18 @@ def open_states(paths: Sequence[Path], pooling: str = "prompt_mean") -> Parallel
             if spec.get(field) != specs[0].get(field):
                 raise InputError(f"{path}: {field} differs from that of {paths[0]}: extract anew")
     tokens = []
-    with h5netcdf.File(paths[0], "r", decode_vlen_strings=True) as file:
+    with reading(paths[0]), h5netcdf.File(paths[0], "r", decode_vlen_strings=True) as file:
         item_ids = tuple(file["item_id"][...])
         clusters, depths = file["cluster"][...], file["relative_depth"][...]
     for path in paths:
-        with h5netcdf.File(path, "r", decode_vlen_strings=True) as file:
+        with reading(path), h5netcdf.File(path, "r", decode_vlen_strings=True) as file:
             if tuple(file["item_id"][...]) != item_ids:
                 raise InputError(f"{path}: item_id differs from that of {paths[0]}: extract anew")
             tokens.append(file["n_prompt_tokens"][...])
 
     def at(layer: int) -> np.ndarray:
         def one(path: Path) -> np.ndarray:
-            with h5py.File(path) as file:
+            with reading(path), h5py.File(path) as file:
                 stored = file[pooling]
                 return decode_states(stored[:, layer, :], stored.attrs.get("stored_as", ""))
 
@@ -186,7 +188,7 @@ def open_scores(paths: Sequence[Path]) -> xr.Dataset:
         `n_tokens`, `n_characters`, `n_bytes`, `identical_to_pivot`, and `pmi`, `letter` where
         they were extracted; `answer`, `n_choices`, `cluster` (item).
     """
-    parts = []
+    parts: list[xr.Dataset] = []
     for path in paths:
         whole = open_activations(path)
         own = whole.sel(latent="prompt", drop=True)
@@ -204,8 +206,11 @@ def open_scores(paths: Sequence[Path]) -> xr.Dataset:
         if "letter" in whole:
             part["letter"] = whole.letter
         part = part.assign_coords(item=np.asarray(whole.item_id)).drop_vars("item_id")
+        if parts and not np.array_equal(part.item, parts[0].item):
+            raise InputError(f"{path}: item_id differs from that of {paths[0]}: extract anew")
         language = json.loads(whole.attrs["spec"])["language"]
-        parts.append(part.expand_dims(language=[language]).load())
+        with reading(path):
+            parts.append(part.expand_dims(language=[language]).load())
     shared = open_activations(paths[0])[["answer", "n_choices", "cluster"]].load()
     scores = xr.concat(parts, "language", join="exact")
     for name in shared.data_vars:
@@ -223,7 +228,8 @@ class ActivationWriter:
 
     def __init__(self, path: Path, spec: dict[str, Any], record: dict[str, Any]) -> None:
         self.path = path
-        self._file = h5netcdf.File(path, "w", decode_vlen_strings=True)
+        self._disk = DiskFile(path, "w+")
+        self._file = h5netcdf.File(self._disk, "w", decode_vlen_strings=True, libver=HDF5_FORMAT)
         for name, value in header(spec).items():
             self._file.attrs[name] = value
         self._file.attrs["record"] = canonical_json(record)
@@ -272,7 +278,17 @@ class ActivationWriter:
         variable = self.create(name, dimensions, dtype, long_name=long_name, units=units)
         variable[...] = values.astype(object) if values.dtype.kind in "UO" else values
 
-    def close(self) -> None:
-        """Flush, then take the digest of the content and keep it in the file."""
-        self._file.close()
-        seal(self.path)
+    def __enter__(self) -> "ActivationWriter":
+        return self
+
+    def __exit__(self, kind: type | None, *_: Any) -> None:
+        """Close the file; where nothing failed, take its content's digest and keep it in it.
+
+        Raises:
+            OSError: something could not be written, which is also why HDF5 may have failed.
+        """
+        with self._disk:
+            self._file.close()
+        self._disk.check()
+        if kind is None:
+            seal(self.path)

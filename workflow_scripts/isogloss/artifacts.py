@@ -1,13 +1,17 @@
 """Artifacts: what they are (canonical specs and keys) and how they reach the disk whole."""
 
+import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+
+from isogloss.errors import InputError
+from isogloss.leftovers import remove_leftovers, temporary_name
 
 
 def canonical_json(spec: Any) -> str:
@@ -35,17 +39,40 @@ def whole_file(path: Path) -> Iterator[Path]:
     """A temporary name in the folder of `path` that becomes `path` only when the block succeeds.
 
     The bytes are flushed to the disk before the name is given, so that a file that exists
-    under its own name is a whole one.
+    under its own name is a whole one. What killed processes left in the folder is removed.
+
+    Raises:
+        InputError: the disk is full.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    temporary = temporary_name(path)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(path.parent)
+        try:
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk in the block into an error that names what was being written.
+
+    Raises:
+        InputError: no space is left, or the user's share of it is used up.
+    """
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except Exception as error:  # HDF5 and safetensors raise kinds of their own, without errno
+        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT)
+        if not full and not re.search("No space left on device|Disk quota exceeded", str(error)):
+            raise
+        raise InputError(
+            f"{path}: no space left on the disk: free some and run again; what was finished is kept"
+        ) from error
 
 
 def write_json(content: Any, path: Path) -> None:

@@ -5,17 +5,16 @@ that a killed run goes on at the last whole shard; at the end the shards are ass
 activation file in the order of the items (METHOD 2, 9; ARCHITECTURE, the activation file).
 """
 
-import shutil
+import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 
-from isogloss.activations import LATENTS, ActivationWriter
+from isogloss.activations import LATENTS, ActivationWriter, decode_states
 from isogloss.artifacts import key_of, whole_file
 from isogloss.errors import InputError
 from isogloss.forward import run
@@ -23,8 +22,10 @@ from isogloss.items import ParallelItems, identical_to
 from isogloss.lens import token_log_probabilities
 from isogloss.models import Decoder
 from isogloss.packing import Batch, Tree, batches, collate, lay_out
+from isogloss.program import say
 from isogloss.prompts import Question
 from isogloss.readout import Readout
+from isogloss.shards import clear, is_whole, read_shard, unless_published, work_folder, write_shard
 
 SHARD_QUESTIONS = 32
 
@@ -145,21 +146,43 @@ def as_bits(states: torch.Tensor) -> np.ndarray:
     return states.numpy()
 
 
-def check_finite(shard: dict[str, np.ndarray], names: Sequence[str], dtype: str) -> None:
+def check_finite(
+    shard: dict[str, np.ndarray],
+    names: Sequence[str],
+    trees: Sequence[Tree],
+    layers: Sequence[int],
+    dtype: torch.dtype,
+) -> None:
     """Refuse NaN and inf, which a narrow type's overflow leaves behind.
+
+    Args:
+        shard: of `compute_shard`.
+        names: ids of its members' items.
+        trees: of its members.
+        layers: those of the lens.
+        dtype: the model's.
 
     Raises:
         InputError: names the first item and layer where it happened.
     """
-    bad = ~np.isfinite(shard["mean"]).all(-1) | ~np.isfinite(shard["last"]).all(-1)
-    if bad.any():
-        item, layer = np.argwhere(bad)[0]
+    stored_as = "bfloat16" if dtype == torch.bfloat16 else ""
+    rows = ~np.isfinite(decode_states(shard["lens"], stored_as)).all(-1)
+    of_row = np.repeat(np.arange(len(trees)), [len(tree.predicting) for tree in trees])
+    prompts = ~np.isfinite(shard["mean"]).all(-1) | ~np.isfinite(shard["last"]).all(-1)
+    found = [(member, layer) for member, layer in np.argwhere(prompts)]
+    found += [(of_row[row], layers[kept]) for row, kept in np.argwhere(rows)]
+    remedy = "set the model's dtype to bfloat16 or float32"
+    if dtype == torch.float32:
+        remedy = "the weights are damaged, or take no such text: fetch them again, or leave it out"
+    if found:
+        member, layer = min(found)
         raise InputError(
-            f'item "{names[item]}": states of layer {layer} are not finite in {dtype}: '
-            "set the model's dtype to bfloat16 or float32"
+            f'item "{names[member]}": states of layer {layer} are not finite in {dtype}: {remedy}'
         )
-    if not np.isfinite(shard["log_probability"]).all():
-        raise InputError(f"scores are not finite in {dtype}: set the model's dtype to float32")
+    of_score = np.repeat(np.arange(len(trees)), [len(tree.target_token) for tree in trees])
+    bad = of_score[~np.isfinite(shard["log_probability"])]
+    if len(bad):
+        raise InputError(f'item "{names[bad[0]]}": scores are not finite in {dtype}: {remedy}')
 
 
 def shards(questions: Sequence[Question], key: str) -> list[tuple[str, list[int]]]:
@@ -178,42 +201,39 @@ def compute_shards(
     items: ParallelItems,
     asked: Sequence[Question],
     layers: list[int],
-    folder: Path,
+    target: Path,
     key: str,
     budget: int,
     progress: Callable[[Iterable], Iterable],
 ) -> tuple[list[Tree], list[Path]]:
-    """Compute the shards that a work folder does not hold yet.
+    """Compute the shards of an activation file that its work folder does not hold whole yet.
+
+    Two processes on the same file share its shards: each takes them in an order of its own, and
+    both stop as soon as one of them has published the file.
 
     Returns:
         The questions' trees, and the shards' files in order.
     """
     trees = [lay_out(question) for question in asked]
-    files = []
-    for name, members in progress(shards(asked, f"{key}-{budget}")):
-        files.append(folder / name)
-        if files[-1].exists():
+    folder = work_folder(target)
+    made = [(folder / name, members) for name, members in shards(asked, f"{key}-{budget}")]
+    left = [(file, members) for file, members in made if not is_whole(file)]
+    damaged = {file for file, _ in left if file.exists()}
+    for file in sorted(damaged):
+        say(f"{file}: damaged: computing it again")
+    if len(left) < len(made):
+        say(f"{folder}: {len(made) - len(left)} of {len(made)} shards are there")
+    for file, members in progress(random.sample(left, len(left))):
+        if target.exists():
+            break
+        if file.exists() and file not in damaged:
             continue
         shard = compute_shard(decoder, readout, trees, members, layers, budget)
-        check_finite(shard, [items.item_ids[asked[m].item] for m in members], str(decoder.dtype))
-        with whole_file(files[-1]) as temporary, temporary.open("wb") as file:
-            np.savez(file, allow_pickle=False, **shard)
-    return trees, files
-
-
-def read_shard(file: Path) -> dict[str, np.ndarray]:
-    """Everything of a shard, its checksums compared.
-
-    Raises:
-        InputError: the file is damaged.
-    """
-    try:
-        with np.load(file, allow_pickle=False) as shard:
-            return {name: shard[name] for name in shard}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise InputError(
-            f"{file}: not a whole shard ({error}): delete it and run `extract` again"
-        ) from error
+        names = [items.item_ids[asked[m].item] for m in members]
+        check_finite(shard, names, [trees[m] for m in members], layers, decoder.dtype)
+        with unless_published(target):
+            write_shard(file, shard)
+    return trees, [file for file, _ in made]
 
 
 def assemble(
@@ -227,13 +247,12 @@ def assemble(
     layers: list[int],
 ) -> None:
     """The activation file from its shards; published whole, then the shards are removed."""
-    with whole_file(target) as temporary:
-        writer = ActivationWriter(temporary, spec, record)
-        _describe_items(writer, items, spec, asked)
-        _copy_states(writer, asked, trees, files, layers)
-        writer.close()
-    for folder in {file.parent for file in files}:
-        shutil.rmtree(folder)
+    if not target.exists():
+        with unless_published(target), whole_file(target) as temporary:
+            with ActivationWriter(temporary, spec, record) as writer:
+                _describe_items(writer, items, spec, asked)
+                _copy_states(writer, asked, trees, files, layers)
+    clear(target)
 
 
 def _describe_items(

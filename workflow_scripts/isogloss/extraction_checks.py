@@ -67,24 +67,25 @@ def check_lens(decoder: Decoder, readout: Readout, asked: Sequence[Question]) ->
 
 
 def check_packing(
-    decoder: Decoder, readout: Readout, asked: Sequence[Question]
+    decoder: Decoder, readout: Readout, asked: Sequence[Question], item_ids: Sequence[str]
 ) -> dict[str, float]:
     """Compare packed scores with the model's own, one plain forward a phrase.
 
     Returns:
-        The largest difference over the phrases of the first questions [nat a token].
+        The largest difference over the phrases of the first questions [nat a token]; empty where
+        nothing is scored.
 
     Raises:
         InputError: more than 1e-4 in float32, or more than a tenth of the scores' spread in
             narrower types, where kernels of different shapes round differently; or states or
             scores that are not finite.
     """
-    chosen = [q for q in asked if q.phrases][:CHECKED]
-    if not chosen:
+    chosen = ([q for q in asked if q.phrases] or asked)[:CHECKED]
+    trees, layers = [lay_out(q) for q in chosen], list(range(decoder.n_layers + 1))
+    shard = compute_shard(decoder, readout, trees, range(len(trees)), layers, 4096)
+    check_finite(shard, [item_ids[q.item] for q in chosen], trees, layers, decoder.dtype)
+    if not chosen[0].phrases:
         return {}
-    trees = [lay_out(q) for q in chosen]
-    shard = compute_shard(decoder, readout, trees, range(len(trees)), [], 4096)
-    check_finite(shard, [f"number {q.item + 1}" for q in chosen], str(decoder.dtype))
     packed = shard["log_probability"]
     plain = np.concatenate([_plain(decoder, readout, q) for q in chosen])
     difference = float(np.abs(packed - plain).max())

@@ -27,10 +27,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
-from uuid import uuid4
 
-from isogloss.artifacts import file_digest, key_of, write_json
+from isogloss.artifacts import disk_errors, file_digest, key_of, write_json
 from isogloss.errors import InputError, one_line
+from isogloss.leftovers import remove_leftovers, temporary_name
 
 CONVERSION_VERSION = 1
 """Part of a converted model's identity: raise it when `convert_gguf` gives other weights or ids."""
@@ -373,18 +373,20 @@ def whole_folder(folder: Path) -> Iterator[Path]:
 
     When another process was quicker, its folder stays and this one is dropped.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.parent / f".{folder.name}.{uuid4().hex}.tmp"
-    temporary.mkdir()
-    try:
-        yield temporary
+    temporary = temporary_name(folder)
+    with disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder.parent)
+        temporary.mkdir()
         try:
-            os.replace(temporary, folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            yield temporary
+            try:
+                os.replace(temporary, folder)
+            except OSError:
+                if not folder.is_dir():
+                    raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _download_wheels(source: ModelSource, folder: Path) -> None:

@@ -63,7 +63,8 @@ def _write(dataset: xr.Dataset, path: Path) -> None:
         for name, variable in dataset.data_vars.items()
         if variable.ndim and variable.dtype.kind in "fiu"
     }
-    dataset.to_netcdf(path, engine="h5netcdf", encoding=packed)
+    # In memory first: HDF5 ends the process where it cannot write on a full disk.
+    path.write_bytes(dataset.to_netcdf(engine="h5netcdf", encoding=packed))
 
 
 def confidence_of(dataset: xr.Dataset) -> float:

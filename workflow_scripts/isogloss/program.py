@@ -3,25 +3,30 @@
 import argparse
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
 from isogloss.errors import InputError
 
 Step = TypeVar("Step")
+AGAIN_SECONDS = 2.0
 
 
 def run(main: Callable[[], None]) -> None:
     """Run a program: bad input ends in one line on standard error and exit code 1.
 
-    With ISOGLOSS_TRACEBACK set in the environment, the traceback is shown too.
+    With ISOGLOSS_TRACEBACK set in the environment, the traceback is shown too. Ctrl-C and SIGTERM
+    end it in one line too, with 128 and the signal's number as its exit code.
     """
     try:
-        main()
+        with orderly_stop():
+            main()
     except InputError as error:
         if os.environ.get("ISOGLOSS_TRACEBACK"):
             raise
@@ -29,8 +34,42 @@ def run(main: Callable[[], None]) -> None:
     except BrokenPipeError:  # `| head` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+
+
+class Stopped(BaseException):
+    """A signal asked the program to end."""
+
+
+@contextmanager
+def orderly_stop() -> Iterator[None]:
+    """Leave the block on SIGINT and SIGTERM as on an exception, so that it cleans up, and exit.
+
+    By default SIGTERM, which schedulers send, ends a process where it stands.
+    """
+
+    asked: list[int] = []
+
+    def stop(number: int, _: Any) -> None:
+        asked.append(number)
+        # Python drops an exception in a callback of HDF5: then the next one ends the program.
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+        raise Stopped
+
+    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = {one: signal.signal(one, stop) for one in handled}
+    try:
+        with suppress(Stopped):
+            yield
+        if asked:  # nothing is left to do but to exit
+            before = dict.fromkeys(before, signal.SIG_IGN)
+            name = signal.Signals(asked[0]).name
+            with suppress(BrokenPipeError):  # Ctrl-C ends the `tee` behind standard error too
+                say(f"stopped by {name}: run again to go on with what is finished")
+            sys.exit(128 + asked[0])
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for one, handler in before.items():
+            signal.signal(one, handler)
 
 
 def add_store(parser: argparse.ArgumentParser) -> None:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ import h5py
 import numpy as np
 
 from isogloss.artifacts import canonical_json, key_of
-from isogloss.errors import Damaged, InputError
+from isogloss.errors import Damaged, InputError, one_line
+from isogloss.hdf5_disk import DiskFile
 from isogloss.versions import SCHEMA_VERSION
 
-DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError)
-"""What HDF5 makes of a damaged file."""
+DAMAGE = (OSError, RuntimeError, LookupError, ValueError, AttributeError, TypeError)
+"""What HDF5 and its readers make of a damaged file."""
+
+HDF5_FORMAT = ("v110", "v110")
+"""Since 1.10 HDF5 checksums its own structure too, not only the values."""
 
 MARK = b"isogloss sha256:"
 """Before the 32 bytes of the digest that end a sealed file."""
@@ -41,8 +46,10 @@ def header(spec: Any) -> dict[str, Any]:
 def seal(path: Path) -> None:
     """Finish a file: keep the digest of its content in it, and that of its bytes behind it."""
     digest = content_digest(path)
-    with h5py.File(path, "r+") as file:
-        file.attrs["content_digest"] = digest
+    with DiskFile(path, "r+") as disk:
+        with h5py.File(disk, "r+", libver=HDF5_FORMAT) as file:
+            file.attrs["content_digest"] = digest
+        disk.check()
     with path.open("r+b") as raw:
         found = hashlib.file_digest(raw, "sha256").digest()
         raw.seek(0, os.SEEK_END)
@@ -84,7 +91,7 @@ def check_header(path: Path) -> dict[str, Any]:
         with h5py.File(path) as file:
             attrs = {name: np.ravel(value)[0] for name, value in file.attrs.items()}
     except DAMAGE as error:
-        raise Damaged(path, f"not a whole HDF5 file ({error})") from error
+        raise Damaged(path, f"not a whole HDF5 file ({one_line(error)})") from error
     version, key = (str(attrs.get(name, "absent")) for name in ("schema_version", "key"))
     if version != str(SCHEMA_VERSION):
         raise Damaged(path, f"schema_version is {version}, this program reads {SCHEMA_VERSION}")
@@ -106,6 +113,21 @@ def verify(path: Path) -> None:
     """
     check_seal(path)
     check_header(path)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what HDF5 makes of a damaged file in the block into an error that names the file.
+
+    Raises:
+        Damaged: it is.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except DAMAGE as error:
+        raise Damaged(path, f"cannot be read whole ({one_line(error)})") from error
 
 
 def content_digest(path: Path, leave_out: Collection[str] = ()) -> str:

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
-from uuid import uuid4
 
 from isogloss.errors import Damaged, InputError, one_line
+from isogloss.leftovers import temporary_name
 from isogloss.verification import verify_artifact
 
 MARKER = "isogloss-store.json"
@@ -95,7 +95,7 @@ class Place:
             Damaged: it is not what its name says; nothing is kept.
             InputError: it cannot be read.
         """
-        folder = target.parent / f".{target.stem[:16]}.{uuid4().hex}.tmp"
+        folder = temporary_name(target)
         folder.mkdir(parents=True)
         try:
             with self._plainly("read"):
@@ -174,7 +174,7 @@ class Folder(Place):
         """Copy under a temporary name, then link: a link never replaces what is there."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
+        temporary = temporary_name(target)
         try:
             self.filesystem.put_file(str(source), str(temporary))
             with temporary.open("rb") as file:

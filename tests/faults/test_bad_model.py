@@ -1,0 +1,166 @@
+"""A model or a question that cannot work: one line that names it, before the work or at once."""
+
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from tests.faults.conftest import Bench, said_in_one_line
+from tests.workflow.conftest import MODEL
+
+RARE = "\U00100000"
+"""A character with a byte, and so a token, that no question has: 0xF4, "ô" in the tokeniser."""
+
+
+@pytest.fixture
+def own(bench: Bench) -> Bench:
+    """A study with a model of its own, to be damaged."""
+    linked = (bench.folder / "models").resolve()
+    (bench.folder / "models").unlink()
+    shutil.copytree(linked, bench.folder / "models")
+    return bench
+
+
+def weights_of(bench: Bench) -> Path:
+    return bench.folder / MODEL / "model.safetensors"
+
+
+def change_weights(bench: Bench, change: Callable[[dict[str, np.ndarray]], None]) -> None:
+    weights = load_file(weights_of(bench))
+    change(weights)
+    save_file(weights, weights_of(bench), metadata={"format": "pt"})
+
+
+def change_item(bench: Bench, index: int, **fields: Any) -> str:
+    """Change a German question; its id."""
+    path = bench.folder / "questions/de.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    item = json.loads(lines[index]) | fields
+    lines[index] = json.dumps(item, ensure_ascii=False)
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(item["item_id"])
+
+
+def without_forward(bench: Bench) -> None:
+    """Weights with which any forward pass ends in another error: states that are no numbers."""
+
+    def spoil(weights: dict[str, np.ndarray]) -> None:
+        weights["model.layers.0.mlp.up_proj.weight"][...] = np.nan
+
+    change_weights(bench, spoil)
+
+
+def change_rare_token(bench: Bench, value: float) -> str:
+    """Embed the token that one German question has as a value; the question's id."""
+    folder = bench.folder / MODEL
+    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    untied = json.dumps(config | {"tie_word_embeddings": False})
+    (folder / "config.json").write_text(untied, encoding="utf-8")
+
+    def spoil(weights: dict[str, np.ndarray]) -> None:
+        embedding = weights["model.embed_tokens.weight"]
+        weights["lm_head.weight"] = embedding.copy()
+        embedding[tokenizer["model"]["vocab"]["ô"]] = value
+
+    change_weights(bench, spoil)
+    return change_item(bench, 90, question=f"Was ist {RARE}?")
+
+
+def with_spec(**changes: dict[str, Any]) -> Callable[[str], str]:
+    """A spec with some entries of its parts changed."""
+
+    def changed(text: str) -> str:
+        spec = json.loads(text)
+        for part, values in changes.items():
+            spec[part] |= values
+        return json.dumps(spec)
+
+    return changed
+
+
+def refused(bench: Bench, **options: Any) -> str:
+    """The error of an extraction that must fail, with nothing published."""
+    code, said = bench.run("extract", **options)
+    error = said_in_one_line(said)
+    assert code == 1 and not bench.files("de/*.h5") and not bench.files("*.json")
+    return error
+
+
+def flipped(content: bytes, place: int) -> bytes:
+    damaged = bytearray(content)
+    damaged[place] ^= 1 << random.Random(place).randrange(8)
+    return bytes(damaged)
+
+
+HEADER = {"length": 1, "brace": 8, "name": 40}
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    **{name: lambda content, at=at: flipped(content, at) for name, at in HEADER.items()},
+    "empty": lambda content: b"",
+    "half": lambda content: content[: len(content) // 2],
+    "a byte short": lambda content: content[:-1],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_weights_are_named(damage: str, own: Bench) -> None:
+    path = weights_of(own)
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    error = refused(own)
+    assert f"{MODEL}/model.safetensors" in error and "fetch the model again" in error
+
+
+def test_a_choice_without_tokens_is_refused_before_any_forward(own: Bench) -> None:
+    without_forward(own)
+    path = own.folder / MODEL / "tokenizer.json"
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    tokenizer["normalizer"] = {"type": "Replace", "pattern": {"Regex": r"\s*☃"}, "content": ""}
+    path.write_text(json.dumps(tokenizer), encoding="utf-8")
+    item = change_item(own, 90, choices=["Es wuchs", "Es schmolz", "☃", "Es zerbrach"])
+    error = refused(own)
+    assert f'item "{item}" (de): choice 2 (prompt) has no token in this model\'s' in error
+
+
+def test_a_question_longer_than_the_context_is_refused_or_truncated(own: Bench) -> None:
+    good = weights_of(own).read_bytes()
+    without_forward(own)
+    item = change_item(own, 90, question="Warum " * 300)
+    error = refused(own)
+    assert f'item "{item}" (de): ' in error and "tokens, the model's context holds 512" in error
+    assert "set prompt.truncate: true, or leave the item out" in error
+    weights_of(own).write_bytes(good)
+    code, said = own.run("extract", spec=with_spec(prompt={"truncate": True}))
+    assert code == 0, said
+    (path,) = own.files("de/*.h5")
+    with h5py.File(path) as file:
+        dropped, kept = file["n_truncated_tokens"][...], file["n_prompt_tokens"][...]
+        assert np.flatnonzero(dropped).tolist() == [90] and 480 < kept[90] < 512
+        assert json.loads(file.attrs["record"])["truncated_prompts"] == 1
+
+
+def test_states_that_are_no_numbers_name_item_and_layer(own: Bench) -> None:
+    item = change_rare_token(own, np.nan)
+    error = refused(own)
+    assert f'item "{item}": states of layer 0 are not finite in torch.float32: the weights' in error
+
+
+def test_an_overflow_in_float16_names_item_and_layer(own: Bench) -> None:
+    item = change_rare_token(own, 5e4)  # and Gemma multiplies embeddings
+    error = refused(own, spec=with_spec(model={"dtype": "float16"}))
+    assert f'item "{item}": states of layer 0 are not finite in torch.float16: set the' in error
+
+
+def test_an_overflow_everywhere_is_seen_by_the_self_test(own: Bench) -> None:
+    def spoil(weights: dict[str, np.ndarray]) -> None:
+        weights["model.layers.2.post_feedforward_layernorm.weight"][...] = 6e4
+
+    change_weights(own, spoil)
+    error = refused(own, spec=with_spec(model={"dtype": "float16"}))
+    assert 'item "cause-01": states of layer 3 are not finite in torch.float16' in error
+    assert "set the model's dtype to bfloat16 or float32" in error and not own.files("*.npz")
