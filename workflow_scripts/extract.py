@@ -59,9 +59,9 @@ def extract(
     from isogloss.prompts import Tokens, questions
 
     spec, source, paths = args.spec, source_of(args.spec), store.paths(names)
-    check_weights(spec, args.cache)
     style = prompt_style(spec["prompt"])
     decoder = load(source, args.cache, args.device)
+    check_weights(spec, args.cache)
     readout = readout_of(decoder)
     tokens = Tokens(decoder.tokenizer, decoder.bos_id)
     layers = lens_layers(decoder.n_layers, spec["extraction"]["lens_layers"])

@@ -23,8 +23,8 @@ def main() -> None:
         from isogloss.models import load
         from isogloss.readout import write_readout
 
-        check_weights(args.spec, args.cache)
         decoder = load(source_of(args.spec), args.cache, device="cpu")
+        check_weights(args.spec, args.cache)
         write_readout(decoder, store.path(name), spec)
         store.keep(name)
 

@@ -64,7 +64,6 @@ def steered_scores(
     from isogloss.steered import check_unsteered, evaluate
 
     spec = args.spec
-    check_weights(spec["activations"], args.cache)
     items = load_dataset(spec["dataset"], spec["all_languages"], spec["name"])
     how = spec["folds"]
     fold_of = evaluation_folds(items.clusters, how["folds"], how["seed"], how["split"])
@@ -79,6 +78,7 @@ def steered_scores(
     vector_folds = fold_of if cross_fitted else np.full_like(fold_of, ALL_ITEMS)
     scores = open_scores([sources[tag] for tag in dict.fromkeys([*missing, spec["pivot"]])])
     decoder = load(source_of(spec), args.cache, args.device)
+    check_weights(spec["activations"], args.cache)
     readout = readout_of(decoder)
     tokens, style = Tokens(decoder.tokenizer, decoder.bos_id), prompt_style(spec["prompt"])
 

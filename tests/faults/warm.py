@@ -30,7 +30,7 @@ DOING = {
     "clear": "removing shards",
     "evaluate": "steering",
     "lens_dataset": "reading the lens",
-    "write_netcdf": "writing a table",
+    "write_artifact": "writing a table",
 }
 BEFORE = "before"
 IMPORTED = [

@@ -80,7 +80,7 @@ def test_readout_keeps_bias_and_bytes(tmp_path):
 
 def test_a_readout_is_read_by_whom_its_folder_is_and_changed_by_fewer(tmp_path):
     tmp_path.chmod(0o777)
-    write_readout(tiny_model("llama"), tmp_path / "readout.safetensors")
+    write_readout(tiny_model("llama"), tmp_path / "readout.safetensors", {})
     assert (tmp_path / "readout.safetensors").stat().st_mode & 0o777 == 0o664
 
 
