@@ -14,6 +14,8 @@ from safetensors.numpy import load_file, save_file
 from tests.faults.conftest import Bench, said_in_one_line
 from tests.workflow.conftest import MODEL
 
+from isogloss.model_sources import ModelSource, folder_digest
+
 RARE = "\U00100000"
 """A character with a byte, and so a token, that no question has: 0xF4, "ô" in the tokeniser."""
 
@@ -85,9 +87,15 @@ def with_spec(**changes: dict[str, Any]) -> Callable[[str], str]:
     return changed
 
 
-def refused(bench: Bench, **options: Any) -> str:
-    """The error of an extraction that must fail, with nothing published."""
-    code, said = bench.run("extract", **options)
+def refused(bench: Bench, change: Callable[[str], str] = str) -> str:
+    """The error of an extraction that must fail, planned for the model as it is now."""
+
+    def planned(text: str) -> str:
+        source = ModelSource("tiny", "path", path=bench.folder / MODEL)
+        spec = json.loads(change(text))
+        return json.dumps(spec | {"weights": folder_digest(source, bench.folder / "digests")})
+
+    code, said = bench.run("extract", spec=planned)
     error = said_in_one_line(said)
     assert code == 1 and not bench.files("de/*.h5") and not bench.files("*.json")
     return error
@@ -114,6 +122,14 @@ def test_damaged_weights_are_named(damage: str, own: Bench) -> None:
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     error = refused(own)
     assert f"{MODEL}/model.safetensors" in error and "fetch the model again" in error
+
+
+def test_weights_that_changed_since_the_plan_are_refused(own: Bench) -> None:
+    change_weights(own, lambda weights: weights.update({k: v * 2 for k, v in weights.items()}))
+    code, said = own.run("extract")
+    error = said_in_one_line(said)
+    assert code == 1 and "models.tiny: its files have changed since this run was planned" in error
+    assert not own.files("de/*.h5")
 
 
 def test_a_choice_without_tokens_is_refused_before_any_forward(own: Bench) -> None:
@@ -152,7 +168,7 @@ def test_states_that_are_no_numbers_name_item_and_layer(own: Bench) -> None:
 
 def test_an_overflow_in_float16_names_item_and_layer(own: Bench) -> None:
     item = change_rare_token(own, 5e4)  # and Gemma multiplies embeddings
-    error = refused(own, spec=with_spec(model={"dtype": "float16"}))
+    error = refused(own, with_spec(model={"dtype": "float16"}))
     assert f'item "{item}": states of layer 0 are not finite in torch.float16: set the' in error
 
 
@@ -161,6 +177,6 @@ def test_an_overflow_everywhere_is_seen_by_the_self_test(own: Bench) -> None:
         weights["model.layers.2.post_feedforward_layernorm.weight"][...] = 6e4
 
     change_weights(own, spoil)
-    error = refused(own, spec=with_spec(model={"dtype": "float16"}))
+    error = refused(own, with_spec(model={"dtype": "float16"}))
     assert 'item "cause-01": states of layer 3 are not finite in torch.float16' in error
     assert "set the model's dtype to bfloat16 or float32" in error and not own.files("*.npz")

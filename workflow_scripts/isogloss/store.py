@@ -72,7 +72,7 @@ class Store:
         shared = self._shared(names.values())
         absent = {tag: name for tag, name in names.items() if not self.path(name).exists()}
         wanted = [name for name in absent.values() if name in shared]
-        for name in progress(wanted):
+        for name in progress(wanted) if wanted else ():
             self._fetch(name)
         missing = [tag for tag, name in absent.items() if name not in shared]
         if self.place is not None and self.publish:
