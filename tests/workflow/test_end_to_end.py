@@ -95,7 +95,7 @@ def test_the_merged_configuration_lies_beside_the_results(finished: Study) -> No
 
 def test_every_job_left_a_log_without_warnings_of_bad_arithmetic(finished: Study) -> None:
     logs = {p: p.read_text("utf-8") for p in (finished.folder / "logs").rglob("*.log")}
-    stems = {re.sub(r"-[0-9a-f]{16}$", "", path.stem) for path in logs}
+    stems = {re.sub(r"-[0-9a-f]{16,64}$", "", path.stem) for path in logs}
     assert {"extract", "readout", "lens", "vectors", "steer-own", "behaviour"} <= stems
     for path, text in logs.items():
         assert not re.search(r"Traceback|RuntimeWarning|ConvergenceWarning", text), path
