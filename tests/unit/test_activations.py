@@ -10,7 +10,6 @@ import torch
 import xarray as xr
 
 from isogloss.activations import (
-    LATENTS,
     ActivationWriter,
     decode_states,
     open_activations,
@@ -24,7 +23,7 @@ from isogloss.errors import InputError
 from isogloss.extraction import assemble, compute_shards
 from isogloss.items import Item, ParallelItems
 from isogloss.models import readout_of
-from isogloss.prompts import PromptStyle, Tokens, questions
+from isogloss.prompts import LATENTS, PromptStyle, Tokens, questions
 from isogloss.sealed import check_header, content_digest, verify
 from isogloss.tiny_models import tiny_model
 

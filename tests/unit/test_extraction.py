@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from isogloss import extraction, extraction_checks
-from isogloss.activations import LATENTS, open_activations
+from isogloss.activations import open_activations
 from isogloss.artifacts import key_of
 from isogloss.config import Extraction, Prompt
 from isogloss.errors import InputError
@@ -19,7 +19,7 @@ from isogloss.items import Item, ParallelItems
 from isogloss.model_sources import ModelSource
 from isogloss.models import load, readout_of
 from isogloss.packing import lay_out
-from isogloss.prompts import Phrase, PromptStyle, Question, Tokens, questions
+from isogloss.prompts import LATENTS, Phrase, PromptStyle, Question, Tokens, questions
 from isogloss.sealed import check_header, content_digest, verify
 from isogloss.store import Store
 from isogloss.tiny_models import FAMILIES, save_tiny_model, tiny_model

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from isogloss.activations import LATENTS
 from isogloss.artifacts import key_of
 from isogloss.extraction import assemble, compute_shards
 from isogloss.forward import run
@@ -15,7 +14,7 @@ from isogloss.lens import lens_dataset, lens_layers, phrase_sums, token_log_prob
 from isogloss.models import readout_of
 from isogloss.netcdf import open_netcdf, write_netcdf
 from isogloss.packing import collate, lay_out
-from isogloss.prompts import PromptStyle, Question, Tokens, questions
+from isogloss.prompts import LATENTS, PromptStyle, Question, Tokens, questions
 from isogloss.readout import Readout
 from isogloss.tiny_models import FAMILIES, VOCABULARY, tiny_model
 

@@ -5,10 +5,10 @@ from functools import cache
 import numpy as np
 import pytest
 
-from isogloss.activations import LATENTS
 from isogloss.errors import InputError
 from isogloss.items import Item, ParallelItems
 from isogloss.prompts import (
+    LATENTS,
     PromptStyle,
     Tokens,
     control_language,

@@ -6,14 +6,14 @@ import torch
 import xarray as xr
 
 from isogloss import steered
-from isogloss.activations import LATENTS, ParallelStates
+from isogloss.activations import ParallelStates
 from isogloss.behaviour import choice_scores, predictions
 from isogloss.errors import InputError
 from isogloss.extraction import capture, compute_shard
 from isogloss.items import Item, ParallelItems, folds
 from isogloss.models import readout_of
 from isogloss.packing import collate, lay_out
-from isogloss.prompts import PromptStyle, Tokens, questions
+from isogloss.prompts import LATENTS, PromptStyle, Tokens, questions
 from isogloss.steered import (
     Condition,
     Plan,

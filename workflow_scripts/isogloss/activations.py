@@ -31,8 +31,6 @@ from isogloss.errors import InputError
 from isogloss.hdf5_disk import DiskFile
 from isogloss.sealed import HDF5_FORMAT, check_header, header, reading, seal
 
-LATENTS = ("prompt", "pivot", "control", "prompt_mismatched", "pivot_mismatched")
-
 
 @dataclass(frozen=True)
 class ParallelStates:

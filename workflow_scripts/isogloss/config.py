@@ -30,8 +30,8 @@ from pydantic import Tag as Branch
 from isogloss.errors import InputError
 from isogloss.languages import canonical_tag
 from isogloss.lexicon import KINDS
+from isogloss.steering_names import CONTROLS, METHODS
 from isogloss.study_files import mapping_of, refuse_what_no_setting_holds
-from isogloss.vectors import CONTROLS, METHODS
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 Tag = Annotated[

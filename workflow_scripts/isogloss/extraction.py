@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from isogloss.activations import LATENTS, ActivationWriter, decode_states
+from isogloss.activations import ActivationWriter, decode_states
 from isogloss.artifacts import key_of, whole_file
 from isogloss.errors import InputError
 from isogloss.forward import run
@@ -23,7 +23,7 @@ from isogloss.lens import token_log_probabilities
 from isogloss.models import Decoder
 from isogloss.packing import Batch, Tree, batches, collate, lay_out
 from isogloss.program import say
-from isogloss.prompts import Question
+from isogloss.prompts import LATENTS, Question
 from isogloss.readout import Readout
 from isogloss.shards import clear, is_whole, read_shard, unless_published, work_folder, write_shard
 

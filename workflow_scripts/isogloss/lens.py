@@ -15,7 +15,8 @@ import numpy as np
 import torch
 import xarray as xr
 
-from isogloss.activations import LATENTS, decode_states
+from isogloss.activations import decode_states
+from isogloss.prompts import LATENTS
 from isogloss.readout import Readout
 
 # Logits of a row that are computed exactly where the readout is in a narrow type.

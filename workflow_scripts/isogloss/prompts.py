@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from isogloss.activations import LATENTS
 from isogloss.errors import InputError, one_line
 from isogloss.items import Item, ParallelItems
 from isogloss.languages import separator
+
+LATENTS = ("prompt", "pivot", "control", "prompt_mismatched", "pivot_mismatched")
+"""Whose words are scored, in the order of an artifact's axis `latent`."""
 
 LETTERS = "ABCDEFGHIJ"
 # What PMI's phrases follow where the template without its question is empty.

@@ -240,7 +240,7 @@ class Plan:
         layers: layer indices of the grid.
         depths: their relative depths.
         strengths: alphas of the grid.
-        controls: of `isogloss.vectors.CONTROLS`, at the selected setting.
+        controls: of `isogloss.steering_names.CONTROLS`, at the selected setting.
         draws: of the control `random`.
         positions: "prompt" or "last".
         score: how choices are ranked when a setting is selected.

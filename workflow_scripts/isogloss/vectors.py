@@ -15,9 +15,8 @@ import xarray as xr
 
 from isogloss.activations import ParallelStates
 from isogloss.errors import InputError
+from isogloss.steering_names import CONTROLS, METHODS
 
-METHODS = ("mean_difference", "shared_projection", "shared_centroid", "linear_map")
-CONTROLS = ("random", "shuffled_language", "wrong_layer", "reverse", "zero")
 TARGETS = ("pivot", "overall")
 POOLINGS = ("prompt_mean", "prompt_last")
 

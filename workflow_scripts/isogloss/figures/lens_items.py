@@ -9,7 +9,6 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import SubFigure
 from matplotlib.patches import Rectangle
-from scipy.special import log_softmax
 
 from isogloss.figures.style import RED, Drawing, Subject, decimal, font_families, new_figure, spoken
 from isogloss.items import ParallelItems
@@ -52,7 +51,8 @@ def shares_among_choices(lens: xr.Dataset) -> np.ndarray:
     exists = np.arange(scores.sizes["choice"]) < held["n_choices"].values[:, None]
     values = np.where(exists, scores.values.astype(float), -np.inf)
     with np.errstate(invalid="ignore"):
-        return np.where(exists, np.exp(log_softmax(values, axis=-1)), np.nan)
+        total = np.logaddexp.reduce(values, axis=-1, keepdims=True)
+        return np.where(exists, np.exp(values - total), np.nan)
 
 
 def candidates(lens: xr.Dataset, layer: int) -> tuple[np.ndarray, np.ndarray]:
