@@ -196,9 +196,7 @@ class Collaborator:
 
     def share(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run share.py under this collaborator's configuration."""
-        self.snakemake("--dry-run", "--quiet")  # writes the configuration file
-        file = max(self.study.folder.glob("study-*.yaml"), key=lambda f: f.stat().st_mtime)
-        program = ["workflow_scripts/share.py", arguments[0], "--configfile", file.name]
+        program = ["workflow_scripts/share.py", arguments[0], "--configfile", self.study.written()]
         with keys_in(self.environment):
             return self.study.python(*program, *arguments[1:])
 

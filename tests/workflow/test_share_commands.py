@@ -17,17 +17,12 @@ SHARE = "workflow_scripts/share.py"
 RESULTS = [f"results/tiny/own/{name}.nc" for name in ("trajectories", "similarity", "steering_own")]
 
 
-def config_file(study: Study) -> str:
-    """The configuration that the study's last command used."""
-    return str(max(study.folder.glob("study-*.yaml"), key=lambda p: p.stat().st_mtime).name)
-
-
 def test_an_imported_bundle_stands_in_for_the_model(
     copied: Callable[..., Study], tmp_path: Path
 ) -> None:
     author = copied()
     bundle = tmp_path / "small.zip"
-    done = author.python(SHARE, "export", str(bundle), "--configfile", config_file(author))
+    done = author.python(SHARE, "export", str(bundle), "--configfile", author.written())
     assert done.returncode == 0, done.stderr
 
     reader = copy_tree(tmp_path / "reader")
@@ -77,10 +72,10 @@ def test_what_a_refusal_tells_to_set_aside_is_computed_again(copied: Callable[..
 
 def test_a_study_without_its_model_prunes_nothing(copied: Callable[..., Study]) -> None:
     study = copied()
-    done = study.python(SHARE, "list", "--configfile", config_file(study))
+    done = study.python(SHARE, "list", "--configfile", study.written())
     assert done.returncode == 0 and "not named by the study" not in done.stdout, done.stdout
     shutil.rmtree(study.folder / MODEL)
     before = study.artifacts()
-    done = study.python(SHARE, "prune", config_file(study), "--delete")
+    done = study.python(SHARE, "prune", study.written(), "--delete")
     assert done.returncode == 1 and "nothing is pruned" in done.stderr
     assert study.artifacts() == before
