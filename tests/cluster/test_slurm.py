@@ -118,7 +118,7 @@ def slurm_log(history: History, job: Job) -> str:
 
 def test_every_job_that_computes_is_in_slurms_records(history: History, slurm: Slurm) -> None:
     completed = {job.rule for job in slurm.jobs() if job.state == "COMPLETED"}
-    assert completed == COMPUTE | {"figures_tiny_own", "figures_tiny_lexicon"}
+    assert completed == COMPUTE | {"figures_tiny@own", "figures_tiny@lexicon"}
 
 
 def test_small_rules_stay_with_the_main_process(history: History, slurm: Slurm) -> None:
