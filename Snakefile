@@ -36,7 +36,7 @@ rule all:
     default_target: True
     input:
         all_figures(),
-        all_vectors(),
+        all_manifests(),
         f"{RESULTS}/summary.md",
         f"{RESULTS}/config.yaml",
 

@@ -12,6 +12,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 PROGRAMS = Path("workflow_scripts")
 sys.path.insert(0, str(Path(workflow.basedir) / PROGRAMS))
@@ -175,13 +176,19 @@ def on_this_machine(*names: str):
     return lambda wildcards, threads: options
 
 
-def all_vectors() -> list[str]:
-    """The steering vectors of every dataset with choices, evaluated in this study or not."""
-    return [
-        manifest("vectors", model, name, SLICES.vectors(model, name))
-        for model in STUDY.models
-        for name in STUDY.vectors_of
-    ]
+def all_manifests() -> list[str]:
+    """The lists of what costs a model: one that is gone is made again, whatever rests on it."""
+    found = []
+    for model in STUDY.models:
+        for name in STUDY.datasets:
+            at = SimpleNamespace(model=model, dataset=name, fitted=name)
+            found.append(activations(at))
+            found += [lenses(at)] if STUDY.with_lens and name in QUESTIONS else []
+            found += [vectors(at)] if name in STUDY.vectors_of else []
+        for fitted, name in STUDY.steered_pairs:
+            at = SimpleNamespace(model=model, dataset=name, fitted=fitted)
+            found.append(steered(at))
+    return found
 
 
 def hub_datasets() -> str:

@@ -4,8 +4,6 @@ Which figures a study has: their files, the results that each shows, what their 
 For figures.smk and the Snakefile. No rules here.
 """
 
-from types import SimpleNamespace
-
 # Title in the report of every figure, in the order in which they are looked at.
 BEHAVIOUR_FIGURES = {"accuracy": "Accuracy, consistency", "transfer": "Transfer"}
 LENS_FIGURES = {

@@ -162,7 +162,7 @@ def everything(args: Any) -> list[Located]:
 def set_aside(args: Any) -> None:
     for one in [located(text, args) for text in args.names]:
         move_away(one)
-    print("run snakemake again, with `--forcerun extract` where it finds nothing to do")
+    print("run snakemake again: it makes what is missing")
 
 
 def located(text: str, args: Any) -> Located:

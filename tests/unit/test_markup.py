@@ -79,5 +79,5 @@ def test_a_question_about_money_is_no_formula() -> None:
         figure = Figure()
         FigureCanvasAgg(figure)
         figure.suptitle(r"costs $5 and $\undefined{6}$")
-        figure.canvas.draw()  # type: ignore[attr-defined]
-        assert not figure._suptitle.get_parse_math()  # type: ignore[attr-defined]
+        figure.canvas.draw()
+        assert not figure._suptitle.get_parse_math()

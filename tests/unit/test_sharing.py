@@ -130,7 +130,6 @@ def test_what_went_wrong_is_told_apart(error, said):
         Bucket("s3://b", Failing(error), "b").names()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="needs hard links")
 def test_a_failed_publication_leaves_nothing(place, tmp_path, monkeypatch):
     path, name = made(tmp_path / "one")
 
@@ -159,6 +158,15 @@ def test_the_second_fetches_what_the_first_made(place, tmp_path):
     assert second.missing({"en": name, "de": "lens/m/d/de/x.nc"}) == ["de"]
     assert second.path(name).read_bytes() == path.read_bytes()
     assert said == [f"fetched: {place.url}/{name}"]
+
+
+def test_what_is_damaged_here_is_not_given_to_others(place, tmp_path):
+    first, _ = store_at(tmp_path, "first", place)
+    path, name = made(tmp_path / "first")
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(Damaged, match=f"^{path}: "):
+        first.missing({"en": name})
+    assert place.names() == {}
 
 
 def test_the_slower_of_two_takes_over_what_is_there(place, tmp_path):

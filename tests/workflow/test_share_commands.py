@@ -70,6 +70,17 @@ def test_what_a_refusal_tells_to_set_aside_is_computed_again(copied: Callable[..
     assert others.items() <= study.artifacts().items()
 
 
+def test_what_is_set_aside_is_made_again_where_all_results_are_there(
+    copied: Callable[..., Study],
+) -> None:
+    study = copied()
+    assert not study.plan()
+    (path,) = (study.folder / "store/lens/tiny/own/de").glob("*.nc")
+    done = study.python(SHARE, "set-aside", str(path.relative_to(study.folder)))
+    assert done.returncode == 0, done.stderr
+    assert study.plan()["lens"] == 1 and "extract" not in study.plan()
+
+
 def test_a_study_without_its_model_prunes_nothing(copied: Callable[..., Study]) -> None:
     study = copied()
     done = study.python(SHARE, "list", "--configfile", study.written())

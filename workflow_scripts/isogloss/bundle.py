@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from uuid import uuid4
 
 import bagit
 
 from isogloss.catalogue import parse
 from isogloss.errors import Damaged, InputError
+from isogloss.leftovers import temporary_name
 from isogloss.verification import verify_artifact
 
 logging.getLogger("bagit").setLevel(logging.CRITICAL)  # its faults are raised, and said once
@@ -196,7 +196,7 @@ def _is_zip(path: Path) -> bool:
 @contextmanager
 def _scratch(parent: Path, name: str) -> Iterator[Path]:
     """A folder that goes away, on the disk where the files are wanted: they may not fit in /tmp."""
-    scratch = parent / f".{name}.{uuid4().hex}.tmp"
+    scratch = temporary_name(parent / name)
     try:
         scratch.mkdir(parents=True)
     except OSError as error:

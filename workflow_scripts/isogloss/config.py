@@ -29,8 +29,8 @@ from pydantic import Tag as Branch
 
 from isogloss.errors import InputError
 from isogloss.languages import canonical_tag
-from isogloss.lexicon import KINDS
-from isogloss.steering_names import CONTROLS, METHODS
+from isogloss.lexicon import Kind
+from isogloss.steering_names import CONTROLS, Control, Method
 from isogloss.study_files import mapping_of, refuse_what_no_setting_holds
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
@@ -256,7 +256,7 @@ class Dataset(Strict):
     )
     items: Count = Field(60, ge=10, description="lexicon: number of items")
     seed: Seed = Field(0, description="seed of max_items' draw and of the lexicon")
-    kinds: list[Literal[KINDS]] | None = Field(  # type: ignore[valid-type]
+    kinds: list[Kind] | None = Field(
         None, description="lexicon: kinds of questions; null: all but emoji"
     )
 
@@ -345,7 +345,7 @@ class Steering(Strict):
     languages: list[Tag] = Field(
         ["de", "es", "id", "sw"], min_length=1, description="languages steered towards the pivot"
     )
-    methods: list[Literal[METHODS]] = Field(  # type: ignore[valid-type]
+    methods: list[Method] = Field(
         ["mean_difference", "shared_projection"],
         min_length=1,
         description="the first is the one whose controls are run",
@@ -357,7 +357,7 @@ class Steering(Strict):
     positions: Literal["prompt", "last"] = Field(
         "prompt", description="prompt: all its tokens but the first; last: its last token"
     )
-    controls: list[Literal[CONTROLS]] = Field(  # type: ignore[valid-type]
+    controls: list[Control] = Field(
         list(CONTROLS),
         json_schema_extra={"minItems": len(ALWAYS)},
         description="run at the selected setting; random and zero are always among them",

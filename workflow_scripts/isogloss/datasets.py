@@ -22,6 +22,7 @@ from pathlib import Path
 from string import Formatter
 from typing import Any
 
+from isogloss.artifacts import fields_once
 from isogloss.errors import InputError, is_unprintable, one_line
 from isogloss.items import Item, ParallelItems, check_parallel, find_clusters, normalise
 from isogloss.languages import canonical_tag
@@ -359,7 +360,7 @@ def _item_of_line(text: str, place: str, language: str, number: int) -> tuple[It
     """A JSON object as an item."""
     bare = text.lstrip("\ufeff")
     try:
-        record = json.loads(bare, object_pairs_hook=_fields_once)
+        record = json.loads(bare, object_pairs_hook=fields_once)
     except (ValueError, RecursionError) as error:  # also a number of too many digits
         raise InputError(
             f"{place}: ({language}) not JSON ({error}): write one JSON object a line"
@@ -372,14 +373,6 @@ def _item_of_line(text: str, place: str, language: str, number: int) -> tuple[It
     shown = identity if isinstance(identity, str) else f"of line {number}"
     item, changed = _item_of_record(record, f'{place}: item "{shown}" ({language})')
     return item, changed + int(bare != text)
-
-
-def _fields_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; of a field that is there twice, the last would count unseen."""
-    names = [name for name, _ in pairs]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f'field "{twice[0]}" is there twice')
-    return dict(pairs)
 
 
 _KINDS: dict[str, tuple[Callable[[Any], bool], str, bool]] = {

@@ -67,8 +67,7 @@ def export(study: Study, place: Place | None, target: Path, progress: Steps = it
     if missing:
         raise InputError(
             f"{study.path}: {len(missing)} of {len(named)} artifacts are computed nowhere yet, "
-            f"such as {missing[0]}: run snakemake, with `--forcerun extract` where it finds "
-            "nothing to do, then export"
+            f"such as {missing[0]}: run snakemake, then export"
         )
     sources = {one.name: local if one.name in here else place for one in named}
 

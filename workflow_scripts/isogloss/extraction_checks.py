@@ -142,40 +142,27 @@ def precision(
         return {}
     try:
         with memory_errors("scores in float32"):
-            return _beside_float32(source, cache, device, decoder, readout, asked, n_items)
+            exact = load(replace(source, dtype="float32"), cache, device)
+            full, found = readout_of(exact), {}
+            for language, questions in asked.items():
+                scored = [q for q in questions if q.kind == "main" and q.phrases][:n_items]
+                if trees := [lay_out(question) for question in scored]:
+                    own, theirs = _sums(decoder, readout, trees), _sums(exact, full, trees)
+                    difference = np.abs(own - theirs)
+                    found[language] = {
+                        "phrases": len(difference),
+                        "largest": float(difference.max()),
+                        "mean": float(difference.mean()),
+                    }
+            return found
     except OutOfMemory:
         return {language: {"not_compared": "out of memory"} for language in asked}
 
 
-def _beside_float32(
-    source: ModelSource,
-    cache: Path,
-    device: str,
-    decoder: Decoder,
-    readout: Readout,
-    asked: dict[str, list[Question]],
-    n_items: int,
-) -> dict[str, dict[str, Any]]:
-    exact = load(replace(source, dtype="float32"), cache, device)
-    full = readout_of(exact)
-    found: dict[str, dict[str, Any]] = {}
-    for language, questions in asked.items():
-        trees = [lay_out(q) for q in questions if q.kind == "main" and q.phrases][:n_items]
-        if trees:
-            sums = [
-                np.concatenate([np.bincount(t.target_phrase, part) for t, part in parts])
-                for parts in (_by_tree(decoder, readout, trees), _by_tree(exact, full, trees))
-            ]
-            difference = np.abs(sums[0] - sums[1])
-            found[language] = {
-                "phrases": len(difference),
-                "largest": float(difference.max()),
-                "mean": float(difference.mean()),
-            }
-    return found
-
-
-def _by_tree(decoder: Decoder, readout: Readout, trees: list) -> list[tuple[Any, np.ndarray]]:
+def _sums(decoder: Decoder, readout: Readout, trees: list) -> np.ndarray:
+    """Log-likelihood of every phrase of every question, in order [nat]."""
     scored = compute_shard(decoder, readout, trees, range(len(trees)), [], 2048)
-    ends = np.cumsum([len(t.target_token) for t in trees])[:-1]
-    return list(zip(trees, np.split(scored["log_probability"], ends), strict=True))
+    ends = np.cumsum([len(tree.target_token) for tree in trees])[:-1]
+    parts = np.split(scored["log_probability"], ends)
+    pairs = zip(trees, parts, strict=True)
+    return np.concatenate([np.bincount(tree.target_phrase, part) for tree, part in pairs])

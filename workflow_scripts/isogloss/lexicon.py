@@ -25,13 +25,15 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal, get_args
 
 from isogloss.errors import InputError
 from isogloss.items import Item, ParallelItems, find_clusters, normalise, same_text
 from isogloss.languages import canonical_tag, script, separator
 
 # Part of the key of what is computed from the lexicon: raise it when any item changes.
-KINDS = ("flag", "continent", "city", "month", "emoji")
+Kind = Literal["flag", "continent", "city", "month", "emoji"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 DEFAULT_KINDS = ("flag", "continent", "city", "month")
 N_CHOICES = 4
 N_EXAMPLES = 2

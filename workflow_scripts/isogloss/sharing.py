@@ -8,6 +8,7 @@ Credentials come from the environment or from the usual files, and are never par
 import errno
 import os
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -56,7 +57,7 @@ UNREACHABLE = (
 )
 
 
-class Place:
+class Place(ABC):
     """A shared store: names are paths below its root, as in the local store."""
 
     def __init__(self, url: str, filesystem: Any, root: str) -> None:
@@ -146,11 +147,13 @@ class Place:
             self.filesystem.makedirs(f"{self.root}/{to}".rsplit("/", 1)[0], exist_ok=True)
             self.filesystem.mv(f"{self.root}/{name}", f"{self.root}/{to}")
 
+    @abstractmethod
     def _exists(self) -> None:
-        raise NotImplementedError
+        """Refuse a place that is not there; nothing in a run makes one."""
 
+    @abstractmethod
     def _create(self, source: Path, path: str) -> bool:
-        raise NotImplementedError
+        """Write a whole file under a new name; False where the name is taken."""
 
     @contextmanager
     def _plainly(self, doing: str) -> Iterator[None]:

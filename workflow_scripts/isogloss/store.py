@@ -80,6 +80,9 @@ class Store:
                 self.place.check_writable()
             for name in names.values():
                 if name not in shared and self.path(name).exists():
+                    from isogloss.verification import verify_artifact  # HDF5, as in sharing
+
+                    verify_artifact(self.path(name))  # it may be old, and stays where it goes
                     self.keep(name)
         elif missing and self.place is not None:
             self.say(f"not in {self.place.url} either, to be computed here: {' '.join(missing)}")

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from isogloss.artifacts import fields_once
 from isogloss.errors import InputError, is_unprintable
 
 LARGEST = 100_000
@@ -32,8 +33,8 @@ def mapping_of(path: Path) -> dict[str, Any]:
         if not path.is_file():
             raise InputError(f"{path}: cannot be read: no such file")
         text = path.read_text(encoding="utf-8")
-        content = _json(text, path) if text.lstrip().startswith("{") else _NOTHING
-        content = _yaml(text, path) if content is _NOTHING else content
+        content = _json(text) if text.lstrip().startswith("{") else _NOTHING
+        content = _yaml(text) if content is _NOTHING else content
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
@@ -55,17 +56,10 @@ def mapping_of(path: Path) -> dict[str, Any]:
 _NOTHING = object()
 
 
-def _json(text: str, path: Path) -> Any:
+def _json(text: str) -> Any:
     """The content as JSON; _NOTHING where it is not JSON."""
-
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        if twice := [key for key in keys if keys.count(key) > 1]:
-            raise InputError(f"{path}: {twice[0]}: the key is there twice: keep one of them")
-        return dict(pairs)
-
     try:
-        return json.loads(text, object_pairs_hook=once)
+        return json.loads(text, object_pairs_hook=fields_once)
     except json.JSONDecodeError:
         return _NOTHING
 
@@ -110,7 +104,7 @@ def _size(node: Any, known: dict[int, int], above: tuple[int, ...]) -> int:
     return size
 
 
-def _yaml(text: str, path: Path) -> Any:
+def _yaml(text: str) -> Any:
     """The content as YAML of the safe kind: plain values only."""
     return yaml.load(text, Loader=_OnceLoader)  # a SafeLoader
 
