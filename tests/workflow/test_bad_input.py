@@ -74,7 +74,7 @@ HOSTILE = {
     "a program": ("__use_yte__: true\nstudy: ?1 + 1", "__use_yte__: Snakemake runs"),
     "a key twice": ("study: a\npivot: en\nstudy: b", ":3:1: cannot be read: study: the key is"),
     "a key twice within": ("figures: {dpi: 60, dpi: 61}", "dpi: the key is there twice"),
-    "a key twice in JSON": ('{"study": "a", "study": "b"}', "study: the key is there twice"),
+    "a key twice in JSON": ('{"study": "a", "study": "b"}', 'field "study" is there twice'),
     "a YAML bomb": (BOMB, "more than 100000 values, aliases followed"),
     "an alias of itself": ("study: &a [*a]", ":1:8: cannot be read: an alias stands for what it"),
     "an unknown alias": ("study: *b", ":1:8: cannot be read: found undefined alias"),
