@@ -161,5 +161,5 @@ def test_status_of_the_generic_profile_tells_success_from_failure(
         return said.stdout
 
     assert status(history.cancelled.number) == "failed\n"
-    assert status(slurm.jobs("scale")[0].number) == "success\n"
+    assert status(in_state(slurm, "scale", "COMPLETED")[0].number) == "success\n"
     assert status("999999") == "failed\n"
