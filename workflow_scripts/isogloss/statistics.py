@@ -312,7 +312,6 @@ def paired_proportion_interval(
 
     Source: Agresti and Min (2005), Statistics in Medicine 24.
     """
-    from scipy.stats import binomtest  # half a second to import, seldom needed
 
     a, b = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
     gained, lost, n = (a & ~b).sum() + 0.5, (b & ~a).sum() + 0.5, len(a) + 2

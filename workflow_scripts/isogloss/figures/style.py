@@ -152,7 +152,7 @@ def use_style(font_size: float = 8, dpi: int = 160) -> None:
     )
     # Asked for at every measuring of a text; the answer rests on the settings above.
     manager = font_manager.fontManager
-    manager.findfont = cache(partial(type(manager).findfont, manager))  # type: ignore[method-assign]
+    manager.findfont = cache(partial(type(manager).findfont, manager))  # type: ignore[assignment,method-assign]
 
 
 def new_figure(
