@@ -19,6 +19,7 @@ localrules:
 
 
 # One job a model and dataset: a process of its own for each figure would spend its time starting.
+# Those with the most figures first, so that no core waits for a long one at the end.
 for MODEL in STUDY.models:
     for DATASET in STUDY.datasets:
 
@@ -32,6 +33,7 @@ for MODEL in STUDY.models:
                 figures_of(MODEL, DATASET),
             log:
                 f"logs/{MODEL}/{DATASET}/figures.log",
+            priority: len(figure_titles(DATASET))
             threads: 1
             resources:
                 **asks(mem_mb=(2000, 0), runtime=(30, 0)),

@@ -20,12 +20,12 @@ def main() -> None:
     name = readout_name(args.spec["slug"], spec)
     store = Store.of(args.store, args.sharing, say)
     if store.missing({args.spec["slug"]: name}):
-        from isogloss.models import load
+        from isogloss.models import load_ends
         from isogloss.readout import write_readout
 
-        decoder = load(source_of(args.spec), args.cache, device="cpu")
+        ends = load_ends(source_of(args.spec), args.cache)
         check_weights(args.spec, args.cache)
-        write_readout(decoder, store.path(name), spec)
+        write_readout(ends, store.path(name), spec)
         store.keep(name)
 
 

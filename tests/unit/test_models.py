@@ -10,12 +10,14 @@ import pytest
 import torch
 from torch import nn
 
+from isogloss import models
 from isogloss.errors import InputError
 from isogloss.model_sources import ModelSource
 from isogloss.models import (
     adapt,
     card_of,
     load,
+    load_ends,
     memory_errors,
     read_readout,
     readout_of,
@@ -63,6 +65,23 @@ def test_saved_readout_is_the_models_own_norm_and_head_bit_for_bit(family, dtype
         assert torch.equal(readout.logits(states), logits)
     assert readout.weight.dtype == dtype
     assert readout.weight.shape == (384, 32)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_readout_needs_one_block_and_no_tokenizer(family, tmp_path, monkeypatch):
+    """It has the same bytes as the whole model's."""
+    save_tiny_model(tmp_path / "model", family)
+    source = path_source(tmp_path / "model")
+    whole = load(source, tmp_path / "cache", device="cpu")
+    write_readout(whole, tmp_path / "whole", {})
+    (tmp_path / "model/tokenizer.json").write_text("{")
+    built = []
+    backbone = models._backbone
+    monkeypatch.setattr(models, "_backbone", lambda *a: built.append(backbone(*a)) or built[-1])
+    ends = load_ends(source, tmp_path / "cache")
+    write_readout(ends, tmp_path / "ends", {})
+    assert (tmp_path / "ends").read_bytes() == (tmp_path / "whole").read_bytes()
+    assert [len(one.layers) for one in built] == [1] and len(whole.layers) > 1
 
 
 def test_readout_keeps_bias_and_bytes(tmp_path):

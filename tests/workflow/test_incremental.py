@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.workflow.conftest import COMPUTE, MODEL, STATISTICS, WITH_A_MODEL, Study
+from tests.workflow.conftest import MODEL, STATISTICS, WITH_A_MODEL, Study
 
 Copied = Callable[..., Study]
 
@@ -53,9 +53,10 @@ def test_settings_that_no_result_depends_on_compute_nothing(
     assert not finished.changed(**changes).computing()
 
 
-def test_a_plot_option_redraws_and_computes_nothing(finished: Study) -> None:
+def test_a_plot_option_redraws_and_does_nothing_else(finished: Study) -> None:
     plan = finished.changed(figures={"font_size": 9}).plan()
-    assert plan and not set(plan) & COMPUTE
+    figures = {"figures_tiny@own", "figures_tiny@lexicon", "figures_scale"}
+    assert set(plan) == figures | {"configuration"}
 
 
 def test_a_steering_strength_steers_again_and_no_more(finished: Study) -> None:

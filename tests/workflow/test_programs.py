@@ -32,6 +32,22 @@ def test_a_program_explains_itself_and_each_option(
     assert options and all(len(option.split()) > 2 for option in options), said
 
 
+SLOW = {"torch", "transformers", "scipy.stats", "sklearn", "statsmodels", "matplotlib"}
+NEEDED = {"subspaces": {"sklearn", "scipy.stats"}, "figures": {"matplotlib"}}
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
+def test_a_program_starts_without_slow_libraries_that_it_may_not_need(path: Path) -> None:
+    """Each is half a second to two of every job, where all jobs together may take a minute."""
+    started = subprocess.run(
+        [sys.executable, "-X", "importtime", str(path), "--help"], capture_output=True, text=True
+    )
+    assert started.returncode == 0, started.stderr
+    loaded = set(re.findall(r"^import time:.*\| +(\S+)$", started.stderr, re.MULTILINE))
+    assert "argparse" in loaded
+    assert SLOW & loaded == NEEDED.get(path.stem, set())
+
+
 def program_of(rule: str) -> str:
     """The rules of figures, one a model and dataset, are named after their program too."""
     return "figures" if re.match("figures?_", rule) else rule

@@ -6,8 +6,8 @@ that an item does not have are NaN.
 """
 
 import numpy as np
+import pandas as pd
 import xarray as xr
-from scipy.stats import rankdata
 
 from isogloss.errors import InputError
 from isogloss.language_pairs import SCOPES, PairTable
@@ -210,7 +210,7 @@ def concatenated_consistency(ranked: np.ndarray, n_choices: np.ndarray) -> np.nd
     exists = _exists(n_choices, ranked.shape[-1])
     average = (np.asarray(n_choices)[:, None] + 1) / 2
     vectors = np.where(np.isnan(ranked), average, ranked)[:, exists]
-    unit = standardised_ranks(rankdata(vectors, axis=1))
+    unit = standardised_ranks(pd.DataFrame(vectors).rank(axis=1).to_numpy())
     return unit @ unit.T
 
 

@@ -17,10 +17,11 @@ from torch import nn
 
 from isogloss.errors import InputError, OutOfMemory, one_line
 from isogloss.model_sources import ModelSource, fetch, model_digest
-from isogloss.readout import Readout, read_readout, readout_of, write_readout
+from isogloss.readout import HasReadout, Readout, read_readout, readout_of, write_readout
 
 __all__ = [
     "Decoder",
+    "Ends",
     "ModelCard",
     "Readout",
     "adapt",
@@ -28,6 +29,7 @@ __all__ = [
     "device_named",
     "device_of",
     "load",
+    "load_ends",
     "memory_errors",
     "read_readout",
     "readout_of",
@@ -169,8 +171,7 @@ def load(source: ModelSource, cache: Path, device: str = "auto") -> Decoder:
             dtype, device or attention implementation, or no memory left.
     """
     where = f"models.{source.slug}"
-    if source.dtype not in DTYPES:
-        raise InputError(f"{where}.dtype: {source.dtype!r}: use one of {', '.join(DTYPES)}")
+    _check_dtype(source)
     place = source.device_map or {"": device_named(device)}
     folder = fetch(source, cache)
     _check_weights(folder, where)
@@ -181,6 +182,36 @@ def load(source: ModelSource, cache: Path, device: str = "auto") -> Decoder:
     return adapt(model, tokenizer, card_of(model, source, digest))
 
 
+@dataclass
+class Ends:
+    """What leads from the last layer to the logits: all that a readout is made of."""
+
+    final_norm: nn.Module
+    head: nn.Linear
+    softcap: float | None
+
+
+def load_ends(source: ModelSource, cache: Path) -> Ends:
+    """Load final norm and unembedding alone: no tokenizer, and of the blocks only the first.
+
+    A model of 27 billion parameters is then a few gigabytes. transformers builds the modules and
+    finds their weights, as in `load`.
+
+    Raises:
+        InputError: as `load`.
+    """
+    _check_dtype(source)
+    folder = fetch(source, cache)
+    _check_weights(folder, f"models.{source.slug}")
+    with memory_errors(f"models.{source.slug}: loading"):
+        model = _load_weights(folder, source, {"": torch.device("cpu")}, only_first_block=True)
+    model.eval().requires_grad_(False)
+    norm = _backbone(model, source.slug).get_submodule("norm")
+    ends = Ends(norm, _head(model, source.slug), _softcap(model))
+    _check_readout(ends, source.slug)
+    return ends
+
+
 def device_named(name: str) -> torch.device:
     """The device that a name means here."""
     if name == "auto":
@@ -189,6 +220,12 @@ def device_named(name: str) -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"device: {name!r} is not available here: use cpu or auto") from error
+
+
+def _check_dtype(source: ModelSource) -> None:
+    if source.dtype not in DTYPES:
+        where = f"models.{source.slug}.dtype"
+        raise InputError(f"{where}: {source.dtype!r}: use one of {', '.join(DTYPES)}")
 
 
 def _check_weights(folder: Path, where: str) -> None:
@@ -204,7 +241,9 @@ def _check_weights(folder: Path, where: str) -> None:
             ) from error
 
 
-def _load_weights(folder: Path, source: ModelSource, place: Any) -> Any:
+def _load_weights(
+    folder: Path, source: ModelSource, place: Any, only_first_block: bool = False
+) -> Any:
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging
 
@@ -213,6 +252,7 @@ def _load_weights(folder: Path, source: ModelSource, place: Any) -> Any:
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
+            config=_one_block(folder, source) if only_first_block else None,
             dtype=DTYPES[source.dtype],
             attn_implementation=source.attention,
             device_map=place,
@@ -238,6 +278,20 @@ def _load_weights(folder: Path, source: ModelSource, place: Any) -> Any:
             "fetch the model again"
         )
     return model
+
+
+def _one_block(folder: Path, source: ModelSource) -> Any:
+    """The model's configuration, cut to one block."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(
+        folder, local_files_only=True, trust_remote_code=source.trust_remote_code
+    )
+    text = config.get_text_config()
+    text.num_hidden_layers = 1
+    if types := getattr(text, "layer_types", None):
+        text.layer_types = types[:1]
+    return config
 
 
 def _load_tokenizer(folder: Path, source: ModelSource) -> Any:
@@ -291,9 +345,7 @@ def adapt(model: Any, tokenizer: Any, card: ModelCard) -> Decoder:
     model.eval().requires_grad_(False)
     config = model.config.get_text_config()
     backbone = _backbone(model, card.slug)
-    head = model.get_output_embeddings()
-    if not isinstance(head, nn.Linear):
-        raise _unsupported(card.slug, model, "unembedding (a linear output layer)")
+    head = _head(model, card.slug)
     types = _layer_types(config)
     decoder = Decoder(
         model=model,
@@ -304,7 +356,7 @@ def adapt(model: Any, tokenizer: Any, card: ModelCard) -> Decoder:
         final_norm=backbone.get_submodule("norm"),
         head=head,
         embed=backbone.get_submodule("embed_tokens"),
-        softcap=getattr(config, "final_logit_softcapping", None),
+        softcap=_softcap(model),
         mask_style="by_layer_type" if getattr(config, "layer_types", None) else "plain",
         layer_types=types,
         sliding_window=config.sliding_window if "sliding_attention" in types else None,
@@ -312,10 +364,7 @@ def adapt(model: Any, tokenizer: Any, card: ModelCard) -> Decoder:
         attention=config._attn_implementation,
         blocks_return_tuples=False,
     )
-    try:
-        readout_of(decoder)
-    except InputError as error:
-        raise InputError(f"models.{card.slug}: {error}; {SUPPORTED}") from error
+    _check_readout(decoder, card.slug)
     decoder.blocks_return_tuples = _blocks_return_tuples(decoder)
     return decoder
 
@@ -332,6 +381,27 @@ def _backbone(model: Any, slug: str) -> nn.Module:
         if not isinstance(getattr(modules[name], part, None), nn.Module):
             raise _unsupported(slug, model, f"{what} ({name}.{part})")
     return modules[name]
+
+
+def _head(model: Any, slug: str) -> nn.Linear:
+    """The unembedding."""
+    head = model.get_output_embeddings()
+    if not isinstance(head, nn.Linear):
+        raise _unsupported(slug, model, "unembedding (a linear output layer)")
+    return head
+
+
+def _softcap(model: Any) -> float | None:
+    """The cap of the final logits."""
+    return getattr(model.config.get_text_config(), "final_logit_softcapping", None)
+
+
+def _check_readout(parts: HasReadout, slug: str) -> None:
+    """Refuse a final norm that the lens could not apply."""
+    try:
+        readout_of(parts)
+    except InputError as error:
+        raise InputError(f"models.{slug}: {error}; {SUPPORTED}") from error
 
 
 def _unsupported(slug: str, model: Any, missing: str) -> InputError:

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 import xarray as xr
-from scipy.stats import linregress, rankdata
-from scipy.stats import t as student_t
+from scipy.special import stdtrit
 
 from isogloss.errors import InputError
 from isogloss.languages import script, typological_distance
@@ -91,8 +91,10 @@ def slope_per_decade(
         nothing = float("nan")
         sizes = "1 size" if n_sizes == 1 else f"{n_sizes} sizes"
         return nothing, nothing, nothing, nothing, f"{sizes}: a slope needs {MIN_SIZES}"
+    from scipy.stats import linregress  # half a second to import, seldom needed
+
     fit = linregress(np.log10(parameters[known]), values[known])
-    half = student_t.ppf((1 + confidence) / 2, known.sum() - 2) * fit.stderr
+    half = stdtrit(known.sum() - 2, (1 + confidence) / 2) * fit.stderr
     return float(fit.slope), fit.slope - half, fit.slope + half, float(fit.pvalue), ""
 
 
@@ -113,7 +115,7 @@ def rank_correlation(
     both = np.isfinite(x) & np.isfinite(y)
     if both.sum() < MIN_LANGUAGES or np.ptp(x[both]) == 0 or np.ptp(y[both]) == 0:
         return float("nan"), float("nan")
-    a, b = (rankdata(v[both]) for v in (x, y))
+    a, b = (pd.Series(v[both]).rank().to_numpy() for v in (x, y))
     a, b = ((r - r.mean()) / np.linalg.norm(r - r.mean()) for r in (a, b))
     rng = np.random.default_rng(seed)
     null = np.array([a @ rng.permutation(b) for _ in range(n_perm)])

@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
-from scipy.special import gammaln
-from scipy.stats import t as student_t
+from scipy.special import gammaln, stdtrit
 
 from isogloss.activations import ParallelStates
 from isogloss.errors import InputError
@@ -404,7 +403,7 @@ def jackknife_bounds(
     """
     n = len(left_out)
     spread = ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0)
-    half = np.sqrt((n - 1) / n * spread) * student_t.ppf((1 + confidence) / 2, n - 1)
+    half = np.sqrt((n - 1) / n * spread) * stdtrit(n - 1, (1 + confidence) / 2)
     return estimate - half, estimate + half
 
 

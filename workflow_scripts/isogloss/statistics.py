@@ -11,8 +11,7 @@ from itertools import permutations, product
 from math import factorial
 
 import numpy as np
-from scipy import stats
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr, ndtri, stdtrit
 
 Statistic = Callable[[np.ndarray], np.ndarray]
 
@@ -313,6 +312,7 @@ def paired_proportion_interval(
 
     Source: Agresti and Min (2005), Statistics in Medicine 24.
     """
+
     a, b = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
     gained, lost, n = (a & ~b).sum() + 0.5, (b & ~a).sum() + 0.5, len(a) + 2
     centre = (gained - lost) / n
@@ -349,7 +349,7 @@ def jackknife_interval(
         [np.asarray(statistic(np.flatnonzero(codes != c)), dtype=float) for c in range(n)]
     )
     error = np.sqrt((n - 1) / n * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0))
-    half = stats.t.ppf((1 + confidence) / 2, n - 1) * error
+    half = stdtrit(n - 1, (1 + confidence) / 2) * error
     return Interval(estimate, estimate - half, estimate + half)
 
 
@@ -397,11 +397,13 @@ def mcnemar_exact(a: np.ndarray, b: np.ndarray) -> float:
     >>> mcnemar_exact(np.array([1, 1, 1, 1, 1, 0]), np.array([0, 0, 0, 0, 0, 0]))
     0.0625
     """
+    from scipy.stats import binomtest  # half a second to import, seldom needed
+
     a, b = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
     gained, lost = int((a & ~b).sum()), int((b & ~a).sum())
     if gained + lost == 0:
         return 1.0
-    return float(stats.binomtest(gained, gained + lost).pvalue)
+    return float(binomtest(gained, gained + lost).pvalue)
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
@@ -451,7 +453,7 @@ def minimum_detectable_effect(
         error = np.sqrt(_clustered_variance(np.asarray(differences, dtype=float), codes))
     if n < 2:
         return np.full_like(error, np.nan)
-    quantiles = stats.t.ppf(1 - alpha / 2, n - 1) + stats.t.ppf(power, n - 1)
+    quantiles = stdtrit(n - 1, 1 - alpha / 2) + stdtrit(n - 1, power)
     return np.where(error > ROUNDING, quantiles * error, np.nan)
 
 

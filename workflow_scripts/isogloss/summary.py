@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from isogloss.languages import language_name
 from isogloss.netcdf import confidence_of
@@ -284,8 +284,8 @@ def detectable(low: float, high: float, confidence: float = 0.95) -> float:
     >>> round(detectable(-0.0196, 0.0196), 4)
     0.028
     """
-    z = norm.ppf((1 + confidence) / 2)
-    return float((z + norm.ppf(POWER)) * (high - low) / 2 / z)
+    z = ndtri((1 + confidence) / 2)
+    return float((z + ndtri(POWER)) * (high - low) / 2 / z)
 
 
 def findings(result: Result) -> Iterator[str]:

@@ -150,7 +150,7 @@ def _picture(
         shown = range(0, len(depth), -(-len(depth) // 8))
         ax.set_xticks(shown, [decimal(depth[layer]) for layer in shown])
         ax.set_xlabel("relative depth")
-        ax.tick_params(length=0)
+        ax.tick_params(length=0, left=False, bottom=False)
         ax.spines[:].set_visible(False)
         asked = " ".join(f"{item.context} {item.question}".split())
         ax.set_title(wrapped(subject.label(tag), asked, tag), fontfamily=fonts)

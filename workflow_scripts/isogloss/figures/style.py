@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, SupportsFloat
@@ -128,6 +128,7 @@ def use_style(font_size: float = 8, dpi: int = 160) -> None:
             "font.size": font_size,
             "axes.titlesize": font_size * 1.05,
             "axes.titlelocation": "left",
+            "axes.titley": 1.0,  # no ticks on top, which matplotlib would look for at each drawing
             "axes.labelsize": font_size,
             "axes.spines.top": False,
             "axes.spines.right": False,
@@ -149,6 +150,9 @@ def use_style(font_size: float = 8, dpi: int = 160) -> None:
             "text.parse_math": False,  # a question about $5 and $6 is no formula
         }
     )
+    # Asked for at every measuring of a text; the answer rests on the settings above.
+    manager = font_manager.fontManager
+    manager.findfont = cache(partial(type(manager).findfont, manager))  # type: ignore[assignment,method-assign]
 
 
 def new_figure(
@@ -254,7 +258,7 @@ def rows_axis(ax: Axes, names: Sequence[str]) -> None:
     ax.set_ylim(len(names) - 0.4, -0.6)
     ax.grid(axis="y", color=PALE, linewidth=0.4)
     ax.set_axisbelow(True)
-    ax.tick_params(axis="y", length=0)
+    ax.tick_params(axis="y", length=0, left=False)
 
 
 def heat_map(
@@ -279,7 +283,7 @@ def heat_map(
     image = ax.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
     ax.set_xticks(range(len(columns)), columns)
     ax.set_yticks(range(len(rows)), rows)
-    ax.tick_params(length=0)
+    ax.tick_params(length=0, left=False, bottom=False)
     ax.spines[:].set_visible(False)
     if not written or max(values.shape) > MOST_ANNOTATED:
         return image
@@ -489,6 +493,10 @@ def save(drawing: Drawing, stem: Path, formats: Sequence[str]) -> None:
 
     Lays the figure out once; each format would do so again.
     """
+    for ax in drawing.figure.axes:
+        for axis in (ax.xaxis, ax.yaxis):
+            if not axis.label.get_text():  # its place would be sought among the ticks' names
+                axis.set_label_coords(0, 0)
     if (engine := drawing.figure.get_layout_engine()) is not None:
         engine.execute(drawing.figure)
     drawing.figure.set_layout_engine(None)
