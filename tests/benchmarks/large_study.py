@@ -110,6 +110,7 @@ def _questions(name: str, tag: str, items: int) -> list[str]:
         json.dumps(
             {
                 "item_id": f"q{number}",
+                "context": f"Passage {number} in {tag}: " + "words that say little, " * 20,
                 "question": f"In {name}, what is the {tag} word of number {number}?",
                 "choices": [f"{tag} {word} {number}" for word in ("yes", "no", "both", "none")],
                 "answer": number % 4,
@@ -341,7 +342,7 @@ def main() -> None:
     making.add_argument("--models", type=int, default=20, help="default: %(default)s")
     making.add_argument("--datasets", type=int, default=4, help="default: %(default)s")
     making.add_argument("--languages", type=int, default=122, help="default: %(default)s")
-    making.add_argument("--items", type=int, default=100, help="of a dataset; default: %(default)s")
+    making.add_argument("--items", type=int, default=900, help="of a dataset; default: %(default)s")
     planning = parts.add_parser("plan", help="time its dry-runs")
     planning.add_argument("folder", type=Path, help="folder that `make` made")
     planning.add_argument(
