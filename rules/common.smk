@@ -161,8 +161,9 @@ def on_this_machine(*names: str):
     """An input function of options that no result depends on: where things lie, on what
     they run.
 
-    Snakemake leaves a function of `threads` out of what it compares, so that another device or
-    cache reruns nothing.
+    Snakemake leaves a function of `output` out of what it compares, so that another device or
+    cache reruns nothing. One of `threads` too, but it would work out all resources of every job,
+    which lists the shared place and reads the questions where nothing is to be done.
     """
     values = {
         "store": STORE,
@@ -173,7 +174,7 @@ def on_this_machine(*names: str):
         "precision-items": STUDY.extraction.precision_items,
     }
     options = " ".join(f"--{name}={shlex.quote(str(values[name]))}" for name in names)
-    return lambda wildcards, threads: options
+    return lambda wildcards, output: options
 
 
 def all_manifests() -> list[str]:

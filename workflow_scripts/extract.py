@@ -32,7 +32,8 @@ def main() -> None:
 
     spec = args.spec
     items = load_dataset(spec["dataset"], spec["languages"], spec["name"])
-    specs = {tag: activation_spec(spec, items, tag) for tag in items.languages}
+    digests = items.digests()
+    specs = {tag: activation_spec(spec, digests, tag) for tag in digests}
     names = {
         tag: artifact_name("activations", spec["slug"], spec["name"], tag, specs[tag], ".h5")
         for tag in items.languages

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from tests.sharing.conftest import BUCKET, keys_in
+from tests.sharing.server import BUCKET, keys_in
 
 from isogloss.errors import InputError
 from isogloss.sharing import open_place

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.sharing.conftest import ANALYSES, Collaborator, Common, keys_in
+from tests.sharing.conftest import ANALYSES, Collaborator, Common
+from tests.sharing.server import keys_in
 from tests.workflow.conftest import ENVIRONMENT
 
 STAGES = {"activations": 3, "lens": 3, "readouts": 1, "vectors": 1, "steered": 1}

@@ -16,6 +16,7 @@ moves no item to another cluster.
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -434,14 +435,15 @@ def _text(raw: str, place: str) -> str:
     Raises:
         InputError: half a surrogate pair, or a control character other than tab and line ends.
     """
-    for character in raw:
-        if "\ud800" <= character <= "\udfff":
+    if found := _NO_TEXT.search(raw):
+        if found[0] >= "\ud800":
             raise InputError(f"{place}: half a surrogate pair is no text: save it as UTF-8")
-        if character < " " and not character.isspace():  # others stand in published data
-            raise InputError(
-                f"{place}: control character U+{ord(character):04X} in the text: remove it"
-            )
+        raise InputError(f"{place}: control character U+{ord(found[0]):04X} in the text: remove it")
     return normalise(raw)
+
+
+# Control characters that are no white space (others stand in published data), and surrogates.
+_NO_TEXT = re.compile("[\x00-\x08\x0e-\x1b\ud800-\udfff]")
 
 
 # --- the hub -----------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from typing import Any
 
 from isogloss.artifacts import key_of
 from isogloss.datasets import load_dataset
-from isogloss.items import ParallelItems
 from isogloss.slices import Slices
 from isogloss.specs import (
     activation_spec,
@@ -35,12 +34,17 @@ class Named:
 
 
 class Inventory:
-    """The artifacts of one study, by stage; questions are read once, when they are asked for."""
+    """The artifacts of one study, by stage.
+
+    Questions are read once, when they are asked for, and only their digests are kept: those of
+    a hundred languages are gigabytes.
+    """
 
     def __init__(self, slices: Slices) -> None:
         self.slices, self.study = slices, slices.study
-        self._items = cache(self._load)
+        self._digests = cache(self._read_questions)
         self._activation_specs = cache(self._activations)
+        self._activation_keys = cache(self._keys)
 
     def all(self) -> Iterator[Named]:
         """Every artifact of the study."""
@@ -65,7 +69,7 @@ class Inventory:
 
     def lens(self, model: str, dataset: str) -> list[Named]:
         readout = key_of(self._readout(model))
-        keys = keys_of(self._activation_specs(model, dataset))
+        keys = self._activation_keys(model, dataset)
         return [
             self._named("lens", model, dataset, tag, lens_spec(key, readout), ".nc")
             for tag, key in keys.items()
@@ -76,7 +80,7 @@ class Inventory:
 
     def steered(self, model: str, fitted: str, dataset: str) -> list[Named]:
         slice_ = self.slices.steered(model, fitted, dataset)
-        keys = keys_of(self._activation_specs(model, dataset))
+        keys = self._activation_keys(model, dataset)
         vectors = key_of(self._vectors(model, fitted))
         pivot, place = keys[self.study.pivot], f"{fitted}.{dataset}"
         return [
@@ -96,16 +100,19 @@ class Inventory:
 
     def _vectors(self, model: str, dataset: str) -> dict[str, Any]:
         slice_ = self.slices.vectors(model, dataset)
-        keys = keys_of(self._activation_specs(model, dataset))
+        keys = self._activation_keys(model, dataset)
         return vectors_spec(keys, slice_["folds"], slice_["steering"])
 
     def _activations(self, model: str, dataset: str) -> dict[str, dict[str, Any]]:
-        slice_, items = self.slices.extraction(model, dataset), self._items(dataset)
-        return {tag: activation_spec(slice_, items, tag) for tag in items.languages}
+        slice_, digests = self.slices.extraction(model, dataset), self._digests(dataset)
+        return {tag: activation_spec(slice_, digests, tag) for tag in digests}
 
-    def _load(self, dataset: str) -> ParallelItems:
+    def _keys(self, model: str, dataset: str) -> dict[str, str]:
+        return keys_of(self._activation_specs(model, dataset))
+
+    def _read_questions(self, dataset: str) -> dict[str, str]:
         languages = self.study.languages_of(dataset)
-        return load_dataset(self.slices.questions(dataset), languages, dataset)
+        return load_dataset(self.slices.questions(dataset), languages, dataset).digests()
 
     def _named(
         self, stage: str, model: str, dataset: str, language: str, spec: Any, suffix: str

@@ -87,6 +87,10 @@ class ParallelItems:
         spec = {"items": said, "clusters": [int(label) for label in self.clusters]}
         return hashlib.sha256(canonical_json(spec).encode()).hexdigest()
 
+    def digests(self) -> dict[str, str]:
+        """`digest` of every language, each computed once: they are needed for every key."""
+        return {language: self.digest(language) for language in self.items}
+
     def sample(self, n_items: int, seed: int = 0) -> "ParallelItems":
         """A seeded draw of whole clusters, up to `n_items` items, in the dataset's order.
 

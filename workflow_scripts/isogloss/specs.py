@@ -4,13 +4,12 @@ Device, library versions and batch sizes are recorded in artifacts, but are no p
 scores agree within 1e-4 whatever they are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from isogloss.artifacts import key_of
 from isogloss.errors import InputError
-from isogloss.items import ParallelItems
 from isogloss.languages import separator
 from isogloss.model_sources import ModelSource, model_digest
 from isogloss.prompts import PromptStyle, control_language
@@ -27,16 +26,18 @@ def prompt_style(spec: Mapping[str, Any]) -> PromptStyle:
     return PromptStyle(spec["mode"], spec["templates"], spec["shots"], spec["truncate"])
 
 
-def activation_spec(spec: Mapping[str, Any], items: ParallelItems, language: str) -> dict[str, Any]:
+def activation_spec(
+    spec: Mapping[str, Any], digests: Mapping[str, str], language: str
+) -> dict[str, Any]:
     """What one activation file is.
 
     Args:
         spec: the rule's slice: model, dataset, pivot, prompt, extraction.
-        items: the dataset in all its languages.
+        digests: of the items in each of the dataset's languages.
         language: of the prompts.
     """
     extraction = spec["extraction"]
-    control = control_language(language, spec["pivot"], _candidates(spec, items))
+    control = control_language(language, spec["pivot"], _candidates(spec, digests))
     latents = [t for t in dict.fromkeys((language, spec["pivot"], control)) if t is not None]
     prompt = dict(spec["prompt"])
     templates = prompt.pop("templates")
@@ -48,7 +49,7 @@ def activation_spec(spec: Mapping[str, Any], items: ParallelItems, language: str
         "language": language,
         "pivot": spec["pivot"],
         "control": control,
-        "items": {tag: items.digest(tag) for tag in latents},
+        "items": {tag: digests[tag] for tag in latents},
         "separators": {tag: separator(tag) for tag in latents},
         "prompt": prompt | {"template": templates.get(language, templates["default"])},
         "scores": {"pmi": extraction["pmi"], "letters": extraction["letters"]},
@@ -58,8 +59,8 @@ def activation_spec(spec: Mapping[str, Any], items: ParallelItems, language: str
     }
 
 
-def _candidates(spec: Mapping[str, Any], items: ParallelItems) -> list[str]:
-    return [tag for tag in spec["extraction"]["control"] if tag in items.languages]
+def _candidates(spec: Mapping[str, Any], languages: Collection[str]) -> list[str]:
+    return [tag for tag in spec["extraction"]["control"] if tag in languages]
 
 
 def keys_of(specs: Mapping[str, Any]) -> dict[str, str]:
