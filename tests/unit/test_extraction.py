@@ -18,7 +18,7 @@ from isogloss.extraction_checks import check_lens, check_packing, precision
 from isogloss.items import Item, ParallelItems
 from isogloss.model_sources import ModelSource
 from isogloss.models import load, readout_of
-from isogloss.packing import lay_out
+from isogloss.packing import collate_rows, lay_out, packed_batches
 from isogloss.prompts import LATENTS, Phrase, PromptStyle, Question, Tokens, questions
 from isogloss.sealed import check_header, content_digest, verify
 from isogloss.store import Store
@@ -297,7 +297,8 @@ def test_rows_keep_the_models_own_bits(dtype, tmp_path):
     asked = ask(decoder, data)
     path = extract(decoder, data, asked, tmp_path, layers=[4], budget=4096)
     trees = [lay_out(q) for q in asked]
-    batch = extraction.collate(trees, extraction.batches(trees, range(2), 4096)[0])
+    (rows,) = packed_batches(trees, range(2), 4096)
+    batch = collate_rows(trees, rows)
     captured = extraction.capture(decoder, batch, trees, [4])
     assert captured.lens.dtype == dtype
     with h5py.File(path) as file:
@@ -388,7 +389,7 @@ def no_memory(*_):
     raise torch.OutOfMemoryError("CUDA out of memory")
 
 
-@pytest.mark.parametrize("step", ["load", "readout_of", "compute_shard"])
+@pytest.mark.parametrize("step", ["load", "readout_of", "capture"])
 def test_no_memory_for_float32_is_recorded_and_stops_nothing(tmp_path, monkeypatch, step):
     save_tiny_model(tmp_path / "tiny", "llama")
     source = ModelSource("tiny", "path", path=tmp_path / "tiny", family="llama", dtype="bfloat16")

@@ -21,7 +21,7 @@ from isogloss.forward import run
 from isogloss.items import ParallelItems, identical_to
 from isogloss.lens import token_log_probabilities
 from isogloss.models import Decoder
-from isogloss.packing import Batch, Tree, batches, collate, lay_out
+from isogloss.packing import Batch, Tree, collate_rows, lay_out, packed_batches
 from isogloss.program import say
 from isogloss.prompts import LATENTS, Question
 from isogloss.readout import Readout
@@ -32,11 +32,11 @@ SHARD_QUESTIONS = 32
 
 @dataclass(frozen=True)
 class Captured:
-    """What one batch's forward left behind, in the batch's order of rows.
+    """What one batch's forward left behind, in the batch's order of members.
 
     Attributes:
-        last: (row, layer, feature) float32 state at the prompt's end.
-        mean: (row, layer, feature) float32 mean over the prompt without its first position.
+        last: (member, layer, feature) float32 state at the prompt's end.
+        mean: (member, layer, feature) float32 mean over the prompt without its first position.
         lens: (state, lens_layer, feature) states that predict a scored token.
         final: (state, feature) the same at the last layer.
     """
@@ -55,21 +55,20 @@ def capture(decoder: Decoder, batch: Batch, trees: Sequence[Tree], layers: list[
     variance (METHOD 6).
     """
     device = decoder.input_device
-    n_rows, length = batch.tokens.shape
-    place = torch.arange(length)
-    inside = (place >= 1) & (place < batch.n_prompt[:, None])
-    weights = (inside / inside.sum(1, keepdim=True)).to(device)
-    row = np.repeat(np.arange(n_rows), [len(trees[m].predicting) for m in batch.members])
+    sizes = [len(trees[m].predicting) for m in batch.members]
+    row = np.repeat(batch.row.numpy(), sizes)
     column = np.concatenate([trees[m].predicting for m in batch.members])
+    column = column + np.repeat(batch.start.numpy(), sizes)
     row_at, column_at = torch.from_numpy(row).to(device), torch.from_numpy(column).to(device)
-    ends = (batch.n_prompt - 1).to(device)
+    of_row, slot, weights = (t.to(device) for t in _mean_weights(batch))
+    ends = (batch.start + batch.n_prompt - 1).to(device)
     last, mean, lens, final = [], [], {}, []
 
     def at(layer: int, states: torch.Tensor) -> None:
         here = states.device
-        every = torch.arange(n_rows, device=here)
-        last.append(states[every, ends.to(here)].float().cpu())
-        mean.append(torch.einsum("rt,rtd->rd", weights.to(here), states.float()).cpu())
+        last.append(states[of_row.to(here), ends.to(here)].float().cpu())
+        means = torch.bmm(weights.to(here), states.float())
+        mean.append(means[of_row.to(here), slot.to(here)].cpu())
         if layer in layers or layer == decoder.n_layers:
             wanted = states[row_at.to(here), column_at.to(here)]
             if layer in layers:
@@ -81,6 +80,23 @@ def capture(decoder: Decoder, batch: Batch, trees: Sequence[Tree], layers: list[
     kept = [lens[layer] for layer in layers]
     stacked = torch.stack(kept, 1) if kept else torch.zeros(len(row), 0, decoder.width)
     return Captured(torch.stack(last, 1), torch.stack(mean, 1), stacked, final[0])
+
+
+def _mean_weights(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What makes means over prompts of a batch's states, by one product a layer.
+
+    Returns:
+        Row and slot of each member among the trees of its row, (member,); weights (row, slot,
+        place), zero but for the prompt without its first position.
+    """
+    slot = torch.arange(len(batch.row)) - torch.searchsorted(batch.row, batch.row)
+    n_rows, length = batch.tokens.shape
+    place = torch.arange(length)
+    first, end = batch.start + 1, batch.start + batch.n_prompt
+    inside = (place >= first[:, None]) & (place < end[:, None])
+    weights = torch.zeros(n_rows, int(slot.max()) + 1, length)
+    weights[batch.row, slot] = inside / inside.sum(1, keepdim=True)
+    return batch.row, slot, weights
 
 
 def score(
@@ -122,8 +138,9 @@ def compute_shard(
         the model's type (bfloat16 as raw bits), `log_probability` (target,).
     """
     parts: dict[int, tuple[np.ndarray, ...]] = {}
-    for chosen in batches(trees, members, budget):
-        batch = collate(trees, chosen)
+    for rows in packed_batches(trees, members, budget):
+        batch = collate_rows(trees, rows)
+        chosen = batch.members
         captured = capture(decoder, batch, trees, layers)
         scores = score(captured, chosen, trees, readout)
         ends = np.cumsum([len(trees[m].predicting) for m in chosen])[:-1]

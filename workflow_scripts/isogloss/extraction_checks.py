@@ -4,8 +4,9 @@ The lens at the last layer must be the model; packing must not change a score; a
 narrower type costs is measured against float32 and reported.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ import numpy as np
 import torch
 
 from isogloss.errors import InputError, OutOfMemory
-from isogloss.extraction import check_finite, compute_shard
+from isogloss.extraction import capture, check_finite, compute_shard, score
 from isogloss.forward import run
 from isogloss.lens import token_log_probabilities
 from isogloss.model_sources import ModelSource
 from isogloss.models import Decoder, load, memory_errors, readout_of
-from isogloss.packing import collate, lay_out
+from isogloss.packing import Tree, collate, collate_rows, lay_out, packed_batches
 from isogloss.prompts import Question
 from isogloss.readout import Readout
 
@@ -140,29 +141,48 @@ def precision(
     """
     if n_items == 0 or decoder.dtype == torch.float32:
         return {}
+    trees = {
+        language: [lay_out(q) for q in islice(_scored(questions), n_items)]
+        for language, questions in asked.items()
+    }
     try:
         with memory_errors("scores in float32"):
-            exact = load(replace(source, dtype="float32"), cache, device)
-            full, found = readout_of(exact), {}
-            for language, questions in asked.items():
-                scored = [q for q in questions if q.kind == "main" and q.phrases][:n_items]
-                if trees := [lay_out(question) for question in scored]:
-                    own, theirs = _sums(decoder, readout, trees), _sums(exact, full, trees)
-                    difference = np.abs(own - theirs)
-                    found[language] = {
-                        "phrases": len(difference),
-                        "largest": float(difference.max()),
-                        "mean": float(difference.mean()),
-                    }
-            return found
+            own = _sums(decoder, readout, trees)
+            exact = load(replace(source, dtype="float32"), cache, device, decoder.tokenizer)
+            theirs = _sums(exact, readout_of(exact), trees)
     except OutOfMemory:
         return {language: {"not_compared": "out of memory"} for language in asked}
+    found = {}
+    for language in trees:
+        if len(difference := np.abs(own[language] - theirs[language])):
+            found[language] = {
+                "phrases": len(difference),
+                "largest": float(difference.max()),
+                "mean": float(difference.mean()),
+            }
+    return found
 
 
-def _sums(decoder: Decoder, readout: Readout, trees: list) -> np.ndarray:
-    """Log-likelihood of every phrase of every question, in order [nat]."""
-    scored = compute_shard(decoder, readout, trees, range(len(trees)), [], 2048)
-    ends = np.cumsum([len(tree.target_token) for tree in trees])[:-1]
-    parts = np.split(scored["log_probability"], ends)
-    pairs = zip(trees, parts, strict=True)
-    return np.concatenate([np.bincount(tree.target_phrase, part) for tree, part in pairs])
+def _scored(questions: Sequence[Question]) -> Iterator[Question]:
+    return (q for q in questions if q.kind == "main" and q.phrases)
+
+
+def _sums(
+    decoder: Decoder, readout: Readout, by_language: dict[str, list[Tree]]
+) -> dict[str, np.ndarray]:
+    """Log-likelihood of every phrase of every question, in order, by language [nat].
+
+    Batches are formed across languages, since some questions of one would not fill any.
+    """
+    trees = [tree for own in by_language.values() for tree in own]
+    sums = [np.empty(0)] * len(trees)
+    for rows in packed_batches(trees, range(len(trees)), 2048):
+        batch = collate_rows(trees, rows)
+        scores = score(capture(decoder, batch, trees, []), batch.members, trees, readout)
+        for member, values in zip(batch.members, scores, strict=True):
+            sums[member] = np.bincount(trees[member].target_phrase, values)
+    ordered = iter(sums)
+    return {
+        language: np.concatenate([np.empty(0), *islice(ordered, len(own))])
+        for language, own in by_language.items()
+    }
