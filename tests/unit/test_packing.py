@@ -189,3 +189,16 @@ def test_packed_rows_hold_every_tree_once_and_keep_to_the_budget(sizes, budget, 
         longest = max(sizes[m] for row in rows for m in row)
         assert max(filled) <= max(length, longest)
         assert len(rows) * max(filled) <= budget or [len(row) for row in rows] == [1]
+
+
+def test_short_questions_fill_their_rows():
+    rng = np.random.default_rng(0)
+    trees = [np.zeros(n) for n in rng.integers(10, 60, 32)]
+
+    def padding(made):
+        filled = [[sum(len(trees[m]) for m in row) for row in rows] for rows in made]
+        computed = sum(max(rows) * len(rows) for rows in filled)
+        return computed / sum(len(tree) for tree in trees) - 1
+
+    assert padding(packed_batches(trees, range(32), 2048)) < 0.1
+    assert padding([[[m] for m in batch] for batch in batches(trees, range(32), 2048)]) > 0.25

@@ -16,6 +16,7 @@ import torch
 
 from isogloss.activations import ActivationWriter, decode_states
 from isogloss.artifacts import key_of, whole_file
+from isogloss.background import Background
 from isogloss.errors import InputError
 from isogloss.forward import run
 from isogloss.items import ParallelItems, identical_to
@@ -28,6 +29,8 @@ from isogloss.readout import Readout
 from isogloss.shards import clear, is_whole, read_shard, unless_published, work_folder, write_shard
 
 SHARD_QUESTIONS = 32
+# Shards in memory that are computed and not written yet.
+WRITTEN_BEHIND = 2
 
 
 @dataclass(frozen=True)
@@ -226,7 +229,8 @@ def compute_shards(
     """Compute the shards of an activation file that its work folder does not hold whole yet.
 
     Two processes on the same file share its shards: each takes them in an order of its own, and
-    both stop as soon as one of them has published the file.
+    both stop as soon as one of them has published the file. Shards are written while the next
+    ones are computed.
 
     Returns:
         The questions' trees, and the shards' files in order.
@@ -240,17 +244,22 @@ def compute_shards(
         say(f"{file}: damaged: computing it again")
     if len(left) < len(made):
         say(f"{folder}: {len(made) - len(left)} of {len(made)} shards are there")
-    for file, members in progress(random.sample(left, len(left))):
-        if target.exists():
-            break
-        if file.exists() and file not in damaged:
-            continue
-        shard = compute_shard(decoder, readout, trees, members, layers, budget)
-        names = [items.item_ids[asked[m].item] for m in members]
-        check_finite(shard, names, [trees[m] for m in members], layers, decoder.dtype)
-        with unless_published(target):
-            write_shard(file, shard)
+    with Background(WRITTEN_BEHIND) as writing:
+        for file, members in progress(random.sample(left, len(left))):
+            if target.exists():
+                break
+            if file.exists() and file not in damaged:
+                continue
+            shard = compute_shard(decoder, readout, trees, members, layers, budget)
+            names = [items.item_ids[asked[m].item] for m in members]
+            check_finite(shard, names, [trees[m] for m in members], layers, decoder.dtype)
+            writing.call(_publish, target, file, shard)
     return trees, [file for file, _ in made]
+
+
+def _publish(target: Path, file: Path, shard: dict[str, np.ndarray]) -> None:
+    with unless_published(target):
+        write_shard(file, shard)
 
 
 def assemble(

@@ -4,7 +4,7 @@ The lens at the last layer must be the model; packing must not change a score; a
 narrower type costs is measured against float32 and reported.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from isogloss.errors import InputError, OutOfMemory
 from isogloss.extraction import capture, check_finite, compute_shard, score
@@ -70,7 +71,7 @@ def check_lens(decoder: Decoder, readout: Readout, asked: Sequence[Question]) ->
 def check_packing(
     decoder: Decoder, readout: Readout, asked: Sequence[Question], item_ids: Sequence[str]
 ) -> dict[str, float]:
-    """Compare packed scores with the model's own, one plain forward a phrase.
+    """Compare packed scores with the model's own, one plain row a phrase.
 
     Returns:
         The largest difference over the phrases of the first questions [nat a token]; empty where
@@ -101,26 +102,31 @@ def check_packing(
 
 
 def _plain(decoder: Decoder, readout: Readout, question: Question) -> np.ndarray:
-    """Log-probabilities of every phrase's tokens, each phrase in a forward of its own."""
-    found = []
-    for phrase in question.phrases:
-        ids = torch.tensor([[*question.prompt, *phrase.tokens]], device=decoder.input_device)
-        final: list[torch.Tensor] = []
+    """Log-probabilities of every phrase's tokens, each phrase in a row of its own.
 
-        def keep(_: Any, args: tuple, kept: list = final) -> None:
-            kept.append(args[0][0])
+    The model's own causal attention is used; padding is at the right, where no token looks.
+    """
+    rows = [torch.tensor([*question.prompt, *phrase.tokens]) for phrase in question.phrases]
+    final: list[torch.Tensor] = []
 
-        handle = decoder.final_norm.register_forward_pre_hook(keep)
-        try:
-            with torch.inference_mode():
-                decoder.backbone(input_ids=ids, use_cache=False)
-        finally:
-            handle.remove()
-        n = len(phrase.tokens)
-        states = final[0][len(question.prompt) - 1 : len(question.prompt) - 1 + n]
-        target = torch.tensor(phrase.tokens)
-        found.append(token_log_probabilities(states, readout, torch.arange(n), target))
-    return torch.cat(found).cpu().numpy()
+    def keep(_: Any, args: tuple) -> None:
+        final.append(args[0])
+
+    handle = decoder.final_norm.register_forward_pre_hook(keep)
+    try:
+        with torch.inference_mode():
+            ids = pad_sequence(rows, batch_first=True).to(decoder.input_device)
+            decoder.backbone(input_ids=ids, use_cache=False)
+    finally:
+        handle.remove()
+    first = len(question.prompt) - 1
+    states = [
+        own[first : first + len(phrase.tokens)]
+        for own, phrase in zip(final[0], question.phrases, strict=True)
+    ]
+    target = torch.tensor([token for phrase in question.phrases for token in phrase.tokens])
+    found = token_log_probabilities(torch.cat(states), readout, torch.arange(len(target)), target)
+    return found.cpu().numpy()
 
 
 def precision(
@@ -142,7 +148,10 @@ def precision(
     if n_items == 0 or decoder.dtype == torch.float32:
         return {}
     trees = {
-        language: [lay_out(q) for q in islice(_scored(questions), n_items)]
+        language: [
+            lay_out(q)
+            for q in islice((q for q in questions if q.kind == "main" and q.phrases), n_items)
+        ]
         for language, questions in asked.items()
     }
     try:
@@ -161,10 +170,6 @@ def precision(
                 "mean": float(difference.mean()),
             }
     return found
-
-
-def _scored(questions: Sequence[Question]) -> Iterator[Question]:
-    return (q for q in questions if q.kind == "main" and q.phrases)
 
 
 def _sums(

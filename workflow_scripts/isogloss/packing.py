@@ -15,7 +15,6 @@ import torch
 
 from isogloss.prompts import Question
 
-
 # Rows of several questions are about this long: a longer one costs attention over more places
 # that are not seen, a shorter one leaves more of itself empty.
 ROW = 128
