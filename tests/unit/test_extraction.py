@@ -1,3 +1,5 @@
+import threading
+import time
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
@@ -21,6 +23,7 @@ from isogloss.models import load, readout_of
 from isogloss.packing import collate_rows, lay_out, packed_batches
 from isogloss.prompts import LATENTS, Phrase, PromptStyle, Question, Tokens, questions
 from isogloss.sealed import check_header, content_digest, verify
+from isogloss.shards import write_shard
 from isogloss.store import Store
 from isogloss.tiny_models import FAMILIES, save_tiny_model, tiny_model
 
@@ -226,6 +229,54 @@ def test_a_half_written_shard_is_never_taken_for_a_whole_one(tmp_path, monkeypat
     with pytest.raises(OSError, match="disk full"):
         extract(decoder, data, ask(decoder, data), tmp_path)
     assert not [f for f in tmp_path.rglob("*") if f.is_file()]
+
+
+def test_computing_waits_for_a_slow_disk(tmp_path, monkeypatch, small_shards):
+    decoder, data = model("llama"), items(12)
+    asked, computed, gate = ask(decoder, data), counted(monkeypatch), threading.Event()
+
+    def slow(file, shard):
+        gate.wait(10)
+        write_shard(file, shard)
+
+    monkeypatch.setattr(extraction, "write_shard", slow)
+    running = threading.Thread(target=extract, args=(decoder, data, asked, tmp_path))
+    running.start()
+    time.sleep(1)
+    waiting = len(computed)
+    gate.set()
+    running.join(30)
+    assert waiting == extraction.WRITTEN_BEHIND + 1 and len(computed) == 6
+    assert len(list(tmp_path.glob("*.h5"))) == 1
+
+
+def test_a_failed_write_ends_the_run(tmp_path, monkeypatch, small_shards):
+    decoder, data = model("llama"), items(12)
+    computed = counted(monkeypatch)
+
+    def broken(file, shard):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(extraction, "write_shard", broken)
+    with pytest.raises(OSError, match="disk full"):
+        extract(decoder, data, ask(decoder, data), tmp_path)
+    assert len(computed) <= extraction.WRITTEN_BEHIND + 1
+
+
+def test_the_file_does_not_show_how_questions_were_shared_out(tmp_path, monkeypatch):
+    decoder, data = model("gemma3"), items(11)
+    asked = ask(decoder, data, pmi=True)
+    plain = open_activations(extract(decoder, data, asked, tmp_path / "plain")).load()
+    for size, budget in ((2, 4096), (3, 64), (4, 300)):
+        monkeypatch.setattr(extraction, "SHARD_QUESTIONS", size)
+        folder = tmp_path / str(size)
+        found = open_activations(extract(decoder, data, asked, folder, budget=budget)).load()
+        assert found.sizes == plain.sizes
+        for name in plain.data_vars:
+            if plain[name].dtype.kind == "f":
+                np.testing.assert_allclose(found[name], plain[name], atol=1e-4, err_msg=name)
+            else:
+                assert (found[name] == plain[name]).all(), name
 
 
 def test_a_damaged_shard_is_named(tmp_path, small_shards):
