@@ -26,7 +26,7 @@ def decoder() -> Decoder:
     from transformers import AutoModelForCausalLM, LlamaConfig
 
     config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=256, intermediate_size=1024, num_hidden_layers=6,
+        vocab_size=VOCABULARY, hidden_size=256, intermediate_size=1024, num_hidden_layers=4,
         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
     )  # fmt: skip
     with torch.random.fork_rng(devices=[]):
@@ -81,7 +81,7 @@ def test_packing_beats_one_forward_a_choice(
     n_prompt: int, n_phrase: int, bar: float, decoder: Decoder
 ) -> None:
     """All layers' states are kept besides, and the scores are the same."""
-    asked = questions(n_prompt, n_phrase, 16)
+    asked = questions(n_prompt, n_phrase, 10)
     trees, readout = [lay_out(q) for q in asked], readout_of(decoder)
 
     def packed() -> np.ndarray:

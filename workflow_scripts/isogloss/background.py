@@ -10,7 +10,7 @@ class Background:
     """Makes calls while its block goes on; leaving the block waits for all of them.
 
     What a call raises is raised by the next `call`, or at the end of the block. Where the block
-    itself fails, or is stopped, the call that runs is finished and those that wait are dropped.
+    itself fails, or is stopped, the calls are finished too, and what it raises goes first.
 
     Args:
         waiting: calls that may be under way; one more waits until the first of them is done.
@@ -42,4 +42,4 @@ class Background:
             while kind is None and self._calls:
                 self._calls.popleft().result()
         finally:
-            self._thread.shutdown(wait=True, cancel_futures=True)
+            self._thread.shutdown(wait=True)

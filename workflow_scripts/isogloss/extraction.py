@@ -22,7 +22,7 @@ from isogloss.forward import run
 from isogloss.items import ParallelItems, identical_to
 from isogloss.lens import token_log_probabilities
 from isogloss.models import Decoder
-from isogloss.packing import Batch, Tree, collate_rows, lay_out, packed_batches
+from isogloss.packing import Batch, Tree, batches, collate_rows, lay_out, packed_batches
 from isogloss.program import say
 from isogloss.prompts import LATENTS, Question
 from isogloss.readout import Readout
@@ -98,7 +98,7 @@ def _mean_weights(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tenso
     first, end = batch.start + 1, batch.start + batch.n_prompt
     inside = (place >= first[:, None]) & (place < end[:, None])
     weights = torch.zeros(n_rows, int(slot.max()) + 1, length)
-    weights[batch.row, slot] = inside / inside.sum(1, keepdim=True)
+    weights[batch.row, slot] = inside / inside.sum(1, keepdim=True).clamp(min=1)
     return batch.row, slot, weights
 
 
@@ -126,6 +126,7 @@ def compute_shard(
     members: Sequence[int],
     layers: list[int],
     budget: int,
+    alone: bool = False,
 ) -> dict[str, np.ndarray]:
     """Everything of some consecutive questions, in their order.
 
@@ -135,13 +136,17 @@ def compute_shard(
         members: which of them.
         layers: those of the lens.
         budget: tokens of a batch, padding counted.
+        alone: give each question a row of its own, however short.
 
     Returns:
         `last`, `mean` (member, layer, feature) float32, `lens` (state, lens_layer, feature) in
         the model's type (bfloat16 as raw bits), `log_probability` (target,).
     """
     parts: dict[int, tuple[np.ndarray, ...]] = {}
-    for rows in packed_batches(trees, members, budget):
+    made = packed_batches(trees, members, budget)
+    if alone:
+        made = [[[member] for member in batch] for batch in batches(trees, members, budget)]
+    for rows in made:
         batch = collate_rows(trees, rows)
         chosen = batch.members
         captured = capture(decoder, batch, trees, layers)
@@ -164,6 +169,34 @@ def as_bits(states: torch.Tensor) -> np.ndarray:
     if states.dtype == torch.bfloat16:
         return states.contiguous().view(torch.int16).numpy().view(np.uint16)
     return states.numpy()
+
+
+def finite_shard(
+    decoder: Decoder,
+    readout: Readout,
+    trees: Sequence[Tree],
+    members: Sequence[int],
+    layers: list[int],
+    budget: int,
+    names: Sequence[str],
+) -> dict[str, np.ndarray]:
+    """A shard of finite numbers; arguments as of `compute_shard`, and the members' ids.
+
+    What is not finite spreads to all questions of a row: a weight of 0 times NaN is NaN. So
+    before one is named, each is computed by itself.
+
+    Raises:
+        InputError: as `check_finite`.
+    """
+    own = [trees[m] for m in members]
+    shard = compute_shard(decoder, readout, trees, members, layers, budget)
+    try:
+        check_finite(shard, names, own, layers, decoder.dtype)
+    except InputError:
+        apart = compute_shard(decoder, readout, trees, members, layers, budget, True)
+        check_finite(apart, names, own, layers, decoder.dtype)
+        raise
+    return shard
 
 
 def check_finite(
@@ -250,9 +283,8 @@ def compute_shards(
                 break
             if file.exists() and file not in damaged:
                 continue
-            shard = compute_shard(decoder, readout, trees, members, layers, budget)
             names = [items.item_ids[asked[m].item] for m in members]
-            check_finite(shard, names, [trees[m] for m in members], layers, decoder.dtype)
+            shard = finite_shard(decoder, readout, trees, members, layers, budget, names)
             writing.call(_publish, target, file, shard)
     return trees, [file for file, _ in made]
 

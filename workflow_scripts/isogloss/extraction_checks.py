@@ -15,7 +15,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from isogloss.errors import InputError, OutOfMemory
-from isogloss.extraction import capture, check_finite, compute_shard, score
+from isogloss.extraction import capture, finite_shard, score
 from isogloss.forward import run
 from isogloss.lens import token_log_probabilities
 from isogloss.model_sources import ModelSource
@@ -84,8 +84,8 @@ def check_packing(
     """
     chosen = ([q for q in asked if q.phrases] or asked)[:CHECKED]
     trees, layers = [lay_out(q) for q in chosen], list(range(decoder.n_layers + 1))
-    shard = compute_shard(decoder, readout, trees, range(len(trees)), layers, 4096)
-    check_finite(shard, [item_ids[q.item] for q in chosen], trees, layers, decoder.dtype)
+    names = [item_ids[q.item] for q in chosen]
+    shard = finite_shard(decoder, readout, trees, range(len(trees)), layers, 4096, names)
     if not chosen[0].phrases:
         return {}
     packed = shard["log_probability"]
