@@ -18,6 +18,7 @@ import os
 import runpy
 import signal
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -46,12 +47,23 @@ IMPORTED = [
 PAUSED = 1000
 
 
+class Stack(threading.local):
+    """What each thread is doing, from the outside in."""
+
+    def __init__(self) -> None:
+        self.names = [BEFORE]
+
+
 class Tracer:
-    """Follows a program's functions, and acts at its moment."""
+    """Follows a program's functions, in all its threads, and acts at its moment."""
 
     def __init__(self, moment: dict[str, Any]) -> None:
-        self.moment, self.counts, self.stack = moment, Counter[str](), [BEFORE]
+        self.moment, self.counts, self._stack = moment, Counter[str](), Stack()
         self.by_line = "doing" in moment or "count" in moment
+
+    @property
+    def stack(self) -> list[str]:
+        return self._stack.names
 
     def __call__(self, frame: Any, event: str, _: Any) -> Any:
         entered = DOING.get(frame.f_code.co_name)
@@ -95,10 +107,12 @@ def run_program(request: dict[str, Any]) -> None:
     tracer = Tracer(moment or {})
     if moment:
         sys.settrace(tracer)
+        threading.settrace(tracer)
     try:
         runpy.run_path(sys.argv[0], run_name="__main__")
     finally:
         sys.settrace(None)
+        threading.settrace(None)  # type: ignore[arg-type]
         if moment and "count" in moment:
             Path(moment["count"]).write_text(json.dumps(tracer.counts), encoding="utf-8")
 

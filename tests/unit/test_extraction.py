@@ -1,3 +1,5 @@
+import threading
+import time
 from dataclasses import replace
 from functools import cache
 from importlib import import_module
@@ -18,9 +20,10 @@ from isogloss.extraction_checks import check_lens, check_packing, precision
 from isogloss.items import Item, ParallelItems
 from isogloss.model_sources import ModelSource
 from isogloss.models import load, readout_of
-from isogloss.packing import lay_out
+from isogloss.packing import collate_rows, lay_out, packed_batches
 from isogloss.prompts import LATENTS, Phrase, PromptStyle, Question, Tokens, questions
 from isogloss.sealed import check_header, content_digest, verify
+from isogloss.shards import write_shard
 from isogloss.store import Store
 from isogloss.tiny_models import FAMILIES, save_tiny_model, tiny_model
 
@@ -228,6 +231,54 @@ def test_a_half_written_shard_is_never_taken_for_a_whole_one(tmp_path, monkeypat
     assert not [f for f in tmp_path.rglob("*") if f.is_file()]
 
 
+def test_computing_waits_for_a_slow_disk(tmp_path, monkeypatch, small_shards):
+    decoder, data = model("llama"), items(12)
+    asked, computed, gate = ask(decoder, data), counted(monkeypatch), threading.Event()
+
+    def slow(file, shard):
+        gate.wait(10)
+        write_shard(file, shard)
+
+    monkeypatch.setattr(extraction, "write_shard", slow)
+    running = threading.Thread(target=extract, args=(decoder, data, asked, tmp_path))
+    running.start()
+    time.sleep(1)
+    waiting = len(computed)
+    gate.set()
+    running.join(30)
+    assert waiting == extraction.WRITTEN_BEHIND + 1 and len(computed) == 6
+    assert len(list(tmp_path.glob("*.h5"))) == 1
+
+
+def test_a_failed_write_ends_the_run(tmp_path, monkeypatch, small_shards):
+    decoder, data = model("llama"), items(12)
+    computed = counted(monkeypatch)
+
+    def broken(file, shard):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(extraction, "write_shard", broken)
+    with pytest.raises(OSError, match="disk full"):
+        extract(decoder, data, ask(decoder, data), tmp_path)
+    assert len(computed) <= extraction.WRITTEN_BEHIND + 1
+
+
+def test_the_file_does_not_show_how_questions_were_shared_out(tmp_path, monkeypatch):
+    decoder, data = model("gemma3"), items(11)
+    asked = ask(decoder, data, pmi=True)
+    plain = open_activations(extract(decoder, data, asked, tmp_path / "plain")).load()
+    for size, budget in ((2, 4096), (3, 64), (4, 300)):
+        monkeypatch.setattr(extraction, "SHARD_QUESTIONS", size)
+        folder = tmp_path / str(size)
+        found = open_activations(extract(decoder, data, asked, folder, budget=budget)).load()
+        assert found.sizes == plain.sizes
+        for name in plain.data_vars:
+            if plain[name].dtype.kind == "f":
+                np.testing.assert_allclose(found[name], plain[name], atol=1e-4, err_msg=name)
+            else:
+                assert (found[name] == plain[name]).all(), name
+
+
 def test_a_damaged_shard_is_named(tmp_path, small_shards):
     decoder, data = model("llama"), items(3)
     asked = ask(decoder, data)
@@ -297,7 +348,8 @@ def test_rows_keep_the_models_own_bits(dtype, tmp_path):
     asked = ask(decoder, data)
     path = extract(decoder, data, asked, tmp_path, layers=[4], budget=4096)
     trees = [lay_out(q) for q in asked]
-    batch = extraction.collate(trees, extraction.batches(trees, range(2), 4096)[0])
+    (rows,) = packed_batches(trees, range(2), 4096)
+    batch = collate_rows(trees, rows)
     captured = extraction.capture(decoder, batch, trees, [4])
     assert captured.lens.dtype == dtype
     with h5py.File(path) as file:
@@ -388,7 +440,7 @@ def no_memory(*_):
     raise torch.OutOfMemoryError("CUDA out of memory")
 
 
-@pytest.mark.parametrize("step", ["load", "readout_of", "compute_shard"])
+@pytest.mark.parametrize("step", ["load", "readout_of", "capture"])
 def test_no_memory_for_float32_is_recorded_and_stops_nothing(tmp_path, monkeypatch, step):
     save_tiny_model(tmp_path / "tiny", "llama")
     source = ModelSource("tiny", "path", path=tmp_path / "tiny", family="llama", dtype="bfloat16")

@@ -23,7 +23,13 @@ from isogloss.models import (
     readout_of,
     write_readout,
 )
-from isogloss.tiny_models import FAMILIES, WITH_BOS, save_tiny_model, tiny_model
+from isogloss.tiny_models import (
+    FAMILIES,
+    WITH_BOS,
+    save_tiny_model,
+    tiny_model,
+    tiny_tokenizer,
+)
 
 PROGRAMS = Path(__file__).resolve().parents[2] / "workflow_scripts"
 TOKENS = torch.arange(2, 22)[None] * 7 % 384  # longer than the tiny models' window of 8
@@ -396,3 +402,22 @@ def test_make_tiny_model_refuses_in_one_line(tmp_path, monkeypatch, name, family
     with pytest.raises(SystemExit, match=message):
         run_program(monkeypatch, tmp_path / name, "--family", family)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["taken"]
+
+
+def test_a_converted_tokenizer_is_the_one_that_transformers_reads(tmp_path):
+    from transformers import PreTrainedTokenizerFast
+
+    saved = tiny_tokenizer(True)
+    saved.chat_template = "{% for m in messages %}[{{ m['content'] }}]{% endfor %}"
+    saved.save_pretrained(tmp_path)
+    ours = models._converted_tokenizer(tmp_path)
+    theirs = PreTrainedTokenizerFast.from_pretrained(tmp_path)
+    texts = ["what city is it?", f" a{saved.bos_token}b", "Привет \n\n सी", ""]
+    for special in (True, False):
+        own, other = (t(texts, add_special_tokens=special).input_ids for t in (ours, theirs))
+        assert own == other
+    assert ours.backend_tokenizer.to_str() == theirs.backend_tokenizer.to_str()
+    assert ours.all_special_tokens == theirs.all_special_tokens
+    assert (ours.bos_token_id, ours.eos_token_id) == (theirs.bos_token_id, theirs.eos_token_id)
+    turns = [{"role": "user", "content": "hi"}]
+    assert ours.apply_chat_template(turns, tokenize=False) == "[hi]"

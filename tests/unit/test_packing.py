@@ -8,7 +8,14 @@ from hypothesis import strategies as st
 
 from isogloss.extraction import compute_shard
 from isogloss.models import readout_of
-from isogloss.packing import batches, collate, lay_out, visible
+from isogloss.packing import (
+    batches,
+    collate,
+    collate_rows,
+    lay_out,
+    packed_batches,
+    visible,
+)
 from isogloss.prompts import Phrase, Question
 from isogloss.tiny_models import FAMILIES, VOCABULARY, tiny_model
 
@@ -151,3 +158,47 @@ def test_batches_hold_every_row_once_and_keep_to_the_budget(sizes, budget):
     assert sorted(m for batch in made for m in batch) == list(range(len(rows)))
     for batch in made:
         assert len(batch) == 1 or len(batch) * max(sizes[m] for m in batch) <= budget
+
+
+def test_two_questions_in_a_row_see_only_themselves():
+    trees = [lay_out(question([9, 8, 7], [5, 6], [4, 3])), lay_out(question([2, 1], [6, 6, 6]))]
+    batch = collate_rows(trees, [[1, 0], [0]])
+    assert batch.members == (1, 0, 0)
+    assert batch.row.tolist() == [0, 0, 1] and batch.start.tolist() == [0, 4, 0]
+    assert batch.n_prompt.tolist() == [2, 3, 3]
+    assert batch.tokens.tolist() == [[2, 1, 6, 6, 9, 8, 7, 5, 4], [9, 8, 7, 5, 4, 0, 0, 0, 0]]
+    assert batch.positions.tolist() == [[0, 1, 2, 3, 0, 1, 2, 3, 3], [0, 1, 2, 3, 3, 0, 0, 0, 0]]
+    assert batch.mask[0, :4, :4].equal(torch.from_numpy(visible(trees[1])))
+    assert batch.mask[0, 4:, 4:].equal(torch.from_numpy(visible(trees[0])))
+    assert not batch.mask[0, 4:, :4].any() and not batch.mask[0, :4, 4:].any()
+    assert batch.mask[1, 5:].equal(torch.eye(9, dtype=torch.bool)[5:])
+
+
+@given(
+    sizes=st.lists(st.integers(1, 40), max_size=20),
+    budget=st.integers(1, 90),
+    length=st.integers(1, 60),
+)
+@settings(max_examples=60, deadline=None)
+def test_packed_rows_hold_every_tree_once_and_keep_to_the_budget(sizes, budget, length):
+    trees = [np.zeros(n) for n in sizes]
+    made = packed_batches(trees, range(len(trees)), budget, length)
+    assert sorted(m for rows in made for row in rows for m in row) == list(range(len(trees)))
+    for rows in made:
+        filled = [sum(sizes[m] for m in row) for row in rows]
+        longest = max(sizes[m] for row in rows for m in row)
+        assert max(filled) <= max(length, longest)
+        assert len(rows) * max(filled) <= budget or [len(row) for row in rows] == [1]
+
+
+def test_short_questions_fill_their_rows():
+    rng = np.random.default_rng(0)
+    trees = [np.zeros(n) for n in rng.integers(10, 60, 32)]
+
+    def padding(made):
+        filled = [[sum(len(trees[m]) for m in row) for row in rows] for rows in made]
+        computed = sum(max(rows) * len(rows) for rows in filled)
+        return computed / sum(len(tree) for tree in trees) - 1
+
+    assert padding(packed_batches(trees, range(32), 2048)) < 0.1
+    assert padding([[[m] for m in batch] for batch in batches(trees, range(32), 2048)]) > 0.25

@@ -16,27 +16,30 @@ import torch
 
 from isogloss.activations import ActivationWriter, decode_states
 from isogloss.artifacts import key_of, whole_file
+from isogloss.background import Background
 from isogloss.errors import InputError
 from isogloss.forward import run
 from isogloss.items import ParallelItems, identical_to
 from isogloss.lens import token_log_probabilities
 from isogloss.models import Decoder
-from isogloss.packing import Batch, Tree, batches, collate, lay_out
+from isogloss.packing import Batch, Tree, batches, collate_rows, lay_out, packed_batches
 from isogloss.program import say
 from isogloss.prompts import LATENTS, Question
 from isogloss.readout import Readout
 from isogloss.shards import clear, is_whole, read_shard, unless_published, work_folder, write_shard
 
 SHARD_QUESTIONS = 32
+# Shards in memory that are computed and not written yet.
+WRITTEN_BEHIND = 2
 
 
 @dataclass(frozen=True)
 class Captured:
-    """What one batch's forward left behind, in the batch's order of rows.
+    """What one batch's forward left behind, in the batch's order of members.
 
     Attributes:
-        last: (row, layer, feature) float32 state at the prompt's end.
-        mean: (row, layer, feature) float32 mean over the prompt without its first position.
+        last: (member, layer, feature) float32 state at the prompt's end.
+        mean: (member, layer, feature) float32 mean over the prompt without its first position.
         lens: (state, lens_layer, feature) states that predict a scored token.
         final: (state, feature) the same at the last layer.
     """
@@ -55,21 +58,20 @@ def capture(decoder: Decoder, batch: Batch, trees: Sequence[Tree], layers: list[
     variance (METHOD 6).
     """
     device = decoder.input_device
-    n_rows, length = batch.tokens.shape
-    place = torch.arange(length)
-    inside = (place >= 1) & (place < batch.n_prompt[:, None])
-    weights = (inside / inside.sum(1, keepdim=True)).to(device)
-    row = np.repeat(np.arange(n_rows), [len(trees[m].predicting) for m in batch.members])
+    sizes = [len(trees[m].predicting) for m in batch.members]
+    row = np.repeat(batch.row.numpy(), sizes)
     column = np.concatenate([trees[m].predicting for m in batch.members])
+    column = column + np.repeat(batch.start.numpy(), sizes)
     row_at, column_at = torch.from_numpy(row).to(device), torch.from_numpy(column).to(device)
-    ends = (batch.n_prompt - 1).to(device)
+    of_row, slot, weights = (t.to(device) for t in _mean_weights(batch))
+    ends = (batch.start + batch.n_prompt - 1).to(device)
     last, mean, lens, final = [], [], {}, []
 
     def at(layer: int, states: torch.Tensor) -> None:
         here = states.device
-        every = torch.arange(n_rows, device=here)
-        last.append(states[every, ends.to(here)].float().cpu())
-        mean.append(torch.einsum("rt,rtd->rd", weights.to(here), states.float()).cpu())
+        last.append(states[of_row.to(here), ends.to(here)].float().cpu())
+        means = torch.bmm(weights.to(here), states.float())
+        mean.append(means[of_row.to(here), slot.to(here)].cpu())
         if layer in layers or layer == decoder.n_layers:
             wanted = states[row_at.to(here), column_at.to(here)]
             if layer in layers:
@@ -81,6 +83,23 @@ def capture(decoder: Decoder, batch: Batch, trees: Sequence[Tree], layers: list[
     kept = [lens[layer] for layer in layers]
     stacked = torch.stack(kept, 1) if kept else torch.zeros(len(row), 0, decoder.width)
     return Captured(torch.stack(last, 1), torch.stack(mean, 1), stacked, final[0])
+
+
+def _mean_weights(batch: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What makes means over prompts of a batch's states, by one product a layer.
+
+    Returns:
+        Row and slot of each member among the trees of its row, (member,); weights (row, slot,
+        place), zero but for the prompt without its first position.
+    """
+    slot = torch.arange(len(batch.row)) - torch.searchsorted(batch.row, batch.row)
+    n_rows, length = batch.tokens.shape
+    place = torch.arange(length)
+    first, end = batch.start + 1, batch.start + batch.n_prompt
+    inside = (place >= first[:, None]) & (place < end[:, None])
+    weights = torch.zeros(n_rows, int(slot.max()) + 1, length)
+    weights[batch.row, slot] = inside / inside.sum(1, keepdim=True).clamp(min=1)
+    return batch.row, slot, weights
 
 
 def score(
@@ -107,6 +126,7 @@ def compute_shard(
     members: Sequence[int],
     layers: list[int],
     budget: int,
+    alone: bool = False,
 ) -> dict[str, np.ndarray]:
     """Everything of some consecutive questions, in their order.
 
@@ -116,14 +136,19 @@ def compute_shard(
         members: which of them.
         layers: those of the lens.
         budget: tokens of a batch, padding counted.
+        alone: give each question a row of its own, however short.
 
     Returns:
         `last`, `mean` (member, layer, feature) float32, `lens` (state, lens_layer, feature) in
         the model's type (bfloat16 as raw bits), `log_probability` (target,).
     """
     parts: dict[int, tuple[np.ndarray, ...]] = {}
-    for chosen in batches(trees, members, budget):
-        batch = collate(trees, chosen)
+    made = packed_batches(trees, members, budget)
+    if alone:
+        made = [[[member] for member in batch] for batch in batches(trees, members, budget)]
+    for rows in made:
+        batch = collate_rows(trees, rows)
+        chosen = batch.members
         captured = capture(decoder, batch, trees, layers)
         scores = score(captured, chosen, trees, readout)
         ends = np.cumsum([len(trees[m].predicting) for m in chosen])[:-1]
@@ -144,6 +169,34 @@ def as_bits(states: torch.Tensor) -> np.ndarray:
     if states.dtype == torch.bfloat16:
         return states.contiguous().view(torch.int16).numpy().view(np.uint16)
     return states.numpy()
+
+
+def finite_shard(
+    decoder: Decoder,
+    readout: Readout,
+    trees: Sequence[Tree],
+    members: Sequence[int],
+    layers: list[int],
+    budget: int,
+    names: Sequence[str],
+) -> dict[str, np.ndarray]:
+    """A shard of finite numbers; arguments as of `compute_shard`, and the members' ids.
+
+    What is not finite spreads to all questions of a row: a weight of 0 times NaN is NaN. So
+    before one is named, each is computed by itself.
+
+    Raises:
+        InputError: as `check_finite`.
+    """
+    own = [trees[m] for m in members]
+    shard = compute_shard(decoder, readout, trees, members, layers, budget)
+    try:
+        check_finite(shard, names, own, layers, decoder.dtype)
+    except InputError:
+        apart = compute_shard(decoder, readout, trees, members, layers, budget, True)
+        check_finite(apart, names, own, layers, decoder.dtype)
+        raise
+    return shard
 
 
 def check_finite(
@@ -209,7 +262,8 @@ def compute_shards(
     """Compute the shards of an activation file that its work folder does not hold whole yet.
 
     Two processes on the same file share its shards: each takes them in an order of its own, and
-    both stop as soon as one of them has published the file.
+    both stop as soon as one of them has published the file. Shards are written while the next
+    ones are computed.
 
     Returns:
         The questions' trees, and the shards' files in order.
@@ -223,17 +277,21 @@ def compute_shards(
         say(f"{file}: damaged: computing it again")
     if len(left) < len(made):
         say(f"{folder}: {len(made) - len(left)} of {len(made)} shards are there")
-    for file, members in progress(random.sample(left, len(left))):
-        if target.exists():
-            break
-        if file.exists() and file not in damaged:
-            continue
-        shard = compute_shard(decoder, readout, trees, members, layers, budget)
-        names = [items.item_ids[asked[m].item] for m in members]
-        check_finite(shard, names, [trees[m] for m in members], layers, decoder.dtype)
-        with unless_published(target):
-            write_shard(file, shard)
+    with Background(WRITTEN_BEHIND) as writing:
+        for file, members in progress(random.sample(left, len(left))):
+            if target.exists():
+                break
+            if file.exists() and file not in damaged:
+                continue
+            names = [items.item_ids[asked[m].item] for m in members]
+            shard = finite_shard(decoder, readout, trees, members, layers, budget, names)
+            writing.call(_publish, target, file, shard)
     return trees, [file for file, _ in made]
+
+
+def _publish(target: Path, file: Path, shard: dict[str, np.ndarray]) -> None:
+    with unless_published(target):
+        write_shard(file, shard)
 
 
 def assemble(

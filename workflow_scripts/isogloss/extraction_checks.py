@@ -6,19 +6,21 @@ narrower type costs is measured against float32 and reported.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from isogloss.errors import InputError, OutOfMemory
-from isogloss.extraction import check_finite, compute_shard
+from isogloss.extraction import capture, finite_shard, score
 from isogloss.forward import run
 from isogloss.lens import token_log_probabilities
 from isogloss.model_sources import ModelSource
 from isogloss.models import Decoder, load, memory_errors, readout_of
-from isogloss.packing import collate, lay_out
+from isogloss.packing import Tree, collate, collate_rows, lay_out, packed_batches
 from isogloss.prompts import Question
 from isogloss.readout import Readout
 
@@ -69,7 +71,7 @@ def check_lens(decoder: Decoder, readout: Readout, asked: Sequence[Question]) ->
 def check_packing(
     decoder: Decoder, readout: Readout, asked: Sequence[Question], item_ids: Sequence[str]
 ) -> dict[str, float]:
-    """Compare packed scores with the model's own, one plain forward a phrase.
+    """Compare packed scores with the model's own, one plain row a phrase.
 
     Returns:
         The largest difference over the phrases of the first questions [nat a token]; empty where
@@ -82,8 +84,8 @@ def check_packing(
     """
     chosen = ([q for q in asked if q.phrases] or asked)[:CHECKED]
     trees, layers = [lay_out(q) for q in chosen], list(range(decoder.n_layers + 1))
-    shard = compute_shard(decoder, readout, trees, range(len(trees)), layers, 4096)
-    check_finite(shard, [item_ids[q.item] for q in chosen], trees, layers, decoder.dtype)
+    names = [item_ids[q.item] for q in chosen]
+    shard = finite_shard(decoder, readout, trees, range(len(trees)), layers, 4096, names)
     if not chosen[0].phrases:
         return {}
     packed = shard["log_probability"]
@@ -100,26 +102,31 @@ def check_packing(
 
 
 def _plain(decoder: Decoder, readout: Readout, question: Question) -> np.ndarray:
-    """Log-probabilities of every phrase's tokens, each phrase in a forward of its own."""
-    found = []
-    for phrase in question.phrases:
-        ids = torch.tensor([[*question.prompt, *phrase.tokens]], device=decoder.input_device)
-        final: list[torch.Tensor] = []
+    """Log-probabilities of every phrase's tokens, each phrase in a row of its own.
 
-        def keep(_: Any, args: tuple, kept: list = final) -> None:
-            kept.append(args[0][0])
+    The model's own causal attention is used; padding is at the right, where no token looks.
+    """
+    rows = [torch.tensor([*question.prompt, *phrase.tokens]) for phrase in question.phrases]
+    final: list[torch.Tensor] = []
 
-        handle = decoder.final_norm.register_forward_pre_hook(keep)
-        try:
-            with torch.inference_mode():
-                decoder.backbone(input_ids=ids, use_cache=False)
-        finally:
-            handle.remove()
-        n = len(phrase.tokens)
-        states = final[0][len(question.prompt) - 1 : len(question.prompt) - 1 + n]
-        target = torch.tensor(phrase.tokens)
-        found.append(token_log_probabilities(states, readout, torch.arange(n), target))
-    return torch.cat(found).cpu().numpy()
+    def keep(_: Any, args: tuple) -> None:
+        final.append(args[0])
+
+    handle = decoder.final_norm.register_forward_pre_hook(keep)
+    try:
+        with torch.inference_mode():
+            ids = pad_sequence(rows, batch_first=True).to(decoder.input_device)
+            decoder.backbone(input_ids=ids, use_cache=False)
+    finally:
+        handle.remove()
+    first = len(question.prompt) - 1
+    states = [
+        own[first : first + len(phrase.tokens)]
+        for own, phrase in zip(final[0], question.phrases, strict=True)
+    ]
+    target = torch.tensor([token for phrase in question.phrases for token in phrase.tokens])
+    found = token_log_probabilities(torch.cat(states), readout, torch.arange(len(target)), target)
+    return found.cpu().numpy()
 
 
 def precision(
@@ -140,29 +147,47 @@ def precision(
     """
     if n_items == 0 or decoder.dtype == torch.float32:
         return {}
+    trees = {
+        language: [
+            lay_out(q)
+            for q in islice((q for q in questions if q.kind == "main" and q.phrases), n_items)
+        ]
+        for language, questions in asked.items()
+    }
     try:
         with memory_errors("scores in float32"):
-            exact = load(replace(source, dtype="float32"), cache, device)
-            full, found = readout_of(exact), {}
-            for language, questions in asked.items():
-                scored = [q for q in questions if q.kind == "main" and q.phrases][:n_items]
-                if trees := [lay_out(question) for question in scored]:
-                    own, theirs = _sums(decoder, readout, trees), _sums(exact, full, trees)
-                    difference = np.abs(own - theirs)
-                    found[language] = {
-                        "phrases": len(difference),
-                        "largest": float(difference.max()),
-                        "mean": float(difference.mean()),
-                    }
-            return found
+            own = _sums(decoder, readout, trees)
+            exact = load(replace(source, dtype="float32"), cache, device, decoder.tokenizer)
+            theirs = _sums(exact, readout_of(exact), trees)
     except OutOfMemory:
         return {language: {"not_compared": "out of memory"} for language in asked}
+    found = {}
+    for language in trees:
+        if len(difference := np.abs(own[language] - theirs[language])):
+            found[language] = {
+                "phrases": len(difference),
+                "largest": float(difference.max()),
+                "mean": float(difference.mean()),
+            }
+    return found
 
 
-def _sums(decoder: Decoder, readout: Readout, trees: list) -> np.ndarray:
-    """Log-likelihood of every phrase of every question, in order [nat]."""
-    scored = compute_shard(decoder, readout, trees, range(len(trees)), [], 2048)
-    ends = np.cumsum([len(tree.target_token) for tree in trees])[:-1]
-    parts = np.split(scored["log_probability"], ends)
-    pairs = zip(trees, parts, strict=True)
-    return np.concatenate([np.bincount(tree.target_phrase, part) for tree, part in pairs])
+def _sums(
+    decoder: Decoder, readout: Readout, by_language: dict[str, list[Tree]]
+) -> dict[str, np.ndarray]:
+    """Log-likelihood of every phrase of every question, in order, by language [nat].
+
+    Batches are formed across languages, since some questions of one would not fill any.
+    """
+    trees = [tree for own in by_language.values() for tree in own]
+    sums = [np.empty(0)] * len(trees)
+    for rows in packed_batches(trees, range(len(trees)), 2048):
+        batch = collate_rows(trees, rows)
+        scores = score(capture(decoder, batch, trees, []), batch.members, trees, readout)
+        for member, values in zip(batch.members, scores, strict=True):
+            sums[member] = np.bincount(trees[member].target_phrase, values)
+    ordered = iter(sums)
+    return {
+        language: np.concatenate([np.empty(0), *islice(ordered, len(own))])
+        for language, own in by_language.items()
+    }

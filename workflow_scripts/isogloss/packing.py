@@ -1,9 +1,10 @@
-"""One row a question: the prompt once, and every phrase behind it as a tree of tokens.
+"""A question as a tree of tokens: the prompt once, and every phrase behind it.
 
 Phrases that begin alike share their tokens, and the last token of a phrase, which predicts
 nothing that is scored, is left out: a phrase of one token costs nothing. Each token attends to
 the prompt and to its own ancestors, and its position counts from the prompt's end, so that
-every path through the tree is computed as if it stood alone (METHOD 9.2).
+every path through the tree is computed as if it stood alone (METHOD 9.2). For the same reason
+several short questions can lie in one row.
 """
 
 from collections.abc import Sequence
@@ -14,10 +15,14 @@ import torch
 
 from isogloss.prompts import Question
 
+# Rows of several questions are about this long: a longer one costs attention over more places
+# that are not seen, a shorter one leaves more of itself empty.
+ROW = 128
+
 
 @dataclass(frozen=True)
 class Tree:
-    """A question laid out in one row.
+    """A question laid out.
 
     Attributes:
         tokens: (length,) the prompt's ids, then the nodes of the phrases' tree.
@@ -90,13 +95,14 @@ def visible(tree: Tree) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Batch:
-    """Trees of about the same length, right-padded.
+    """Rows of about the same length, right-padded, of one tree or several.
 
     Attributes:
-        members: index of each row's tree among all trees.
+        members: index of each tree among all trees, row by row.
         tokens, positions: (row, length) int64.
         mask: (row, length, length) bool, True where attended; padding sees only itself.
-        n_prompt: (row,) tokens of each prompt.
+        n_prompt: (member,) tokens of each prompt.
+        row, start: (member,) the row of each tree, and where in it the tree begins.
     """
 
     members: tuple[int, ...]
@@ -104,23 +110,34 @@ class Batch:
     positions: torch.Tensor
     mask: torch.Tensor
     n_prompt: torch.Tensor
+    row: torch.Tensor
+    start: torch.Tensor
 
 
 def collate(trees: Sequence[Tree], members: Sequence[int]) -> Batch:
-    """Right-pad the trees with these indices into one batch."""
-    length = max(len(trees[m]) for m in members)
-    tokens = np.zeros((len(members), length), dtype=np.int64)
+    """The trees with these indices as one batch, each in a row of its own."""
+    return collate_rows(trees, [[member] for member in members])
+
+
+def collate_rows(trees: Sequence[Tree], rows: Sequence[Sequence[int]]) -> Batch:
+    """One batch whose rows hold the trees with these indices, one behind the other."""
+    length = max(sum(len(trees[m]) for m in row) for row in rows)
+    tokens = np.zeros((len(rows), length), dtype=np.int64)
     positions = np.zeros_like(tokens)
-    mask = np.repeat(np.eye(length, dtype=bool)[None], len(members), axis=0)
-    for row, member in enumerate(members):
-        tree = trees[member]
-        n = len(tree)
-        tokens[row, :n], positions[row, :n] = tree.tokens, tree.positions
-        mask[row, :n, :n] = visible(tree)
-    n_prompt = torch.tensor([trees[m].n_prompt for m in members])
+    mask = np.repeat(np.eye(length, dtype=bool)[None], len(rows), axis=0)
+    placed = []
+    for i, row in enumerate(rows):
+        end = 0
+        for member in row:
+            tree, start = trees[member], end
+            end = start + len(tree)
+            tokens[i, start:end], positions[i, start:end] = tree.tokens, tree.positions
+            mask[i, start:end, start:end] = visible(tree)
+            placed.append((member, tree.n_prompt, i, start))
+    members, *columns = np.array(placed).T
     return Batch(
-        tuple(members), torch.from_numpy(tokens), torch.from_numpy(positions),
-        torch.from_numpy(mask), n_prompt,
+        tuple(members.tolist()), torch.from_numpy(tokens), torch.from_numpy(positions),
+        torch.from_numpy(mask), *map(torch.from_numpy, map(np.ascontiguousarray, columns)),
     )  # fmt: skip
 
 
@@ -134,9 +151,68 @@ def batches(trees: Sequence[Tree], members: Sequence[int], budget: int) -> list[
     [[1, 3], [2, 0]]
     """
     made: list[list[int]] = []
-    for member in sorted(members, key=lambda m: (-len(trees[m]), m)):
+    for member in longest_first(trees, members):
         longest = len(trees[made[-1][0]]) if made else 0
         if not made or longest * (len(made[-1]) + 1) > budget:
             made.append([])
         made[-1].append(member)
     return made
+
+
+def packed_batches(
+    trees: Sequence[Tree], members: Sequence[int], budget: int, length: int = ROW
+) -> list[list[list[int]]]:
+    """Members in batches of rows that hold several, at most `budget` tokens, padding counted.
+
+    Rows are as long as the longest tree that is left, at least `length`. Each tree goes into the
+    first row with room for it. A tree longer than the budget makes a batch of its own.
+
+    >>> rows = [np.zeros(n) for n in (3, 9, 4, 8)]
+    >>> packed_batches(rows, range(4), budget=24, length=12)
+    [[[1, 0], [3, 2]]]
+    """
+    made: list[list[list[int]]] = []
+    left = longest_first(trees, members)
+    while left:
+        room = max(min(length, budget), len(trees[left[0]]))
+        rows, left = _first_fit(trees, left, room, max(1, budget // room))
+        made.append(rows if left else _levelled(trees, rows))
+    return made
+
+
+def _first_fit(
+    trees: Sequence[Tree], members: Sequence[int], room: int, n_rows: int
+) -> tuple[list[list[int]], list[int]]:
+    """Up to `n_rows` rows of up to `room` tokens, and the members that found no place."""
+    rows: list[list[int]] = []
+    free: list[int] = []
+    left = []
+    for member in members:
+        size = len(trees[member])
+        row = next((i for i, tokens in enumerate(free) if tokens >= size), len(rows))
+        if row == n_rows:
+            left.append(member)
+            continue
+        if row == len(rows):
+            rows.append([])
+            free.append(room)
+        rows[row].append(member)
+        free[row] -= size
+    return rows, left
+
+
+def _levelled(trees: Sequence[Tree], rows: list[list[int]]) -> list[list[int]]:
+    """The same members in as many rows of lengths as equal as may be, where that is shorter."""
+    level: list[list[int]] = [[] for _ in rows]
+    filled = [0] * len(rows)
+    for member in longest_first(trees, [m for row in rows for m in row]):
+        row = filled.index(min(filled))
+        level[row].append(member)
+        filled[row] += len(trees[member])
+    longest = max(sum(len(trees[m]) for m in row) for row in rows)
+    return level if max(filled) < longest else rows
+
+
+def longest_first(trees: Sequence[Tree], members: Sequence[int]) -> list[int]:
+    """Members by length; those of equal length in their own order."""
+    return sorted(members, key=lambda m: (-len(trees[m]), m))

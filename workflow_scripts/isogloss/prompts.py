@@ -116,11 +116,11 @@ class Tokens:
 
     def after(self, prompt: str, phrases: Sequence[str]) -> Iterator[tuple[tuple[int, ...], bool]]:
         """Tokens of each phrase as it stands after a prompt, and whether it merged with it."""
-        ids = self.encode([prompt, *(prompt + phrase for phrase in phrases), *phrases])
-        start, whole, alone = ids[0], ids[1 : 1 + len(phrases)], ids[1 + len(phrases) :]
-        for together, apart in zip(whole, alone, strict=True):
-            merged = together[: len(start)] != start
-            yield tuple(apart if merged else together[len(start) :]), merged
+        start, *whole = self.encode([prompt, *(prompt + phrase for phrase in phrases)])
+        merged = [ids[: len(start)] != start for ids in whole]
+        alone = iter(self.encode([p for p, apart in zip(phrases, merged, strict=True) if apart]))
+        for ids, apart in zip(whole, merged, strict=True):
+            yield tuple(next(alone) if apart else ids[len(start) :]), apart
 
 
 def prompt_text(items: ParallelItems, language: str, index: int, style: PromptStyle) -> str:

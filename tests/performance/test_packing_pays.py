@@ -1,0 +1,96 @@
+"""Packing must stay worth its while: ratios of run times, which hold on any machine."""
+
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from isogloss.extraction import compute_shard
+from isogloss.model_sources import ModelSource
+from isogloss.models import Decoder, adapt, card_of, readout_of
+from isogloss.packing import lay_out
+from isogloss.prompts import Phrase, Question
+from isogloss.tiny_models import tiny_tokenizer
+
+REPETITIONS = 5
+VOCABULARY = 4096
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Decoder:
+    """A random model large enough that products, not calls, take its time."""
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    config = LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=256, intermediate_size=1024, num_hidden_layers=4,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model: Any = AutoModelForCausalLM.from_config(config)
+    source = ModelSource("random", "path", family="llama", licence="CC0-1.0")
+    return adapt(model, tiny_tokenizer(True), card_of(model, source, digest="random"))
+
+
+def questions(n_prompt: int, n_phrase: int, n: int) -> list[Question]:
+    """Random questions of four choices, all prompts of different lengths around `n_prompt`."""
+    rng = np.random.default_rng(0)
+    made = []
+    for item in range(n):
+        prompt, *phrases = (
+            tuple(rng.integers(2, VOCABULARY, size).tolist())
+            for size in (n_prompt // 2 + item * n_prompt // n, *[n_phrase] * 4)
+        )
+        choices = tuple(Phrase(0, c, phrase, False) for c, phrase in enumerate(phrases))
+        made.append(Question(item, "main", prompt, choices))
+    return made
+
+
+@torch.inference_mode()
+def one_forward_a_choice(decoder: Decoder, asked: list[Question]) -> np.ndarray:
+    """(target,) log-probabilities as evaluation harnesses compute them, nothing kept."""
+    found = []
+    for question in asked:
+        for phrase in question.phrases:
+            ids = torch.tensor([[*question.prompt, *phrase.tokens]])
+            logits = decoder.model(input_ids=ids, use_cache=False).logits[0].float()
+            own = torch.log_softmax(logits[len(question.prompt) - 1 : -1], -1)
+            found.append(own[torch.arange(len(phrase.tokens)), list(phrase.tokens)])
+    return torch.cat(found).numpy()
+
+
+def ratio(slow: Callable[[], Any], quick: Callable[[], Any]) -> float:
+    """Median run time of one over that of the other, in alternating repetitions."""
+    seconds = np.zeros((REPETITIONS + 1, 2))
+    for repetition in range(len(seconds)):  # the first one warms up
+        for i, call in enumerate((slow, quick)):
+            began = time.perf_counter()
+            call()
+            seconds[repetition, i] = time.perf_counter() - began
+    return median(seconds[1:, 0]) / median(seconds[1:, 1])
+
+
+@pytest.mark.parametrize(
+    ("n_prompt", "n_phrase", "bar"), [(100, 6, 2.5), (12, 6, 1.5)], ids=["long", "short"]
+)
+def test_packing_beats_one_forward_a_choice(
+    n_prompt: int, n_phrase: int, bar: float, decoder: Decoder
+) -> None:
+    """All layers' states are kept besides, and the scores are the same."""
+    asked = questions(n_prompt, n_phrase, 10)
+    trees, readout = [lay_out(q) for q in asked], readout_of(decoder)
+
+    def packed() -> np.ndarray:
+        layers = list(range(decoder.n_layers + 1))
+        shard = compute_shard(decoder, readout, trees, range(len(trees)), layers, 2048)
+        return shard["log_probability"]
+
+    def plain() -> np.ndarray:
+        return one_forward_a_choice(decoder, asked)
+
+    assert np.abs(packed() - plain()).max() < 1e-4
+    assert ratio(plain, packed) >= bar
