@@ -24,9 +24,9 @@ from isogloss.readout import Readout
 
 # Logits of a row that are computed exactly where the readout is in a narrow type.
 EXACT = 4
-# Rows and tokens of a block of logits.
+# Rows and tokens of a block of logits: on a CPU it stays in the cache, elsewhere it is large.
 ROW_BLOCK = 512
-VOCABULARY_BLOCK = 2048
+CPU_BLOCK, DEVICE_BLOCK = 1024, 16384
 # Targets at the last layer whose log-probability is computed again and compared with the model's.
 CHECKED = 64
 LOG2_E = 1 / math.log(2)
@@ -40,7 +40,7 @@ def token_log_probabilities(
     target_token: torch.Tensor,
     *,
     row_block: int = ROW_BLOCK,
-    vocabulary_block: int = VOCABULARY_BLOCK,
+    vocabulary_block: int | None = None,
 ) -> torch.Tensor:
     """Log-probability of given next tokens after given states.
 
@@ -53,12 +53,14 @@ def token_log_probabilities(
         readout: the model's final norm and unembedding.
         target_row: (target,) index into the rows.
         target_token: (target,) token id.
-        row_block, vocabulary_block: size of a block of logits; no effect on the result.
+        row_block, vocabulary_block: size of a block of logits, by default what suits the device;
+            no effect on the result.
 
     Returns:
         (target,) float32 log-probabilities [nat].
     """
     device = readout.weight.device
+    vocabulary_block = vocabulary_block or (CPU_BLOCK if device.type == "cpu" else DEVICE_BLOCK)
     states, target_row, target_token = (t.to(device) for t in (states, target_row, target_token))
     normed = torch.empty_like(states, dtype=readout.weight.dtype)
     normaliser = torch.empty(len(states), dtype=torch.float32, device=device)

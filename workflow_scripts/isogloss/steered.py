@@ -680,7 +680,7 @@ DESCRIBED = {
     "selected_layer": ("layer selected on the other folds", "1"),
     "selected_alpha": ("strength selected on the other folds", "1"),
     "selected_depth": ("relative depth selected on the other folds", "1"),
-    "overhead": ("run time of a steered forward above an unsteered one, share of it", "1"),
+    "overhead": ("run time that steering adds to a forward, share of it", "1"),
     "n_tokens": ("tokens of the choice", "1"),
     "n_characters": ("code points of the choice", "1"),
     "n_bytes": ("UTF-8 bytes of the choice", "1"),
