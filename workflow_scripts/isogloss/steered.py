@@ -19,7 +19,7 @@ import xarray as xr
 from isogloss.behaviour import choice_scores, margins, predictions
 from isogloss.errors import InputError
 from isogloss.extraction import Captured, score
-from isogloss.forward import run, without_blocks
+from isogloss.forward import last_mlp_at, run, without_blocks
 from isogloss.models import Decoder
 from isogloss.packing import Batch, Tree, batches, collate
 from isogloss.readout import Readout
@@ -191,7 +191,7 @@ def _fan_out(
             final.append(found[torch.from_numpy(row).to(on), torch.from_numpy(column).to(on)])
         return found if here == layer else None
 
-    with without_blocks(decoder, range(layer)):
+    with without_blocks(decoder, range(layer)), last_mlp_at(decoder, row, column):
         run(decoder, batch, at, rows=rows.tolist())
     nothing = torch.empty(0)
     by_target = score(Captured(nothing, nothing, nothing, final[0]), members, trees, readout)
@@ -505,7 +505,8 @@ class _Work:
         """Unsteered, then every setting; by fold, each with the vectors of its own."""
         names = [Name("unsteered", "unsteered", alpha=0.0)]
         names += [Name("grid", *setting) for setting in self.plan.grid()]
-        unsteered, by_vectors = Condition(self.plan.layers[0], None), {}
+        # At the last layer, up to which the blocks run unsteered anyway.
+        unsteered, by_vectors = Condition(max(self.plan.layers), None), {}
         for fold in set(vectors_of):
             by_vectors[fold] = [unsteered]
             for method in self.plan.methods:
