@@ -234,6 +234,32 @@ def test_conditions_at_once_are_those_one_by_one(family, budget):
     assert (together.seconds > 0).all()
 
 
+@pytest.mark.parametrize("budget", [16, 200, 4096])
+def test_each_question_is_steered_in_its_own_ways(budget):
+    """Layers, changes and strengths may all differ between the questions of a batch."""
+    decoder, trees = model("gemma3"), trees_of("gemma3")
+    by_tree = [many()[i:] + many()[:i] for i in range(len(trees))]
+    found = steered_scores(decoder, readout_of(decoder), trees, by_tree, budget=budget)
+    for i, tree in enumerate(trees):
+        alone = scores_of("gemma3", by_tree[i], [tree])
+        n = alone.log_probability.shape[2]
+        np.testing.assert_allclose(
+            found.log_probability[:, i, :n], alone.log_probability[:, 0], atol=1e-4
+        )
+        np.testing.assert_allclose(found.norm_ratio[:, i], alone.norm_ratio[:, 0], rtol=1e-4)
+
+
+def test_the_first_two_conditions_share_a_forward_however_long_the_batch():
+    for n_rows, n_conditions in ((1, 2), (1, 15), (3, 15), (7, 5)):
+        layers = np.full((n_rows, n_conditions), 2)
+        fewest = 2 if n_rows == 1 else steered.FAN_OUT * n_rows  # a batch leaves that much room
+        for most in range(fewest, fewest + 40):
+            rows, conditions = next(iter(steered._cases(layers, most)))
+            assert ((conditions == 0).sum(), (conditions == 1).sum()) == (n_rows, n_rows)
+            cases = [len(r) for r, _ in steered._cases(layers, most)]
+            assert sum(cases) == n_rows * n_conditions and max(cases) <= most
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_unsteered_is_the_stored_score(family):
     decoder, trees = model(family), trees_of(family)
