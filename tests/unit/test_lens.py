@@ -70,10 +70,9 @@ def test_blocks_give_the_naive_log_softmax(softcap, bias, style, blocks):
     assert found.reshape(11, 97).exp().sum(1).sub(1).abs().max() < 1e-4
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("softcap", [None, 4.0])
-def test_the_size_of_a_block_is_without_effect(dtype, softcap):
-    readout = random_readout(softcap, vocabulary=5000).to("cpu", dtype)
+def test_the_size_of_a_block_is_without_effect(softcap):
+    readout = random_readout(softcap, vocabulary=5000)
     states = torch.randn(70, 12, generator=torch.Generator().manual_seed(1)) * 20
     row, token = torch.arange(70).repeat(2), torch.arange(140) * 31
     one, *others = (
@@ -83,9 +82,7 @@ def test_the_size_of_a_block_is_without_effect(dtype, softcap):
         for rows, tokens in ((70, 5000), (7, 64), (64, 4999))
     )
     for other in others:
-        torch.testing.assert_close(
-            other, one, atol=1e-4 if dtype == torch.float32 else 5e-3, rtol=0
-        )
+        torch.testing.assert_close(other, one, atol=1e-4, rtol=0)
 
 
 def test_the_highest_logit_and_its_place():
