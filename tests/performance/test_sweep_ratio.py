@@ -17,7 +17,7 @@ from isogloss.tiny_models import tiny_tokenizer
 from isogloss.vectors import constant_shift
 
 LAYERS, WIDTH, VOCABULARY = 10, 256, 2000
-BUDGET = 2048
+QUESTIONS, BUDGET = 6, 2048
 
 
 def decoder() -> Decoder:
@@ -33,11 +33,11 @@ def decoder() -> Decoder:
 
 
 def trees(n: int) -> list[Tree]:
-    """Questions of 60 to 140 tokens with four choices."""
+    """Questions of 40 to 80 tokens and four choices."""
     draw = np.random.default_rng(0)
     made = []
     for item in range(n):
-        prompt = tuple(draw.integers(2, VOCABULARY, draw.integers(60, 140)).tolist())
+        prompt = tuple(draw.integers(2, VOCABULARY, draw.integers(40, 80)).tolist())
         words = [tuple(draw.integers(2, VOCABULARY, 3).tolist()) for _ in range(4)]
         phrases = tuple(Phrase(0, choice, ids, False) for choice, ids in enumerate(words))
         made.append(lay_out(Question(item, "main", prompt, phrases)))
@@ -88,10 +88,10 @@ def test_a_sweep_takes_far_less_than_running_anew_and_gives_the_same():
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # its CPU time is a fair measure beside other processes
     try:
-        model, asked, conditions = decoder(), trees(12), sweep()
-        readout, by_tree = readout_of(model), [conditions] * 12
+        model, asked, conditions = decoder(), trees(QUESTIONS), sweep()
+        readout, by_tree = readout_of(model), [conditions] * QUESTIONS
         each, together = [], []
-        for _ in range(3):
+        for _ in range(2):
             began = time.process_time()
             expected = np.stack([anew(model, asked, condition) for condition in conditions])
             each.append(time.process_time() - began)
