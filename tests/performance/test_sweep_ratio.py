@@ -26,8 +26,9 @@ def decoder() -> Decoder:
         vocab_size=VOCABULARY, hidden_size=WIDTH, intermediate_size=1024, num_attention_heads=4,
         num_hidden_layers=LAYERS, initializer_range=0.05,
     )  # fmt: skip
-    torch.manual_seed(0)
-    model = LlamaForCausalLM(config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config)
     card = card_of(model, ModelSource("sweep", "path"), digest="sweep")
     return adapt(model, tiny_tokenizer(True), card)
 
