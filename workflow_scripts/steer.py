@@ -113,7 +113,7 @@ def steered_scores(
                 vector_folds,
                 reported=None if how["split"] is None else [TEST],
                 budget=args.batch_tokens,
-                progress=partial(progress, label=label, unit="fold"),
+                progress=partial(progress, label=label, unit="batch"),
             )
         check_unsteered(found, scores.sel(language=tag), str(decoder.dtype))
         yield tag, found

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from isogloss.forward import attention_masks, residual_stream, run, without_blocks
+from isogloss.forward import attention_masks, last_mlp_at, residual_stream, run, without_blocks
 from isogloss.packing import collate, lay_out
 from isogloss.prompts import Phrase, Question
 from isogloss.tiny_models import FAMILIES, VOCABULARY, tiny_model
@@ -138,6 +138,18 @@ def test_blocks_and_hooks_are_as_before_even_after_an_error():
     assert "forward" not in decoder.layers[0].__dict__
     assert not any(b._forward_hooks or b._forward_pre_hooks for b in decoder.layers)
     assert torch.equal(states_of(decoder, batch)[-1], before[-1])
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_last_mlp_at_some_places_gives_their_states_and_leaves_no_trace(family):
+    decoder, batch = model(family), batch_of(*prompts())
+    whole = states_of(decoder, batch)[-1]
+    row, column = np.array([0, 1, 0]), np.array([16, 5, 3])
+    with last_mlp_at(decoder, row, column):
+        found = states_of(decoder, batch)[-1]
+    torch.testing.assert_close(found[row, column], whole[row, column], atol=1e-5, rtol=0)
+    assert not torch.allclose(found[0, 4], whole[0, 4], atol=1e-3)  # it was left out there
+    assert torch.equal(states_of(decoder, batch)[-1], whole)
 
 
 def test_rows_can_be_repeated_and_chosen():

@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 import torch
 
+from isogloss import lens
 from isogloss.artifacts import key_of
 from isogloss.extraction import assemble, compute_shards
 from isogloss.forward import run
 from isogloss.items import Item, ParallelItems
-from isogloss.lens import lens_dataset, lens_layers, phrase_sums, token_log_probabilities
+from isogloss.lens import (
+    _highest,
+    lens_dataset,
+    lens_layers,
+    phrase_sums,
+    token_log_probabilities,
+)
 from isogloss.models import readout_of
 from isogloss.netcdf import open_netcdf, write_netcdf
 from isogloss.packing import collate, lay_out
@@ -61,6 +68,49 @@ def test_blocks_give_the_naive_log_softmax(softcap, bias, style, blocks):
     assert found.dtype == torch.float32
     assert (found - naive(states, readout)[row, token]).abs().max() < 1e-4
     assert found.reshape(11, 97).exp().sum(1).sub(1).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("softcap", [None, 4.0])
+def test_the_size_of_a_block_is_without_effect(softcap):
+    readout = random_readout(softcap, vocabulary=5000)
+    states = torch.randn(70, 12, generator=torch.Generator().manual_seed(1)) * 20
+    row, token = torch.arange(70).repeat(2), torch.arange(140) * 31
+    one, *others = (
+        token_log_probabilities(
+            states, readout, row, token, row_block=rows, vocabulary_block=tokens
+        )
+        for rows, tokens in ((70, 5000), (7, 64), (64, 4999))
+    )
+    for other in others:
+        torch.testing.assert_close(other, one, atol=1e-4, rtol=0)
+
+
+def test_the_highest_logit_and_its_place():
+    draw = torch.Generator().manual_seed(0)
+    logits = torch.randn(200, 3000, generator=draw) * torch.logspace(-3, 2, 200)[:, None] - 7
+    value, place = _highest(logits)
+    assert torch.equal(value, logits.gather(1, place))
+    highest = logits.max(-1, keepdim=True).values
+    assert ((highest - value) <= highest.abs() / 128).all()
+
+
+def test_repeated_states_are_read_once_and_give_identical_numbers(monkeypatch):
+    readout, read = random_readout(), []
+    draw = np.random.default_rng(0)
+    states = draw.normal(size=(5, 12)).astype(np.float32)[draw.integers(0, 5, 60)]
+    row, token = np.arange(60).repeat(2), draw.integers(0, 97, 120)
+    whole = token_log_probabilities(
+        torch.from_numpy(states), readout, torch.from_numpy(row), torch.from_numpy(token)
+    )
+
+    def spy(states, *rest):
+        read.append(len(states))
+        return token_log_probabilities(states, *rest)
+
+    monkeypatch.setattr(lens, "token_log_probabilities", spy)
+    (found,) = lens.lens_of_rows(lambda layer: states, [0], readout, row, token)
+    assert read == [5]
+    np.testing.assert_allclose(found, whole, atol=1e-5)
 
 
 def test_huge_logits_do_not_overflow():

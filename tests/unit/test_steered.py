@@ -60,9 +60,9 @@ def trees_of(family, language="de", n=4):
 
 
 def scores_of(family, conditions, trees=None, **settings):
-    decoder = model(family)
+    decoder, trees = model(family), trees or trees_of(family)
     return steered_scores(
-        decoder, readout_of(decoder), trees or trees_of(family), conditions, **settings
+        decoder, readout_of(decoder), trees, [conditions] * len(trees), **settings
     )
 
 
@@ -181,15 +181,16 @@ def test_norm_ratio_worked_by_hand():
     states[0, :, 0] = torch.tensor([100.0, 3.0, 1.0])
     change = constant_shift(np.array([0.0, 4.0], dtype=np.float32))
     chosen = torch.tensor([[False, True, False]])
-    assert steer(states, Condition(1, change, 1.0), chosen)[1] == pytest.approx(5 / 3)
-    assert steer(states, Condition(1, None), chosen)[1] == 1.0
+    assert steer(states, Condition(1, change, 1.0), chosen)[1].tolist() == pytest.approx([5 / 3])
+    assert steer(states, Condition(1, None), chosen)[1].tolist() == [1.0]
 
 
 @pytest.mark.parametrize("positions", ["prompt", "last"])
 def test_norm_ratio_is_the_mean_over_steered_states_whatever_the_batches(positions):
     conditions = [Condition(2, random_shift(size=5), 1.0), Condition(3, None)]
     one, many = (
-        scores_of("llama", conditions, positions=positions, budget=b).norm_ratio for b in (9999, 16)
+        scores_of("llama", conditions, positions=positions, budget=b).mean_norm_ratio()
+        for b in (9999, 16)
     )
     np.testing.assert_allclose(one, many, rtol=1e-4)
     assert one[0] > 1.1 and one[1] == 1.0
@@ -201,7 +202,9 @@ def test_zero_equals_unsteered_bit_for_bit(dtype, layer):
     decoder = tiny_model("gemma3", dtype=dtype)
     zero = constant_shift(np.zeros(32, dtype=np.float32))
     conditions = [Condition(layer, None), Condition(layer, zero, 1.0)]
-    found = steered_scores(decoder, readout_of(decoder), trees_of("gemma3"), conditions, budget=512)
+    trees = trees_of("gemma3")
+    by_tree = [conditions] * len(trees)
+    found = steered_scores(decoder, readout_of(decoder), trees, by_tree, budget=512)
     np.testing.assert_array_equal(found.log_probability[0], found.log_probability[1])
     assert np.isfinite(found.log_probability[0, :, :2]).all()
 
@@ -229,6 +232,32 @@ def test_conditions_at_once_are_those_one_by_one(family, budget):
         np.testing.assert_allclose(together.log_probability[i], alone.log_probability[0], atol=1e-4)
         assert together.norm_ratio[i] == pytest.approx(alone.norm_ratio[0], rel=1e-5)
     assert (together.seconds > 0).all()
+
+
+@pytest.mark.parametrize("budget", [16, 200, 4096])
+def test_each_question_is_steered_in_its_own_ways(budget):
+    """Layers, changes and strengths may all differ between the questions of a batch."""
+    decoder, trees = model("gemma3"), trees_of("gemma3")
+    by_tree = [many()[i:] + many()[:i] for i in range(len(trees))]
+    found = steered_scores(decoder, readout_of(decoder), trees, by_tree, budget=budget)
+    for i, tree in enumerate(trees):
+        alone = scores_of("gemma3", by_tree[i], [tree])
+        n = alone.log_probability.shape[2]
+        np.testing.assert_allclose(
+            found.log_probability[:, i, :n], alone.log_probability[:, 0], atol=1e-4
+        )
+        np.testing.assert_allclose(found.norm_ratio[:, i], alone.norm_ratio[:, 0], rtol=1e-4)
+
+
+def test_the_first_two_conditions_share_a_forward_however_long_the_batch():
+    for n_rows, n_conditions in ((1, 2), (1, 15), (3, 15), (7, 5)):
+        layers = np.full((n_rows, n_conditions), 2)
+        fewest = 2 if n_rows == 1 else steered.FAN_OUT * n_rows  # a batch leaves that much room
+        for most in range(fewest, fewest + 40):
+            rows, conditions = next(iter(steered._cases(layers, most)))
+            assert ((conditions == 0).sum(), (conditions == 1).sum()) == (n_rows, n_rows)
+            cases = [len(r) for r, _ in steered._cases(layers, most)]
+            assert sum(cases) == n_rows * n_conditions and max(cases) <= most
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -416,34 +445,33 @@ def test_the_selected_rows_are_those_of_the_setting_that_other_folds_choose():
 
 
 def test_an_item_is_never_steered_with_what_its_own_fold_was_fitted_on(monkeypatch):
-    _, fold = fitted()
-    used, before = [], steered.intervention
-    before_control = steered.control
-    current = []
+    decoder, (vectors, fold) = model("gemma3"), fitted()
+    fold_of_change, used = {}, []
 
-    def spy(vectors, method, **where):
-        used.append((tuple(current), where["fold"]))
-        return before(vectors, method, **where)
+    def remembering(make):
+        def spy(*args, **where):
+            change = make(*args, **where)
+            fold_of_change[id(change)] = (where["fold"], change)  # kept, so that its id stays its
+            return change
 
-    def spy_control(vectors, name, **where):
-        used.append((tuple(current), where["fold"]))
-        return before_control(vectors, name, **where)
+        return spy
 
-    def progress(steps):
-        for mine in steps:
-            current[:] = mine.tolist()
-            yield mine
+    def spy_scores(decoder, readout, trees, conditions, **settings):
+        used.append(
+            [{fold_of_change[id(c.change)][0] for c in own if c.change} for own in conditions]
+        )
+        return steered_scores(decoder, readout, trees, conditions, **settings)
 
-    monkeypatch.setattr(steered, "intervention", spy)
-    monkeypatch.setattr(steered, "control", spy_control)
-    decoder, (vectors, _) = model("gemma3"), fitted()
+    for name in ("intervention", "control"):
+        monkeypatch.setattr(steered, name, remembering(getattr(steered, name)))
+    monkeypatch.setattr(steered, "steered_scores", spy_scores)
     evaluate(
         decoder, readout_of(decoder), vectors, plan(), "de", trees_of("gemma3", "de", N),
-        trees_of("gemma3", "en", N), stored_scores(), fold, fold, budget=512, progress=progress,
+        trees_of("gemma3", "en", N), stored_scores(), fold, fold, budget=512,
     )  # fmt: skip
-    assert {k for _, k in used} == {0, 1}
-    for mine, k in used:
-        assert mine and set(fold[list(mine)]) == {k}  # vectors of fold k are fitted without it
+    assert len(used) == 3  # the grid, the controls, the pivot
+    for by_tree in used:  # vectors of fold k are fitted without it
+        assert by_tree == [{k} for k in fold]
     clusters = items(N).clusters
     assert not set(clusters[fold == 0]) & set(clusters[fold == 1])
 

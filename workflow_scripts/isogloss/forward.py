@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 
 from isogloss.models import Decoder
@@ -99,6 +100,37 @@ def without_blocks(decoder: Decoder, skipped: range) -> Iterator[None]:
             del block.forward
             if own is not None:
                 block.forward = own
+
+
+@contextmanager
+def last_mlp_at(decoder: Decoder, row: np.ndarray, column: np.ndarray) -> Iterator[None]:
+    """Compute the last block's MLP, most of its cost, at some places only.
+
+    For forwards of which the last layer's states are wanted at these places alone; the others are
+    not to be used. A block whose MLP is not called `mlp` computes it everywhere.
+
+    Args:
+        row, column: (place,) each.
+    """
+    mlp = getattr(decoder.layers[-1], "mlp", None)
+    if mlp is None:
+        yield
+        return
+    own, before = mlp.forward, mlp.__dict__.get("forward")
+
+    def forward(states: torch.Tensor) -> torch.Tensor:
+        at = (torch.from_numpy(row).to(states.device), torch.from_numpy(column).to(states.device))
+        found = torch.zeros_like(states)
+        found[at] = own(states[at][None])[0]
+        return found
+
+    mlp.forward = forward
+    try:
+        yield
+    finally:
+        del mlp.forward
+        if before is not None:
+            mlp.forward = before
 
 
 @torch.inference_mode()

@@ -6,7 +6,7 @@ before the final norm.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -68,6 +68,28 @@ class Readout:
     def logits(self, h: torch.Tensor) -> torch.Tensor:
         """(..., width) states before the final norm -> (..., vocabulary) logits, capped."""
         return self.cap(functional.linear(self.norm(h), self.weight, self.bias))
+
+    def logit_blocks(self, normed: torch.Tensor, size: int) -> Iterator[tuple[int, torch.Tensor]]:
+        """Logits of `size` tokens at a time, capped, in float32; a new tensor each.
+
+        In float32 on a CPU the product is oneDNN's, which on some processors has twice the rate
+        of the BLAS that torch takes by itself; narrower types go there anyway.
+
+        Args:
+            normed: (row, width) states after the final norm, in the weights' type.
+            size: tokens of a block.
+
+        Yields:
+            The first token of a block, and (row, token) logits.
+        """
+        if normed.is_cpu and normed.dtype == torch.float32 and torch.backends.mkldnn.is_available():
+            normed = normed.to_mkldnn()
+        for start in range(0, len(self.weight), size):
+            logits = functional.linear(normed, self.weight[start : start + size])
+            logits = logits.to_dense() if logits.is_mkldnn else logits.float()
+            if self.bias is not None:
+                logits += self.bias[start : start + size].float()
+            yield start, self.cap(logits)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Readout":
         """The same readout elsewhere, or in another type."""

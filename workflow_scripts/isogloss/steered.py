@@ -2,12 +2,14 @@
 
 Conditions that steer at the same layer share everything below it: the blocks under it run once
 a batch, and the conditions fan out as rows of a batch from there. A prefix computed under one
-condition is never used under another (METHOD 7).
+condition is never used under another (METHOD 7). Questions of all folds share batches, so that
+the rows of a batch are of about the same length; each row is changed with its own fold's vectors.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,16 +19,16 @@ import xarray as xr
 from isogloss.behaviour import choice_scores, margins, predictions
 from isogloss.errors import InputError
 from isogloss.extraction import Captured, score
-from isogloss.forward import run, without_blocks
+from isogloss.forward import last_mlp_at, run, without_blocks
 from isogloss.models import Decoder
 from isogloss.packing import Batch, Tree, batches, collate
 from isogloss.readout import Readout
 from isogloss.vectors import Intervention, control, intervention
 
 # Conditions that share a batch: each batch of questions takes this part of the token budget.
-FAN_OUT = 4
-# Repetitions of a timed forward.
-TIMED = 5
+FAN_OUT = 8
+# Repetitions of what is timed.
+TIMED = 3
 
 
 @dataclass(frozen=True)
@@ -50,64 +52,91 @@ class Outcome:
 
     Attributes:
         log_probability: (condition, question, phrase) summed log-likelihoods [nat], NaN padded.
-        norm_ratio: (condition,) norm of a steered state over that before, mean over states.
+        norm_ratio: (condition, question) norm of a steered state over that before, mean over
+            the question's steered states.
+        n_steered: (question,) how many these are.
         seconds: (condition,) run time, shared work divided among those that share it.
     """
 
     log_probability: np.ndarray
     norm_ratio: np.ndarray
+    n_steered: np.ndarray
     seconds: np.ndarray
+
+    def without_first(self) -> "Outcome":
+        """The same without the first condition."""
+        of_rest = (self.log_probability[1:], self.norm_ratio[1:])
+        return Outcome(*of_rest, self.n_steered, self.seconds[1:])
+
+    def mean_norm_ratio(self, questions: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """(condition,) mean over the steered states of some questions."""
+        weights = self.n_steered[questions]
+        return self.norm_ratio[:, questions] @ weights / max(1, weights.sum())
 
 
 def steered_scores(
     decoder: Decoder,
     readout: Readout,
     trees: Sequence[Tree],
-    conditions: Sequence[Condition],
+    conditions: Sequence[Sequence[Condition]],
     *,
     positions: str = "prompt",
     budget: int = 2048,
+    progress: Callable[[Iterable], Iterable] = iter,
 ) -> Outcome:
     """Score questions under every condition.
 
     Args:
         decoder, readout: the model.
         trees: the questions.
-        conditions: ways of steering; their order is kept.
+        conditions: ways of steering, a list for each question, all as long; their order is kept.
         positions: "prompt" steers all prompt tokens but the first (BOS, or the token that takes
             its place as an attention sink), "last" the prompt's last.
         budget: tokens of a batch, the fan-out counted.
+        progress: wraps the iteration over batches of questions.
 
     Returns:
         Scores, norms and times, a condition each.
     """
     n_phrases = max(int(t.target_phrase.max()) + 1 for t in trees)
-    scores = np.full((len(conditions), len(trees), n_phrases), np.nan)
-    ratios, seconds = np.zeros((2, len(conditions)))
-    layers = sorted({c.layer for c in conditions})
-    n_steered = np.array([1 if positions == "last" else t.n_prompt - 1 for t in trees])
-    for members in batches(trees, range(len(trees)), budget // FAN_OUT):
+    shape = (len(conditions[0]), len(trees))
+    scores, ratios = np.full((*shape, n_phrases), np.nan), np.ones(shape)
+    seconds = np.zeros(len(conditions[0]))
+    for members in progress(batches(trees, range(len(trees)), budget // FAN_OUT)):
         began = time.perf_counter()
         batch = collate(trees, members)
-        below = _states_at(decoder, batch, layers)
-        seconds += (time.perf_counter() - began) / len(conditions)
-        for layer in layers:
-            here = [i for i, c in enumerate(conditions) if c.layer == layer]
-            fan = max(1, budget // batch.tokens.numel())
-            for start in range(0, len(here), fan):
-                chosen = here[start : start + fan]
-                began = time.perf_counter()
-                found, ratio = _fan_out(
-                    decoder, readout, trees, batch, below[layer],
-                    [conditions[i] for i in chosen], positions,
-                )  # fmt: skip
-                for i, by_tree in zip(chosen, found, strict=True):
-                    for member, values in zip(members, by_tree, strict=True):
-                        scores[i, member, : len(values)] = values
-                share = n_steered[members].sum() / n_steered.sum()
-                ratios[chosen] += share * np.asarray(ratio)
-                seconds[chosen] += (time.perf_counter() - began) / len(chosen)
-    return Outcome(scores, ratios, seconds)
+        layers = np.array([[c.layer for c in conditions[m]] for m in members])
+        below = _states_at(decoder, batch, np.unique(layers).tolist())
+        seconds += (time.perf_counter() - began) / len(seconds)
+        for rows, chosen in _cases(layers, max(1, budget // batch.tokens.shape[1])):
+            began = time.perf_counter()
+            ways = [conditions[members[row]][i] for row, i in zip(rows, chosen, strict=True)]
+            states = below[ways[0].layer]
+            sums, ratio = _fan_out(decoder, readout, trees, batch, states, rows, ways, positions)
+            for row, i, values in zip(rows, chosen, sums, strict=True):
+                scores[i, members[row], : len(values)] = values
+            ratios[chosen, np.array(members)[rows]] = ratio
+            np.add.at(seconds, chosen, (time.perf_counter() - began) / len(chosen))
+    n_steered = np.array([1 if positions == "last" else t.n_prompt - 1 for t in trees])
+    return Outcome(scores, ratios, n_steered, seconds)
+
+
+def _cases(layers: np.ndarray, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Rows of a batch and their conditions, for forwards of at most `most` rows.
+
+    Cases of a forward have the same layer, and the first condition's rows come first, the
+    second's next: as a batch leaves room for more conditions than two, they share a forward.
+
+    Args:
+        layers: (row, condition) layer of each case.
+
+    >>> [[r.tolist(), c.tolist()] for r, c in _cases(np.array([[2, 2, 5], [2, 2, 5]]), 3)]
+    [[[0, 1], [0, 0]], [[0, 1], [1, 1]], [[0, 1], [2, 2]]]
+    """
+    for layer in np.unique(layers):
+        condition, row = np.nonzero(layers.T == layer)
+        for part in np.array_split(np.arange(len(row)), -(-len(row) // most)):
+            yield row[part], condition[part]
 
 
 def _states_at(decoder: Decoder, batch: Batch, layers: Sequence[int]) -> dict[int, torch.Tensor]:
@@ -129,50 +158,63 @@ def _fan_out(
     trees: Sequence[Tree],
     batch: Batch,
     below: torch.Tensor,
-    conditions: Sequence[Condition],
+    rows: np.ndarray,
+    ways: Sequence[Condition],
     positions: str,
-) -> tuple[list[list[np.ndarray]], list[float]]:
-    """One forward from the steered layer up, each condition a copy of the batch's rows.
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """One forward from the steered layer up.
+
+    Args:
+        below: (row, place, feature) the batch's states at that layer.
+        rows: (case,) rows of the batch, with repeats.
+        ways: how each of them is steered.
 
     Returns:
-        By condition, by tree: (phrase,) summed log-likelihoods; and norm ratios.
+        By case: (phrase,) summed log-likelihoods; and (case,) norm ratios.
     """
-    n_rows, layer = len(batch.members), conditions[0].layer
-    place = torch.arange(batch.tokens.shape[1])
-    if positions == "last":
-        chosen = place == batch.n_prompt[:, None] - 1
-    else:
-        chosen = (place >= 1) & (place < batch.n_prompt[:, None])
-    steered = [steer(below, c, chosen.to(below.device)) for c in conditions]
-    members = list(batch.members) * len(conditions)
+    layer, index = ways[0].layer, torch.from_numpy(rows)
+    states = below[index.to(below.device)]
+    chosen = _steered_places(batch, positions)[index].to(below.device)
+    ratio = np.ones(len(ways))
+    for way in {id(way): way for way in ways}.values():
+        own = [i for i, other in enumerate(ways) if other is way]
+        states[own], ratio[own] = steer(states[own], way, chosen[own])
+    members = [batch.members[row] for row in rows]
     row = np.repeat(np.arange(len(members)), [len(trees[m].predicting) for m in members])
     column = np.concatenate([trees[m].predicting for m in members])
     final: list[torch.Tensor] = []
 
-    def at(here: int, states: torch.Tensor) -> torch.Tensor | None:
-        if here == layer:
-            states = torch.cat([s for s, _ in steered])
+    def at(here: int, found: torch.Tensor) -> torch.Tensor | None:
+        found = states if here == layer else found
         if here == decoder.n_layers:
-            on = states.device
-            final.append(states[torch.from_numpy(row).to(on), torch.from_numpy(column).to(on)])
-        return states if here == layer else None
+            on = found.device
+            final.append(found[torch.from_numpy(row).to(on), torch.from_numpy(column).to(on)])
+        return found if here == layer else None
 
-    with without_blocks(decoder, range(layer)):
-        run(decoder, batch, at, rows=list(range(n_rows)) * len(conditions))
+    with without_blocks(decoder, range(layer)), last_mlp_at(decoder, row, column):
+        run(decoder, batch, at, rows=rows.tolist())
     nothing = torch.empty(0)
     by_target = score(Captured(nothing, nothing, nothing, final[0]), members, trees, readout)
     sums = [
         np.bincount(trees[m].target_phrase, weights=values)
         for m, values in zip(members, by_target, strict=True)
     ]
-    by_condition = [sums[i : i + n_rows] for i in range(0, len(sums), n_rows)]
-    return by_condition, [ratio for _, ratio in steered]
+    return sums, ratio
 
 
+def _steered_places(batch: Batch, positions: str) -> torch.Tensor:
+    """(row, place) bool: positions that are steered."""
+    place = torch.arange(batch.tokens.shape[1])
+    if positions == "last":
+        return place == batch.n_prompt[:, None] - 1
+    return (place >= 1) & (place < batch.n_prompt[:, None])
+
+
+@torch.inference_mode()
 def steer(
     states: torch.Tensor, condition: Condition, chosen: torch.Tensor
-) -> tuple[torch.Tensor, float]:
-    """Steered states, and the mean ratio of their norms to those before.
+) -> tuple[torch.Tensor, np.ndarray]:
+    """Steered states, and for each row the mean ratio of their norms to those before.
 
     Args:
         states: (row, place, feature) residual stream.
@@ -180,7 +222,7 @@ def steer(
         chosen: (row, place) bool, which positions are.
     """
     if condition.change is None:
-        return states, 1.0
+        return states, np.ones(len(states))
     change, on = condition.change, states.device
     shift, centre, down, up = (
         torch.from_numpy(np.asarray(a, dtype=np.float32)).to(on)
@@ -190,13 +232,17 @@ def steer(
     after = before + condition.alpha * (shift + ((before - centre) @ down.T) @ up)
     new = states.clone()
     new[chosen] = after.to(states.dtype)
-    return new, float((after.norm(dim=-1) / before.norm(dim=-1)).mean())
+    ratio = torch.zeros(chosen.shape, device=on)
+    ratio[chosen] = after.norm(dim=-1) / before.norm(dim=-1)
+    return new, (ratio.sum(1) / chosen.sum(1).clamp(min=1)).cpu().numpy()
 
 
 def run_time_overheads(
     decoder: Decoder, trees: Sequence[Tree], conditions: Sequence[Condition], budget: int
 ) -> list[float]:
     """What steering adds to the run time of a whole forward, each condition by itself.
+
+    It is timed apart: in a whole forward's time it is within the noise.
 
     Args:
         decoder: the model.
@@ -205,30 +251,31 @@ def run_time_overheads(
         budget: tokens of the batch.
 
     Returns:
-        By condition: median run time over `TIMED` alternating repetitions, over that of the
-        same forward without steering, less 1. The memory that steering adds is one copy of a
-        layer's states, of the batch.
+        By condition: median run time of the change, over that of a forward without. The memory
+        that steering adds is one copy of a layer's states, of the batch.
     """
     batch = collate(trees, batches(trees, range(len(trees)), budget)[0])
-    place = torch.arange(batch.tokens.shape[1])
-    chosen = (place >= 1) & (place < batch.n_prompt[:, None])
-    seconds = np.zeros((TIMED, len(conditions) + 1))
-    for repetition in range(-1, TIMED):  # the first one warms up
-        for i, condition in enumerate([None, *conditions]):
+    kept: dict[int, torch.Tensor] = {}
 
-            def at(
-                layer: int, states: torch.Tensor, how: Condition | None = condition
-            ) -> torch.Tensor | None:
-                if how is None or layer != how.layer:
-                    return None
-                return steer(states, how, chosen.to(states.device))[0]
+    def at(layer: int, states: torch.Tensor) -> None:
+        kept[layer] = states
 
-            began = time.perf_counter()
-            run(decoder, batch, at)
-            if repetition >= 0:
-                seconds[repetition, i] = time.perf_counter() - began
-    medians = np.median(seconds, axis=0)
-    return [float(m / medians[0] - 1) for m in medians[1:]]
+    forward = _median_seconds(lambda: run(decoder, batch, at))
+    chosen = _steered_places(batch, "prompt")
+    changes = [
+        partial(steer, kept[c.layer], c, chosen.to(kept[c.layer].device)) for c in conditions
+    ]
+    return [_median_seconds(change) / forward for change in changes]
+
+
+def _median_seconds(work: Callable[[], Any]) -> float:
+    """Run time of some work, the median of `TIMED` repetitions after one that warms up."""
+    seconds = []
+    for _ in range(TIMED + 1):
+        began = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - began)
+    return float(np.median(seconds[1:]))
 
 
 @dataclass(frozen=True)
@@ -339,31 +386,34 @@ def evaluate(
         reported: folds that are evaluated at their selected settings, all by default; the
             items of the others are only selected on.
         budget: tokens of a batch.
-        progress: wraps the iteration over folds, twice.
+        progress: wraps the iteration over batches: of the grid, the controls, the pivot.
 
     Returns:
         The steered file's dataset (dimensions condition, item, choice, method, fold).
     """
-    table = _Table(plan, scores, folds)
-    work = _Work(decoder, readout, vectors, plan, language, budget)
-    steps = [np.flatnonzero(folds == fold) for fold in range(int(folds.max()) + 1)]
-    for mine in progress(steps):
-        table.add(*work.grid([trees[i] for i in mine], int(vector_folds[mine[0]])), mine)
+    table, n_folds = _Table(plan, scores, folds), int(folds.max()) + 1
+    work = _Work(decoder, readout, vectors, plan, language, budget, progress)
+    vectors_of = [int(vector_folds[folds == fold][0]) for fold in range(n_folds)]
+    names, by_fold = work.grid(vectors_of)
+    table.add(names, work.run(trees, [by_fold[fold] for fold in folds]), np.arange(len(folds)))
     chosen = table.select()
-    zero = 0.0
-    told = list(range(len(steps)) if reported is None else reported)
-    for mine in progress([steps[fold] for fold in told]):
-        _, layer, alpha = plan.grid()[chosen[0, folds[mine[0]]]]
-        at = (int(vector_folds[mine[0]]), layer, alpha)
-        names, found, difference = work.controls([trees[i] for i in mine], *at)
-        table.add(names, found, mine)
-        table.add(*work.harm([pivot_trees[i] for i in mine], *at), mine)
-        zero = max(zero, difference)
-    last = steps[told[-1]].tolist()
-    overheads = work.overheads([trees[i] for i in last], int(vector_folds[last[0]]))
+    told = list(range(n_folds) if reported is None else reported)
+    mine = np.flatnonzero(np.isin(folds, told))
+    settings = {fold: (vectors_of[fold], *plan.grid()[chosen[0, fold]][1:]) for fold in told}
+    names, controls = work.controls(settings)
+    found = work.run(
+        [trees[i] for i in mine.tolist()], [controls[fold] for fold in folds[mine].tolist()]
+    )
+    table.add(names[1:], found.without_first(), mine)
+    zero = _difference_of_zero(names, found)
+    names, harm = work.harm(settings)
+    found = work.run(
+        [pivot_trees[i] for i in mine.tolist()], [harm[fold] for fold in folds[mine].tolist()]
+    )
+    table.add(names, found, mine)
     return (
-        table.dataset(chosen, told, overheads)
-        .isel(item=np.isin(folds, told))
+        table.dataset(chosen, told, work.overheads(trees, vectors_of[told[-1]]))
+        .isel(item=mine)
         .assign_attrs(
             language=language,
             pivot=vectors.attrs["pivot"],
@@ -371,6 +421,13 @@ def evaluate(
             zero_same_batch_difference=zero,
         )
     )
+
+
+def _difference_of_zero(names: Sequence["Name"], found: Outcome) -> float:
+    """The largest difference of the control `zero` from the unsteered rows, which come first."""
+    zero = [i for i, name in enumerate(names) if name.method == "zero"]
+    difference = found.log_probability[zero] - found.log_probability[0]
+    return float(np.nanmax(np.abs(difference), initial=0.0))
 
 
 def check_unsteered(found: xr.Dataset, scores: xr.Dataset, dtype: str) -> None:
@@ -413,7 +470,7 @@ class Name:
 
 @dataclass(frozen=True)
 class _Work:
-    """One language's conditions on the questions of one fold."""
+    """One language's conditions: their names, and what they are in each fold."""
 
     decoder: Decoder
     readout: Readout
@@ -421,8 +478,9 @@ class _Work:
     plan: Plan
     language: str
     budget: int
+    progress: Callable[[Iterable], Iterable]
 
-    def _run(self, trees: Sequence[Tree], conditions: Sequence[Condition]) -> Outcome:
+    def run(self, trees: Sequence[Tree], conditions: Sequence[Sequence[Condition]]) -> Outcome:
         return steered_scores(
             self.decoder,
             self.readout,
@@ -430,6 +488,7 @@ class _Work:
             conditions,
             positions=self.plan.positions,
             budget=self.budget,
+            progress=self.progress,
         )
 
     def _change(self, method: str, fold: int, layer: int) -> Intervention:
@@ -442,51 +501,57 @@ class _Work:
             pooling=self.plan.pooling,
         )
 
-    def grid(self, trees: Sequence[Tree], fold: int) -> tuple[list[Name], Outcome]:
-        """Unsteered, then every setting."""
+    def grid(self, vectors_of: Sequence[int]) -> tuple[list[Name], list[list[Condition]]]:
+        """Unsteered, then every setting; by fold, each with the vectors of its own."""
         names = [Name("unsteered", "unsteered", alpha=0.0)]
-        conditions = [Condition(self.plan.layers[0], None)]
-        for method, layer, alpha in self.plan.grid():
-            names.append(Name("grid", method, layer, alpha))
-            conditions.append(Condition(layer, self._change(method, fold, layer), alpha))
-        return names, self._run(trees, conditions)
+        names += [Name("grid", *setting) for setting in self.plan.grid()]
+        # At the last layer, up to which the blocks run unsteered anyway.
+        unsteered, by_vectors = Condition(max(self.plan.layers), None), {}
+        for fold in set(vectors_of):
+            by_vectors[fold] = [unsteered]
+            for method in self.plan.methods:
+                for layer in self.plan.layers:
+                    change = self._change(method, fold, layer)
+                    ways = [Condition(layer, change, alpha) for alpha in self.plan.strengths]
+                    by_vectors[fold] += ways
+        return names, [by_vectors[fold] for fold in vectors_of]
 
     def controls(
-        self, trees: Sequence[Tree], fold: int, layer: int, alpha: float
-    ) -> tuple[list[Name], Outcome, float]:
-        """The controls, and how far `zero` is from the unsteered rows of its own batch."""
-        wanted = controls_at(self.vectors, self.plan, self.language, fold, layer)
-        conditions = [Condition(layer, None)]
-        conditions += [Condition(layer, change, alpha) for _, _, change in wanted]
-        found = self._run(trees, conditions)
-        names = [Name("control", name, draw=draw) for name, draw, _ in wanted]
-        zero = [i for i, name in enumerate(names) if name.method == "zero"]
-        difference = found.log_probability[[i + 1 for i in zero]] - found.log_probability[0]
-        largest = float(np.nanmax(np.abs(difference), initial=0.0))
-        return names, _without_first(found), largest
+        self, settings: dict[int, tuple[int, int, float]]
+    ) -> tuple[list[Name], dict[int, list[Condition]]]:
+        """Unsteered, then the controls, by fold.
+
+        Args:
+            settings: by fold: whose vectors, and the selected layer and strength.
+        """
+        names, ways = [], {}
+        for fold, (vectors_of, layer, alpha) in settings.items():
+            wanted = controls_at(self.vectors, self.plan, self.language, vectors_of, layer)
+            names = [Name("control", name, draw=draw) for name, draw, _ in wanted]
+            ways[fold] = [Condition(layer, None)]
+            ways[fold] += [Condition(layer, change, alpha) for _, _, change in wanted]
+        return [Name("unsteered", "unsteered", alpha=0.0), *names], ways
+
+    def harm(
+        self, settings: dict[int, tuple[int, int, float]]
+    ) -> tuple[list[Name], dict[int, list[Condition]]]:
+        """The pivot's own questions, unsteered and steered as this language's are; by fold."""
+        names = [
+            Name("unsteered", "pivot_unsteered", alpha=0.0),
+            Name("control", "pivot_harm"),
+        ]
+        ways = {}
+        for fold, (vectors_of, layer, alpha) in settings.items():
+            change = self._change(self.plan.methods[0], vectors_of, layer)
+            ways[fold] = [Condition(layer, None), Condition(layer, change, alpha)]
+        return names, ways
 
     def overheads(self, trees: Sequence[Tree], fold: int) -> list[float]:
         """Run time that each method adds to a forward at the middle layer of the grid."""
         layer = self.plan.layers[len(self.plan.layers) // 2]
         changes = [self._change(method, fold, layer) for method in self.plan.methods]
         conditions = [Condition(layer, change, 1.0) for change in changes]
-        return run_time_overheads(self.decoder, trees, conditions, self.budget)
-
-    def harm(
-        self, pivot_trees: Sequence[Tree], fold: int, layer: int, alpha: float
-    ) -> tuple[list[Name], Outcome]:
-        """The pivot's own questions, unsteered and steered as this language's are."""
-        change = self._change(self.plan.methods[0], fold, layer)
-        names = [
-            Name("unsteered", "pivot_unsteered", alpha=0.0),
-            Name("control", "pivot_harm"),
-        ]
-        conditions = [Condition(layer, None), Condition(layer, change, alpha)]
-        return names, self._run(pivot_trees, conditions)
-
-
-def _without_first(found: Outcome) -> Outcome:
-    return Outcome(found.log_probability[1:], found.norm_ratio[1:], found.seconds[1:])
+        return run_time_overheads(self.decoder, trees, conditions, self.budget // FAN_OUT)
 
 
 class _Table:
@@ -500,15 +565,16 @@ class _Table:
         self.seconds: dict[Name, float] = {}
 
     def add(self, names: Sequence[Name], found: Outcome, mine: np.ndarray) -> None:
-        """Put what one fold gave at its items' places."""
+        """Put what some conditions gave at its items' places."""
         n_items, n_choices = len(self.folds), self.scores.sizes["choice"]
+        by_fold = [np.flatnonzero(self.folds[mine] == fold) for fold in np.unique(self.folds[mine])]
+        norms = np.sum([len(own) * found.mean_norm_ratio(own) for own in by_fold], axis=0)
         for i, name in enumerate(names):
-            row = self.rows.setdefault(name, np.full((n_items, n_choices), np.nan))
+            row = self.rows[name] = np.full((n_items, n_choices), np.nan)
             values = found.log_probability[i]
             row[mine, : values.shape[1]] = values
-            self.items[name] = self.items.get(name, 0) + len(mine)
-            self.norms[name] = self.norms.get(name, 0.0) + len(mine) * found.norm_ratio[i]
-            self.seconds[name] = self.seconds.get(name, 0.0) + found.seconds[i]
+            self.items[name], self.seconds[name] = len(mine), found.seconds[i]
+            self.norms[name] = norms[i]
 
     def select(self) -> np.ndarray:
         """(method, fold) index of the setting that other folds choose."""
@@ -615,7 +681,7 @@ DESCRIBED = {
     "selected_layer": ("layer selected on the other folds", "1"),
     "selected_alpha": ("strength selected on the other folds", "1"),
     "selected_depth": ("relative depth selected on the other folds", "1"),
-    "overhead": ("run time of a steered forward above an unsteered one, share of it", "1"),
+    "overhead": ("run time that steering adds to a forward, share of it", "1"),
     "n_tokens": ("tokens of the choice", "1"),
     "n_characters": ("code points of the choice", "1"),
     "n_bytes": ("UTF-8 bytes of the choice", "1"),

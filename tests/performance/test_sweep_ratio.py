@@ -1,0 +1,106 @@
+"""The steering sweep against the packed forward run anew for each condition, in the same run."""
+
+import time
+
+import numpy as np
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from isogloss.extraction import Captured, score
+from isogloss.forward import run
+from isogloss.model_sources import ModelSource
+from isogloss.models import Decoder, adapt, card_of, readout_of
+from isogloss.packing import Tree, batches, collate, lay_out
+from isogloss.prompts import Phrase, Question
+from isogloss.steered import Condition, steer, steered_scores
+from isogloss.tiny_models import tiny_tokenizer
+from isogloss.vectors import constant_shift
+
+LAYERS, WIDTH, VOCABULARY = 10, 256, 2000
+QUESTIONS, BUDGET = 6, 2048
+
+
+def decoder() -> Decoder:
+    """A random model that is large enough for its matrix products to take the time."""
+    config = LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=WIDTH, intermediate_size=1024, num_attention_heads=4,
+        num_hidden_layers=LAYERS, initializer_range=0.05,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config)
+    card = card_of(model, ModelSource("sweep", "path"), digest="sweep")
+    return adapt(model, tiny_tokenizer(True), card)
+
+
+def trees(n: int) -> list[Tree]:
+    """Questions of 40 to 80 tokens and four choices."""
+    draw = np.random.default_rng(0)
+    made = []
+    for item in range(n):
+        prompt = tuple(draw.integers(2, VOCABULARY, draw.integers(40, 80)).tolist())
+        words = [tuple(draw.integers(2, VOCABULARY, 3).tolist()) for _ in range(4)]
+        phrases = tuple(Phrase(0, choice, ids, False) for choice, ids in enumerate(words))
+        made.append(lay_out(Question(item, "main", prompt, phrases)))
+    return made
+
+
+def sweep() -> list[Condition]:
+    """Four layers, five conditions at each."""
+    draw = np.random.default_rng(1)
+    shifts = draw.normal(size=(4, WIDTH)).astype(np.float32)
+    return [
+        Condition(round(depth * LAYERS), change, 1.0)
+        for depth in (0.2, 0.4, 0.6, 0.8)
+        for change in [None, *map(constant_shift, shifts)]
+    ]
+
+
+def anew(model: Decoder, asked: list[Tree], condition: Condition) -> np.ndarray:
+    """(question, choice) log-likelihoods from one whole packed forward of all blocks."""
+    found, readout = np.empty((len(asked), 4)), readout_of(model)
+    for members in batches(asked, range(len(asked)), BUDGET):
+        batch = collate(asked, members)
+        place = torch.arange(batch.tokens.shape[1])
+        chosen = (place >= 1) & (place < batch.n_prompt[:, None])
+        final: list[torch.Tensor] = []
+
+        def at(
+            layer: int,
+            states: torch.Tensor,
+            members: list[int] = members,
+            chosen: torch.Tensor = chosen,
+            final: list[torch.Tensor] = final,
+        ) -> torch.Tensor | None:
+            if layer == LAYERS:
+                rows = [states[i, asked[m].predicting] for i, m in enumerate(members)]
+                final.append(torch.cat(rows))
+            return steer(states, condition, chosen)[0] if layer == condition.layer else None
+
+        run(model, batch, at)
+        nothing = torch.empty(0)
+        captured = Captured(nothing, nothing, nothing, final[0])
+        for member, values in zip(members, score(captured, members, asked, readout), strict=True):
+            found[member] = np.bincount(asked[member].target_phrase, values)
+    return found
+
+
+def test_a_sweep_takes_far_less_than_running_anew_and_gives_the_same():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)  # its CPU time is a fair measure beside other processes
+    try:
+        model, asked, conditions = decoder(), trees(QUESTIONS), sweep()
+        readout, by_tree = readout_of(model), [conditions] * QUESTIONS
+        each, together = [], []
+        for _ in range(2):
+            began = time.process_time()
+            expected = np.stack([anew(model, asked, condition) for condition in conditions])
+            each.append(time.process_time() - began)
+            began = time.process_time()
+            found = steered_scores(model, readout, asked, by_tree, budget=BUDGET)
+            together.append(time.process_time() - began)
+    finally:
+        torch.set_num_threads(before)
+    np.testing.assert_allclose(found.log_probability, expected, atol=1e-4)
+    ratio = min(each) / min(together)
+    assert ratio > 1.45, f"{ratio:.2f}"  # 1.85 where blocks are all that takes time
