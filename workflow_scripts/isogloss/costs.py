@@ -32,6 +32,8 @@ COMPRESSED = 0.93
 TIMED_FORWARDS = 6
 # Questions and forms of the packing self-test.
 TESTED_QUESTIONS = 2
+PAIR_BYTES = 42
+"""Memory of similarity for every two states of all languages, measured."""
 # Block of logits that the lens holds: rows, vocabulary, and its copies in float32.
 LOGITS = 512 * 4096 * 4 * 4
 
@@ -418,32 +420,28 @@ def vectors(
     read = 2 * layers * languages * items * one.width * 4
     work = 2 * folds * layers * languages * items * one.width * (2 + 2 * draws)
     per = languages * (1 + draws) + 1 + languages - 1
-    size = folds * layers * 2 * per * one.width * 4
+    size: float = folds * layers * 2 * per * one.width * 4
     size += linear_map * layers * 2 * languages * items * one.width * 4
     memory = machine.process + size + 16 * languages * items * one.width
     seconds = machine.analysis_start + 2 * read / machine.read + work / machine.analysis
     return Cost(seconds, work, memory, disk=COMPRESSED * size + FILE_BYTES["vectors"])
 
 
-def similarity(
-    machine: Machine, one: Architecture, languages: int, items: int, maps: int, permutations: int
-) -> Cost:
+def similarity(machine: Machine, one: Architecture, languages: int, items: int, maps: int) -> Cost:
     """Gram matrices of all items of all languages, layer by layer, and shuffled pairings.
 
     Args:
-        maps, permutations: shuffled pairings behind the maps and behind the score.
+        maps: shuffled pairings behind the maps; those of the score hardly count.
     """
     layers, states = one.layers + 1, languages * items
-    pairs = languages * (languages - 1) / 2
     products = layers * 3 * 2 * states**2 * one.width
-    centred = layers * maps * (2 * languages**2 + 4 * languages) * items**2
-    gathered = (layers * maps + permutations) * pairs * items
-    entries = layers * states**2
-    seconds = machine.analysis_start + (products + centred) / machine.analysis
-    seconds += entries * machine.entry + gathered * machine.gather
+    centred = layers * maps * 2 * (languages * items) ** 2
+    shuffled = layers * maps * languages * items**2
+    # Products of states are in float32, twice as fast as what else there is.
+    seconds = machine.analysis_start + (products / 2 + centred) / machine.analysis
+    seconds += layers * states**2 * machine.entry + shuffled * machine.shuffled
     size = layers * languages**2 * 4 * 40
-    # Six matrices in float32 at once, and the sum over the middle half in float64.
-    memory = machine.process + 32 * states**2 + 24 * layers * maps * languages**2
+    memory = machine.process + PAIR_BYTES * states**2 + 24 * layers * maps * languages**2
     memory += 40 * states * one.width
     return Cost(seconds, products + centred, memory, disk=0.45 * size + 300_000)
 
@@ -468,18 +466,20 @@ def subspaces(
 
 
 def resampled(
-    machine: Machine, languages: int, items: int, draws: int, columns: float, pairs: bool
-) -> Cost:
+    machine: Machine, languages: int, items: int, draws: int, columns: float, pairs: bool,
+    starts: float,
+) -> Cost:  # fmt: skip
     """Behaviour, trajectories and steering effects: a bootstrap of `columns` a language.
 
     Args:
         pairs: whether measures are of pairs of languages.
+        starts: run time without the bootstrap, in those of a program that does nothing.
     """
     measured = languages**2 if pairs else languages
     work = 2.0 * draws * items * measured * columns
     memory = machine.process + 8 * (draws * items + draws * measured * 8 + items * measured * 8)
-    size = 300_000 + 100 * measured * columns
-    return Cost(machine.analysis_start + work / machine.analysis, work, memory, disk=size)
+    size = 120_000 * starts + 100 * measured * columns
+    return Cost(starts * machine.analysis_start + work / machine.analysis, work, memory, disk=size)
 
 
 # -- bytes -----------------------------------------------------------------------------------------
@@ -499,7 +499,7 @@ def activation_bytes(model: Model, rows: Rows, lens_layers: int, n_choices: int)
     token, kept with rows only.
     """
     one, items = model.architecture, float(rows.main.sum()) * rows.scale
-    size = 2 * _whole(items, ITEM_CHUNK) * (one.layers + 1) * one.width * 4
+    size: float = 2 * _whole(items, ITEM_CHUNK) * (one.layers + 1) * one.width * 4
     if lens_layers and rows.kept_states:
         stored = _whole(rows.kept_states, ROW_CHUNK)
         size += stored * lens_layers * one.width * BYTES[model.dtype]

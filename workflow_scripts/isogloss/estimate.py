@@ -93,9 +93,9 @@ class Estimator:
         """What sets the models side by side."""
         for dataset in self.study.questions:
             seconds = self.machine.analysis_start * 2 * (1 + 0.1 * len(self.study.models))
-            yield self.result("scale", "", dataset, f"scale/{dataset}.nc", Cost(seconds, disk=4e5))
+            yield self.result("scale", "", dataset, f"scale/{dataset}.nc", Cost(seconds, disk=8e4))
         seconds = self.machine.analysis_start * 2
-        yield self.result("summary", "", "", "summary.md", Cost(seconds, disk=1e5))
+        yield self.result("summary", "", "", "summary.md", Cost(seconds, disk=14e3))
 
     def result(self, stage: str, model: str, dataset: str, name: str, cost: Cost) -> Line:
         """A line of a stage that writes to the results."""
@@ -241,18 +241,17 @@ class _OfModel:
             )
 
         if at.dataset in study.questions:
-            yield line("behaviour", costs.resampled(machine, n, at.items, draws, 20, True))
+            yield line("behaviour", costs.resampled(machine, n, at.items, draws, 20, True, 2))
             if study.with_lens:
                 columns = self.kept * 12
                 yield line(
-                    "trajectories", costs.resampled(machine, n, at.items, draws, columns, False)
+                    "trajectories",
+                    costs.resampled(machine, n, at.items, draws, columns / 10, False, 1.3),
                 )
         about = study.similarity
         yield line(
             "similarity",
-            costs.similarity(
-                machine, self.one, n, at.items, about.map_permutations, about.permutations
-            ),
+            costs.similarity(machine, self.one, n, at.items, about.map_permutations),
         )
         layers = min(study.subspaces.layers, self.one.layers + 1)
         yield line(
@@ -265,7 +264,7 @@ class _OfModel:
         for fitted, dataset in study.steered_pairs:
             if dataset == at.dataset:
                 cost = costs.resampled(
-                    machine, at.grid.steered, at.items, draws, 10 * at.grid.conditions, False
+                    machine, at.grid.steered, at.items, draws, 10 * at.grid.conditions, False, 2.5
                 )
                 yield line("steering_effects", cost, f"steering_{fitted}")
         figures = self.of.result(
@@ -444,16 +443,16 @@ def table(rows: list[list[str]]) -> str:
     )
 
 
-HEADER = ["model", "dataset", "stage", "to do", "time", "memory", "disk", "GPU hours"]
+HEADER = ["model", "dataset", "stage", "to do", "time", "memory", "disk"]
+ON_GPUS = ["GPU memory", "GPU hours"]
 
 
 def row_of(model: str, dataset: str, stage: str, to_do: str, cost: Cost, gpu: bool) -> list[str]:
     """One job's costs as cells of `table`."""
-    hours = f"{cost.gpu_seconds / 3600:.1f}" if gpu and cost.gpu_seconds else "-"
-    return [
-        model, dataset, stage, to_do,
-        duration(cost.seconds), size(cost.memory), size(cost.disk), hours,
-    ]  # fmt: skip
+    cells = [model, dataset, stage, to_do]
+    cells += [duration(cost.seconds), size(cost.memory), size(cost.disk)]
+    hours = f"{cost.gpu_seconds / 3600:.1f}" if cost.gpu_seconds else "-"
+    return cells + [size(cost.device_memory), hours] * gpu
 
 
 def to_do(lines: list[Line]) -> str:
@@ -473,7 +472,7 @@ OWN_ROWS = ("readout", "extract", "lens", "vectors", "steer", "similarity", "sub
 def as_table(lines: list[Line], machine: Machine) -> str:
     """The jobs of each model and dataset, then the sums by stage and of all."""
     known = [line for line in lines if line.whole.seconds]
-    rows = [HEADER]
+    rows = [HEADER + ON_GPUS * machine.gpu]
     groups: dict[tuple[str, str, str], list[Line]] = {}
     for line in known:
         own = line.stage.split()[0] in OWN_ROWS

@@ -41,7 +41,7 @@ class Machine:
         analysis: NumPy's products in float64 and float32 mixed [FLOP/s].
         analysis_start: of a program without a model [s].
         entry: what similarity does with one entry of an (item, item) matrix [s].
-        gather: one entry of a shuffled pairing [s].
+        shuffled: one entry of a language's matrix under a shuffled pairing [s].
         figures: drawing those of a model and dataset [s].
         process: memory of a program before it holds anything [byte].
         share: part of the rates that a stage reaches, by stage.
@@ -62,7 +62,7 @@ class Machine:
     analysis: float
     analysis_start: float
     entry: float
-    gather: float
+    shuffled: float
     figures: float
     process: float
     share: Mapping[str, float]

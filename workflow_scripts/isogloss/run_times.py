@@ -68,6 +68,8 @@ def _job_of(output: str, store: str, results: str) -> JobName | None:
 def _bytes_of(output: Path) -> int:
     if not output.exists():
         return 0
+    if output.parent.name == "figures":
+        return sum(path.stat().st_size for path in output.parent.iterdir())
     if output.suffix != ".json":
         return output.stat().st_size
     try:

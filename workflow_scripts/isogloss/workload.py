@@ -215,8 +215,8 @@ def _extra(
 
 
 def _rows(found: Sequence[tuple[int, int, int, int, bool]], scale: float) -> Rows:
-    columns = np.array(found).T
-    return Rows(*columns[:4], main=columns[4].astype(bool), scale=scale)
+    length, prompt, predicting, targets, main = np.array(found).T
+    return Rows(length, prompt, predicting, targets, main.astype(bool), scale)
 
 
 # What a text comes to in tokens
