@@ -30,6 +30,7 @@ include: "rules/steering.smk"
 include: "rules/scale.smk"
 include: "rules/figure_files.smk"
 include: "rules/figures.smk"
+include: "rules/estimate.smk"
 
 
 rule all:

@@ -47,6 +47,7 @@ FileName = Annotated[str, Field(pattern=r"^\w[\w.+-]*$")]
 Digest = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{64}$")]
 # Bounds against slips of the pen: what is beyond them never ends, or does not fit a float.
 Count = Annotated[int, Field(le=1_000_000)]
+Size = Annotated[int, Field(gt=0, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -549,6 +550,44 @@ class Sharing(Strict):
         return self
 
 
+class ModelShape(Strict):
+    """A decoder's architecture, as its config.json has it."""
+
+    layers: Size = Field(description="num_hidden_layers")
+    width: Size = Field(description="hidden_size")
+    intermediate: Size = Field(description="intermediate_size")
+    heads: Size = Field(description="num_attention_heads")
+    kv_heads: Size = Field(description="num_key_value_heads")
+    head_dim: Size = Field(description="head_dim; hidden_size / num_attention_heads without it")
+    vocabulary: Size = Field(description="vocab_size")
+    tied: bool = Field(description="tie_word_embeddings")
+
+
+class DatasetShape(Strict):
+    """What a dataset will hold, in English."""
+
+    items: Size = Field(description="number of items")
+    choices: int = Field(ge=0, le=100, description="choices of an item; 0: sentences")
+    prompt_words: float = Field(gt=0, le=1e6, description="words of a whole prompt")
+    choice_words: float = Field(1, gt=0, le=1e6, description="words of a choice")
+
+
+class Estimate(Strict):
+    """What `snakemake estimate` is told beside the study; nothing computed depends on it."""
+
+    machine: str | None = Field(
+        None,
+        description="machine that the study will run on: cpu, a100, h100, or a file of "
+        "`estimate.py --calibrate`; null: cpu, or h100 where device is a GPU",
+    )
+    models: dict[Slug, ModelShape] = Field(
+        {}, description="architectures of models that are not here, by slug"
+    )
+    datasets: dict[Slug, DatasetShape] = Field(
+        {}, description="sizes of datasets that are not here, by name"
+    )
+
+
 class Config(Strict):
     """A study: which models, on which questions, in which languages, analysed how."""
 
@@ -591,10 +630,18 @@ class Config(Strict):
         default_factory=Cluster, description="what jobs ask a cluster for, and the most it gives"
     )
 
+    estimate: Estimate = Field(
+        default_factory=Estimate, description="what `snakemake estimate` cannot find here"
+    )
+
     _lists = field_validator("languages")(_once)
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":
+        for key, known in (("models", self.models), ("datasets", self.datasets)):
+            for name in getattr(self.estimate, key):
+                if name not in known:
+                    raise ValueError(f"estimate.{key}.{name}: is not one of {key}: correct it")
         if Path(self.results).resolve() == Path(self.store).resolve():
             raise ValueError("results: is the same folder as store: give each its own")
         if self.pivot not in self.languages:

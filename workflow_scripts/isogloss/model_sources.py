@@ -161,6 +161,19 @@ def cache_folder(setting: str | None) -> Path:
     return Path(chosen).expanduser()
 
 
+def folder_here(source: ModelSource, cache: Path) -> Path | None:
+    """The folder of a model that is here already; None where it would have to be fetched."""
+    if source.source == "hub":
+        marker = cache / "hub" / f"{key_of(model_digest(source, cache))}.json"
+        known = _read_json(marker).get("folder")
+        folder = Path(known) if known else None
+    elif source.source == "package":
+        folder = cache / "models" / f"{source.slug}-{_package_key(source)[:16]}"
+    else:
+        folder = source.path
+    return folder if folder is not None and (folder / "config.json").is_file() else None
+
+
 def fetch(source: ModelSource, cache: Path) -> Path:
     """The local folder with a model's safetensors and tokenizer, fetched once.
 

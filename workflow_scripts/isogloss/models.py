@@ -180,7 +180,7 @@ def load(source: ModelSource, cache: Path, device: str = "auto", tokenizer: Any 
     _check_weights(folder, where)
     with memory_errors(f"{where}: loading"):
         model = _load_weights(folder, source, place)
-    tokenizer = tokenizer or _load_tokenizer(folder, source)
+    tokenizer = tokenizer or load_tokenizer(folder, source)
     digest = model_digest(source, cache)
     return adapt(model, tokenizer, card_of(model, source, digest))
 
@@ -297,7 +297,7 @@ def _one_block(folder: Path, source: ModelSource) -> Any:
     return config
 
 
-def _load_tokenizer(folder: Path, source: ModelSource) -> Any:
+def load_tokenizer(folder: Path, source: ModelSource) -> Any:
     """The folder's tokenizer."""
     from transformers import AutoTokenizer
 
@@ -376,7 +376,7 @@ def adapt(model: Any, tokenizer: Any, card: ModelCard) -> Decoder:
         mask_style="by_layer_type" if getattr(config, "layer_types", None) else "plain",
         layer_types=types,
         sliding_window=config.sliding_window if "sliding_attention" in types else None,
-        bos_id=_bos_id(tokenizer),
+        bos_id=begins_with(tokenizer),
         attention=config._attn_implementation,
         blocks_return_tuples=False,
     )
@@ -435,7 +435,7 @@ def _layer_types(config: Any) -> tuple[str, ...]:
     return ("sliding_attention" if slides else "full_attention",) * config.num_hidden_layers
 
 
-def _bos_id(tokenizer: Any) -> int | None:
+def begins_with(tokenizer: Any) -> int | None:
     """The BOS token where the tokenizer begins text with it, else None.
 
     Having a BOS token is not using it: SmolLM's never appears unless a chat template writes it.

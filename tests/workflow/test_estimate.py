@@ -1,0 +1,147 @@
+"""`snakemake estimate`: what is there costs nothing, what is unknown is said."""
+
+import json
+import shutil
+
+import pytest
+import yaml
+from tests.workflow.conftest import ROOT, SMALL, Study, merged
+
+from isogloss.config import read
+
+
+def estimated(study: Study, *arguments: str) -> list[dict]:
+    done = study.python(
+        "workflow_scripts/estimate.py", "--configfile", study.written(), "--json", *arguments
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def by_stage(lines: list[dict], dataset: str = "own") -> dict[str, dict]:
+    return {one["stage"]: one for one in lines if one["dataset"] == dataset}
+
+
+def test_the_rule_prints_and_plans_nothing_else(finished: Study) -> None:
+    before = {p: p.stat().st_mtime_ns for p in finished.folder.glob("store/*/*/*/*/*")}
+    done = finished.snakemake("estimate", "--cores", "1")
+    assert done.returncode == 0, done.stderr
+    assert "rule extract" not in done.stderr and "whole study" in done.stdout
+    assert before == {p: p.stat().st_mtime_ns for p in finished.folder.glob("store/*/*/*/*/*")}
+
+
+def test_what_is_in_the_store_costs_nothing_and_is_as_large_as_predicted(finished: Study) -> None:
+    lines = estimated(finished)
+    stored = {"readout", "extract", "lens", "vectors", "steer"}
+    for line in lines:
+        assert line["to_do"]["seconds"] == 0 < line["whole"]["seconds"], line
+        if line["stage"] in stored:
+            assert line["here"] == line["parts"] and not line["note"]
+    for dataset in ("own", "lexicon"):
+        files = finished.folder.glob(f"store/activations/tiny/{dataset}/*/*.h5")
+        real = sum(path.stat().st_size for path in files)
+        predicted = by_stage(lines, dataset)["extract"]["whole"]["disk"]
+        assert predicted == pytest.approx(real, rel=0.1)
+
+
+def test_a_language_more_costs_its_own_part(finished: Study) -> None:
+    study = finished.changed(languages=["en", "de", "es", "sw"])
+    extract = by_stage(estimated(study))["extract"]
+    assert (extract["parts"], extract["here"]) == (4, 3)
+    assert 0 < extract["to_do"]["disk"] < extract["whole"]["disk"] / 3
+
+
+def test_what_others_share_costs_nothing(finished: Study, tmp_path) -> None:
+    study = finished.copy(tmp_path / "study").changed(sharing={"kind": "fs", "folder": "place"})
+    place = study.folder / "place"
+    for name in ("activations", "readouts", "lens", "vectors", "steered"):
+        shutil.copytree(study.folder / "store" / name, place / name)
+    shutil.rmtree(study.folder / "store")
+    for line in estimated(study):
+        if line["stage"] in ("readout", "extract", "lens", "vectors", "steer"):
+            assert line["shared"] == line["parts"] and line["to_do"]["seconds"] == 0
+    shutil.rmtree(place / "steered")
+    steer = by_stage(estimated(study))["steer"]
+    assert steer["shared"] == 0 and steer["to_do"]["seconds"] == steer["whole"]["seconds"] > 0
+
+
+def test_an_unknown_model_is_said_in_one_line_and_the_others_are_estimated(finished: Study) -> None:
+    far = {"source": "hub", "repo": "nobody/nothing", "revision": "main", "family": "f"}
+    models = SMALL["models"] | {"far": far | {"parameters": 1_000_000}}
+    study = finished.changed(models=models)
+    lines = estimated(study)
+    unknown = [line for line in lines if line["model"] == "far"]
+    assert len(unknown) == 1 and unknown[0]["whole"]["seconds"] == 0
+    assert "\n" not in unknown[0]["note"]
+    assert "fetch it first (`snakemake download`)" in unknown[0]["note"]
+    assert "estimate.models.far" in unknown[0]["note"]
+    assert {line["stage"] for line in lines if line["model"] == "tiny"} >= {"extract", "lens"}
+    shape = {"layers": 4, "width": 32, "intermediate": 64, "heads": 4, "kv_heads": 2}
+    shape |= {"head_dim": 8, "vocabulary": 384, "tied": True}
+    given = study.changed(estimate={"models": {"far": shape}})
+    found = [one for one in estimated(given) if one["model"] == "far"]
+    assert {one["stage"] for one in found} >= {"readout", "extract", "lens", "steer"}
+    own = by_stage([one for one in found if one["model"] == "far"])["extract"]
+    assert own["to_do"]["flops"] == pytest.approx(own["whole"]["flops"]) and own["here"] == 0
+
+
+def test_questions_that_are_not_here_are_announced_or_said_to_be_unknown(finished: Study) -> None:
+    datasets = SMALL["datasets"] | {
+        "far": {
+            "source": "hub",
+            "path": "nobody/nothing",
+            "configs": {t: t for t in SMALL["languages"]},
+        }
+    }
+    study = finished.changed(datasets=datasets)
+    lines = [one for one in estimated(study) if one["dataset"] == "far" and one["model"]]
+    assert len(lines) == 1 and "estimate.datasets.far" in lines[0]["note"]
+    shape = {"items": 900, "choices": 4, "prompt_words": 145, "choice_words": 4}
+    given = study.changed(estimate={"datasets": {"far": shape}})
+    extract = by_stage(estimated(given), "far")["extract"]
+    assert extract["to_do"]["seconds"] > 0 and "not looked up in the store" in extract["note"]
+
+
+def test_predictions_stand_beside_what_finished_jobs_took(finished: Study) -> None:
+    done = finished.python(
+        "workflow_scripts/estimate.py", "--configfile", finished.written(), "--compare"
+    )
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    stages = {row[2] for row in rows if row[:2] == ["tiny", "own"]}
+    assert stages >= {"extract", "lens", "vectors", "steer", "similarity", "figures"}
+
+
+def test_the_plan_for_belebele_is_a_study_and_needs_nothing_to_be_estimated(tree: Study) -> None:
+    path = ROOT / "config/studies/belebele-plan.yaml"
+    plan = read(path)
+    assert len(plan.languages) == 122 == len(plan.datasets["belebele"].configs)
+    study = Study(tree.folder, yaml.safe_load(path.read_text(encoding="utf-8")))
+    lines = estimated(study)
+    held = {(one["model"], one["stage"]): one for one in lines}
+    for slug in plan.models:
+        extract, lens = (held[slug, stage]["to_do"] for stage in ("extract", "lens"))
+        assert extract["gpu_seconds"] > 3600 and extract["disk"] > 1e11 > lens["disk"]
+    bare = Study(tree.folder, merged(study.config or {}, {"extraction": {"lens_layers": 0}}))
+    without = {(one["model"], one["stage"]): one for one in estimated(bare)}
+    for slug in plan.models:
+        assert (slug, "lens") not in without
+        few, many = (x[slug, "extract"]["to_do"]["disk"] for x in (without, held))
+        assert few < many / 5
+
+
+def test_a_machine_is_known_measured_or_refused(tree: Study, tmp_path) -> None:
+    path = "config/studies/belebele-plan.yaml"
+    ask = ("workflow_scripts/estimate.py", "--configfile", path)
+    done = tree.python(*ask, "--machine", "abacus")
+    assert done.returncode == 1 and done.stderr.startswith("error: machine: 'abacus' is neither")
+    file = tmp_path / "here.yaml"
+    made = tree.python("workflow_scripts/estimate.py", "--calibrate", str(file))
+    assert made.returncode == 0, made.stderr
+    rates = yaml.safe_load(file.read_text(encoding="utf-8"))
+    assert rates["blocks"]["float32"] > 1e9 and rates["write"] > 1e6
+    done = tree.python(*ask, "--machine", str(file))
+    assert done.returncode == 0 and rates["about"] in done.stdout
+    file.write_text("like: cpu\nspeed: 3\n", encoding="utf-8")
+    done = tree.python(*ask, "--machine", str(file))
+    assert done.returncode == 1 and "not the rates of a machine" in done.stderr
