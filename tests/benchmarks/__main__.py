@@ -1,0 +1,85 @@
+"""Isogloss beside the tools that people use: times, memory, and whether its bars are reached.
+
+Every ratio is of one run: medians of alternating turns after a warm-up. With --only, the files'
+other comparisons are kept.
+"""
+
+import argparse
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+from benchmarks import choices
+from benchmarks.machine import machine
+from benchmarks.material import ROOT, Setting
+from benchmarks.measuring import tell
+from benchmarks.table import markdown, write
+
+from isogloss.errors import InputError
+from isogloss.model_sources import ModelSource, fetch
+from isogloss.program import run
+
+COMPARISONS = {
+    "choices": choices.compare,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    parser.add_argument("--data", type=Path, help="folder with xquad_mc and xcopa, one "
+                        "<language>.jsonl a language; without it, questions that come along")  # fmt: skip
+    parser.add_argument("--output", type=Path, default=ROOT / "results" / "benchmark",
+                        help="folder of benchmark.json and benchmark.md")  # fmt: skip
+    parser.add_argument("--model", default="gemma-3-270m",
+                        help="a model of config/config.yaml, or a folder with one")  # fmt: skip
+    parser.add_argument("--cache", type=Path, help="folder of models",
+                        default=os.environ.get("ISOGLOSS_CACHE", "~/.cache/isogloss"))  # fmt: skip
+    parser.add_argument("--only", action="append", choices=COMPARISONS, help="these comparisons")
+    parser.add_argument("--repetitions", type=int, default=5, help="turns that count")
+    parser.add_argument("--quick", action="store_true", help="few items: a try, no measurement")
+    args = parser.parse_args()
+    if args.repetitions < 1:
+        raise InputError(f"--repetitions: {args.repetitions}: at least 1 is needed")
+
+    cache = args.cache.expanduser()
+    source = model_source(args.model)
+    fetch(source, cache)
+    args.output.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix="scratch-", dir=args.output))
+    setting = Setting(source, cache, args.data, args.quick, args.repetitions, scratch)
+    conditions = {
+        "machine": machine(),
+        "settings": {
+            "model": source.slug,
+            "data": "published" if args.data else "its own",
+            "items": "few (--quick)" if args.quick else "default",
+            "repetitions": str(args.repetitions),
+        },
+    }
+    try:
+        for name in args.only or COMPARISONS:
+            began = time.perf_counter()
+            rows = COMPARISONS[name](setting)
+            took = {"seconds": round(time.perf_counter() - began, 1)}
+            whole = write(args.output, name, rows, conditions | took)
+            tell(f"{name}: {took['seconds']:.0f} s")
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    print(markdown(whole))
+
+
+def model_source(name: str) -> ModelSource:
+    """A model of the default study, or a folder with one."""
+    models = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["models"]
+    if name in models:
+        return ModelSource.from_spec(name, models[name])
+    if not Path(name).is_dir():
+        raise InputError(f"--model {name}: no folder, and none of {', '.join(models)}")
+    return ModelSource.from_spec("local", {"source": "path", "path": name})
+
+
+if __name__ == "__main__":
+    run(main)
