@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import yaml
-from benchmarks import choices
+from benchmarks import choices, lens, material, memory, states, storage, sweep
 from benchmarks.machine import machine
 from benchmarks.material import ROOT, Setting
 from benchmarks.measuring import tell
@@ -24,25 +24,36 @@ from isogloss.program import run
 
 COMPARISONS = {
     "choices": choices.compare,
+    "states": states.compare,
+    "lens": lens.compare,
+    "sweep": sweep.compare,
+    "storage": storage.compare,
+    "memory": memory.compare,
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
-    parser.add_argument("--data", type=Path, help="folder with xquad_mc and xcopa, one "
-                        "<language>.jsonl a language; without it, questions that come along")  # fmt: skip
-    parser.add_argument("--output", type=Path, default=ROOT / "results" / "benchmark",
-                        help="folder of benchmark.json and benchmark.md")  # fmt: skip
-    parser.add_argument("--model", default="gemma-3-270m",
-                        help="a model of config/config.yaml, or a folder with one")  # fmt: skip
-    parser.add_argument("--cache", type=Path, help="folder of models",
-                        default=os.environ.get("ISOGLOSS_CACHE", "~/.cache/isogloss"))  # fmt: skip
-    parser.add_argument("--only", action="append", choices=COMPARISONS, help="these comparisons")
-    parser.add_argument("--repetitions", type=int, default=5, help="turns that count")
-    parser.add_argument("--quick", action="store_true", help="few items: a try, no measurement")
+    add = parser.add_argument
+    add("--data", type=Path, help="folder with xquad_mc and xcopa, one <language>.jsonl a "
+        "language; without it, questions that come along")  # fmt: skip
+    add("--output", type=Path, default=ROOT / "results" / "benchmark",
+        help="folder of benchmark.json and benchmark.md")  # fmt: skip
+    add("--model", default="gemma-3-270m", help="a model of config/config.yaml, or a folder")
+    add("--cache", type=Path, help="folder of models",
+        default=os.environ.get("ISOGLOSS_CACHE", "~/.cache/isogloss"))  # fmt: skip
+    add("--only", action="append", choices=COMPARISONS, help="these comparisons alone")
+    add("--repetitions", type=int, default=5, help="turns that count")
+    add("--quick", action="store_true", help="few items: a try, no measurement")
     args = parser.parse_args()
     if args.repetitions < 1:
         raise InputError(f"--repetitions: {args.repetitions}: at least 1 is needed")
+
+    for folder in material.FOLDERS.values() if args.data else ():
+        if not (args.data / folder).is_dir():
+            raise InputError(
+                f"--data {args.data}: holds no folder {folder}: leave it out, or add it"
+            )
 
     cache = args.cache.expanduser()
     source = model_source(args.model)
@@ -61,6 +72,7 @@ def main() -> None:
     }
     try:
         for name in args.only or COMPARISONS:
+            tell(f"== {name}")
             began = time.perf_counter()
             rows = COMPARISONS[name](setting)
             took = {"seconds": round(time.perf_counter() - began, 1)}

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from isogloss.datasets import load_jsonl
-from isogloss.errors import InputError
 from isogloss.items import Item, ParallelItems
 from isogloss.model_sources import ModelSource
 from isogloss.prompts import PromptStyle
@@ -69,19 +68,12 @@ def style(kind: str) -> PromptStyle:
 
 
 def all_items(setting: Setting, kind: str) -> ParallelItems:
-    """Every question with long or short prompts, in both languages.
-
-    Raises:
-        InputError: `--data` does not hold them.
-    """
+    """Every question with long or short prompts, in both languages."""
     languages = setting.languages(kind)
     if setting.data is None:
         own = load_jsonl(EVERYDAY, languages, "everyday")
         return passages(own) if kind == LONG else two_choices(own)
-    folder = setting.data / FOLDERS[kind]
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder: --data must hold {FOLDERS[kind]}")
-    return load_jsonl(folder, languages, FOLDERS[kind])
+    return load_jsonl(setting.data / FOLDERS[kind], languages, FOLDERS[kind])
 
 
 def chosen(items: ParallelItems, rows: np.ndarray) -> ParallelItems:

@@ -1,4 +1,4 @@
-"""Two ways of doing one job, timed in turns: each in a process of its own, medians, paired ratios."""
+"""Ways of doing one job, timed in turns, each in a process of its own: medians and ratios."""
 
 import gc
 import multiprocessing

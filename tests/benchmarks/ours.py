@@ -1,14 +1,16 @@
 """What the comparisons use of Isogloss: its own functions, as `extract` calls them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from benchmarks.material import Setting, all_items, chosen, spread, style
 
+from isogloss.artifacts import key_of
 from isogloss.errors import InputError
-from isogloss.extraction import compute_shard
+from isogloss.extraction import assemble, compute_shard, compute_shards
 from isogloss.items import ParallelItems
 from isogloss.languages import separator
 from isogloss.models import Decoder, Readout, load, readout_of
@@ -66,6 +68,42 @@ class Loaded:
         trees = [lay_out(question) for question in self.ask(items, kind, language)]
         shard = self.compute(trees)
         return sums(trees, shard["log_probability"])
+
+    def extract(
+        self, folder: Path, items: ParallelItems, asked: Sequence[Question], language: str
+    ) -> Path:
+        """An activation file of these questions, all layers' rows kept for the lens."""
+        spec = {"language": language, "pivot": language, "items": items.digest(language)}
+        target = folder / f"{key_of(spec)}.h5"
+        target.unlink(missing_ok=True)
+        trees, files = compute_shards(
+            self.decoder,
+            self.readout,
+            items,
+            asked,
+            self.layers,
+            target,
+            key_of(spec),
+            BUDGET,
+            iter,
+        )
+        assemble(target, spec, {}, items, asked, trees, files, self.layers)
+        return target
+
+
+def prompts_alone(asked: Sequence[Question]) -> list[Question]:
+    """The same prompts with nothing to score."""
+    return [replace(question, phrases=()) for question in asked]
+
+
+def first_tokens(asked: Sequence[Question], items: ParallelItems) -> list[Question]:
+    """The same prompts with the first token of the right choice to score."""
+    return [
+        replace(question, phrases=(replace(right, tokens=right.tokens[:1]),))
+        for question, answer in zip(asked, items.answers, strict=True)
+        for right in question.phrases
+        if right.choice == answer
+    ]
 
 
 def loaded(setting: Setting) -> Loaded:

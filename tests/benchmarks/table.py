@@ -109,7 +109,11 @@ def _judged(row: Mapping[str, Any]) -> tuple[str, str, str]:
         return f"{shown(row['value'])} {row['unit']}{spread}", "", ""
     sign = ">=" if row["at_least"] else "<="
     bar = f"{sign} {shown(row['bar'])} {row['unit']}"
-    return f"{shown(row['value'])} {row['unit']}{spread}", bar, "yes" if row["reached"] else "**no**"
+    return (
+        f"{shown(row['value'])} {row['unit']}{spread}",
+        bar,
+        "yes" if row["reached"] else "**no**",
+    )
 
 
 def _described(found: Mapping[str, Any]) -> str:
