@@ -9,12 +9,13 @@ import os
 import shutil
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import yaml
 from benchmarks import choices, lens, material, memory, states, storage, sweep
 from benchmarks.machine import machine
-from benchmarks.material import ROOT, Setting
+from benchmarks.material import LONG, ROOT, SHORT, Setting
 from benchmarks.measuring import tell
 from benchmarks.table import markdown, write
 
@@ -23,11 +24,19 @@ from isogloss.model_sources import ModelSource, fetch
 from isogloss.program import run
 
 COMPARISONS = {
-    "choices": choices.compare,
-    "states": states.compare,
-    "lens": lens.compare,
-    "sweep": sweep.compare,
-    "storage": storage.compare,
+    "choices-long-float32": partial(choices.compare, kind=LONG, dtype="float32"),
+    "choices-short-float32": partial(choices.compare, kind=SHORT, dtype="float32"),
+    "choices-long-bfloat16": partial(choices.compare, kind=LONG, dtype="bfloat16"),
+    "choices-short-bfloat16": partial(choices.compare, kind=SHORT, dtype="bfloat16"),
+    "states-prompts": partial(states.compare, what=states.PROMPTS),
+    "states-choices": partial(states.compare, what=states.CHOICES),
+    "lens-float32": partial(lens.against_product, dtype="float32"),
+    "lens-bfloat16": partial(lens.against_product, dtype="bfloat16"),
+    "lens-peers": lens.against_peers,
+    "sweep-anew": sweep.against_anew,
+    "sweep-harness": sweep.against_harness,
+    "hdf5-writing": storage.writing,
+    "hdf5-reading": storage.reading,
     "memory": memory.compare,
 }
 
@@ -42,12 +51,19 @@ def main() -> None:
     add("--model", default="gemma-3-270m", help="a model of config/config.yaml, or a folder")
     add("--cache", type=Path, help="folder of models",
         default=os.environ.get("ISOGLOSS_CACHE", "~/.cache/isogloss"))  # fmt: skip
-    add("--only", action="append", choices=COMPARISONS, help="these comparisons alone")
+    add("--only", action="append", metavar="NAME", help="comparisons whose names begin so: "
+        f"{', '.join(COMPARISONS)}")  # fmt: skip
     add("--repetitions", type=int, default=5, help="turns that count")
+    add("--times", type=int, default=1, help="times as many items")
     add("--quick", action="store_true", help="few items: a try, no measurement")
     args = parser.parse_args()
-    if args.repetitions < 1:
-        raise InputError(f"--repetitions: {args.repetitions}: at least 1 is needed")
+    for option in ("repetitions", "times"):
+        if getattr(args, option) < 1:
+            raise InputError(f"--{option}: {getattr(args, option)}: at least 1 is needed")
+    names = [name for name in COMPARISONS if name.startswith(tuple(args.only or [""]))]
+    for wanted in args.only or ():
+        if not any(name.startswith(wanted) for name in names):
+            raise InputError(f"--only {wanted}: no such comparison: see --help")
 
     for folder in material.FOLDERS.values() if args.data else ():
         if not (args.data / folder).is_dir():
@@ -60,18 +76,18 @@ def main() -> None:
     fetch(source, cache)
     args.output.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix="scratch-", dir=args.output))
-    setting = Setting(source, cache, args.data, args.quick, args.repetitions, scratch)
+    setting = Setting(source, cache, args.data, args.quick, args.times, args.repetitions, scratch)
     conditions = {
         "machine": machine(),
         "settings": {
             "model": source.slug,
             "data": "published" if args.data else "its own",
-            "items": "few (--quick)" if args.quick else "default",
+            "items": "few (--quick)" if args.quick else f"{args.times} x the default",
             "repetitions": str(args.repetitions),
         },
     }
     try:
-        for name in args.only or COMPARISONS:
+        for name in names:
             tell(f"== {name}")
             began = time.perf_counter()
             rows = COMPARISONS[name](setting)

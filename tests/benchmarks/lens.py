@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from benchmarks import ours, peers
 from benchmarks.material import LONG, Setting
-from benchmarks.measuring import Job, Run, Worker, alternate, check_equal, ratio, seconds, tell
+from benchmarks.measuring import Job, Run, Worker, alternate, check_equal, ratio, seconds
 from benchmarks.table import Row
 
 from isogloss.lens import lens_dataset, token_log_probabilities
@@ -20,7 +20,7 @@ MEMORY = 1.5
 PEERS = 3.0
 TOLERANCE = 1e-3
 ROWS_ITEMS = (32, 2)
-PROMPTS = (12, 2)
+PROMPTS = (6, 2)
 SHAPES = ((512, 4096), (512, 16384), (512, 65536), (4096, 4096), (128, 16384))
 """Blocks of (rows, vocabulary) that are tried as the machine's own product; the best one counts."""
 
@@ -93,18 +93,9 @@ def prepare_ours(setting: Setting) -> Job:
     return job
 
 
-def compare(setting: Setting) -> list[Row]:
-    """Share of the matrix rate and memory in both types; peers in float32."""
-    rows: list[Row] = []
-    for dtype in SHARE:
-        rows += _against_product(setting.in_type(dtype))
-        tell(f"{rows[-2].what}: {rows[-2].value:.2f}")
-    rows += _against_peers(setting.in_type("float32"))
-    return rows
-
-
-def _against_product(setting: Setting) -> list[Row]:
-    dtype = setting.source.dtype
+def against_product(setting: Setting, dtype: str) -> list[Row]:
+    """Share of the matrix rate, and memory."""
+    setting = setting.in_type(dtype)
     with Worker("extraction", prepare_file, setting=setting) as maker:
         file, readout = maker.run().value
     with (
@@ -144,14 +135,17 @@ def _against_product(setting: Setting) -> list[Row]:
     ]  # fmt: skip
 
 
-def _against_peers(setting: Setting) -> list[Row]:
+OTHERS: dict[str, tuple[Any, tuple[int, ...]]] = {
+    "nnterp": (peers.nnterp_lens, (1, 4)),
+    "TransformerLens": (peers.bridge_lens, (1,)),
+}
+
+
+def against_peers(setting: Setting) -> list[Row]:
+    """The same prompts' lens, from text to log-probabilities."""
     rows = []
-    others: dict[str, tuple[Any, tuple[int, ...]]] = {
-        "nnterp": (peers.nnterp_lens, (1, 4)),
-        "TransformerLens": (peers.bridge_lens, (1,)),
-    }
     with Worker("isogloss", prepare_ours, setting=setting) as we:
-        for name, (prepare, sizes) in others.items():
+        for name, (prepare, sizes) in OTHERS.items():
             with Worker(name, prepare, setting=setting, n=setting.n(*PROMPTS)) as they:
                 what = f"lens of {setting.name(LONG)} prompts, float32, forward included"
                 tried = {size: they.run(batch_size=size).seconds for size in sizes}

@@ -33,7 +33,8 @@ class Setting:
         source: the model.
         cache: folder of models.
         data: folder with `xquad_mc` and `xcopa`; None for the questions that come along.
-        quick: fewer items.
+        quick: few items: a try.
+        times: how many times the default number of items.
         repetitions: turns that are kept.
         scratch: folder for files, on the disk that is measured.
     """
@@ -42,12 +43,13 @@ class Setting:
     cache: Path
     data: Path | None
     quick: bool
+    times: int
     repetitions: int
     scratch: Path
 
     def n(self, normal: int, quick: int) -> int:
         """A number of items."""
-        return quick if self.quick else normal
+        return quick if self.quick else normal * self.times
 
     def languages(self, kind: str) -> tuple[str, ...]:
         """The two languages of long or short prompts."""
@@ -90,11 +92,11 @@ def spread(n_all: int, wanted: int) -> np.ndarray:
     """Places evenly over all items, beginning anew where more are wanted than there are.
 
     >>> spread(10, 3).tolist(), spread(2, 5).tolist()
-    ([0, 4, 9], [0, 1, 0, 1, 0])
+    ([1, 5, 8], [0, 1, 0, 1, 0])
     """
     if wanted > n_all:
         return np.arange(wanted) % n_all
-    return np.linspace(0, n_all - 1, wanted).astype(int)
+    return ((np.arange(wanted) + 0.5) * n_all / wanted).astype(int)
 
 
 def two_choices(items: ParallelItems) -> ParallelItems:

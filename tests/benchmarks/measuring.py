@@ -129,7 +129,7 @@ def reset_peak() -> None:
 def alternate(
     calls: Mapping[str, Callable[[], Run]], repetitions: int, label: str
 ) -> dict[str, list[Run]]:
-    """Run some tools in turns, after one turn that warms them up and is not kept.
+    """Run some tools in turns, after each has run once to warm up.
 
     Every second turn goes the other way round, so that none is always the first.
     """

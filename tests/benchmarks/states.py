@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 from benchmarks import ours, peers
 from benchmarks.material import LONG, Setting
-from benchmarks.measuring import Job, Run, Worker, alternate, check_equal, ratio, seconds, tell
+from benchmarks.measuring import Job, Run, Worker, alternate, check_equal, ratio, seconds
 from benchmarks.table import Row
 
 from isogloss.activations import open_activations
 
 SPEED, MEMORY = 2.0, 0.5
 TOLERANCE = 1e-4
-N_ITEMS = (12, 2)
+N_ITEMS = (6, 2)
 BATCH_SIZES = (1, 4)
 
 PROMPTS, CHOICES = "prompts alone", "prompts with their choices"
@@ -32,22 +32,20 @@ def prepare_ours(setting: Setting, n: int, what: str) -> Job:
     return job
 
 
-def compare(setting: Setting) -> list[Row]:
-    """The prompts' ends alone with nnterp; with every choice's states, with nnsight."""
-    rows: list[Row] = []
-    others: dict[str, tuple[str, Any]] = {
-        PROMPTS: ("nnterp", peers.nnterp_states),
-        CHOICES: ("nnsight", peers.nnsight_states),
-    }
-    n = setting.n(*N_ITEMS)
-    for what, (name, prepare) in others.items():
-        with (
-            Worker("isogloss", prepare_ours, setting=setting, n=n, what=what) as we,
-            Worker(name, prepare, setting=setting, n=n, file=setting.scratch / name) as they,
-        ):
-            rows += _rows(setting, what, name, we, they)
-            tell(f"{rows[-3].what}: {rows[-3].value:.2f}x")
-    return rows
+OTHERS: dict[str, tuple[str, Any]] = {
+    PROMPTS: ("nnterp", peers.nnterp_states),
+    CHOICES: ("nnsight", peers.nnsight_states),
+}
+
+
+def compare(setting: Setting, what: str) -> list[Row]:
+    """The prompts' ends alone with nnterp, or every choice's states with nnsight."""
+    n, (name, prepare) = setting.n(*N_ITEMS), OTHERS[what]
+    with (
+        Worker("isogloss", prepare_ours, setting=setting, n=n, what=what) as we,
+        Worker(name, prepare, setting=setting, n=n, file=setting.scratch / name) as they,
+    ):
+        return _rows(setting, what, name, we, they)
 
 
 def _rows(setting: Setting, what: str, name: str, we: Worker, they: Worker) -> list[Row]:

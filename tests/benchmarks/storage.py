@@ -21,7 +21,7 @@ from isogloss.prompts import Phrase, Question
 from isogloss.tiny_models import VOCABULARY, tiny_tokenizer
 
 WRITING, READING = 0.05, 200.0
-N_ITEMS = {LONG: (16, 2), SHORT: (128, 8)}
+N_ITEMS = {LONG: (8, 2), SHORT: (64, 8)}
 WIDE_ITEMS = (1200, 100)
 PHRASES, PHRASE_TOKENS = 8, 3
 
@@ -118,14 +118,14 @@ def evict(file: Path) -> None:
         os.close(descriptor)
 
 
-def compare(setting: Setting) -> list[Row]:
-    """Writing for both kinds of prompts, bytes for both types, reading one layer cold."""
+def writing(setting: Setting) -> list[Row]:
+    """What writing costs for both kinds of prompts, and bytes a state, in both types."""
     rows: list[Row] = []
     for dtype in ("float32", "bfloat16"):
         for kind in (LONG, SHORT):
             rows += _writing(setting.in_type(dtype), kind)
             tell(f"{rows[-1].what}: {rows[-1].value:.3g} {rows[-1].unit}")
-    return [*rows, _reading(setting)]
+    return rows
 
 
 def _writing(setting: Setting, kind: str) -> list[Row]:
@@ -169,7 +169,8 @@ def _sizes(file: Path, dtype: str) -> list[Row]:
     return rows
 
 
-def _reading(setting: Setting) -> Row:
+def reading(setting: Setting) -> list[Row]:
+    """One layer of a large file, cold."""
     with Worker("writer", prepare_wide_file, setting=setting) as maker:
         file = maker.run().value
     with Worker("reader", prepare_reading, file=file) as reader:
@@ -183,10 +184,12 @@ def _reading(setting: Setting) -> Row:
     rates = {key: [run.value / 1e6 / run.seconds for run in found] for key, found in runs.items()}
     rate, disk = (float(np.median(rates[key])) for key in ("layer", "bytes"))
     size = file.stat().st_size / 1e6
-    return Row(
-        "HDF5: one layer of all rows, cold, checksums on", "as many bytes as they lie",
-        f"{rate:.0f} MB/s", f"{disk:.0f} MB/s", rate, min(rates["layer"]), max(rates["layer"]),
-        READING, unit="MB/s",
-        note=f"{runs['layer'][0].value / 1e6:.0f} MB of a file of {size:.0f} MB, out of the page "
-        "cache before each turn; the disk itself may have a cache",
-    )  # fmt: skip
+    return [
+        Row(
+            "HDF5: one layer of all rows, cold, checksums on", "as many bytes as they lie",
+            f"{rate:.0f} MB/s", f"{disk:.0f} MB/s", rate, min(rates["layer"]),
+            max(rates["layer"]), READING, unit="MB/s",
+            note=f"{runs['layer'][0].value / 1e6:.0f} MB of a file of {size:.0f} MB, out of the "
+            "page cache before each turn; the disk itself may have a cache",
+        )
+    ]  # fmt: skip

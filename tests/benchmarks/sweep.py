@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from benchmarks import ours, peers
 from benchmarks.material import LONG, Setting
-from benchmarks.measuring import Job, Run, Worker, alternate, check_equal, ratio, seconds, tell
+from benchmarks.measuring import Job, Run, Worker, alternate, check_equal, ratio, seconds
 from benchmarks.table import Row
 
 from isogloss.extraction import Captured, score
@@ -15,10 +15,12 @@ from isogloss.vectors import constant_shift
 
 DEPTHS = (0.2, 0.4, 0.6, 0.8)
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+N_CONDITIONS = len(DEPTHS) * len(STRENGTHS)
 ANEW, HARNESS = 1.6, 10.0
 TOLERANCE, HARNESS_TOLERANCE = 1e-4, 1e-3
-N_ITEMS = (40, 2)
-N_HARNESS = (2, 1)
+N_ITEMS = (2, 2)
+N_HARNESS = (1, 1)
+HARNESS_LAYERS = 2
 BATCH_SIZES = (1, 4)
 
 
@@ -89,10 +91,11 @@ def anew(tool: ours.Loaded, trees: list[Tree], condition: Condition) -> np.ndarr
 
 
 def prepare_harness(setting: Setting, n: int) -> Job:
-    """One condition a layer: what a condition costs there does not depend on the others."""
+    """One condition at some layers: what one costs there does not depend on the others."""
     tool, language = ours.loaded(setting), setting.languages(LONG)[0]
     asked = peers.requests(ours.texts(tool.items(LONG, language, n), LONG, language))
-    steered = peers.Steered(tool, shifts(tool), setting.scratch)
+    own = dict(list(shifts(tool).items())[:HARNESS_LAYERS])
+    steered = peers.Steered(tool, own, setting.scratch)
 
     def job(batch_size: int, strength: float) -> np.ndarray:
         found = [
@@ -105,40 +108,41 @@ def prepare_harness(setting: Setting, n: int) -> Job:
     return job
 
 
-def compare(setting: Setting) -> list[Row]:
-    """Our sweep against our own forwards, then against `hf_steered`."""
-    n, few = setting.n(*N_ITEMS), setting.n(*N_HARNESS)
-    n_conditions = len(DEPTHS) * len(STRENGTHS)
-    what = f"steering sweep, {len(DEPTHS)} layers x {len(STRENGTHS)} conditions, "
-    what += f"{setting.name(LONG)} {setting.languages(LONG)[0]}"
-    dtype = setting.source.dtype
+def against_anew(setting: Setting) -> list[Row]:
+    """Our sweep against our own forwards."""
+    n, what = setting.n(*N_ITEMS), _name(setting)
     with Worker("isogloss", prepare_ours, setting=setting, n=n) as we:
         calls = {how: lambda how=how: we.run(how=how) for how in ("sweep", "anew")}
-        runs = alternate(calls, setting.repetitions, f"{what}, {dtype}")
+        runs = alternate(calls, setting.repetitions, what)
     found, expected = (runs[how][-1].value for how in ("sweep", "anew"))
     difference = check_equal(found, expected, TOLERANCE, what)
     speed = ratio(seconds(runs["anew"]), seconds(runs["sweep"]))
-    each = {how: n * n_conditions / float(np.median(seconds(runs[how]))) for how in runs}
-    rows = [
+    each = {how: n * N_CONDITIONS / float(np.median(seconds(runs[how]))) for how in runs}
+    return [
         Row(
-            f"{what}, {dtype}", "our packed forward anew", f"{each['sweep']:.3g} /s",
-            f"{each['anew']:.3g} /s", speed.value, speed.low, speed.high, ANEW,
+            what, "our packed forward anew", f"{each['sweep']:.3g} /s", f"{each['anew']:.3g} /s",
+            speed.value, speed.low, speed.high, ANEW,
             note=f"{n} items a turn; items times conditions a second; largest difference "
             f"{difference:.1g} nat",
         )
     ]  # fmt: skip
-    tell(f"{rows[0].what}: {speed.value:.2f}x")
-    return [*rows, _against_harness(setting, f"{what}, {dtype}", n, few, n_conditions)]
 
 
-def _against_harness(setting: Setting, what: str, n: int, few: int, n_conditions: int) -> Row:
+def _name(setting: Setting) -> str:
+    what = f"steering sweep, {len(DEPTHS)} layers x {len(STRENGTHS)} conditions"
+    return f"{what}, {setting.name(LONG)} {setting.languages(LONG)[0]}, {setting.source.dtype}"
+
+
+def against_harness(setting: Setting) -> list[Row]:
+    """Our sweep against `hf_steered`."""
+    n, few, what = setting.n(*N_ITEMS), setting.n(*N_HARNESS), _name(setting)
     with (
         Worker("isogloss", prepare_ours, setting=setting, n=few) as unsteered,
         Worker("isogloss", prepare_ours, setting=setting, n=n) as we,
         Worker("lm-eval", prepare_harness, setting=setting, n=few) as they,
     ):
         zero = they.run(batch_size=1, strength=0.0).value
-        plain = unsteered.run(how="sweep").value[:: len(STRENGTHS)]
+        plain = unsteered.run(how="sweep").value[:: len(STRENGTHS)][:HARNESS_LAYERS]
         check_equal(plain.reshape(zero.shape), zero, HARNESS_TOLERANCE, f"{what}: strength 0")
         tried = {b: they.run(batch_size=b, strength=1.0).seconds for b in BATCH_SIZES}
         best = min(tried, key=lambda size: tried[size])
@@ -148,13 +152,15 @@ def _against_harness(setting: Setting, what: str, n: int, few: int, n_conditions
 
         calls = {"ours": lambda: we.run(how="sweep"), "theirs": theirs}
         runs = alternate(calls, setting.repetitions, f"{what}: lm-eval")
-    own = [s / (n * n_conditions) for s in seconds(runs["ours"])]
-    other = [s / (few * len(DEPTHS)) for s in seconds(runs["theirs"])]
+    own = [s / (n * N_CONDITIONS) for s in seconds(runs["ours"])]
+    other = [s / (few * HARNESS_LAYERS) for s in seconds(runs["theirs"])]
     speed = ratio(other, own)
-    return Row(
-        what, f"lm-eval hf_steered, batch {best}", f"{1 / float(np.median(own)):.3g} /s",
-        f"{1 / float(np.median(other)):.3g} /s", speed.value, speed.low, speed.high, HARNESS,
-        note=f"items times conditions a second; lm-eval's on {few} items and one condition a "
-        "layer, since its conditions share nothing; it steers every position, so scores are "
-        "compared at strength 0",
-    )  # fmt: skip
+    return [
+        Row(
+            what, f"lm-eval hf_steered, batch {best}", f"{1 / float(np.median(own)):.3g} /s",
+            f"{1 / float(np.median(other)):.3g} /s", speed.value, speed.low, speed.high, HARNESS,
+            note=f"items times conditions a second; lm-eval's on {few} item and one condition at "
+            f"{HARNESS_LAYERS} layers, since its conditions share nothing; it steers every "
+            "position, so scores are compared at strength 0",
+        )
+    ]  # fmt: skip
