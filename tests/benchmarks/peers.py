@@ -57,6 +57,7 @@ def nnterp_model(setting: Setting) -> Any:
         device_map="cpu",
         dtype=getattr(torch, setting.source.dtype),
         tokenizer_kwargs={"padding_side": "left"},
+        dispatch=True,
     )
 
 
