@@ -52,13 +52,15 @@ def nnterp_model(setting: Setting) -> Any:
     import torch
     from nnterp import StandardizedTransformer
 
-    return StandardizedTransformer(
+    model = StandardizedTransformer(
         str(fetch(setting.source, setting.cache)),
         device_map="cpu",
         dtype=getattr(torch, setting.source.dtype),
         tokenizer_kwargs={"padding_side": "left"},
         dispatch=True,
     )
+    model._model.requires_grad_(False)  # it traces in a thread, where torch.no_grad is not on
+    return model
 
 
 def long_texts(setting: Setting, n: int) -> tuple[list[tuple[str, list[str]]], list[int]]:
@@ -151,8 +153,8 @@ def nnsight_states(setting: Setting, n: int, file: Path) -> Job:
         for start in range(0, len(pairs), batch_size):
             part = pairs[start : start + batch_size]
             whole = [prompt + words for prompt, words in part]
+            layers: list[Any] = []
             with model.trace(whole) as tracer:
-                layers = []
                 for layer in range(model.num_layers):
                     layers.append(model.layers_output[layer].save())
                 tracer.stop()

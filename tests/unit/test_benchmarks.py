@@ -115,7 +115,7 @@ def test_own_questions_become_long_and_short_ones():
     own = load_jsonl(ROOT / "data" / "everyday", ("en", "sw"), "everyday")
     long, short = material.passages(own), material.two_choices(own)
     for before, item, cut in zip(own.items["sw"], long.items["sw"], short.items["sw"], strict=True):
-        assert len(item.context) > 500 and item.question == before.question
+        assert len(item.context) > 400 and item.question == before.question
         assert len(cut.choices) == 2
         assert cut.choices[cut.answer] == before.choices[before.answer]
 
