@@ -17,7 +17,7 @@ from benchmarks import choices, lens, material, memory, states, storage, sweep
 from benchmarks.machine import machine
 from benchmarks.material import LONG, ROOT, SHORT, Setting
 from benchmarks.measuring import tell
-from benchmarks.table import markdown, write
+from benchmarks.table import markdown, shown, write
 
 from isogloss.errors import InputError
 from isogloss.model_sources import ModelSource, fetch
@@ -90,10 +90,13 @@ def main() -> None:
         for name in names:
             tell(f"== {name}")
             began = time.perf_counter()
-            rows = COMPARISONS[name](setting)
-            took = {"seconds": round(time.perf_counter() - began, 1)}
-            whole = write(args.output, name, rows, conditions | took)
-            tell(f"{name}: {took['seconds']:.0f} s")
+            conditions["settings"]["load before"] = f"{os.getloadavg()[0]:.1f}"
+            rows = []
+            for row in COMPARISONS[name](setting):
+                rows.append(row)
+                tell(f"{row.what}: {shown(row.value)} {row.unit}")
+                took = {"seconds": round(time.perf_counter() - began, 1)}
+                whole = write(args.output, name, rows, conditions | took)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     print(markdown(whole))

@@ -1,19 +1,11 @@
 """Choices scored, against lm-evaluation-harness, which keeps no states; ours keeps all layers'."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from benchmarks import ours, peers
 from benchmarks.material import LONG, SHORT, Setting
-from benchmarks.measuring import (
-    Job,
-    Run,
-    Worker,
-    alternate,
-    check_equal,
-    ratio,
-    seconds,
-    tell,
-)
+from benchmarks.measuring import Job, Run, Worker, alternate, check_equal, ratio, seconds
 from benchmarks.table import Row
 
 BATCH_SIZES = (1, 4, 8, 16)
@@ -53,17 +45,15 @@ def prepare_theirs(setting: Setting) -> Job:
     return job
 
 
-def compare(setting: Setting, kind: str, dtype: str) -> list[Row]:
+def compare(setting: Setting, kind: str, dtype: str) -> Iterator[Row]:
     """One kind of questions in two languages."""
-    own, rows = setting.in_type(dtype), []
+    own = setting.in_type(dtype)
     with (
         Worker("isogloss", prepare_ours, setting=own) as we,
         Worker("lm-eval", prepare_theirs, setting=own) as they,
     ):
         for language in setting.languages(kind):
-            rows.append(_row(own, we, they, kind, language))
-            tell(f"{rows[-1].what}: {rows[-1].value:.2f}x")
-    return rows
+            yield _row(own, we, they, kind, language)
 
 
 def _row(setting: Setting, we: Worker, they: Worker, kind: str, language: str) -> Row:

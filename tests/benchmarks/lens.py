@@ -1,5 +1,6 @@
 """The lens over stored rows, against the machine's own matrix products and against peers."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -143,9 +144,8 @@ OTHERS: dict[str, tuple[Any, tuple[int, ...]]] = {
 }
 
 
-def against_peers(setting: Setting) -> list[Row]:
+def against_peers(setting: Setting) -> Iterator[Row]:
     """The same prompts' lens, from text to log-probabilities."""
-    rows = []
     with Worker("isogloss", prepare_ours, setting=setting) as we:
         for name, (prepare, sizes) in OTHERS.items():
             with Worker(name, prepare, setting=setting, n=setting.n(*PROMPTS)) as they:
@@ -160,12 +160,9 @@ def against_peers(setting: Setting) -> list[Row]:
             speed = ratio(seconds(runs[name]), seconds(runs["ours"]))
             n = setting.n(*PROMPTS)
             rates = [n / float(np.median(seconds(runs[key]))) for key in ("ours", name)]
-            rows.append(
-                Row(
-                    what, f"{name}, batch {best}", f"{rates[0]:.3g} prompts/s",
-                    f"{rates[1]:.3g} prompts/s", speed.value, speed.low, speed.high, PEERS,
-                    note=f"{n} prompts a turn, all layers, whole vocabulary; largest difference "
-                    f"{difference:.1g} nat",
-                )
+            yield Row(
+                what, f"{name}, batch {best}", f"{rates[0]:.3g} prompts/s",
+                f"{rates[1]:.3g} prompts/s", speed.value, speed.low, speed.high, PEERS,
+                note=f"{n} prompts a turn, all layers, whole vocabulary; largest difference "
+                f"{difference:.1g} nat",
             )  # fmt: skip
-    return rows

@@ -1,6 +1,7 @@
 """HDF5: what writing costs an extraction, how fast one layer is read, how large a state is."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from benchmarks import ours
 from benchmarks.material import LONG, SHORT, Setting
-from benchmarks.measuring import Job, Run, Worker, alternate, ratio, seconds, tell
+from benchmarks.measuring import Job, Run, Worker, alternate, ratio, seconds
 from benchmarks.table import Row
 
 from isogloss.activations import open_activations
@@ -118,14 +119,11 @@ def evict(file: Path) -> None:
         os.close(descriptor)
 
 
-def writing(setting: Setting) -> list[Row]:
+def writing(setting: Setting) -> Iterator[Row]:
     """What writing costs for both kinds of prompts, and bytes a state, in both types."""
-    rows: list[Row] = []
     for dtype in ("float32", "bfloat16"):
         for kind in (LONG, SHORT):
-            rows += _writing(setting.in_type(dtype), kind)
-            tell(f"{rows[-1].what}: {rows[-1].value:.3g} {rows[-1].unit}")
-    return rows
+            yield from _writing(setting.in_type(dtype), kind)
 
 
 def _writing(setting: Setting, kind: str) -> list[Row]:

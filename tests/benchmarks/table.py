@@ -117,7 +117,8 @@ def _judged(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _described(found: Mapping[str, Any]) -> str:
-    machine, settings = found["machine"], found["settings"]
+    machine, settings = found["machine"], dict(found["settings"])
+    settings.pop("load before", None)
     parts = [f"{name} {value}" for name, value in (machine | settings).items()]
     return "; ".join(parts) + "."
 
