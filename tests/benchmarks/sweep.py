@@ -18,7 +18,8 @@ STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 N_CONDITIONS = len(DEPTHS) * len(STRENGTHS)
 ANEW, HARNESS = 1.6, 10.0
 TOLERANCE, HARNESS_TOLERANCE = 1e-4, 1e-3
-N_ITEMS = (2, 2)
+N_ITEMS = (4, 2)
+N_SWEPT = (2, 2)
 N_HARNESS = (1, 1)
 HARNESS_LAYERS = 2
 BATCH_SIZES = (1, 4)
@@ -135,7 +136,7 @@ def _name(setting: Setting) -> str:
 
 def against_harness(setting: Setting) -> list[Row]:
     """Our sweep against `hf_steered`."""
-    n, few, what = setting.n(*N_ITEMS), setting.n(*N_HARNESS), _name(setting)
+    n, few, what = setting.n(*N_SWEPT), setting.n(*N_HARNESS), _name(setting)
     with (
         Worker("isogloss", prepare_ours, setting=setting, n=few) as unsteered,
         Worker("isogloss", prepare_ours, setting=setting, n=n) as we,
