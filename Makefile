@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TINY := store/quick/models/tiny-gemma3
 
-.PHONY: run test test-cluster test-sharing quick lint help
+.PHONY: run test test-cluster test-sharing quick lint benchmark help
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,8 @@ help:
 	@echo "make test   install, run the whole test suite"
 	@echo "make test-cluster   the small study on a real SLURM of one node, in minutes"
 	@echo "make test-sharing   two collaborators on a folder and on a real S3 server"
+	@echo "make benchmark   beside lm-evaluation-harness, nnsight and others, in half an hour;"
+	@echo "            options in BENCHMARK=, such as BENCHMARK='--quick --only lens'"
 	@echo "make lint   formatting, linters, types"
 
 $(VENV)/.installed: requirements.txt
@@ -48,3 +50,13 @@ lint: $(VENV)/.installed
 test-sharing: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/sharing/requirements.txt
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations=5 tests/sharing
+
+BENCH := .venv-benchmark
+
+$(BENCH)/.installed: requirements.txt tests/benchmarks/requirements.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r tests/benchmarks/requirements.txt
+	touch $@
+
+benchmark: $(BENCH)/.installed
+	PYTHONPATH=workflow_scripts:tests $(BENCH)/bin/python -W ignore -m benchmarks $(BENCHMARK)

@@ -180,7 +180,7 @@ def _sums(
     Batches are formed across languages, since some questions of one would not fill any.
     """
     trees = [tree for own in by_language.values() for tree in own]
-    sums = [np.empty(0)] * len(trees)
+    sums: list[np.ndarray] = [np.empty(0)] * len(trees)
     for rows in packed_batches(trees, range(len(trees)), 2048):
         batch = collate_rows(trees, rows)
         scores = score(capture(decoder, batch, trees, []), batch.members, trees, readout)
