@@ -74,8 +74,8 @@ def test_saved_readout_is_the_models_own_norm_and_head_bit_for_bit(family, dtype
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_readout_needs_one_block_and_no_tokenizer(family, tmp_path, monkeypatch):
-    """It has the same bytes as the whole model's."""
+def test_a_readout_needs_one_block_and_no_tokenizer(family, tmp_path, monkeypatch, capfd):
+    """It has the same bytes as the whole model's, and nothing is said of the other blocks."""
     save_tiny_model(tmp_path / "model", family)
     source = path_source(tmp_path / "model")
     whole = load(source, tmp_path / "cache", device="cpu")
@@ -84,7 +84,9 @@ def test_a_readout_needs_one_block_and_no_tokenizer(family, tmp_path, monkeypatc
     built = []
     backbone = models._backbone
     monkeypatch.setattr(models, "_backbone", lambda *a: built.append(backbone(*a)) or built[-1])
+    capfd.readouterr()
     ends = load_ends(source, tmp_path / "cache")
+    assert "".join(capfd.readouterr()) == ""
     write_readout(ends, tmp_path / "ends", {})
     assert (tmp_path / "ends").read_bytes() == (tmp_path / "whole").read_bytes()
     assert [len(one.layers) for one in built] == [1] and len(whole.layers) > 1

@@ -252,6 +252,9 @@ def _load_weights(
 
     where = f"models.{source.slug}: {folder}"
     logging.disable_progress_bar()
+    verbosity = logging.get_verbosity()
+    if only_first_block:
+        logging.set_verbosity_error()  # it would list what the other blocks hold
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
@@ -273,6 +276,8 @@ def _load_weights(
             f"{where}: transformers cannot load it ({one_line(error)}): correct "
             f"models.{source.slug}; {trust}{SUPPORTED}"
         ) from error
+    finally:
+        logging.set_verbosity(verbosity)
     model, report = loaded
     wrong = sorted(report["missing_keys"]) + [str(key[0]) for key in report["mismatched_keys"]]
     if wrong:  # transformers would fill them with random numbers and go on
