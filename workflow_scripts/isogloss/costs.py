@@ -383,8 +383,9 @@ def _steered(
     above = sum(n - layer for layer in grid.layers) * grid.settings + n - grid.layers[0]
     on, heads = grid.selected_on, 1 + grid.settings * len(grid.layers)
     total = _passes(model, machine, own, on * (last + above), on * heads, budget)
-    above, on, heads = (1 + grid.controls) * (n - selected), grid.tested_on, 1 + grid.controls
-    total += _passes(model, machine, own, on * (selected + above), on * heads, budget)
+    on, heads = grid.tested_on, 1 + grid.controls
+    blocks = selected + heads * (n - selected)
+    total += _passes(model, machine, own, on * blocks, on * heads, budget)
     total += _passes(model, machine, pivot, on * (selected + 2 * (n - selected)), on * 2, budget)
     held = own.scale * len(own.length) / grid.folds * float(own.length.mean())
     timed = min(1.0, budget / held) / grid.folds

@@ -297,7 +297,9 @@ class _OfModel:
                 else:
                     missing.append(tag)
         except InputError as error:
-            note = f"not looked up in the store ({error})"
+            note = f"{dataset or self.slug}: not looked up in the store ({error})"
+            if dataset and self.of.items(dataset) is None:
+                note = f"{dataset}: not looked up in the store, which takes the questions"
         cost, whole = (
             replace(c, gpu_seconds=c.seconds * gpus) for c in (job.of(missing), job.of(tags))
         )
