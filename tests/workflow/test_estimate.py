@@ -127,7 +127,7 @@ def test_the_plan_for_belebele_is_a_study_and_needs_nothing_to_be_estimated(tree
     for slug in plan.models:
         assert (slug, "lens") not in without
         few, many = (x[slug, "extract"]["to_do"]["disk"] for x in (without, held))
-        assert few < many / 5
+        assert few < many / 2
 
 
 def test_a_machine_is_known_measured_or_refused(tree: Study, tmp_path) -> None:
