@@ -50,7 +50,11 @@ def prepare_ours(setting: Setting, n: int) -> Job:
         trees = [lay_out(question) for question in tool.ask(items, LONG, language)]
         if how == "sweep":
             found = steered_scores(
-                tool.decoder, tool.readout, trees, conditions, budget=ours.BUDGET
+                tool.decoder,
+                tool.readout,
+                trees,
+                [conditions] * len(trees),
+                budget=ours.BUDGET,
             )
             return found.log_probability
         return np.stack([anew(tool, trees, condition) for condition in conditions])
