@@ -19,7 +19,7 @@ os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "WANDB_
 
 
 def plain_model(setting: Setting) -> Any:
-    """The model as transformers loads it: `isogloss.products` has sped up the one that ours uses."""
+    """The model as transformers loads it; ours has been sped up (`isogloss.products`)."""
     import torch
     from transformers import AutoModelForCausalLM
 
