@@ -13,7 +13,7 @@ help:
 	@echo "make test   install, run the whole test suite"
 	@echo "make test-cluster   the small study on a real SLURM of one node, in minutes"
 	@echo "make test-sharing   two collaborators on a folder and on a real S3 server"
-	@echo "make benchmark   beside lm-evaluation-harness, nnsight and others, in half an hour;"
+	@echo "make benchmark   beside lm-evaluation-harness, nnsight and others, in half an hour or more;"
 	@echo "            options in BENCHMARK=, such as BENCHMARK='--quick --only lens'"
 	@echo "make lint   formatting, linters, types"
 
