@@ -1,7 +1,8 @@
 """A finished study as large as wanted, without a model, and how long Snakemake plans it.
 
-    python tests/benchmarks/large_study.py make /tmp/large --models 20 --datasets 4 --languages 122
-    python tests/benchmarks/large_study.py plan /tmp/large --server
+    export PYTHONPATH=workflow_scripts
+    python -m tests.benchmarks.large_study make /tmp/large --models 20 --datasets 4 --languages 122
+    python -m tests.benchmarks.large_study plan /tmp/large --server
 
 `make` writes questions, every manifest and every artifact under the name that the library gives
 it, every result under the name that Snakemake gives it, and lets `snakemake --touch` record all
@@ -24,23 +25,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "workflow_scripts")]
+from babel import localedata
+from tests.sharing.server import BUCKET, WEED, Server, keys_in, running_server
+from tests.workflow.conftest import ENVIRONMENT, Study, copy_tree
 
-from babel import localedata  # noqa: E402
-from tests.sharing.server import BUCKET, WEED, Server, keys_in, running_server  # noqa: E402
-from tests.workflow.conftest import ENVIRONMENT, Study, copy_tree  # noqa: E402
-
-from isogloss.artifacts import key_of  # noqa: E402
-from isogloss.config import Config, validate  # noqa: E402
-from isogloss.errors import InputError  # noqa: E402
-from isogloss.inventory import Inventory, Named  # noqa: E402
-from isogloss.languages import canonical_tag  # noqa: E402
-from isogloss.model_sources import ModelSource, model_digest  # noqa: E402
-from isogloss.program import run, say  # noqa: E402
-from isogloss.sharing import MARKER, open_place  # noqa: E402
-from isogloss.slices import Slices, dump  # noqa: E402
-from isogloss.store import write_manifest  # noqa: E402
+from isogloss.artifacts import key_of
+from isogloss.config import Config, validate
+from isogloss.errors import InputError
+from isogloss.inventory import Inventory, Named
+from isogloss.languages import canonical_tag
+from isogloss.model_sources import ModelSource, model_digest
+from isogloss.program import run, say
+from isogloss.sharing import MARKER, open_place
+from isogloss.slices import Slices, dump
+from isogloss.store import write_manifest
 
 FIRST = ("en", "de", "es", "id", "sw")
 CONFIG, ABOUT = "study.json", "about.json"

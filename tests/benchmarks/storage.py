@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -93,11 +94,11 @@ def prepare_reading(file: Path) -> Job:
         shape, itemsize = stored["rows/state"].shape, stored["rows/state"].dtype.itemsize
     size = shape[0] * shape[2] * itemsize
 
-    def job(what: str, turn: list[int] = [0]) -> int:  # noqa: B006
+    layers = cycle(range(shape[1]))  # another one each turn
+
+    def job(what: str) -> int:
         if what == "layer":
-            turn[0] += 1
-            layer = turn[0] % shape[1]
-            states = open_activations(file).rows_state.isel(lens_layer=layer).values
+            states = open_activations(file).rows_state.isel(lens_layer=next(layers)).values
             assert states.shape == (shape[0], shape[2])
         elif what == "bytes":
             with file.open("rb", buffering=0) as raw:

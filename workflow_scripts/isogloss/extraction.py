@@ -8,6 +8,7 @@ activation file in the order of the items (METHOD 2, 9; ARCHITECTURE, the activa
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,29 +173,26 @@ def as_bits(states: torch.Tensor) -> np.ndarray:
 
 
 def finite_shard(
-    decoder: Decoder,
-    readout: Readout,
-    trees: Sequence[Tree],
-    members: Sequence[int],
-    layers: list[int],
-    budget: int,
-    names: Sequence[str],
+    compute: Callable[..., dict[str, np.ndarray]],
+    check: Callable[[dict[str, np.ndarray]], None],
 ) -> dict[str, np.ndarray]:
-    """A shard of finite numbers; arguments as of `compute_shard`, and the members' ids.
+    """A shard of finite numbers.
 
     What is not finite spreads to all questions of a row: a weight of 0 times NaN is NaN. So
     before one is named, each is computed by itself.
 
+    Args:
+        compute: `compute_shard` of some members; takes `alone`.
+        check: `check_finite` of the same members.
+
     Raises:
         InputError: as `check_finite`.
     """
-    own = [trees[m] for m in members]
-    shard = compute_shard(decoder, readout, trees, members, layers, budget)
+    shard = compute()
     try:
-        check_finite(shard, names, own, layers, decoder.dtype)
+        check(shard)
     except InputError:
-        apart = compute_shard(decoder, readout, trees, members, layers, budget, True)
-        check_finite(apart, names, own, layers, decoder.dtype)
+        check(compute(alone=True))
         raise
     return shard
 
@@ -268,7 +266,7 @@ def compute_shards(
     Returns:
         The questions' trees, and the shards' files in order.
     """
-    trees = [lay_out(question) for question in asked]
+    trees, dtype = [lay_out(question) for question in asked], decoder.dtype
     folder = work_folder(target)
     made = [(folder / name, members) for name, members in shards(asked, f"{key}-{budget}")]
     left = [(file, members) for file, members in made if not is_whole(file)]
@@ -283,9 +281,11 @@ def compute_shards(
                 break
             if file.exists() and file not in damaged:
                 continue
+            compute = partial(compute_shard, decoder, readout, trees, members, layers, budget)
+            own = [trees[m] for m in members]
             names = [items.item_ids[asked[m].item] for m in members]
-            shard = finite_shard(decoder, readout, trees, members, layers, budget, names)
-            writing.call(_publish, target, file, shard)
+            check = partial(check_finite, names=names, trees=own, layers=layers, dtype=dtype)
+            writing.call(_publish, target, file, finite_shard(compute, check))
     return trees, [file for file, _ in made]
 
 

@@ -6,6 +6,7 @@ narrower type costs is measured against float32 and reported.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from isogloss.errors import InputError, OutOfMemory
-from isogloss.extraction import capture, finite_shard, score
+from isogloss.extraction import capture, check_finite, compute_shard, finite_shard, score
 from isogloss.forward import run
 from isogloss.lens import token_log_probabilities
 from isogloss.model_sources import ModelSource
@@ -85,7 +86,10 @@ def check_packing(
     chosen = ([q for q in asked if q.phrases] or asked)[:CHECKED]
     trees, layers = [lay_out(q) for q in chosen], list(range(decoder.n_layers + 1))
     names = [item_ids[q.item] for q in chosen]
-    shard = finite_shard(decoder, readout, trees, range(len(trees)), layers, 4096, names)
+    shard = finite_shard(
+        partial(compute_shard, decoder, readout, trees, range(len(trees)), layers, 4096),
+        partial(check_finite, names=names, trees=trees, layers=layers, dtype=decoder.dtype),
+    )
     if not chosen[0].phrases:
         return {}
     packed = shard["log_probability"]
