@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -165,23 +166,30 @@ def test_window_counts_positions_on_a_path_not_places_in_the_row():
     tree = lay_out(Question(0, "main", tuple(range(10, 16)), phrases))  # 6 + 3 + 3 tokens
     batch = collate([tree], [0])
     decoder = model("gemma3")
-    masks = attention_masks(decoder, batch.mask, batch.positions)
+    masks = attention_masks(decoder, batch.mask, batch.positions, batch.segments)
     assert set(masks) == {"full_attention", "sliding_attention"}
-    full, sliding = masks["full_attention"][0, 0], masks["sliding_attention"][0, 0]
+    full, sliding = (masks[f"{kind}_attention"][0, 0] == 0 for kind in ("full", "sliding"))
     assert full[11].int().tolist() == [1] * 6 + [0] * 3 + [1] * 3
     # the last node stands at position 8: positions 1 to 8 are inside a window of 8
     assert sliding[11].int().tolist() == [0] + [1] * 5 + [0] * 3 + [1] * 3
 
 
-def test_masks_take_the_familys_form():
+def test_masks_take_the_form_of_the_attention_in_use():
     batch = batch_of(prompts()[1])
     length = batch.tokens.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool).tril()
-    plain = attention_masks(model("llama"), batch.mask, batch.positions)
-    assert plain.dtype == torch.bool and torch.equal(plain[0, 0], causal)
-    eager = attention_masks(model("gemma2"), batch.mask, batch.positions)["full_attention"]
-    assert torch.equal(eager[0, 0] == 0, causal)
-    assert (eager[0, 0][~causal] == torch.finfo(torch.float32).min).all()
+
+    def mask(decoder):
+        masks = attention_masks(decoder, batch.mask, batch.positions, batch.segments)
+        return (masks["full_attention"] if isinstance(masks, dict) else masks)[0, 0]
+
+    assert model("llama").by_segments and not model("gemma2").by_segments
+    sdpa = mask(replace(model("llama"), attention="sdpa"))
+    assert sdpa.dtype == torch.bool and torch.equal(sdpa, causal)
+    for family in ("llama", "gemma2"):  # by segments, eager
+        added = mask(model(family))
+        assert torch.equal(added == 0, causal)
+        assert (added[~causal] == torch.finfo(torch.float32).min).all()
 
 
 def test_without_the_hand_on_it_the_model_runs_as_before():

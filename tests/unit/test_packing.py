@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -12,6 +13,7 @@ from isogloss.packing import (
     batches,
     collate,
     collate_rows,
+    joined_batches,
     lay_out,
     packed_batches,
     visible,
@@ -56,6 +58,16 @@ def unpacked(decoder, one):
     return np.concatenate(found)
 
 
+@cache
+def padded(family):
+    """A model that takes padded rows under SDPA, as on a GPU."""
+    decoder = tiny_model(family)
+    if not decoder.by_segments:
+        return decoder
+    decoder.model.set_attn_implementation("sdpa")
+    return replace(decoder, attention="sdpa")
+
+
 def packed(decoder, asked, budget=4096, layers=()):
     trees = [lay_out(q) for q in asked]
     members = range(len(trees))
@@ -64,10 +76,15 @@ def packed(decoder, asked, budget=4096, layers=()):
 
 @pytest.mark.parametrize(
     ("family", "attention"),
-    [*((family, None) for family in FAMILIES), ("gemma3", "eager"), ("mistral", "eager")],
+    [
+        *((family, None) for family in FAMILIES),
+        *((family, "sdpa") for family in FAMILIES if family != "gemma2"),
+        ("gemma3", "eager"),
+        ("mistral", "eager"),
+    ],
 )
 def test_packed_scores_are_those_of_one_plain_forward_a_phrase(family, attention):
-    decoder = model(family, attention=attention)
+    decoder = padded(family) if attention == "sdpa" else model(family, attention=attention)
     asked = questions(2)
     expected = np.concatenate([unpacked(decoder, q) for q in asked])
     assert expected.std() > 0.1  # a model that gives all tokens alike would show nothing
@@ -83,9 +100,10 @@ def test_a_window_counted_by_places_in_the_row_would_be_seen(family, monkeypatch
     assert np.abs(packed(decoder, asked)["log_probability"] - right).max() > 1e-3
 
 
+@pytest.mark.parametrize("make", [model, padded])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_batches_change_neither_scores_nor_states(family):
-    decoder, asked = model(family), questions(5)
+def test_batches_change_neither_scores_nor_states(family, make):
+    decoder, asked = make(family), questions(5)
     small, large = (packed(decoder, asked, budget, [0, 2, 4]) for budget in (16, 4096))
     assert small.keys() == {"last", "mean", "lens", "log_probability"}
     for name, values in small.items():
@@ -189,6 +207,43 @@ def test_packed_rows_hold_every_tree_once_and_keep_to_the_budget(sizes, budget, 
         longest = max(sizes[m] for row in rows for m in row)
         assert max(filled) <= max(length, longest)
         assert len(rows) * max(filled) <= budget or [len(row) for row in rows] == [1]
+
+
+def test_joined_rows_are_the_segments_of_one():
+    trees = [lay_out(question([9, 8, 7], [5, 6], [4, 3])), lay_out(question([2, 1], [6, 6, 6]))]
+    batch = collate_rows(trees, [[0, 1], [1]], joined=True)
+    assert batch.members == (0, 1, 1) and batch.segments == (9, 4)
+    assert batch.row.tolist() == [0, 0, 0] and batch.start.tolist() == [0, 5, 9]
+    assert batch.tokens.tolist() == [[9, 8, 7, 5, 4, 2, 1, 6, 6, 2, 1, 6, 6]]
+    assert batch.positions.tolist() == [[0, 1, 2, 3, 3, 0, 1, 2, 3, 0, 1, 2, 3]]
+    assert batch.mask[0, :5, :5].equal(torch.from_numpy(visible(trees[0])))
+    assert batch.mask[0, 5:9, 5:].equal(torch.from_numpy(visible(trees[1])))
+    assert batch.mask[0, 9:, :4].equal(torch.from_numpy(visible(trees[1])))  # from its own begin
+    assert not batch.mask[0, :5, 5:].any() and not batch.mask[0, 5:9, :5].any()
+    assert not batch.mask[0, 9:, 4:].any()
+
+
+@given(
+    sizes=st.lists(st.integers(1, 40), max_size=20),
+    budget=st.integers(1, 90),
+    length=st.integers(1, 60),
+)
+@settings(max_examples=60, deadline=None)
+def test_joined_batches_hold_every_tree_once_and_keep_to_the_budget(sizes, budget, length):
+    trees = [np.zeros(n) for n in sizes]
+    made = joined_batches(trees, range(len(trees)), budget, length)
+    assert [m for batch in made for segment in batch for m in segment] == list(range(len(trees)))
+    for batch in made:
+        held = [sum(sizes[m] for m in segment) for segment in batch]
+        assert all(n <= length or len(segment) == 1 for n, segment in zip(held, batch, strict=True))
+        assert sum(held) <= budget or [len(segment) for segment in batch] == [1]
+
+
+def test_joined_batches_are_of_about_the_same_size():
+    trees = [np.zeros(n) for n in np.random.default_rng(0).integers(50, 100, 32)]
+    made = joined_batches(trees, range(32), 2048)
+    held = [sum(len(trees[m]) for segment in batch for m in segment) for batch in made]
+    assert len(held) == 2 and max(held) - min(held) < 150
 
 
 def test_short_questions_fill_their_rows():

@@ -6,7 +6,7 @@ activation file in the order of the items (METHOD 2, 9; ARCHITECTURE, the activa
 """
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,16 @@ from isogloss.forward import run
 from isogloss.items import ParallelItems, identical_to
 from isogloss.lens import token_log_probabilities
 from isogloss.models import Decoder
-from isogloss.packing import Batch, Tree, batches, collate_rows, lay_out, packed_batches
+from isogloss.packing import (
+    Batch,
+    Tree,
+    batches,
+    collate,
+    collate_rows,
+    joined_batches,
+    lay_out,
+    packed_batches,
+)  # fmt: skip
 from isogloss.program import say
 from isogloss.prompts import LATENTS, Question
 from isogloss.readout import Readout
@@ -120,6 +129,15 @@ def score(
     return np.split(found.cpu().numpy(), sizes)
 
 
+def packed(
+    decoder: Decoder, trees: Sequence[Tree], members: Sequence[int], budget: int
+) -> Iterator[Batch]:
+    """Members in batches of at most `budget` tokens, short ones together in a row or segment."""
+    joined = decoder.by_segments
+    for rows in (joined_batches if joined else packed_batches)(trees, members, budget):
+        yield collate_rows(trees, rows, joined)
+
+
 def compute_shard(
     decoder: Decoder,
     readout: Readout,
@@ -144,11 +162,12 @@ def compute_shard(
         the model's type (bfloat16 as raw bits), `log_probability` (target,).
     """
     parts: dict[int, tuple[np.ndarray, ...]] = {}
-    made = packed_batches(trees, members, budget)
-    if alone:
-        made = [[[member] for member in batch] for batch in batches(trees, members, budget)]
-    for rows in made:
-        batch = collate_rows(trees, rows)
+    made = (
+        (collate(trees, chosen) for chosen in batches(trees, members, budget))
+        if alone
+        else packed(decoder, trees, members, budget)
+    )
+    for batch in made:
         chosen = batch.members
         captured = capture(decoder, batch, trees, layers)
         scores = score(captured, chosen, trees, readout)

@@ -16,12 +16,12 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from isogloss.errors import InputError, OutOfMemory
-from isogloss.extraction import capture, check_finite, compute_shard, finite_shard, score
+from isogloss.extraction import capture, check_finite, compute_shard, finite_shard, packed, score
 from isogloss.forward import run
 from isogloss.lens import token_log_probabilities
 from isogloss.model_sources import ModelSource
 from isogloss.models import Decoder, load, memory_errors, readout_of
-from isogloss.packing import Tree, collate, collate_rows, lay_out, packed_batches
+from isogloss.packing import Tree, collate, lay_out
 from isogloss.prompts import Question
 from isogloss.readout import Readout
 
@@ -185,8 +185,7 @@ def _sums(
     """
     trees = [tree for own in by_language.values() for tree in own]
     sums: list[np.ndarray] = [np.empty(0)] * len(trees)
-    for rows in packed_batches(trees, range(len(trees)), 2048):
-        batch = collate_rows(trees, rows)
+    for batch in packed(decoder, trees, range(len(trees)), 2048):
         scores = score(capture(decoder, batch, trees, []), batch.members, trees, readout)
         for member, values in zip(batch.members, scores, strict=True):
             sums[member] = np.bincount(trees[member].target_phrase, values)

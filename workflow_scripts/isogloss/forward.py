@@ -13,21 +13,22 @@ from isogloss.packing import Batch
 AtLayer = Callable[[int, torch.Tensor], torch.Tensor | None]
 
 
-def attention_masks(decoder: Decoder, mask: torch.Tensor, positions: torch.Tensor) -> Any:
+def attention_masks(
+    decoder: Decoder, mask: torch.Tensor, positions: torch.Tensor, segments: Sequence[int]
+) -> Any:
     """The block mask in the form that this family's model takes.
 
     Families with layer types take one mask a type (a plain mask is silently wrong for Gemma 3);
     a sliding window counts positions on a path, not places in the row. Boolean for SDPA,
-    additive for eager attention.
+    additive for others.
 
     Args:
-        mask: (row, query, key) bool, True where attended.
-        positions: (row, place).
+        mask, positions, segments: of a `Batch`, or of some of its rows.
     """
 
     def formed(allowed: torch.Tensor) -> torch.Tensor:
         allowed = allowed[:, None]
-        if decoder.attention != "eager":
+        if decoder.attention == "sdpa":
             return allowed
         least = torch.finfo(decoder.dtype).min
         zero = torch.zeros((), dtype=decoder.dtype, device=allowed.device)
@@ -35,11 +36,25 @@ def attention_masks(decoder: Decoder, mask: torch.Tensor, positions: torch.Tenso
 
     windowed = mask
     if decoder.sliding_window is not None:
-        distance = positions[:, :, None] - positions[:, None, :]
+        distance = positions[:, :, None] - positions[:, key_places(mask.shape[2], segments)]
         windowed = mask & (distance < decoder.sliding_window)
     if decoder.mask_style == "by_layer_type":
         return {"full_attention": formed(mask), "sliding_attention": formed(windowed)}
     return formed(windowed)
+
+
+def key_places(widest: int, segments: Sequence[int]) -> torch.Tensor:
+    """(place, key) where in a row the keys of each query are, counted from its segment's beginning.
+
+    >>> key_places(2, [2, 1])
+    tensor([[0, 1],
+            [0, 1],
+            [2, 2]])
+    """
+    sizes = torch.tensor(segments)
+    begin = torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
+    places = begin[:, None] + torch.arange(widest)
+    return places.clamp(max=len(begin) - 1)  # behind the row's end, where nothing is attended
 
 
 @contextmanager
@@ -146,8 +161,13 @@ def run(decoder: Decoder, batch: Batch, at: AtLayer, rows: Sequence[int] | None 
     device = decoder.input_device
     pick = slice(None) if rows is None else torch.as_tensor(rows)
     tokens, positions = batch.tokens[pick].to(device), batch.positions[pick].to(device)
-    masks = attention_masks(decoder, batch.mask[pick].to(device), positions)
+    masks = attention_masks(decoder, batch.mask[pick].to(device), positions, batch.segments)
+    by_segments = {"segments": batch.segments} if decoder.by_segments else {}
     with residual_stream(decoder, at):
         decoder.backbone(
-            input_ids=tokens, attention_mask=masks, position_ids=positions, use_cache=False
+            input_ids=tokens,
+            attention_mask=masks,
+            position_ids=positions,
+            use_cache=False,
+            **by_segments,
         )

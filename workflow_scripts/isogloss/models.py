@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from isogloss.attention import BY_SEGMENTS, use_segments
 from isogloss.errors import InputError, OutOfMemory, one_line
 from isogloss.model_sources import ModelSource, fetch, model_digest
 from isogloss.products import speed_up
@@ -83,7 +84,7 @@ class Decoder:
         layer_types: "full_attention" or "sliding_attention", by block.
         sliding_window: tokens that a sliding block sees, itself included; None without such blocks.
         bos_id: the token that begins every sequence of this model; None when it uses none.
-        attention: attention implementation in use ("sdpa", "eager", ...).
+        attention: attention implementation in use ("segments", "sdpa", "eager", ...).
         blocks_return_tuples: whether a block returns a tuple rather than a tensor.
     """
 
@@ -102,6 +103,11 @@ class Decoder:
     bos_id: int | None
     attention: str
     blocks_return_tuples: bool
+
+    @property
+    def by_segments(self) -> bool:
+        """Whether it attends by segments, and can so run a row of joined ones."""
+        return self.attention == BY_SEGMENTS
 
     @property
     def n_layers(self) -> int:
@@ -364,6 +370,7 @@ def adapt(model: Any, tokenizer: Any, card: ModelCard) -> Decoder:
     """
     model.eval().requires_grad_(False)
     speed_up(model)
+    use_segments(model)
     config = model.config.get_text_config()
     backbone = _backbone(model, card.slug)
     head = _head(model, card.slug)

@@ -95,12 +95,15 @@ def visible(tree: Tree) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of about the same length, right-padded, of one tree or several.
+    """Rows of one tree or several: right-padded, or a single one without padding.
 
     Attributes:
         members: index of each tree among all trees, row by row.
         tokens, positions: (row, length) int64.
-        mask: (row, length, length) bool, True where attended; padding sees only itself.
+        mask: (row, length, widest segment) bool, True where attended; keys count from the
+            beginning of the query's segment, and padding sees only itself.
+        segments: lengths of the stretches of a row whose tokens see nothing of the others; one,
+            the whole row, where rows are padded.
         n_prompt: (member,) tokens of each prompt.
         row, start: (member,) the row of each tree, and where in it the tree begins.
     """
@@ -109,6 +112,7 @@ class Batch:
     tokens: torch.Tensor
     positions: torch.Tensor
     mask: torch.Tensor
+    segments: tuple[int, ...]
     n_prompt: torch.Tensor
     row: torch.Tensor
     start: torch.Tensor
@@ -119,26 +123,71 @@ def collate(trees: Sequence[Tree], members: Sequence[int]) -> Batch:
     return collate_rows(trees, [[member] for member in members])
 
 
-def collate_rows(trees: Sequence[Tree], rows: Sequence[Sequence[int]]) -> Batch:
-    """One batch whose rows hold the trees with these indices, one behind the other."""
-    length = max(sum(len(trees[m]) for m in row) for row in rows)
-    tokens = np.zeros((len(rows), length), dtype=np.int64)
+def collate_rows(
+    trees: Sequence[Tree], rows: Sequence[Sequence[int]], joined: bool = False
+) -> Batch:
+    """One batch of the trees with these indices, those of a row one behind the other.
+
+    Args:
+        trees: of all questions.
+        rows: indices of the trees of each row.
+        joined: lay the rows themselves one behind the other, as the segments of a single one:
+            nothing is padded then, but only attention by segments can run it.
+    """
+    sizes = [sum(len(trees[m]) for m in row) for row in rows]
+    shape = (1, sum(sizes)) if joined else (len(rows), max(sizes))
+    tokens = np.zeros(shape, dtype=np.int64)
     positions = np.zeros_like(tokens)
-    mask = np.repeat(np.eye(length, dtype=bool)[None], len(rows), axis=0)
+    mask = np.zeros((*shape, max(sizes)), dtype=bool)
+    if not joined:
+        mask |= np.eye(max(sizes), dtype=bool)
     placed = []
     for i, row in enumerate(rows):
-        end = 0
+        at, begin, end = (0, sum(sizes[:i]), 0) if joined else (i, 0, 0)
         for member in row:
             tree, start = trees[member], end
             end = start + len(tree)
-            tokens[i, start:end], positions[i, start:end] = tree.tokens, tree.positions
-            mask[i, start:end, start:end] = visible(tree)
-            placed.append((member, tree.n_prompt, i, start))
+            place = slice(begin + start, begin + end)
+            tokens[at, place], positions[at, place] = tree.tokens, tree.positions
+            mask[at, place, start:end] = visible(tree)
+            placed.append((member, tree.n_prompt, at, begin + start))
     members, *columns = np.array(placed).T
     return Batch(
         tuple(members.tolist()), torch.from_numpy(tokens), torch.from_numpy(positions),
-        torch.from_numpy(mask), *map(torch.from_numpy, map(np.ascontiguousarray, columns)),
+        torch.from_numpy(mask), tuple(sizes) if joined else shape[1:],
+        *map(torch.from_numpy, map(np.ascontiguousarray, columns)),
     )  # fmt: skip
+
+
+def joined_batches(
+    trees: Sequence[Tree], members: Sequence[int], budget: int, length: int = ROW
+) -> list[list[list[int]]]:
+    """Members in batches of segments, for `collate_rows` to join; no tokens are padded.
+
+    Batches are of about the same size, at most `budget` tokens but for a longer tree, which
+    makes one of its own. Short trees share segments of up to `length` tokens.
+
+    >>> rows = [np.zeros(n) for n in (3, 9, 4, 8)]
+    >>> joined_batches(rows, range(4), budget=16, length=12)
+    [[[0, 1]], [[2, 3]]]
+    """
+    total = sum(len(trees[m]) for m in members)
+    n_batches = -(-total // budget)
+    made: list[list[list[int]]] = []
+    filled, ended = 0, 0
+    for member in members:
+        size = len(trees[member])
+        full = made and filled + size - ended > budget
+        if not made or full or filled >= len(made) * total / n_batches:
+            made.append([])
+            ended = filled
+        segments = made[-1]
+        if segments and sum(len(trees[m]) for m in segments[-1]) + size <= length:
+            segments[-1].append(member)
+        else:
+            segments.append([member])
+        filled += size
+    return made
 
 
 def batches(trees: Sequence[Tree], members: Sequence[int], budget: int) -> list[list[int]]:
