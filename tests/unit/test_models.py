@@ -144,19 +144,19 @@ def test_parts_are_found(family):
     assert decoder.embed.weight.shape == (384, 32)
     assert not decoder.model.training
     assert not any(p.requires_grad for p in decoder.model.parameters())
-    assert decoder.attention == ("eager" if family == "gemma2" else "sdpa")
+    assert decoder.attention == ("eager" if family == "gemma2" else "segments")
     assert decoder.sliding_window == (8 if family in ("gemma2", "gemma3", "mistral") else None)
     tied = decoder.head.weight is decoder.embed.weight
     assert tied == (family in ("gemma2", "gemma3", "qwen2", "llama"))
 
 
 ATTENTION = [(family, "eager") for family in FAMILIES]
-ATTENTION += [(family, "sdpa") for family in FAMILIES if family != "gemma2"]  # whose is capped
+ATTENTION += [(family, "segments") for family in FAMILIES if family != "gemma2"]  # whose is capped
 
 
 @pytest.mark.parametrize(("family", "attention"), ATTENTION)
 def test_masks_in_the_familys_form_give_the_models_own_result(family, attention):
-    decoder = tiny_model(family, attention=attention)
+    decoder = tiny_model(family, attention="eager" if attention == "eager" else "sdpa")
     assert decoder.attention == attention
     place = torch.arange(TOKENS.shape[1])
     causal = place[:, None] >= place[None]
@@ -164,17 +164,19 @@ def test_masks_in_the_familys_form_give_the_models_own_result(family, attention)
 
     def formed(allowed):
         mask = allowed[None, None]
-        return mask if attention == "sdpa" else torch.where(mask, 0.0, torch.finfo().min)
+        return torch.where(mask, 0.0, torch.finfo().min)
 
     masks = {"full_attention": formed(causal), "sliding_attention": formed(near)}
+    segments = {} if attention == "eager" else {"segments": [len(place)]}
     given = masks if decoder.mask_style == "by_layer_type" else formed(near)
     with torch.no_grad():
         expected = decoder.backbone(input_ids=TOKENS).last_hidden_state
-        found = decoder.backbone(input_ids=TOKENS, attention_mask=given).last_hidden_state
+        found = decoder.backbone(TOKENS, attention_mask=given, **segments).last_hidden_state
         alone = {key: formed(torch.eye(len(place)).bool()) for key in masks}
         blocked = decoder.backbone(
             input_ids=TOKENS,
             attention_mask=alone if decoder.mask_style == "by_layer_type" else alone.popitem()[1],
+            **segments,
         ).last_hidden_state
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     assert (blocked - expected).abs().max() > 0.1

@@ -17,11 +17,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from isogloss.errors import InputError, OutOfMemory
 from isogloss.extraction import capture, check_finite, compute_shard, finite_shard, packed, score
-from isogloss.forward import run
+from isogloss.forward import residual_stream
 from isogloss.lens import token_log_probabilities
 from isogloss.model_sources import ModelSource
 from isogloss.models import Decoder, load, memory_errors, readout_of
-from isogloss.packing import Tree, collate, lay_out
+from isogloss.packing import Tree, lay_out
 from isogloss.prompts import Question
 from isogloss.readout import Readout
 
@@ -30,7 +30,7 @@ CHECKED = 2
 
 
 def check_lens(decoder: Decoder, readout: Readout, asked: Sequence[Question]) -> dict[str, float]:
-    """Compare the lens at the last layer with the model's own head, on states as computed.
+    """Compare the lens at the last layer with the model's own head, on the states of one forward.
 
     Returns:
         The largest difference of log-probabilities [nat] and what was allowed: 1e-4 in float32,
@@ -39,17 +39,14 @@ def check_lens(decoder: Decoder, readout: Readout, asked: Sequence[Question]) ->
     Raises:
         InputError: they differ by more.
     """
-    question = asked[0]
-    tree = lay_out(replace(question, phrases=()))
     final: list[torch.Tensor] = []
 
     def at(layer: int, states: torch.Tensor) -> None:
         if layer == decoder.n_layers:
             final.append(states[0])
 
-    run(decoder, collate([tree], [0]), at)
-    tokens = torch.tensor([question.prompt], device=decoder.input_device)
-    with torch.inference_mode():
+    tokens = torch.tensor([asked[0].prompt], device=decoder.input_device)
+    with torch.inference_mode(), residual_stream(decoder, at):
         logits = decoder.model(input_ids=tokens, use_cache=False).logits[0].float()
     own = torch.log_softmax(logits, dim=-1)
     best = own.argmax(-1)
