@@ -18,12 +18,24 @@ from isogloss.model_sources import fetch
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "WANDB_MODE": "disabled"}
 
 
+def plain_model(setting: Setting) -> Any:
+    """The model as transformers loads it; Isogloss changes how its own multiplies and attends."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    dtype = getattr(torch, setting.source.dtype)
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        fetch(setting.source, setting.cache), dtype=dtype, local_files_only=True
+    )
+    return model.eval().requires_grad_(False)
+
+
 def harness(tool: Loaded) -> Any:
-    """lm-evaluation-harness's model, on the weights that are loaded."""
+    """lm-evaluation-harness's model, with the tokenizer that is loaded."""
     from lm_eval.models.huggingface import HFLM
 
     return HFLM(
-        pretrained=tool.decoder.model,
+        pretrained=plain_model(tool.setting),
         tokenizer=tool.decoder.tokenizer,
         batch_size=1,
         add_bos_token=tool.decoder.bos_id is not None,
@@ -182,7 +194,7 @@ def save(what: Any, file: Path) -> None:
 
 
 class Steered:
-    """lm-evaluation-harness's steered models, one a layer, on the weights that are loaded.
+    """lm-evaluation-harness's steered models, one a layer.
 
     Args:
         tool: the model.
@@ -191,14 +203,17 @@ class Steered:
     """
 
     def __init__(self, tool: Loaded, shifts: dict[int, np.ndarray], folder: Path) -> None:
+        plain = plain_model(tool.setting)
         self.models = {
-            (layer, strength): self._model(tool, layer, shift, strength, folder)
+            (layer, strength): self._model(plain, tool, layer, shift, strength, folder)
             for layer, shift in shifts.items()
             for strength in (0.0, 1.0)
         }
 
     @staticmethod
-    def _model(tool: Loaded, layer: int, shift: np.ndarray, strength: float, folder: Path) -> Any:
+    def _model(
+        plain: Any, tool: Loaded, layer: int, shift: np.ndarray, strength: float, folder: Path
+    ) -> Any:
         import torch
         from lm_eval.models.hf_steered import SteeredModel
 
@@ -212,7 +227,7 @@ class Steered:
         }
         torch.save({f"layers.{layer - 1}": change}, file)
         return SteeredModel(
-            pretrained=tool.decoder.model,
+            pretrained=plain,
             steer_path=str(file),
             tokenizer=tool.decoder.tokenizer,
             batch_size=1,
