@@ -254,9 +254,9 @@ def test_the_first_two_conditions_share_a_forward_however_long_the_batch():
         layers = np.full((n_rows, n_conditions), 2)
         fewest = 2 if n_rows == 1 else steered.FAN_OUT * n_rows  # a batch leaves that much room
         for most in range(fewest, fewest + 40):
-            rows, conditions = next(iter(steered._cases(layers, most)))
+            rows, conditions = next(iter(steered.cases(layers, most)))
             assert ((conditions == 0).sum(), (conditions == 1).sum()) == (n_rows, n_rows)
-            cases = [len(r) for r, _ in steered._cases(layers, most)]
+            cases = [len(r) for r, _ in steered.cases(layers, most)]
             assert sum(cases) == n_rows * n_conditions and max(cases) <= most
 
 
@@ -380,14 +380,14 @@ def stored_scores(language="de", family="gemma3"):
     )
 
 
-def evaluated(vectors=None, vector_folds=None, **other):
+def evaluated(vectors=None, vector_folds=None, budget=512, **other):
     decoder = model("gemma3")
     own, fold = fitted()
     return evaluate(
         decoder, readout_of(decoder), own if vectors is None else vectors,
         plan(methods=("mean_difference", "shared_projection"), **other), "de",
         trees_of("gemma3", "de", N), trees_of("gemma3", "en", N), stored_scores(), fold,
-        fold if vector_folds is None else vector_folds, budget=512,
+        fold if vector_folds is None else vector_folds, budget=budget,
     )  # fmt: skip
 
 

@@ -9,11 +9,15 @@ embeddings and activation functions are in the shares.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import numpy as np
+
+from isogloss.extraction_checks import CHECKED, CHECKED_TOKENS, PRECISION_TOKENS
 from isogloss.machines import Machine
+from isogloss.packing import batches, packed_batches
 from isogloss.prompts import LATENTS
-from isogloss.workload import Rows
+from isogloss.workload import Forwards, Rows, in_place_of_trees, together
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -28,10 +32,6 @@ TARGET_BYTES = 6 * 8 + 4
 FILE_BYTES = {"activations": 25_000, "lens": 38_000, "vectors": 40_000, "steered": 70_000}
 COMPRESSED = 0.93
 
-# Of steering.evaluate: forwards that its overhead is timed by.
-TIMED_FORWARDS = 6
-# Questions and forms of the packing self-test.
-TESTED_QUESTIONS = 2
 PAIR_BYTES = 42
 """Memory of similarity for every two states of all languages, measured."""
 # Block of logits that the lens holds: rows, vocabulary, and its copies in float32.
@@ -77,15 +77,19 @@ class Architecture:
         """All matrices; norms are left out."""
         return self.layers * self.block_weights + self.vocabulary * self.width * (2 - self.tied)
 
-    def block_flops(self, tokens: float, squares: float, blocks: float) -> float:
+    def block_flops(self, run: Forwards, blocks: float) -> float:
         """Of some blocks: products with the weights, and the attention's two, whose mask is full.
 
         Args:
-            tokens: padding counted.
-            squares: sum over rows of the length squared.
+            run: forwards through each of them.
             blocks: how many.
         """
-        return blocks * (2 * self.block_weights * tokens + 4 * self.heads * self.head_dim * squares)
+        attention = 4 * self.heads * self.head_dim * run.squares
+        return blocks * (2 * self.block_weights * run.tokens + attention)
+
+    def mlp_flops(self, tokens: float) -> float:
+        """Of one block's gated feed-forward part."""
+        return 2.0 * 3 * self.width * self.intermediate * tokens
 
     def head_flops(self, states: float) -> float:
         """Of the product with the unembedding, over the whole vocabulary."""
@@ -149,6 +153,40 @@ class Model:
 
 
 @dataclass(frozen=True)
+class Work:
+    """What forwards come to.
+
+    Attributes:
+        blocks: floating-point operations of blocks.
+        calls: of blocks.
+        head: floating-point operations of the product with the unembedding.
+    """
+
+    blocks: float = 0.0
+    calls: float = 0.0
+    head: float = 0.0
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(self.blocks + other.blocks, self.calls + other.calls, self.head + other.head)
+
+    def cost(self, model: Model, machine: Machine, stages: tuple[str, str]) -> Cost:
+        """Its operations and its time: every call of a block reads its weights, at least.
+
+        Args:
+            stages: whose shares of the rates blocks and head reach.
+        """
+        blocks, head = (machine.share[stage] for stage in stages)
+        read = self.calls * model.architecture.block_weights * BYTES[model.dtype] / machine.memory
+        seconds = max(read, self.blocks / (machine.blocks[model.dtype] * blocks))
+        seconds += self.head / (machine.lens[model.dtype] * head)
+        return Cost(seconds + self.calls * machine.block_call, self.blocks + self.head)
+
+
+EXTRACTED, STEERED = ("blocks", "head"), ("steer", "steer")
+"""Shares of `Work.cost`."""
+
+
+@dataclass(frozen=True)
 class Job:
     """A stage of one model and dataset.
 
@@ -184,17 +222,9 @@ def _on_host(model: Model) -> float:
     return min(model.bytes, 5e9) if model.gpus else model.bytes
 
 
-def _forwards(
-    model: Model, machine: Machine, rows: Rows, budget: int, dtype: str | None = None
-) -> Cost:
-    """Blocks over all rows, and the head where states predict."""
-    one, kind = model.architecture, dtype or model.dtype
-    calls, tokens, squares = rows.forwards(budget)
-    blocks, head = one.block_flops(tokens, squares, one.layers), one.head_flops(rows.states)
-    seconds = blocks / (machine.blocks[kind] * machine.share["blocks"])
-    seconds += head / (machine.lens[kind] * machine.share["head"])
-    seconds += calls * one.layers * machine.block_call
-    return Cost(seconds, blocks + head)
+def whole(one: Architecture, run: Forwards, states: float) -> Work:
+    """Forwards through all blocks, and some states through the head."""
+    return Work(one.block_flops(run, one.layers), run.calls * one.layers, one.head_flops(states))
 
 
 def extract(
@@ -219,11 +249,13 @@ def extract(
     languages = {}
     for tag, own in rows.items():
         size = activation_bytes(model, own, lens_layers, n_choices)
-        run = _forwards(model, machine, own, budget)
+        work = whole(model.architecture, own.forwards(budget), own.states)
+        run = work.cost(model, machine, EXTRACTED)
         seconds = run.seconds + size / machine.write
         languages[tag] = Cost(seconds, run.flops, disk=size, scratch=size)
     longest = max(int(own.length.max()) for own in rows.values())
-    fixed = start(model, machine) + _self_tests(model, machine, next(iter(rows.values())))
+    tests = self_tests(model.architecture, next(iter(rows.values())))
+    fixed = start(model, machine) + tests.cost(model, machine, EXTRACTED)
     if precision_items and model.dtype != "float32":
         fixed += _precision(model, machine, list(rows.values()), precision_items)
     return Job(_with_batch(fixed, model, machine, max(budget, longest)), languages)
@@ -239,39 +271,40 @@ def _with_batch(fixed: Cost, model: Model, machine: Machine, tokens: int) -> Cos
     return fixed + Cost(memory=fixed.memory + 1e9, device_memory=held)
 
 
-def _self_tests(model: Model, machine: Machine, rows: Rows) -> Cost:
-    """Each phrase of two questions in a forward of its own, which reads all the weights."""
-    one = model.architecture
-    forwards = TESTED_QUESTIONS * (1 + rows.targets.mean() / 3)
-    read = one.weights * BYTES[model.dtype] / machine.memory
-    tokens = forwards * float(rows.length.mean())
-    compute = one.block_flops(tokens, 0, one.layers) / (
-        machine.blocks[model.dtype] * machine.share["blocks"]
-    )
-    seconds = max(forwards * read, compute) + forwards * one.layers * machine.block_call
-    return Cost(seconds, one.block_flops(tokens, 0, one.layers))
+def self_tests(one: Architecture, rows: Rows) -> Work:
+    """`extraction_checks`: some questions packed, then phrase by phrase; and a prompt, twice."""
+    scored = np.flatnonzero(rows.phrases)
+    held = rows.at(scored[:CHECKED] if len(scored) else slice(0, CHECKED))
+    trees = in_place_of_trees(held.length)
+    packed = packed_batches(trees, range(len(trees)), CHECKED_TOKENS)
+    run, states = Forwards.of(trees, packed), held.states + held.targets.sum() * bool(len(scored))
+    if len(scored):
+        for n_rows, length in zip(held.phrases, held.prompt + held.longest, strict=True):
+            run += Forwards.batch(n_rows, length)
+    prompt = int(rows.prompt[0])
+    run += Forwards.batch(1, prompt).times(2)
+    return whole(one, run, states + 2 * prompt)
 
 
 def _precision(model: Model, machine: Machine, rows: Sequence[Rows], items: int) -> Cost:
     """The model a second time, in float32, and some questions of each language in both types."""
     one = model.architecture
+    work = compared(one, rows, items)
     total = Cost(one.weights * model.stored / machine.load)
-    for own in rows:
-        few = _first(own, items)
-        total += _forwards(model, machine, few, 2048)
-        total += _forwards(model, machine, few, 2048, "float32")
+    for kind in (model, replace(model, dtype="float32")):
+        total += work.cost(kind, machine, EXTRACTED)
     held = machine.process + _on_host(model) + 4 * one.weights
     if model.gpus:
         return total + Cost(memory=held, device_memory=model.bytes + 4 * one.weights)
     return total + Cost(memory=held)
 
 
-def _first(rows: Rows, n: int) -> Rows:
-    """The first main questions."""
-    at = rows.main.nonzero()[0][:n]
-    return Rows(
-        rows.length[at], rows.prompt[at], rows.predicting[at], rows.targets[at], rows.main[at]
-    )
+def compared(one: Architecture, rows: Sequence[Rows], items: int) -> Work:
+    """The first questions of each language, batched together."""
+    few = together([own.at(np.flatnonzero(own.main & (own.phrases > 0))[:items]) for own in rows])
+    trees = in_place_of_trees(few.length)
+    run = Forwards.of(trees, packed_batches(trees, range(len(trees)), PRECISION_TOKENS))
+    return whole(one, run, few.states)
 
 
 def lens(
@@ -279,15 +312,8 @@ def lens(
     machine: Machine,
     rows: dict[str, Rows],
     lens_layers: int,
-    *,
-    n_choices: int,
-    phrases: dict[str, int],
 ) -> Job:
-    """Every kept state at every kept layer against the whole vocabulary.
-
-    Args:
-        phrases: scored after one question, by language.
-    """
+    """Every kept state at every kept layer against the whole vocabulary."""
     one = model.architecture
     weight = one.vocabulary * one.width * BYTES[model.dtype]
     base = machine.process + weight + LOGITS
@@ -304,17 +330,17 @@ def lens(
             flops,
             memory=base + layer,
             device_memory=(weight + layer + LOGITS) * bool(model.gpus),
-            disk=lens_bytes(own, lens_layers, phrases[tag]),
+            disk=lens_bytes(own, lens_layers),
         )
     return Job(Cost(machine.imports + weight / machine.load, memory=base), languages)
 
 
 def readout(model: Model, machine: Machine) -> Cost:
-    """Final norm and unembedding, out of the whole model."""
+    """Final norm and unembedding, out of the model's ends."""
     one = model.architecture
-    size = one.vocabulary * one.width * BYTES[model.dtype]
-    fixed = start(model, machine)
-    return fixed + Cost(size / machine.write, disk=size, memory=fixed.memory + size)
+    weight, size = one.vocabulary * one.width, one.vocabulary * one.width * BYTES[model.dtype]
+    seconds = machine.imports + weight * model.stored / machine.load + size / machine.write
+    return Cost(seconds, memory=machine.process + 2 * size, disk=size)
 
 
 @dataclass(frozen=True)
@@ -367,46 +393,54 @@ def steer(
     """
     languages = {}
     for tag, own in rows.items():
-        run = _steered(model, machine, own, pivot, grid, budget)
-        size = steered_bytes(own, grid, n_choices)
-        languages[tag] = run + Cost(disk=size)
+        run = evaluated(model.architecture, own, pivot, grid, budget).cost(model, machine, STEERED)
+        languages[tag] = run + Cost(disk=steered_bytes(own, grid, n_choices))
     fixed = start(model, machine)
     return Job(_with_batch(fixed, model, machine, budget), languages)
 
 
-def _steered(
-    model: Model, machine: Machine, own: Rows, pivot: Rows, grid: Grid, budget: int
-) -> Cost:
-    """One language's conditions."""
-    n, last = model.architecture.layers, max(grid.layers)
+def evaluated(one: Architecture, own: Rows, pivot: Rows, grid: Grid, budget: int) -> Work:
+    """One language's conditions: the grid, the controls, the pivot's; and the overhead's timing."""
+    from isogloss.steered import FAN_OUT, TIMED  # not before: it takes SciPy along
+
     selected = sum(grid.layers) / len(grid.layers)
-    above = sum(n - layer for layer in grid.layers) * grid.settings + n - grid.layers[0]
-    on, heads = grid.selected_on, 1 + grid.settings * len(grid.layers)
-    total = _passes(model, machine, own, on * (last + above), on * heads, budget)
-    on, heads = grid.tested_on, 1 + grid.controls
-    blocks = selected + heads * (n - selected)
-    total += _passes(model, machine, own, on * blocks, on * heads, budget)
-    total += _passes(model, machine, pivot, on * (selected + 2 * (n - selected)), on * 2, budget)
-    held = own.scale * len(own.length) / grid.folds * float(own.length.mean())
-    timed = min(1.0, budget / held) / grid.folds
-    forwards = TIMED_FORWARDS * (1 + grid.methods) * timed
-    return total + _passes(model, machine, own, forwards * n, 0, budget)
+    settings = [max(grid.layers), *(layer for layer in grid.layers for _ in range(grid.settings))]
+    work = steered(one, own.share(grid.selected_on), settings, budget)
+    work += steered(one, own.share(grid.tested_on), [selected] * (1 + grid.controls), budget)
+    work += steered(one, pivot.share(grid.tested_on), [selected] * 2, budget)
+    trees, _ = own.share(grid.selected_on).all()
+    first = batches(trees, range(len(trees)), budget // FAN_OUT)[0]
+    timed = Forwards.of(trees, [[[member] for member in first]]).times(1 + TIMED)
+    return work + whole(one, timed, 0)
 
 
-def _passes(
-    model: Model, machine: Machine, rows: Rows, blocks: float, heads: float, budget: int
-) -> Cost:
-    """All rows through a number of blocks, and their states through the head some times.
+def steered(one: Architecture, rows: Rows, layers: Sequence[float], budget: int) -> Work:
+    """Some conditions, as `steered.steered_scores` runs them.
 
-    Conditions are rows of a batch: a quarter of the budget is questions.
+    The blocks under the highest layer run once; those above a condition's layer once more for
+    it, but the last one's feed-forward part at the states alone that predict.
+
+    Args:
+        layers: of each condition.
     """
-    one, kind = model.architecture, model.dtype
-    calls, tokens, squares = rows.forwards(budget // 4, len(rows.length))
-    work, head = one.block_flops(tokens, squares, blocks), heads * one.head_flops(rows.states)
-    seconds = work / (machine.blocks[kind] * machine.share["steer"])
-    seconds += head / (machine.lens[kind] * machine.share["steer"])
-    seconds += calls * blocks / 4 * machine.block_call
-    return Cost(seconds, work + head)
+    from isogloss.steered import FAN_OUT, cases
+
+    trees, each = rows.all()
+    work = Work()
+    for members in batches(trees, range(len(trees)), budget // FAN_OUT):
+        length = len(trees[members[0]])
+        run = Forwards.batch(len(members), length)
+        work += Work(one.block_flops(run, max(layers)), max(layers))
+        of_row = np.tile(np.array(layers), (len(members), 1))
+        for chosen, conditions in cases(of_row, max(1, budget // length)):
+            above = one.layers - layers[conditions[0]]
+            run = Forwards.batch(len(chosen), length)
+            spared = one.mlp_flops(run.tokens) if above else 0.0
+            work += Work(one.block_flops(run, above) - spared, above)
+    states = len(layers) * rows.states
+    work = Work(work.blocks * each, work.calls * each, one.head_flops(states))
+    last = sum(layer < one.layers for layer in layers) * rows.states
+    return work + Work(one.mlp_flops(last))
 
 
 # -- stages on states ------------------------------------------------------------------------------
@@ -499,7 +533,7 @@ def activation_bytes(model: Model, rows: Rows, lens_layers: int, n_choices: int)
     rows x lens layers x width x 2 (4 in float32), whole chunks of 1024 rows; 52 for each scored
     token, kept with rows only.
     """
-    one, items = model.architecture, float(rows.main.sum()) * rows.scale
+    one, items = model.architecture, rows.kept_items
     size: float = 2 * _whole(items, ITEM_CHUNK) * (one.layers + 1) * one.width * 4
     if lens_layers and rows.kept_states:
         stored = _whole(rows.kept_states, ROW_CHUNK)
@@ -509,13 +543,11 @@ def activation_bytes(model: Model, rows: Rows, lens_layers: int, n_choices: int)
     return size + FILE_BYTES["activations"]
 
 
-def lens_bytes(rows: Rows, lens_layers: int, phrases: int) -> float:
+def lens_bytes(rows: Rows, lens_layers: int) -> float:
     """Size of a lens file: two numbers for each phrase and layer, compressed."""
-    items = float(rows.main.sum()) * rows.scale
-    return COMPRESSED * lens_layers * items * phrases * 8 + FILE_BYTES["lens"]
+    return COMPRESSED * lens_layers * rows.kept_phrases * 8 + FILE_BYTES["lens"]
 
 
 def steered_bytes(rows: Rows, grid: Grid, n_choices: int) -> float:
     """Size of a file of steered scores."""
-    items = float(rows.main.sum()) * rows.scale
-    return COMPRESSED * grid.conditions * items * n_choices * 4 + FILE_BYTES["steered"]
+    return COMPRESSED * grid.conditions * rows.kept_items * n_choices * 4 + FILE_BYTES["steered"]

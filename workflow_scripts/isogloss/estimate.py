@@ -21,7 +21,7 @@ from isogloss.model_sources import ModelSource, cache_folder, folder_here
 from isogloss.prompts import Tokens, control_language
 from isogloss.slices import dump
 from isogloss.specs import prompt_style
-from isogloss.workload import Rows
+from isogloss.workload import Rows, Scored
 
 
 @dataclass(frozen=True)
@@ -188,10 +188,7 @@ class _OfModel:
             "extract", dataset, job, self.model.gpus, lambda: inventory.activations(slug, dataset)
         )
         if self.study.with_lens and dataset in self.study.questions:
-            job = costs.lens(
-                self.model, self.machine, at.rows, self.kept,
-                n_choices=at.choices, phrases=at.phrases,
-            )  # fmt: skip
+            job = costs.lens(self.model, self.machine, at.rows, self.kept)
             yield self._stored(
                 "lens", dataset, job, min(1, self.model.gpus), lambda: inventory.lens(slug, dataset)
             )
@@ -336,15 +333,6 @@ class _Questions:
         return self._rows(tag, latents=False)
 
     @cached_property
-    def phrases(self) -> dict[str, int]:
-        """Phrases scored after a question, by language."""
-        found = {}
-        for tag in self.languages:
-            roles = {tag, self.study.pivot, self._control(tag)} - {None}
-            found[tag] = len(roles) * self.choices + len({tag, self.study.pivot})
-        return found
-
-    @cached_property
     def grid(self) -> Grid:
         """The steered evaluation."""
         steering, split = self.study.steering, self.study.statistics.split
@@ -372,24 +360,22 @@ class _Questions:
     def _rows(self, tag: str, latents: bool) -> Rows:
         study = self.study
         extra = study.extraction
-        how: dict[str, Any] = {
-            "pivot": study.pivot,
-            "control": self._control(tag) if latents else None,
-            "latents": latents,
-            "pmi": latents and extra.pmi,
-            "letters": latents and extra.letters,
-        }
+        scored = Scored(
+            tag, study.pivot, self._control(tag) if latents else None, latents,
+            pmi=latents and extra.pmi, letters=latents and extra.letters,
+        )  # fmt: skip
+        vocabulary = self.of.one.vocabulary
         if self.data is None:
             shape = study.estimate.datasets[self.dataset]
             return workload.announced(
                 self.items, shape.choices, shape.prompt_words, shape.choice_words,
-                tag, self.of.one.vocabulary, **how,
+                vocabulary, scored,
             )  # fmt: skip
         style = prompt_style(dump(study.prompt_of(self.dataset)))
         tokens = self.of.of.tokens(self.of.slug, self.of.source)
         if tokens is None:
-            return workload.from_bytes(self.data, tag, self.of.one.vocabulary, style, **how)
-        return workload.counted(self.data, tag, tokens, style, **how)
+            return workload.from_bytes(self.data, vocabulary, style, scored)
+        return workload.counted(self.data, tokens, style, scored)
 
 
 def total(lines: Iterable[Line]) -> Cost:

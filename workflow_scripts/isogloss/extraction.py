@@ -238,13 +238,18 @@ def check_finite(
         raise InputError(f'item "{names[bad[0]]}": scores are not finite in {dtype}: {remedy}')
 
 
+def shard_members(n_questions: int) -> list[list[int]]:
+    """The questions of each shard, consecutive ones."""
+    starts = range(0, n_questions, SHARD_QUESTIONS)
+    return [list(range(start, min(start + SHARD_QUESTIONS, n_questions))) for start in starts]
+
+
 def shards(questions: Sequence[Question], key: str) -> list[tuple[str, list[int]]]:
     """Consecutive questions and the name of their shard, which changes with what is in it."""
     made = []
-    for start in range(0, len(questions), SHARD_QUESTIONS):
-        members = list(range(start, min(start + SHARD_QUESTIONS, len(questions))))
-        content = [key, start, [list(questions[m].prompt) for m in members]]
-        made.append((f"{start:07d}-{key_of(content)[:16]}.npz", members))
+    for members in shard_members(len(questions)):
+        content = [key, members[0], [list(questions[m].prompt) for m in members]]
+        made.append((f"{members[0]:07d}-{key_of(content)[:16]}.npz", members))
     return made
 
 

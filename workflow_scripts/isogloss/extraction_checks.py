@@ -26,6 +26,9 @@ from isogloss.readout import Readout
 
 TOLERANCE = 1e-4
 CHECKED = 2
+# Tokens of a batch: of the packing self-test, and of scores in both types.
+CHECKED_TOKENS = 4096
+PRECISION_TOKENS = 2048
 
 
 def check_lens(decoder: Decoder, readout: Readout, asked: Sequence[Question]) -> dict[str, float]:
@@ -85,7 +88,7 @@ def check_packing(
     chosen = ([q for q in asked if q.phrases] or asked)[:CHECKED]
     trees, layers = [lay_out(q) for q in chosen], list(range(decoder.n_layers + 1))
     names = [item_ids[q.item] for q in chosen]
-    shard = finite_shard(decoder, readout, trees, range(len(trees)), layers, 4096, names)
+    shard = finite_shard(decoder, readout, trees, range(len(trees)), layers, CHECKED_TOKENS, names)
     if not chosen[0].phrases:
         return {}
     packed = shard["log_probability"]
@@ -181,7 +184,7 @@ def _sums(
     """
     trees = [tree for own in by_language.values() for tree in own]
     sums: list[np.ndarray] = [np.empty(0)] * len(trees)
-    for rows in packed_batches(trees, range(len(trees)), 2048):
+    for rows in packed_batches(trees, range(len(trees)), PRECISION_TOKENS):
         batch = collate_rows(trees, rows)
         scores = score(capture(decoder, batch, trees, []), batch.members, trees, readout)
         for member, values in zip(batch.members, scores, strict=True):

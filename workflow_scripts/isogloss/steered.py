@@ -108,7 +108,7 @@ def steered_scores(
         layers = np.array([[c.layer for c in conditions[m]] for m in members])
         below = _states_at(decoder, batch, np.unique(layers).tolist())
         seconds += (time.perf_counter() - began) / len(seconds)
-        for rows, chosen in _cases(layers, max(1, budget // batch.tokens.shape[1])):
+        for rows, chosen in cases(layers, max(1, budget // batch.tokens.shape[1])):
             began = time.perf_counter()
             ways = [conditions[members[row]][i] for row, i in zip(rows, chosen, strict=True)]
             states = below[ways[0].layer]
@@ -121,7 +121,7 @@ def steered_scores(
     return Outcome(scores, ratios, n_steered, seconds)
 
 
-def _cases(layers: np.ndarray, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def cases(layers: np.ndarray, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows of a batch and their conditions, for forwards of at most `most` rows.
 
     Cases of a forward have the same layer, and the first condition's rows come first, the
@@ -130,7 +130,7 @@ def _cases(layers: np.ndarray, most: int) -> Iterator[tuple[np.ndarray, np.ndarr
     Args:
         layers: (row, condition) layer of each case.
 
-    >>> [[r.tolist(), c.tolist()] for r, c in _cases(np.array([[2, 2, 5], [2, 2, 5]]), 3)]
+    >>> [[r.tolist(), c.tolist()] for r, c in cases(np.array([[2, 2, 5], [2, 2, 5]]), 3)]
     [[[0, 1], [0, 0]], [[0, 1], [1, 1]], [[0, 1], [2, 2]]]
     """
     for layer in np.unique(layers):
