@@ -8,7 +8,7 @@ embeddings and activation functions are in the shares.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -108,6 +108,8 @@ class Cost:
         disk: what it leaves [byte].
         scratch: what it needs meanwhile [byte].
         gpu_seconds: seconds times GPUs held.
+        at_full_rate: of products, by the share of the rates that they reach [s]: so much of the
+            run time, divided by the share.
     """
 
     seconds: float = 0.0
@@ -117,6 +119,7 @@ class Cost:
     disk: float = 0.0
     scratch: float = 0.0
     gpu_seconds: float = 0.0
+    at_full_rate: Mapping[str, float] = field(default_factory=dict)
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(
@@ -127,6 +130,10 @@ class Cost:
             self.disk + other.disk,
             max(self.scratch, other.scratch),
             self.gpu_seconds + other.gpu_seconds,
+            {
+                name: self.at_full_rate.get(name, 0.0) + other.at_full_rate.get(name, 0.0)
+                for name in {**self.at_full_rate, **other.at_full_rate}
+            },
         )
 
 
@@ -150,6 +157,11 @@ class Model:
     @property
     def bytes(self) -> int:
         return self.architecture.weights * BYTES[self.dtype]
+
+    @property
+    def converted(self) -> bool:
+        """Whether its weights are stored in another type."""
+        return self.stored != BYTES[self.dtype]
 
 
 @dataclass(frozen=True)
@@ -175,14 +187,24 @@ class Work:
         Args:
             stages: whose shares of the rates blocks and head reach.
         """
-        blocks, head = (machine.share[stage] for stage in stages)
+        ideal = {stages[0]: self.blocks / machine.blocks[model.dtype]}
+        ideal[stages[1]] = self.head / machine.lens[model.dtype]
         read = self.calls * model.architecture.block_weights * BYTES[model.dtype] / machine.memory
-        seconds = max(read, self.blocks / (machine.blocks[model.dtype] * blocks))
-        seconds += self.head / (machine.lens[model.dtype] * head)
-        return Cost(seconds + self.calls * machine.block_call, self.blocks + self.head)
+        if read > ideal[stages[0]] / machine.share[stages[0]]:
+            del ideal[stages[0]]
+        else:
+            read = 0.0
+        found = in_shares(machine, ideal, self.blocks + self.head)
+        return found + Cost(read + self.calls * machine.block_call)
 
 
-EXTRACTED, STEERED = ("blocks", "head"), ("steer", "steer")
+def in_shares(machine: Machine, ideal: Mapping[str, float], flops: float) -> Cost:
+    """What takes some time at the full rate and longer at a share of it."""
+    seconds = sum(time / machine.share[name] for name, time in ideal.items())
+    return Cost(seconds, flops, at_full_rate=ideal)
+
+
+EXTRACTED, STEERED = ("blocks", "head"), ("steer", "steer_head")
 """Shares of `Work.cost`."""
 
 
@@ -218,8 +240,13 @@ def start(model: Model, machine: Machine, tokenizer: bool = True) -> Cost:
 
 
 def _on_host(model: Model) -> float:
-    """Weights in the host's memory: all on a CPU, a part at a time on the way to a GPU."""
-    return min(model.bytes, 5e9) if model.gpus else model.bytes
+    """Weights in the host's memory: all on a CPU, a part at a time on the way to a GPU.
+
+    Where they are stored in another type their file is mapped beside them while they are loaded.
+    """
+    if model.gpus:
+        return min(model.bytes, 5e9)
+    return model.bytes + model.architecture.weights * model.stored * model.converted
 
 
 def whole(one: Architecture, run: Forwards, states: float) -> Work:
@@ -251,24 +278,28 @@ def extract(
         size = activation_bytes(model, own, lens_layers, n_choices)
         work = whole(model.architecture, own.forwards(budget), own.states)
         run = work.cost(model, machine, EXTRACTED)
-        seconds = run.seconds + size / machine.write
-        languages[tag] = Cost(seconds, run.flops, disk=size, scratch=size)
+        run += in_shares(machine, {"write": size / machine.write}, 0)
+        languages[tag] = run + Cost(disk=size, scratch=size)
     longest = max(int(own.length.max()) for own in rows.values())
     tests = self_tests(model.architecture, next(iter(rows.values())))
     fixed = start(model, machine) + tests.cost(model, machine, EXTRACTED)
     if precision_items and model.dtype != "float32":
         fixed += _precision(model, machine, list(rows.values()), precision_items)
-    return Job(_with_batch(fixed, model, machine, max(budget, longest)), languages)
+    return Job(_with_batch(fixed, model, max(budget, longest)), languages)
 
 
-def _with_batch(fixed: Cost, model: Model, machine: Machine, tokens: int) -> Cost:
+def _with_batch(fixed: Cost, model: Model, tokens: int) -> Cost:
     """A job's fixed cost with the memory of one batch."""
-    one, size = model.architecture, BYTES[model.dtype]
-    batch = tokens * (6 * one.width + 3 * one.intermediate) * size + LOGITS
+    batch = _batch(model, tokens)
     if not model.gpus:
         return fixed + Cost(memory=fixed.memory + batch)
-    held = model.bytes + batch
-    return fixed + Cost(memory=fixed.memory + 1e9, device_memory=held)
+    return fixed + Cost(memory=fixed.memory + 1e9, device_memory=model.bytes + batch)
+
+
+def _batch(model: Model, tokens: int) -> float:
+    """Memory of one batch in a block, and of a block of logits."""
+    one = model.architecture
+    return tokens * (6 * one.width + 3 * one.intermediate) * BYTES[model.dtype] + LOGITS
 
 
 def self_tests(one: Architecture, rows: Rows) -> Work:
@@ -288,15 +319,16 @@ def self_tests(one: Architecture, rows: Rows) -> Work:
 
 def _precision(model: Model, machine: Machine, rows: Sequence[Rows], items: int) -> Cost:
     """The model a second time, in float32, and some questions of each language in both types."""
-    one = model.architecture
+    one, exact = model.architecture, replace(model, dtype="float32")
     work = compared(one, rows, items)
-    total = Cost(one.weights * model.stored / machine.load)
-    for kind in (model, replace(model, dtype="float32")):
+    total = Cost(exact.converted * one.weights * model.stored / machine.load)
+    for kind in (model, exact):
         total += work.cost(kind, machine, EXTRACTED)
-    held = machine.process + _on_host(model) + 4 * one.weights
+    held = machine.process + min(model.bytes, _on_host(model)) + _on_host(exact)
+    batch = _batch(exact, PRECISION_TOKENS)
     if model.gpus:
-        return total + Cost(memory=held, device_memory=model.bytes + 4 * one.weights)
-    return total + Cost(memory=held)
+        return total + Cost(memory=held, device_memory=model.bytes + exact.bytes + batch)
+    return total + Cost(memory=held + batch)
 
 
 def compared(one: Architecture, rows: Sequence[Rows], items: int) -> Work:
@@ -320,14 +352,12 @@ def lens(
     languages = {}
     for tag, own in rows.items():
         flops = lens_layers * one.head_flops(own.kept_states)
+        run = in_shares(machine, {"lens": flops / machine.lens[model.dtype]}, flops)
         stored = lens_layers * own.kept_states * one.width * BYTES[model.dtype]
-        seconds = flops / (machine.lens[model.dtype] * machine.share["lens"])
-        seconds += stored / machine.read
         # The layer as it was stored, as float32, and after the norm.
         layer = own.kept_states * one.width * (4 + 2 * BYTES[model.dtype])
-        languages[tag] = Cost(
-            seconds,
-            flops,
+        languages[tag] = run + Cost(
+            stored / machine.read,
             memory=base + layer,
             device_memory=(weight + layer + LOGITS) * bool(model.gpus),
             disk=lens_bytes(own, lens_layers),
@@ -396,7 +426,7 @@ def steer(
         run = evaluated(model.architecture, own, pivot, grid, budget).cost(model, machine, STEERED)
         languages[tag] = run + Cost(disk=steered_bytes(own, grid, n_choices))
     fixed = start(model, machine)
-    return Job(_with_batch(fixed, model, machine, budget), languages)
+    return Job(_with_batch(fixed, model, budget), languages)
 
 
 def evaluated(one: Architecture, own: Rows, pivot: Rows, grid: Grid, budget: int) -> Work:
@@ -494,10 +524,8 @@ def subspaces(
     work = everywhere + gram + axes + nulls
     size = (one.layers + 1) * one.width * languages * 4 + layers * 200 * languages**2 * 4
     memory = machine.process + 60 * states * one.width + 16 * min(states, one.width) ** 2
-    return Cost(
-        machine.analysis_start + work / machine.analysis / machine.share["subspaces"],
-        work, memory, disk=0.93 * size + 200_000,
-    )  # fmt: skip
+    run = in_shares(machine, {"subspaces": work / machine.analysis}, work)
+    return run + Cost(machine.analysis_start, memory=memory, disk=0.93 * size + 200_000)
 
 
 def resampled(
