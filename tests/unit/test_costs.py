@@ -28,6 +28,7 @@ from isogloss.costs import (
 )
 from isogloss.costs import extract as cost
 from isogloss.extraction_checks import check_lens, check_packing, precision
+from isogloss.fitting import fitted_shares
 from isogloss.forward import run
 from isogloss.lens import token_log_probabilities
 from isogloss.machines import known, named
@@ -41,6 +42,7 @@ from isogloss.vectors import CONTROLS
 from isogloss.workload import Forwards, Rows, Scored, counted
 
 GERMAN = Scored("de", "en", "zh")
+NOMINAL = {"blocks": 0.4, "head": 0.4, "lens": 0.4, "steer": 0.25, "steer_head": 0.25, "write": 1.0}
 TINY = Architecture(4, 32, 64, 4, 2, 8, 384)
 
 
@@ -243,6 +245,33 @@ def test_steering_by_hand():
     assert found.blocks == pytest.approx(wanted)
     assert found.head == (3 + 2 + 2) * TINY.head_flops(3)
     assert grid.conditions == 1 + 2 + 1 + 1 + 2
+
+
+def test_shares_that_a_machine_leaves_out_are_those_of_all(tmp_path):
+    common = known()["cpu"].share
+    assert known()["h100"].share == {**common, **NOMINAL}
+    file = tmp_path / "here.yaml"
+    file.write_text("like: cpu\nshare: {lens: 0.5}\n", encoding="utf-8")
+    assert named(str(file)).share == {**common, "lens": 0.5}
+
+
+def test_fitted_shares_are_those_that_the_run_times_were_made_with():
+    """Two models whose heads weigh differently, and a fixed part that no share explains."""
+    truth = {"blocks": 0.5, "head": 0.25, "lens": 0.8}
+    guess = {"blocks": 0.7, "head": 0.4, "lens": 0.8}
+    ideal = [{"blocks": 20.0, "head": 2.0}, {"blocks": 9.0, "head": 5.0}]
+
+    def job(parts, share):
+        return Cost(10 + sum(parts[name] / share[name] for name in parts), at_full_rate=parts)
+
+    predicted = [job(parts, guess) for parts in ideal]
+    took = [job(parts, truth).seconds for parts in ideal]
+    found = fitted_shares(guess, predicted, took)
+    assert found == pytest.approx(truth, abs=0.02)
+    # Jobs that do not tell the two apart: both change, and none becomes negative.
+    found = fitted_shares(guess, predicted[:1], took[:1])
+    assert job(ideal[0], found).seconds == pytest.approx(took[0], rel=0.02)
+    assert found["blocks"] < 0.7 and 0 < found["head"] < 0.4 and found["lens"] == 0.8
 
 
 def test_jobs_in_a_row_add_up_and_memory_is_that_of_the_largest():

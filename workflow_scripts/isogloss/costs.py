@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from isogloss.cluster import pairs_mb
 from isogloss.extraction_checks import CHECKED, CHECKED_TOKENS, PRECISION_TOKENS
 from isogloss.machines import Machine
 from isogloss.packing import batches, packed_batches
@@ -32,8 +33,6 @@ TARGET_BYTES = 6 * 8 + 4
 FILE_BYTES = {"activations": 25_000, "lens": 38_000, "vectors": 40_000, "steered": 70_000}
 COMPRESSED = 0.93
 
-PAIR_BYTES = 42
-"""Memory of similarity for every two states of all languages, measured."""
 # Block of logits that the lens holds: rows, vocabulary, and its copies in float32.
 LOGITS = 512 * 4096 * 4 * 4
 
@@ -506,7 +505,7 @@ def similarity(machine: Machine, one: Architecture, languages: int, items: int, 
     seconds = machine.analysis_start + (products / 2 + centred) / machine.analysis
     seconds += layers * states**2 * machine.entry + shuffled * machine.shuffled
     size = layers * languages**2 * 4 * 40
-    memory = machine.process + PAIR_BYTES * states**2 + 24 * layers * maps * languages**2
+    memory = machine.process + 1e6 * pairs_mb(languages, items) + 24 * layers * maps * languages**2
     memory += 40 * states * one.width
     return Cost(seconds, products + centred, memory, disk=0.45 * size + 300_000)
 

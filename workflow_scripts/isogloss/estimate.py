@@ -318,14 +318,12 @@ class _Questions:
         self.of, self.study, self.dataset = of, of.study, dataset
         self.languages = self.study.languages_of(dataset)
         self.data = of.of.items(dataset)
-        shape = self.study.estimate.datasets.get(dataset)
         if self.data is not None:
             self.items = len(self.data.item_ids)
             self.choices = max(1, int(self.data.n_choices.max()))
         else:
-            assert shape is not None
-            self.items = min(shape.items, self.study.datasets[dataset].max_items or shape.items)
-            self.choices = max(1, shape.choices)
+            self.items = self.study.announced_items(dataset) or 1
+            self.choices = max(1, self.study.estimate.datasets[dataset].choices)
         self.rows = {tag: self._rows(tag, latents=True) for tag in self.languages}
 
     def own(self, tag: str) -> Rows:

@@ -72,7 +72,10 @@ def known() -> dict[str, Machine]:
     """The machines of the table, by name."""
     table = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     common = table.pop("every")
-    return {name: Machine(**(common | own)) for name, own in table.items()}
+    return {
+        name: Machine(**(common | own | {"share": common["share"] | own.get("share", {})}))
+        for name, own in table.items()
+    }
 
 
 def named(name: str) -> Machine:
@@ -92,7 +95,8 @@ def named(name: str) -> Machine:
         )
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return replace(machines[found.pop("like")], **found)
+        like = machines[found.pop("like")]
+        return replace(like, **found | {"share": {**like.share, **found.get("share", {})}})
     except (yaml.YAMLError, TypeError, KeyError, AttributeError, OSError, ValueError) as error:
         held = ", ".join(field.name for field in fields(Machine))
         raise InputError(
