@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from isogloss import extraction, extraction_checks
 from isogloss.costs import (
+    DIFFERENT,
     Architecture,
     Cost,
     Grid,
@@ -42,7 +43,8 @@ from isogloss.vectors import CONTROLS
 from isogloss.workload import Forwards, Rows, Scored, counted
 
 GERMAN = Scored("de", "en", "zh")
-NOMINAL = {"blocks": 0.4, "head": 0.4, "lens": 0.4, "steer": 0.25, "steer_head": 0.25, "write": 1.0}
+NOMINAL = {"blocks": 0.4, "head": 0.4, "lens": 0.4, "steer": 0.25, "steer_head": 0.25}
+NOMINAL |= {"attention": 0.4, "write": 1.0}
 TINY = Architecture(4, 32, 64, 4, 2, 8, 384)
 
 
@@ -78,9 +80,12 @@ def watched(decoder, monkeypatch):
         hook.remove()
     of_mlp = 3 * TINY.width * TINY.intermediate
     blocks = 2 * (TINY.block_weights - of_mlp) * sum(n * length for n, length in attention)
-    blocks += 4 * TINY.heads * TINY.head_dim * sum(n * length**2 for n, length in attention)
-    blocks += 2 * of_mlp * sum(mlp)
-    found["work"] = Work(blocks, len(attention), TINY.head_flops(sum(x.numel() for x in head)))
+    squares = sum(n * length**2 for n, length in attention)
+    seen = 4 * TINY.heads * TINY.head_dim * squares
+    blocks += seen + 2 * of_mlp * sum(mlp)
+    found["work"] = Work(
+        blocks, seen, len(attention), TINY.head_flops(sum(x.numel() for x in head))
+    )
 
 
 def test_a_block_by_hand():
@@ -224,8 +229,11 @@ def test_the_lens_grows_with_states_layers_and_vocabulary():
         job = lens(model, named("cpu"), rows, layers)
         return job.of(["en"]).flops
 
-    assert flops(1) == TINY.head_flops(60)
-    assert flops(7) == 7 * flops(1) and flops(1, vocabulary=768) == 2 * flops(1)
+    assert flops([1]) == TINY.head_flops(60)
+    assert flops([1, 2, 3]) == 3 * flops([1]) and flops([1], vocabulary=768) == 2 * flops([1])
+    # The last layer's scores are the model's; at the embedding many states are the same.
+    assert flops([0, 2]) == pytest.approx((1 + DIFFERENT) * flops([1]))
+    assert flops([2, 4]) == flops([1])
 
 
 def test_steering_by_hand():

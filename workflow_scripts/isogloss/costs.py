@@ -33,6 +33,8 @@ TARGET_BYTES = 6 * 8 + 4
 FILE_BYTES = {"activations": 25_000, "lens": 38_000, "vectors": 40_000, "steered": 70_000}
 COMPRESSED = 0.93
 
+# Different states of the embedding, of all its states that predict: 0.1 to 0.4, measured.
+DIFFERENT = 0.25
 # Block of logits that the lens holds: rows, vocabulary, and its copies in float32.
 LOGITS = 512 * 4096 * 4 * 4
 
@@ -83,8 +85,11 @@ class Architecture:
             run: forwards through each of them.
             blocks: how many.
         """
-        attention = 4 * self.heads * self.head_dim * run.squares
-        return blocks * (2 * self.block_weights * run.tokens + attention)
+        return blocks * 2 * self.block_weights * run.tokens + self.attention_flops(run, blocks)
+
+    def attention_flops(self, run: Forwards, blocks: float) -> float:
+        """The attention's part of it."""
+        return blocks * 4 * self.heads * self.head_dim * run.squares
 
     def mlp_flops(self, tokens: float) -> float:
         """Of one block's gated feed-forward part."""
@@ -169,16 +174,29 @@ class Work:
 
     Attributes:
         blocks: floating-point operations of blocks.
+        attention: those of them that are the attention's.
         calls: of blocks.
         head: floating-point operations of the product with the unembedding.
     """
 
     blocks: float = 0.0
+    attention: float = 0.0
     calls: float = 0.0
     head: float = 0.0
 
+    @classmethod
+    def of(cls, one: Architecture, run: Forwards, blocks: float) -> "Work":
+        """Forwards through some blocks."""
+        parts = one.block_flops(run, blocks), one.attention_flops(run, blocks)
+        return cls(*parts, calls=run.calls * blocks)
+
     def __add__(self, other: "Work") -> "Work":
-        return Work(self.blocks + other.blocks, self.calls + other.calls, self.head + other.head)
+        return Work(
+            self.blocks + other.blocks,
+            self.attention + other.attention,
+            self.calls + other.calls,
+            self.head + other.head,
+        )
 
     def cost(self, model: Model, machine: Machine, stages: tuple[str, str]) -> Cost:
         """Its operations and its time: every call of a block reads its weights, at least.
@@ -186,7 +204,8 @@ class Work:
         Args:
             stages: whose shares of the rates blocks and head reach.
         """
-        ideal = {stages[0]: self.blocks / machine.blocks[model.dtype]}
+        rate, products = machine.blocks[model.dtype], self.blocks - self.attention
+        ideal = {stages[0]: products / rate, "attention": self.attention / rate}
         ideal[stages[1]] = self.head / machine.lens[model.dtype]
         read = self.calls * model.architecture.block_weights * BYTES[model.dtype] / machine.memory
         if read > ideal[stages[0]] / machine.share[stages[0]]:
@@ -250,7 +269,7 @@ def _on_host(model: Model) -> float:
 
 def whole(one: Architecture, run: Forwards, states: float) -> Work:
     """Forwards through all blocks, and some states through the head."""
-    return Work(one.block_flops(run, one.layers), run.calls * one.layers, one.head_flops(states))
+    return Work.of(one, run, one.layers) + Work(head=one.head_flops(states))
 
 
 def extract(
@@ -342,24 +361,31 @@ def lens(
     model: Model,
     machine: Machine,
     rows: dict[str, Rows],
-    lens_layers: int,
+    layers: Sequence[int],
 ) -> Job:
-    """Every kept state at every kept layer against the whole vocabulary."""
+    """Every kept state at every kept layer against the whole vocabulary.
+
+    At the embedding only different states count; at the last layer the scores are there already.
+
+    Args:
+        layers: those whose rows are kept.
+    """
     one = model.architecture
     weight = one.vocabulary * one.width * BYTES[model.dtype]
     base = machine.process + weight + LOGITS
     languages = {}
     for tag, own in rows.items():
-        flops = lens_layers * one.head_flops(own.kept_states)
+        computed = sum({0: DIFFERENT, one.layers: 0.0}.get(layer, 1.0) for layer in layers)
+        flops = computed * one.head_flops(own.kept_states)
         run = in_shares(machine, {"lens": flops / machine.lens[model.dtype]}, flops)
-        stored = lens_layers * own.kept_states * one.width * BYTES[model.dtype]
+        stored = len(layers) * own.kept_states * one.width * BYTES[model.dtype]
         # The layer as it was stored, as float32, and after the norm.
         layer = own.kept_states * one.width * (4 + 2 * BYTES[model.dtype])
         languages[tag] = run + Cost(
             stored / machine.read,
             memory=base + layer,
             device_memory=(weight + layer + LOGITS) * bool(model.gpus),
-            disk=lens_bytes(own, lens_layers),
+            disk=lens_bytes(own, len(layers)),
         )
     return Job(Cost(machine.imports + weight / machine.load, memory=base), languages)
 
@@ -459,17 +485,16 @@ def steered(one: Architecture, rows: Rows, layers: Sequence[float], budget: int)
     for members in batches(trees, range(len(trees)), budget // FAN_OUT):
         length = len(trees[members[0]])
         run = Forwards.batch(len(members), length)
-        work += Work(one.block_flops(run, max(layers)), max(layers))
+        work += Work.of(one, run, max(layers))
         of_row = np.tile(np.array(layers), (len(members), 1))
         for chosen, conditions in cases(of_row, max(1, budget // length)):
             above = one.layers - layers[conditions[0]]
             run = Forwards.batch(len(chosen), length)
             spared = one.mlp_flops(run.tokens) if above else 0.0
-            work += Work(one.block_flops(run, above) - spared, above)
-    states = len(layers) * rows.states
-    work = Work(work.blocks * each, work.calls * each, one.head_flops(states))
+            work += Work.of(one, run, above) + Work(-spared)
     last = sum(layer < one.layers for layer in layers) * rows.states
-    return work + Work(one.mlp_flops(last))
+    work = Work(work.blocks * each, work.attention * each, work.calls * each)
+    return work + Work(one.mlp_flops(last), head=one.head_flops(len(layers) * rows.states))
 
 
 # -- stages on states ------------------------------------------------------------------------------

@@ -151,7 +151,8 @@ class _OfModel:
         self.one = architecture_of(self.study, self.source, cache_folder(self.study.cache))
         stored = 4 if self.source.source == "package" else costs.BYTES[entry.dtype]
         self.model = costs.Model(self.one, entry.dtype, stored, self._gpus())
-        self.kept = len(lens_layers(self.one.layers, self.study.extraction.lens_layers))
+        self.layers = lens_layers(self.one.layers, self.study.extraction.lens_layers)
+        self.kept = len(self.layers)
         self.budget = self.study.extraction.batch_tokens
 
     def _gpus(self) -> int:
@@ -188,7 +189,7 @@ class _OfModel:
             "extract", dataset, job, self.model.gpus, lambda: inventory.activations(slug, dataset)
         )
         if self.study.with_lens and dataset in self.study.questions:
-            job = costs.lens(self.model, self.machine, at.rows, self.kept)
+            job = costs.lens(self.model, self.machine, at.rows, self.layers)
             yield self._stored(
                 "lens", dataset, job, min(1, self.model.gpus), lambda: inventory.lens(slug, dataset)
             )
