@@ -35,6 +35,9 @@ COMPRESSED = 0.93
 
 # Different states of the embedding, of all its states that predict: 0.1 to 0.4, measured.
 DIFFERENT = 0.25
+# Memory of a program that runs a model, beyond weights and batches, measured: the tokenizer, the
+# libraries' own, what allocators keep.
+BUFFERS = 300e6
 # Block of logits that the lens holds: rows, vocabulary, and its copies in float32.
 LOGITS = 512 * 4096 * 4 * 4
 
@@ -254,7 +257,7 @@ def start(model: Model, machine: Machine, tokenizer: bool = True) -> Cost:
     one = model.architecture
     seconds = machine.imports + one.weights * model.stored / machine.load
     seconds += tokenizer * machine.tokenizer * one.vocabulary
-    return Cost(seconds, memory=machine.process + _on_host(model))
+    return Cost(seconds, memory=machine.process + BUFFERS + _on_host(model))
 
 
 def _on_host(model: Model) -> float:
@@ -342,7 +345,7 @@ def _precision(model: Model, machine: Machine, rows: Sequence[Rows], items: int)
     total = Cost(exact.converted * one.weights * model.stored / machine.load)
     for kind in (model, exact):
         total += work.cost(kind, machine, EXTRACTED)
-    held = machine.process + min(model.bytes, _on_host(model)) + _on_host(exact)
+    held = machine.process + BUFFERS + min(model.bytes, _on_host(model)) + _on_host(exact)
     batch = _batch(exact, PRECISION_TOKENS)
     if model.gpus:
         return total + Cost(memory=held, device_memory=model.bytes + exact.bytes + batch)
@@ -395,7 +398,7 @@ def readout(model: Model, machine: Machine) -> Cost:
     one = model.architecture
     weight, size = one.vocabulary * one.width, one.vocabulary * one.width * BYTES[model.dtype]
     seconds = machine.imports + weight * model.stored / machine.load + size / machine.write
-    return Cost(seconds, memory=machine.process + 2 * size, disk=size)
+    return Cost(seconds, memory=machine.process + 3 * size, disk=size)
 
 
 @dataclass(frozen=True)
