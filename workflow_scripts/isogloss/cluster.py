@@ -28,7 +28,7 @@ def pairs_mb(n_languages: int, n_items: int) -> int:
     """Memory of `similarity` for all pairs of states, beyond a program's own [MB].
 
     >>> pairs_mb(122, 900)
-    506346
+    506354
     """
     return math.ceil(PAIR_BYTES * (n_languages * n_items) ** 2 / 1e6)
 

@@ -252,11 +252,11 @@ class Job:
 # -- stages that run a model -----------------------------------------------------------------------
 
 
-def start(model: Model, machine: Machine, tokenizer: bool = True) -> Cost:
+def start(model: Model, machine: Machine) -> Cost:
     """A job's way to a loaded model: imports, weights, tokenizer."""
     one = model.architecture
     seconds = machine.imports + one.weights * model.stored / machine.load
-    seconds += tokenizer * machine.tokenizer * one.vocabulary
+    seconds += machine.tokenizer * one.vocabulary
     return Cost(seconds, memory=machine.process + BUFFERS + _on_host(model))
 
 
