@@ -118,21 +118,21 @@ def test_the_lens_grows_with_states_layers_and_vocabulary():
 
 
 def test_steering_by_hand():
-    """Two layers, one method and strength, one control: blocks under a layer are shared."""
-    grid = Grid(layers=(1, 3), settings=1, methods=1, controls=1, folds=1)
+    """Two layers, one method and strength, `zero` and one more control: lower blocks are shared."""
+    grid = Grid(layers=(1, 3), settings=1, methods=1, controls=2, folds=1)
     rows = Rows(np.array([10]), np.array([8]), np.array([3]), np.array([4]), np.ones(1, bool))
     job = steer(
         Model(TINY, "float32", 4), named("cpu"), {"de": rows}, rows, grid, budget=40, n_choices=2
     )
-    # Grid: 3 blocks below; from layer 1 the unsteered and one setting, from layer 3 one setting.
-    blocks = 3 + 2 * 3 + 1
-    # Controls: 2 blocks below the middle of the grid, above it the unsteered and the control; the
-    # pivot: unsteered and steered; the overhead: six forwards with and without.
-    blocks += 2 + 2 * 2 + 2 + 2 * 2 + 6 * 2 * 4
-    heads = 3 + 2 + 2
+    # Grid: 3 blocks below; from layer 1 one setting, from layer 3 one, the unsteered and `zero`.
+    blocks = 3 + 3 + 3 * 1
+    # Above the middle of the grid the control and the pivot steered; all blocks for the pivot
+    # unsteered; the overhead: six forwards with and without.
+    blocks += 2 + 2 + 4 + 6 * 2 * 4
+    heads = 4 + 1 + 1 + 1
     wanted = TINY.block_flops(10, 100, blocks) + heads * TINY.head_flops(3)
     assert job.of(["de"]).flops == pytest.approx(wanted)
-    assert grid.conditions == 1 + 2 + 1 + 1 + 2
+    assert grid.conditions == 1 + 2 + 1 + 2 + 2
 
 
 def test_jobs_in_a_row_add_up_and_memory_is_that_of_the_largest():

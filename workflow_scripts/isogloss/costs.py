@@ -358,19 +358,22 @@ def steer(
 ) -> Job:
     """The grid, the controls at the selected setting, and the pivot's own questions.
 
-    The blocks under a steered layer run once a batch, those above it once a condition. The
-    selected layer is not known before: the middle of the grid's stands for it.
+    The blocks under a steered layer run once, those above it once a condition; the pivot's
+    questions unsteered once a job. The selected layer is not known before: the middle of the
+    grid's stands for it.
 
     Args:
         rows: of each steered language, with its own choices only.
         pivot: the pivot's.
     """
     languages = {}
+    on, n = grid.selected_on, model.architecture.layers
+    once = _passes(model, machine, pivot, on * n, on, budget)
     for tag, own in rows.items():
         run = _steered(model, machine, own, pivot, grid, budget)
         size = steered_bytes(own, grid, n_choices)
         languages[tag] = run + Cost(disk=size)
-    fixed = start(model, machine)
+    fixed = start(model, machine) + once
     return Job(_with_batch(fixed, model, machine, budget), languages)
 
 
@@ -380,13 +383,13 @@ def _steered(
     """One language's conditions."""
     n, last = model.architecture.layers, max(grid.layers)
     selected = sum(grid.layers) / len(grid.layers)
-    above = sum(n - layer for layer in grid.layers) * grid.settings + n - grid.layers[0]
-    on, heads = grid.selected_on, 1 + grid.settings * len(grid.layers)
+    # The unsteered rows and the control that adds nothing start at the last layer steered.
+    above = sum(n - layer for layer in grid.layers) * grid.settings + 2 * (n - last)
+    on, heads = grid.selected_on, 2 + grid.settings * len(grid.layers)
     total = _passes(model, machine, own, on * (last + above), on * heads, budget)
-    on, heads = grid.tested_on, 1 + grid.controls
-    blocks = selected + heads * (n - selected)
-    total += _passes(model, machine, own, on * blocks, on * heads, budget)
-    total += _passes(model, machine, pivot, on * (selected + 2 * (n - selected)), on * 2, budget)
+    on, heads = grid.tested_on, grid.controls - 1
+    total += _passes(model, machine, own, on * heads * (n - selected), on * heads, budget)
+    total += _passes(model, machine, pivot, on * (n - selected), on, budget)
     held = own.scale * len(own.length) / grid.folds * float(own.length.mean())
     timed = min(1.0, budget / held) / grid.folds
     forwards = TIMED_FORWARDS * (1 + grid.methods) * timed
