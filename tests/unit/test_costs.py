@@ -25,6 +25,7 @@ from isogloss.costs import (
     lens,
     self_tests,
     steered,
+    unsteered_pivot,
     whole,
 )
 from isogloss.costs import extract as cost
@@ -174,6 +175,7 @@ def test_steering_runs_what_was_said(budget, monkeypatch):
     )
     grid = Grid((1,), settings=2 * 2, methods=2, controls=len(CONTROLS) - 1 + 2, folds=2)
     wanted = evaluated(TINY, own, pivot, grid, budget)
+    wanted += unsteered_pivot(TINY, pivot, grid, budget)
     assert found["work"].blocks == pytest.approx(wanted.blocks, rel=1e-12)
     assert (found["work"].calls, found["work"].head) == (wanted.calls, wanted.head)
 
@@ -237,22 +239,26 @@ def test_the_lens_grows_with_states_layers_and_vocabulary():
 
 
 def test_steering_by_hand():
-    """Two layers, one method and strength, one control: blocks under a layer are shared."""
-    grid = Grid(layers=(1, 3), settings=1, methods=1, controls=1, folds=1)
+    """Two layers, one method and strength, `zero` and one more control: lower blocks are shared."""
+    grid = Grid(layers=(1, 3), settings=1, methods=1, controls=2, folds=1)
     one = np.ones(1, int)
     rows = Rows(10 * one, 8 * one, 3 * one, 4 * one, 2 * one, 2 * one, one > 0)
+    # Grid: 3 blocks below; above layer 3 unsteered, `zero` and a setting, above layer 1 the other.
+    # Controls and the pivot steered, from the middle of the grid; the overhead: four forwards.
+    runs = [(3, 1), (1, 3), (3, 1), (2, 1), (2, 1), (4 * 4, 1)]
     found = evaluated(TINY, rows, rows, grid, budget=400)
-    # Grid: 3 blocks below, and above them unsteered and the setting at layer 3, together; then from
-    # layer 1 the other. Controls: 2 blocks below the middle of the grid, above it the unsteered and
-    # the control; the pivot: unsteered and steered; the overhead: four forwards.
-    runs = [(3, 1), (1, 2), (3, 1), (2, 1), (2, 2), (2, 1), (2, 2), (4 * 4, 1)]
     assert found.calls == sum(blocks for blocks, _ in runs)
     # Seven states of ten are spared the last block's MLP where conditions are run.
-    spared = (2 + 1 + 2 + 2) * 7 * 2 * 3 * 32 * 64
+    spared = (4 + 1 + 1) * 7 * 2 * 3 * 32 * 64
     wanted = sum(TINY.block_flops(Forwards.batch(n, 10), blocks) for blocks, n in runs) - spared
     assert found.blocks == pytest.approx(wanted)
-    assert found.head == (3 + 2 + 2) * TINY.head_flops(3)
-    assert grid.conditions == 1 + 2 + 1 + 1 + 2
+    assert found.head == (4 + 1 + 1) * TINY.head_flops(3)
+    # What is not kept is computed again, up to the middle of the grid.
+    more = evaluated(TINY, rows, rows, grid, budget=400, again=1.0)
+    assert more.calls == found.calls + 2 + 2
+    once = unsteered_pivot(TINY, rows, grid, budget=400)
+    assert (once.calls, once.head) == (3 + 1, TINY.head_flops(3))
+    assert grid.conditions == 1 + 2 + 1 + 2 + 2
 
 
 def test_shares_that_a_machine_leaves_out_are_those_of_all(tmp_path):

@@ -442,37 +442,69 @@ def steer(
 ) -> Job:
     """The grid, the controls at the selected setting, and the pivot's own questions.
 
-    The blocks under a steered layer run once a batch, those above it once a condition. The
-    selected layer is not known before: the middle of the grid's stands for it.
+    The blocks under a steered layer run once, those above it once a condition; the pivot's
+    questions unsteered once a job. The selected layer is not known before: the middle of the
+    grid's stands for it.
 
     Args:
         rows: of each steered language, with its own choices only.
         pivot: the pivot's.
     """
-    languages = {}
+    from isogloss.steered import KEPT
+
+    one = model.architecture
+    languages, most = {}, 0.0
     for tag, own in rows.items():
-        run = evaluated(model.architecture, own, pivot, grid, budget).cost(model, machine, STEERED)
+        size = max(below_bytes(model, each.share(grid.selected_on), grid) for each in (own, pivot))
+        most = max(most, size)
+        work = evaluated(one, own, pivot, grid, budget, again=max(0.0, 1 - KEPT / size))
+        run = work.cost(model, machine, STEERED)
         languages[tag] = run + Cost(disk=steered_bytes(own, grid, n_choices))
-    fixed = start(model, machine)
-    return Job(_with_batch(fixed, model, budget), languages)
+    once = unsteered_pivot(one, pivot, grid, budget).cost(model, machine, STEERED)
+    job = _with_batch(start(model, machine) + once, model, budget)
+    kept = 2 * min(KEPT, most)  # of the pivot's questions and of one language's
+    return Job(job + Cost(memory=job.memory + kept), languages)
 
 
-def evaluated(one: Architecture, own: Rows, pivot: Rows, grid: Grid, budget: int) -> Work:
-    """One language's conditions: the grid, the controls, the pivot's; and the overhead's timing."""
+def below_bytes(model: Model, rows: Rows, grid: Grid) -> float:
+    """Unsteered states at the layers that are steered."""
+    states = rows.tokens * len(grid.layers)
+    return states * model.architecture.width * BYTES[model.dtype]
+
+
+def unsteered_pivot(one: Architecture, pivot: Rows, grid: Grid, budget: int) -> Work:
+    """The pivot's own questions."""
+    return steered(one, pivot.share(grid.selected_on), [max(grid.layers)], budget)
+
+
+def evaluated(
+    one: Architecture, own: Rows, pivot: Rows, grid: Grid, budget: int, again: float = 0.0
+) -> Work:
+    """One language's conditions: the grid, the controls, the pivot's; and the overhead's timing.
+
+    Args:
+        again: share of the questions whose states below are not kept from the grid, or from the
+            unsteered pivot, for what comes later.
+    """
     from isogloss.steered import FAN_OUT, TIMED  # not before: it takes SciPy along
 
     selected = sum(grid.layers) / len(grid.layers)
-    settings = [max(grid.layers), *(layer for layer in grid.layers for _ in range(grid.settings))]
+    # Unsteered, and the control that changes nothing.
+    settings: list[float] = [max(grid.layers)] * 2
+    settings += [layer for layer in grid.layers for _ in range(grid.settings)]
+    tested = own.share(grid.tested_on)
     work = steered(one, own.share(grid.selected_on), settings, budget)
-    work += steered(one, own.share(grid.tested_on), [selected] * (1 + grid.controls), budget)
-    work += steered(one, pivot.share(grid.tested_on), [selected] * 2, budget)
+    work += steered(one, tested, [selected] * (grid.controls - 1), budget, again)
+    work += steered(one, pivot.share(grid.tested_on), [selected], budget, again)
     trees, _ = own.share(grid.selected_on).all()
     first = batches(trees, range(len(trees)), budget // FAN_OUT)[0]
     timed = Forwards.of(trees, [[[member] for member in first]]).times(1 + TIMED)
     return work + whole(one, timed, 0)
 
 
-def steered(one: Architecture, rows: Rows, layers: Sequence[float], budget: int) -> Work:
+def steered(
+    one: Architecture, rows: Rows, layers: Sequence[float], budget: int, below: float = 1.0
+) -> Work:
     """Some conditions, as `steered.steered_scores` runs them.
 
     The blocks under the highest layer run once; those above a condition's layer once more for
@@ -480,15 +512,15 @@ def steered(one: Architecture, rows: Rows, layers: Sequence[float], budget: int)
 
     Args:
         layers: of each condition.
+        below: share of the questions whose states below are computed.
     """
     from isogloss.steered import FAN_OUT, cases
 
     trees, each = rows.all()
     work = Work()
-    for members in batches(trees, range(len(trees)), budget // FAN_OUT):
+    for members in batches(trees, range(len(trees)), budget // FAN_OUT) if layers else ():
         length = len(trees[members[0]])
-        run = Forwards.batch(len(members), length)
-        work += Work.of(one, run, max(layers))
+        work += Work.of(one, Forwards.batch(len(members), length).times(below), max(layers))
         of_row = np.tile(np.array(layers), (len(members), 1))
         for chosen, conditions in cases(of_row, max(1, budget // length)):
             above = one.layers - layers[conditions[0]]
