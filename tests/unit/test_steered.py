@@ -408,7 +408,7 @@ def stored_scores(language="de", family="gemma3"):
     )
 
 
-def pivot_of(decoder, budget, **other):
+def pivot_of(decoder, budget=512, **other):
     trees = trees_of("gemma3", "en", N)
     return unsteered_pivot(decoder, readout_of(decoder), plan(**other), trees, budget=budget)
 
