@@ -20,7 +20,7 @@ if fault := cluster.too_large_for_a_gpu(STUDY.models, CLUSTER):
     sys.exit(f"error: {fault}")
 
 
-def asks(mem_mb, runtime, gpu=lambda model: 0, made=None):
+def asks(mem_mb, runtime, gpu=lambda model: 0, made=None, more_mb=lambda wildcards: 0):
     """The resources of a rule.
 
     Args:
@@ -28,6 +28,7 @@ def asks(mem_mb, runtime, gpu=lambda model: 0, made=None):
         runtime: the same for time [min].
         gpu: GPUs that a model needs.
         made: wildcards -> artifacts of the job: where the shared place has all, it needs no GPU.
+        more_mb: wildcards -> memory beyond that of the model [MB].
 
     Each further attempt asks for half as much memory more and for the first time once more.
     """
@@ -37,7 +38,8 @@ def asks(mem_mb, runtime, gpu=lambda model: 0, made=None):
 
     def memory(wildcards, attempt):
         limit = CLUSTER.max_mem_mb
-        return cluster.at_attempt(first(mem_mb, wildcards), attempt, 0.5, limit)
+        asked = first(mem_mb, wildcards) + more_mb(wildcards)
+        return cluster.at_attempt(asked, attempt, 0.5, limit)
 
     def time(wildcards, attempt):
         limit = CLUSTER.max_runtime
@@ -83,6 +85,20 @@ def parameters_of(wildcards) -> int:
     if hasattr(wildcards, "model"):
         return STUDY.models[wildcards.model].parameters
     return max(model.parameters for model in STUDY.models.values())
+
+
+def pairs_of_states(wildcards) -> int:
+    """Memory for all pairs of a dataset's states [MB]; of the largest one, where none is named.
+
+    Questions are not counted here: how many there are is known where the configuration says it.
+    """
+    names = [wildcards.dataset] if hasattr(wildcards, "dataset") else STUDY.datasets
+    return max(
+        cluster.pairs_mb(
+            len(STUDY.languages_of(name)), STUDY.announced_items(name) or 0
+        )
+        for name in names
+    )
 
 
 def model_gpus(model) -> int:

@@ -16,7 +16,7 @@ rule similarity:
         "logs/{model}/{dataset}/similarity.log",
     threads: 1
     resources:
-        **asks(mem_mb=(6000, 200), runtime=(120, 5)),
+        **asks(mem_mb=(6000, 200), runtime=(120, 5), more_mb=pairs_of_states),
     params:
         spec=canonical_json(
             dump(STUDY.similarity)

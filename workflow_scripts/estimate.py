@@ -13,6 +13,7 @@ from isogloss.artifacts import whole_file
 from isogloss.config import Config, read, validate
 from isogloss.errors import InputError
 from isogloss.estimate import Estimator, Line, as_json, as_table, duration, present_in, size, table
+from isogloss.fitting import fitted_shares
 from isogloss.inventory import Inventory
 from isogloss.model_sources import ModelSource, cache_folder, model_digest
 from isogloss.program import run, say
@@ -60,7 +61,7 @@ def main() -> None:
     if args.json:
         print(json.dumps([as_json(line) for line in lines], indent=1))
     elif args.compare:
-        print(comparison(study, lines))
+        print(comparison(study, machine, lines))
     else:
         print(f"{study.study} on {name}: {machine.about}\n")
         print(as_table(lines, machine))
@@ -108,34 +109,31 @@ def estimator_of(study: Config, machine: machines.Machine) -> Estimator:
     )
 
 
-def comparison(study: Config, lines: list[Line]) -> str:
-    """Predicted and measured run time and disk of the jobs that were finished here."""
+def comparison(study: Config, machine: machines.Machine, lines: list[Line]) -> str:
+    """Predicted and measured run time and disk of the jobs that were finished here.
+
+    Below the table: the shares of the machine's rates that would suit these run times. Readouts
+    are left out there: their jobs fetch the models.
+    """
     times = measured_jobs(Path(".snakemake/metadata"), study.store, study.results)
-    rows = [
-        [
-            "model",
-            "dataset",
-            "stage",
-            "predicted",
-            "measured",
-            "ratio",
-            "predicted",
-            "measured",
-            "ratio",
-        ]
-    ]
+    run_time, held = (["predicted", "measured", "ratio"] for _ in range(2))
+    rows, finished, took = [["model", "dataset", "stage", *run_time, *held]], [], []
     for line in lines:
-        took = times.get((line.stage, line.model, line.dataset))
-        if took is None or not line.whole.seconds:
+        found = times.get((line.stage, line.model, line.dataset))
+        if found is None or not line.whole.seconds:
             continue
-        seconds, disk = took
+        (seconds, disk), own = found, line.whole.seconds
         held = [size(disk), f"{line.whole.disk / disk:.2f}"] if disk else ["-", "-"]
-        own = line.whole.seconds
         run_time = [duration(own), duration(seconds), f"{own / seconds:.2f}"]
         rows.append([line.model, line.dataset, line.stage, *run_time, size(line.whole.disk), *held])
-    if len(rows) == 1:
+        if line.stage != "readout":
+            finished.append(line.whole)
+            took.append(seconds)
+    if not finished:
         raise InputError("no finished job of this study here: run it first, in this folder")
-    return table(rows)
+    shares = fitted_shares(machine.share, finished, took)
+    said = ", ".join(f"{name}: {value:g}" for name, value in shares.items())
+    return f"{table(rows)}\n\nshares that would suit these run times:\nshare: {{{said}}}"
 
 
 if __name__ == "__main__":

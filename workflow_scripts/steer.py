@@ -61,7 +61,7 @@ def steered_scores(
     from isogloss.models import load, memory_errors, readout_of
     from isogloss.packing import lay_out
     from isogloss.prompts import Tokens, questions
-    from isogloss.steered import check_unsteered, evaluate
+    from isogloss.steered import check_unsteered, evaluate, unsteered_pivot
 
     spec = args.spec
     items = load_dataset(spec["dataset"], spec["all_languages"], spec["name"])
@@ -96,9 +96,18 @@ def steered_scores(
         return [lay_out(asked[i]) for i in used]
 
     plan = plan_of(spec, vectors)
-    pivot_trees = trees(spec["pivot"])
+    of_job = f"steer {spec['slug']} {spec['name']}"
+
+    def how_to_run(label: str) -> dict:
+        """How batches are run."""
+        shown = partial(progress, label=label, unit="batch")
+        return {"budget": args.batch_tokens, "progress": shown}
+
+    label = f"{of_job} {spec['pivot']}"
+    with memory_errors(label):
+        pivot = unsteered_pivot(decoder, readout, plan, trees(spec["pivot"]), **how_to_run(label))
     for tag in missing:
-        label = f"steer {spec['slug']} {spec['name']} {tag}"
+        label = f"{of_job} {tag}"
         with memory_errors(label):
             found = evaluate(
                 decoder,
@@ -107,13 +116,12 @@ def steered_scores(
                 plan,
                 tag,
                 trees(tag),
-                pivot_trees,
+                pivot,
                 scores.sel(language=tag).isel(item=used),
                 fold_of,
                 vector_folds,
                 reported=None if how["split"] is None else [TEST],
-                budget=args.batch_tokens,
-                progress=partial(progress, label=label, unit="batch"),
+                **how_to_run(label),
             )
         check_unsteered(found, scores.sel(language=tag), str(decoder.dtype))
         yield tag, found

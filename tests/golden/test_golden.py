@@ -29,7 +29,7 @@ from isogloss.models import Decoder, readout_of
 from isogloss.packing import lay_out
 from isogloss.prompts import PromptStyle, Tokens, questions
 from isogloss.sealed import verify
-from isogloss.steered import Plan, evaluate
+from isogloss.steered import Plan, evaluate, unsteered_pivot
 from isogloss.tiny_models import tiny_model
 from isogloss.vectors import fit_vectors
 from isogloss.versions import (
@@ -104,8 +104,10 @@ def steered_from(
         score="token",
     )  # fmt: skip
     trees = {tag: [lay_out(q) for q in ask(decoder, items, tag, False)] for tag in LANGUAGES}
+    readout = readout_of(decoder)
+    pivot = unsteered_pivot(decoder, readout, plan, trees["en"], budget=256)
     return evaluate(
-        decoder, readout_of(decoder), vectors, plan, "de", trees["de"], trees["en"],
+        decoder, readout, vectors, plan, "de", trees["de"], pivot,
         scores.sel(language="de"), fold, fold, budget=256,
     )  # fmt: skip
 

@@ -15,6 +15,7 @@ from isogloss.models import readout_of
 from isogloss.packing import collate, lay_out
 from isogloss.prompts import LATENTS, PromptStyle, Tokens, questions
 from isogloss.steered import (
+    Below,
     Condition,
     Plan,
     controls_at,
@@ -22,6 +23,7 @@ from isogloss.steered import (
     select_settings,
     steer,
     steered_scores,
+    unsteered_pivot,
 )
 from isogloss.tiny_models import FAMILIES, tiny_model
 from isogloss.vectors import ALL_ITEMS, CONTROLS, Intervention, constant_shift, fit_vectors
@@ -254,10 +256,36 @@ def test_the_first_two_conditions_share_a_forward_however_long_the_batch():
         layers = np.full((n_rows, n_conditions), 2)
         fewest = 2 if n_rows == 1 else steered.FAN_OUT * n_rows  # a batch leaves that much room
         for most in range(fewest, fewest + 40):
-            rows, conditions = next(iter(steered._cases(layers, most)))
+            rows, conditions = next(iter(steered.cases(layers, most)))
             assert ((conditions == 0).sum(), (conditions == 1).sum()) == (n_rows, n_rows)
-            cases = [len(r) for r, _ in steered._cases(layers, most)]
+            cases = [len(r) for r, _ in steered.cases(layers, most)]
             assert sum(cases) == n_rows * n_conditions and max(cases) <= most
+
+
+@pytest.mark.parametrize("kept", [10**9, 30_000, 0])  # bytes: all batches, some, none
+def test_lower_states_are_computed_once_and_scores_are_the_same(kept, monkeypatch):
+    """Also when the next call has other conditions, and only some of the questions."""
+    monkeypatch.setattr(steered, "KEPT", kept)
+    decoder, trees, ran = model("gemma3"), trees_of("gemma3"), []
+    below = Below(decoder, [0, 2, 3, 4])
+
+    def counted(decoder, batch, layers):
+        ran.append(batch.members)
+        return of_blocks(decoder, batch, layers)
+
+    of_blocks = steered._states_at
+    monkeypatch.setattr(steered, "_states_at", counted)
+    first = scores_of("gemma3", many(), trees, below=below, budget=256)
+    batches = len(ran)
+    some = trees[1:]
+    second = scores_of("gemma3", many()[::-1], some, below=below, budget=256)
+    again = len(ran) - batches
+    assert batches > 1 and (again == 0 if kept == 10**9 else 0 < again)
+    monkeypatch.undo()
+    plain = scores_of("gemma3", many(), trees, budget=256).log_probability
+    np.testing.assert_allclose(first.log_probability, plain, atol=1e-4)
+    rest = second.log_probability[::-1]
+    np.testing.assert_allclose(rest, plain[:, 1:, : rest.shape[2]], atol=1e-4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -380,14 +408,19 @@ def stored_scores(language="de", family="gemma3"):
     )
 
 
-def evaluated(vectors=None, vector_folds=None, **other):
+def pivot_of(decoder, budget=512, **other):
+    trees = trees_of("gemma3", "en", N)
+    return unsteered_pivot(decoder, readout_of(decoder), plan(**other), trees, budget=budget)
+
+
+def evaluated(vectors=None, vector_folds=None, budget=512, **other):
     decoder = model("gemma3")
     own, fold = fitted()
     return evaluate(
         decoder, readout_of(decoder), own if vectors is None else vectors,
         plan(methods=("mean_difference", "shared_projection"), **other), "de",
-        trees_of("gemma3", "de", N), trees_of("gemma3", "en", N), stored_scores(), fold,
-        fold if vector_folds is None else vector_folds, budget=512,
+        trees_of("gemma3", "de", N), pivot_of(decoder, budget, **other), stored_scores(), fold,
+        fold if vector_folds is None else vector_folds, budget=budget,
     )  # fmt: skip
 
 
@@ -464,10 +497,11 @@ def test_an_item_is_never_steered_with_what_its_own_fold_was_fitted_on(monkeypat
 
     for name in ("intervention", "control"):
         monkeypatch.setattr(steered, name, remembering(getattr(steered, name)))
+    pivot = pivot_of(decoder)
     monkeypatch.setattr(steered, "steered_scores", spy_scores)
     evaluate(
         decoder, readout_of(decoder), vectors, plan(), "de", trees_of("gemma3", "de", N),
-        trees_of("gemma3", "en", N), stored_scores(), fold, fold, budget=512,
+        pivot, stored_scores(), fold, fold, budget=512,
     )  # fmt: skip
     assert len(used) == 3  # the grid, the controls, the pivot
     for by_tree in used:  # vectors of fold k are fitted without it
@@ -535,7 +569,7 @@ def test_with_separate_sets_only_the_test_set_is_reported_and_only_the_others_ch
     decoder, (vectors, fold) = model("gemma3"), fitted()
     found = evaluate(
         decoder, readout_of(decoder), vectors, plan(), "de", trees_of("gemma3", "de", N),
-        trees_of("gemma3", "en", N), stored_scores(), fold, fold, reported=[1], budget=512,
+        pivot_of(decoder), stored_scores(), fold, fold, reported=[1], budget=512,
     )  # fmt: skip
     assert (found.fold == 1).all() and found.sizes["item"] == (fold == 1).sum()
     whole = evaluated()

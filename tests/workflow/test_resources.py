@@ -68,6 +68,19 @@ def test_a_job_that_holds_a_model_has_memory_for_its_weights_in_float32(paper: A
         assert paper[rule, "gemma-2-27b"]["mem_mb"] > 27_227 * 4
 
 
+def test_similarity_has_memory_for_all_pairs_of_states_that_are_announced(tree: Study) -> None:
+    shape = {"items": 4000, "choices": 2, "prompt_words": 9, "choice_words": 1}
+    both = {"datasets": {"everyday": shape, "lexicon": shape}}
+    options = ["--config", f"estimate={json.dumps(both)}"]
+    few, many = asked(tree), asked(tree, *options)
+    for key, request in many.items():
+        more = request.get("mem_mb", 0) - few[key].get("mem_mb", 0)
+        # Ten languages: 40,000 states, 42 bytes a pair.
+        assert more == (67_200 if key[0] == "similarity" else 0), key
+    refused = tree.snakemake("--dry-run", *options, *cluster(max_mem_mb=70_000)[1:])
+    assert "error: similarity of gemma-3-270m asks for mem_mb=" in refused.stderr
+
+
 def test_a_further_attempt_asks_for_more_but_not_above_the_limit(tree: Study) -> None:
     third = [*cluster(max_mem_mb=10_000, max_runtime=600), "--attempt", "3"]
     first, last = asked(tree), asked(tree, *third)

@@ -8,6 +8,9 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 BESIDE_WEIGHTS = 1.3
 """Memory of a GPU by its model's weights: states, scores and a block of logits need some too."""
 
+PAIR_BYTES = 42
+"""Memory of `similarity` for every two states of all languages, measured."""
+
 LIMITS = {"mem_mb": "max_mem_mb", "runtime": "max_runtime", "gpu": "max_gpus"}
 """Key of `cluster` that limits a resource."""
 
@@ -19,6 +22,15 @@ def by_size(base: int, per_billion: int, parameters: int) -> int:
     7000
     """
     return base + math.ceil(per_billion * parameters / 1e9)
+
+
+def pairs_mb(n_languages: int, n_items: int) -> int:
+    """Memory of `similarity` for all pairs of states, beyond a program's own [MB].
+
+    >>> pairs_mb(122, 900)
+    506354
+    """
+    return math.ceil(PAIR_BYTES * (n_languages * n_items) ** 2 / 1e6)
 
 
 def at_attempt(first: int, attempt: int, growth: float, limit: int | None) -> int:

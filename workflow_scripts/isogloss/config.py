@@ -730,6 +730,12 @@ class Config(Strict):
         own = self.datasets[dataset].languages
         return [tag for tag in self.languages if own is None or tag in own]
 
+    def announced_items(self, dataset: str) -> int | None:
+        """The most items that a dataset can have, as far as the configuration says."""
+        shape = self.estimate.datasets.get(dataset)
+        limits = (self.datasets[dataset].max_items, shape.items if shape else None)
+        return min((n for n in limits if n is not None), default=None)
+
     def prompt_of(self, dataset: str) -> Prompt:
         """The prompt style of one dataset."""
         return self.datasets[dataset].prompt or self.prompt

@@ -8,12 +8,18 @@ embeddings and activation functions are in the shares.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+import numpy as np
+
+from isogloss.cluster import pairs_mb
+from isogloss.extraction_checks import CHECKED, CHECKED_TOKENS, PRECISION_TOKENS
 from isogloss.machines import Machine
+from isogloss.packing import batches, packed_rows
 from isogloss.prompts import LATENTS
-from isogloss.workload import Rows
+from isogloss.workload import Forwards, Rows, in_place_of_trees, together
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -28,12 +34,11 @@ TARGET_BYTES = 6 * 8 + 4
 FILE_BYTES = {"activations": 25_000, "lens": 38_000, "vectors": 40_000, "steered": 70_000}
 COMPRESSED = 0.93
 
-# Of steering.evaluate: forwards that its overhead is timed by.
-TIMED_FORWARDS = 6
-# Questions and forms of the packing self-test.
-TESTED_QUESTIONS = 2
-PAIR_BYTES = 42
-"""Memory of similarity for every two states of all languages, measured."""
+# Different states of the embedding, of all its states that predict: 0.1 to 0.4, measured.
+DIFFERENT = 0.25
+# Memory of a program that runs a model, beyond weights and batches, measured: the tokenizer, the
+# libraries' own, what allocators keep.
+BUFFERS = 300e6
 # Block of logits that the lens holds: rows, vocabulary, and its copies in float32.
 LOGITS = 512 * 4096 * 4 * 4
 
@@ -50,6 +55,7 @@ class Architecture:
         vocabulary: tokens.
         tied: whether the unembedding is the embedding.
         assumed: what of it was not known, '' where all was.
+        by_segments: whether it attends by segments (`attention.py`), as on a CPU.
     """
 
     layers: int
@@ -61,6 +67,7 @@ class Architecture:
     vocabulary: int
     tied: bool = True
     assumed: str = ""
+    by_segments: bool = False
 
     @property
     def block_weights(self) -> int:
@@ -77,15 +84,22 @@ class Architecture:
         """All matrices; norms are left out."""
         return self.layers * self.block_weights + self.vocabulary * self.width * (2 - self.tied)
 
-    def block_flops(self, tokens: float, squares: float, blocks: float) -> float:
+    def block_flops(self, run: Forwards, blocks: float) -> float:
         """Of some blocks: products with the weights, and the attention's two, whose mask is full.
 
         Args:
-            tokens: padding counted.
-            squares: sum over rows of the length squared.
+            run: forwards through each of them.
             blocks: how many.
         """
-        return blocks * (2 * self.block_weights * tokens + 4 * self.heads * self.head_dim * squares)
+        return blocks * 2 * self.block_weights * run.tokens + self.attention_flops(run, blocks)
+
+    def attention_flops(self, run: Forwards, blocks: float) -> float:
+        """The attention's part of it."""
+        return blocks * 4 * self.heads * self.head_dim * run.squares
+
+    def mlp_flops(self, tokens: float) -> float:
+        """Of one block's gated feed-forward part."""
+        return 2.0 * 3 * self.width * self.intermediate * tokens
 
     def head_flops(self, states: float) -> float:
         """Of the product with the unembedding, over the whole vocabulary."""
@@ -104,6 +118,8 @@ class Cost:
         disk: what it leaves [byte].
         scratch: what it needs meanwhile [byte].
         gpu_seconds: seconds times GPUs held.
+        at_full_rate: of products, by the share of the rates that they reach [s]: so much of the
+            run time, divided by the share.
     """
 
     seconds: float = 0.0
@@ -113,6 +129,7 @@ class Cost:
     disk: float = 0.0
     scratch: float = 0.0
     gpu_seconds: float = 0.0
+    at_full_rate: Mapping[str, float] = field(default_factory=dict)
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(
@@ -123,6 +140,10 @@ class Cost:
             self.disk + other.disk,
             max(self.scratch, other.scratch),
             self.gpu_seconds + other.gpu_seconds,
+            {
+                name: self.at_full_rate.get(name, 0.0) + other.at_full_rate.get(name, 0.0)
+                for name in {**self.at_full_rate, **other.at_full_rate}
+            },
         )
 
 
@@ -146,6 +167,69 @@ class Model:
     @property
     def bytes(self) -> int:
         return self.architecture.weights * BYTES[self.dtype]
+
+    @property
+    def converted(self) -> bool:
+        """Whether its weights are stored in another type."""
+        return self.stored != BYTES[self.dtype]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What forwards come to.
+
+    Attributes:
+        blocks: floating-point operations of blocks.
+        attention: those of them that are the attention's.
+        calls: of blocks.
+        head: floating-point operations of the product with the unembedding.
+    """
+
+    blocks: float = 0.0
+    attention: float = 0.0
+    calls: float = 0.0
+    head: float = 0.0
+
+    @classmethod
+    def of(cls, one: Architecture, run: Forwards, blocks: float) -> "Work":
+        """Forwards through some blocks."""
+        parts = one.block_flops(run, blocks), one.attention_flops(run, blocks)
+        return cls(*parts, calls=run.calls * blocks)
+
+    def __add__(self, other: "Work") -> "Work":
+        return Work(
+            self.blocks + other.blocks,
+            self.attention + other.attention,
+            self.calls + other.calls,
+            self.head + other.head,
+        )
+
+    def cost(self, model: Model, machine: Machine, stages: tuple[str, str]) -> Cost:
+        """Its operations and its time: every call of a block reads its weights, at least.
+
+        Args:
+            stages: whose shares of the rates blocks and head reach.
+        """
+        rate, products = machine.blocks[model.dtype], self.blocks - self.attention
+        ideal = {stages[0]: products / rate, "attention": self.attention / rate}
+        ideal[stages[1]] = self.head / machine.lens[model.dtype]
+        read = self.calls * model.architecture.block_weights * BYTES[model.dtype] / machine.memory
+        if read > ideal[stages[0]] / machine.share[stages[0]]:
+            del ideal[stages[0]]
+        else:
+            read = 0.0
+        found = in_shares(machine, ideal, self.blocks + self.head)
+        return found + Cost(read + self.calls * machine.block_call)
+
+
+def in_shares(machine: Machine, ideal: Mapping[str, float], flops: float) -> Cost:
+    """What takes some time at the full rate and longer at a share of it."""
+    seconds = sum(time / machine.share[name] for name, time in ideal.items())
+    return Cost(seconds, flops, at_full_rate=ideal)
+
+
+EXTRACTED, STEERED = ("blocks", "head"), ("steer", "steer_head")
+"""Shares of `Work.cost`."""
 
 
 @dataclass(frozen=True)
@@ -171,30 +255,27 @@ class Job:
 # -- stages that run a model -----------------------------------------------------------------------
 
 
-def start(model: Model, machine: Machine, tokenizer: bool = True) -> Cost:
+def start(model: Model, machine: Machine) -> Cost:
     """A job's way to a loaded model: imports, weights, tokenizer."""
     one = model.architecture
     seconds = machine.imports + one.weights * model.stored / machine.load
-    seconds += tokenizer * machine.tokenizer * one.vocabulary
-    return Cost(seconds, memory=machine.process + _on_host(model))
+    seconds += machine.tokenizer * one.vocabulary
+    return Cost(seconds, memory=machine.process + BUFFERS + _on_host(model))
 
 
 def _on_host(model: Model) -> float:
-    """Weights in the host's memory: all on a CPU, a part at a time on the way to a GPU."""
-    return min(model.bytes, 5e9) if model.gpus else model.bytes
+    """Weights in the host's memory: all on a CPU, a part at a time on the way to a GPU.
+
+    Where they are stored in another type their file is mapped beside them while they are loaded.
+    """
+    if model.gpus:
+        return min(model.bytes, 5e9)
+    return model.bytes + model.architecture.weights * model.stored * model.converted
 
 
-def _forwards(
-    model: Model, machine: Machine, rows: Rows, budget: int, dtype: str | None = None
-) -> Cost:
-    """Blocks over all rows, and the head where states predict."""
-    one, kind = model.architecture, dtype or model.dtype
-    calls, tokens, squares = rows.forwards(budget)
-    blocks, head = one.block_flops(tokens, squares, one.layers), one.head_flops(rows.states)
-    seconds = blocks / (machine.blocks[kind] * machine.share["blocks"])
-    seconds += head / (machine.lens[kind] * machine.share["head"])
-    seconds += calls * one.layers * machine.block_call
-    return Cost(seconds, blocks + head)
+def whole(one: Architecture, run: Forwards, states: float) -> Work:
+    """Forwards through all blocks, and some states through the head."""
+    return Work.of(one, run, one.layers) + Work(head=one.head_flops(states))
 
 
 def extract(
@@ -216,105 +297,118 @@ def extract(
         precision_items: questions a language that are scored in float32 too.
         n_choices: most choices of an item.
     """
-    languages = {}
+    one, languages = model.architecture, {}
     for tag, own in rows.items():
         size = activation_bytes(model, own, lens_layers, n_choices)
-        run = _forwards(model, machine, own, budget)
-        seconds = run.seconds + size / machine.write
-        languages[tag] = Cost(seconds, run.flops, disk=size, scratch=size)
+        work = whole(
+            model.architecture, own.forwards(budget, model.architecture.by_segments), own.states
+        )
+        run = work.cost(model, machine, EXTRACTED)
+        run += in_shares(machine, {"write": size / machine.write}, 0)
+        languages[tag] = run + Cost(disk=size, scratch=size)
     longest = max(int(own.length.max()) for own in rows.values())
-    fixed = start(model, machine) + _self_tests(model, machine, next(iter(rows.values())))
+    tests = self_tests(one, next(iter(rows.values())))
+    fixed = start(model, machine) + tests.cost(model, machine, EXTRACTED)
     if precision_items and model.dtype != "float32":
         fixed += _precision(model, machine, list(rows.values()), precision_items)
-    return Job(_with_batch(fixed, model, machine, max(budget, longest)), languages)
+    return Job(_with_batch(fixed, model, max(budget, longest)), languages)
 
 
-def _with_batch(fixed: Cost, model: Model, machine: Machine, tokens: int) -> Cost:
+def _with_batch(fixed: Cost, model: Model, tokens: int) -> Cost:
     """A job's fixed cost with the memory of one batch."""
-    one, size = model.architecture, BYTES[model.dtype]
-    batch = tokens * (6 * one.width + 3 * one.intermediate) * size + LOGITS
+    batch = _batch(model, tokens)
     if not model.gpus:
         return fixed + Cost(memory=fixed.memory + batch)
-    held = model.bytes + batch
-    return fixed + Cost(memory=fixed.memory + 1e9, device_memory=held)
+    return fixed + Cost(memory=fixed.memory + 1e9, device_memory=model.bytes + batch)
 
 
-def _self_tests(model: Model, machine: Machine, rows: Rows) -> Cost:
-    """Each phrase of two questions in a forward of its own, which reads all the weights."""
+def _batch(model: Model, tokens: int) -> float:
+    """Memory of one batch in a block, and of a block of logits."""
     one = model.architecture
-    forwards = TESTED_QUESTIONS * (1 + rows.targets.mean() / 3)
-    read = one.weights * BYTES[model.dtype] / machine.memory
-    tokens = forwards * float(rows.length.mean())
-    compute = one.block_flops(tokens, 0, one.layers) / (
-        machine.blocks[model.dtype] * machine.share["blocks"]
-    )
-    seconds = max(forwards * read, compute) + forwards * one.layers * machine.block_call
-    return Cost(seconds, one.block_flops(tokens, 0, one.layers))
+    return tokens * (6 * one.width + 3 * one.intermediate) * BYTES[model.dtype] + LOGITS
+
+
+def self_tests(one: Architecture, rows: Rows) -> Work:
+    """`extraction_checks`: some questions packed, then phrase by phrase; and a prompt."""
+    scored = np.flatnonzero(rows.phrases)
+    held = rows.at(scored[:CHECKED] if len(scored) else slice(0, CHECKED))
+    trees = in_place_of_trees(held.length)
+    run = forwards(one, trees, CHECKED_TOKENS)
+    states = held.states + held.targets.sum() * bool(len(scored))
+    if len(scored):
+        for n_rows, length in zip(held.phrases, held.prompt + held.longest, strict=True):
+            run += Forwards.batch(n_rows, length)
+    prompt = int(rows.prompt[0])
+    run += Forwards.batch(1, prompt)
+    return whole(one, run, states + 2 * prompt)
 
 
 def _precision(model: Model, machine: Machine, rows: Sequence[Rows], items: int) -> Cost:
     """The model a second time, in float32, and some questions of each language in both types."""
-    one = model.architecture
-    total = Cost(one.weights * model.stored / machine.load)
-    for own in rows:
-        few = _first(own, items)
-        total += _forwards(model, machine, few, 2048)
-        total += _forwards(model, machine, few, 2048, "float32")
-    held = machine.process + _on_host(model) + 4 * one.weights
+    one, exact = model.architecture, replace(model, dtype="float32")
+    work = compared(one, rows, items)
+    total = Cost(exact.converted * one.weights * model.stored / machine.load)
+    for kind in (model, exact):
+        total += work.cost(kind, machine, EXTRACTED)
+    held = machine.process + BUFFERS + min(model.bytes, _on_host(model)) + _on_host(exact)
+    batch = _batch(exact, PRECISION_TOKENS)
     if model.gpus:
-        return total + Cost(memory=held, device_memory=model.bytes + 4 * one.weights)
-    return total + Cost(memory=held)
+        return total + Cost(memory=held, device_memory=model.bytes + exact.bytes + batch)
+    return total + Cost(memory=held + batch)
 
 
-def _first(rows: Rows, n: int) -> Rows:
-    """The first main questions."""
-    at = rows.main.nonzero()[0][:n]
-    return Rows(
-        rows.length[at], rows.prompt[at], rows.predicting[at], rows.targets[at], rows.main[at]
-    )
+def compared(one: Architecture, rows: Sequence[Rows], items: int) -> Work:
+    """The first questions of each language, batched together."""
+    few = together([own.at(np.flatnonzero(own.main & (own.phrases > 0))[:items]) for own in rows])
+    trees = in_place_of_trees(few.length)
+    return whole(one, forwards(one, trees, PRECISION_TOKENS), few.states)
+
+
+def forwards(one: Architecture, trees: Sequence[Any], budget: int) -> Forwards:
+    """Those of some questions that are batched together."""
+    rows = packed_rows(trees, range(len(trees)), budget, one.by_segments)
+    return Forwards.of(trees, rows, one.by_segments)
 
 
 def lens(
     model: Model,
     machine: Machine,
     rows: dict[str, Rows],
-    lens_layers: int,
-    *,
-    n_choices: int,
-    phrases: dict[str, int],
+    layers: Sequence[int],
 ) -> Job:
     """Every kept state at every kept layer against the whole vocabulary.
 
+    At the embedding only different states count; at the last layer the scores are there already.
+
     Args:
-        phrases: scored after one question, by language.
+        layers: those whose rows are kept.
     """
     one = model.architecture
     weight = one.vocabulary * one.width * BYTES[model.dtype]
     base = machine.process + weight + LOGITS
     languages = {}
     for tag, own in rows.items():
-        flops = lens_layers * one.head_flops(own.kept_states)
-        stored = lens_layers * own.kept_states * one.width * BYTES[model.dtype]
-        seconds = flops / (machine.lens[model.dtype] * machine.share["lens"])
-        seconds += stored / machine.read
+        computed = sum({0: DIFFERENT, one.layers: 0.0}.get(layer, 1.0) for layer in layers)
+        flops = computed * one.head_flops(own.kept_states)
+        run = in_shares(machine, {"lens": flops / machine.lens[model.dtype]}, flops)
+        stored = len(layers) * own.kept_states * one.width * BYTES[model.dtype]
         # The layer as it was stored, as float32, and after the norm.
         layer = own.kept_states * one.width * (4 + 2 * BYTES[model.dtype])
-        languages[tag] = Cost(
-            seconds,
-            flops,
+        languages[tag] = run + Cost(
+            stored / machine.read,
             memory=base + layer,
             device_memory=(weight + layer + LOGITS) * bool(model.gpus),
-            disk=lens_bytes(own, lens_layers, phrases[tag]),
+            disk=lens_bytes(own, len(layers)),
         )
     return Job(Cost(machine.imports + weight / machine.load, memory=base), languages)
 
 
 def readout(model: Model, machine: Machine) -> Cost:
-    """Final norm and unembedding, out of the whole model."""
+    """Final norm and unembedding, out of the model's ends."""
     one = model.architecture
-    size = one.vocabulary * one.width * BYTES[model.dtype]
-    fixed = start(model, machine)
-    return fixed + Cost(size / machine.write, disk=size, memory=fixed.memory + size)
+    weight, size = one.vocabulary * one.width, one.vocabulary * one.width * BYTES[model.dtype]
+    seconds = machine.imports + weight * model.stored / machine.load + size / machine.write
+    return Cost(seconds, memory=machine.process + 3 * size, disk=size)
 
 
 @dataclass(frozen=True)
@@ -358,55 +452,95 @@ def steer(
 ) -> Job:
     """The grid, the controls at the selected setting, and the pivot's own questions.
 
-    The blocks under a steered layer run once a batch, those above it once a condition. The
-    selected layer is not known before: the middle of the grid's stands for it.
+    The blocks under a steered layer run once, those above it once a condition; the pivot's
+    questions unsteered once a job. The selected layer is not known before: the middle of the
+    grid's stands for it.
 
     Args:
         rows: of each steered language, with its own choices only.
         pivot: the pivot's.
     """
-    languages = {}
+    from isogloss.steered import KEPT
+
+    one = model.architecture
+    languages, most = {}, 0.0
     for tag, own in rows.items():
-        run = _steered(model, machine, own, pivot, grid, budget)
-        size = steered_bytes(own, grid, n_choices)
-        languages[tag] = run + Cost(disk=size)
-    fixed = start(model, machine)
-    return Job(_with_batch(fixed, model, machine, budget), languages)
+        size = max(below_bytes(model, each.share(grid.selected_on), grid) for each in (own, pivot))
+        most = max(most, size)
+        work = evaluated(one, own, pivot, grid, budget, again=max(0.0, 1 - KEPT / size))
+        run = work.cost(model, machine, STEERED)
+        languages[tag] = run + Cost(disk=steered_bytes(own, grid, n_choices))
+    once = unsteered_pivot(one, pivot, grid, budget).cost(model, machine, STEERED)
+    job = _with_batch(start(model, machine) + once, model, budget)
+    kept = 2 * min(KEPT, most)  # of the pivot's questions and of one language's
+    return Job(job + Cost(memory=job.memory + kept), languages)
 
 
-def _steered(
-    model: Model, machine: Machine, own: Rows, pivot: Rows, grid: Grid, budget: int
-) -> Cost:
-    """One language's conditions."""
-    n, last = model.architecture.layers, max(grid.layers)
-    selected = sum(grid.layers) / len(grid.layers)
-    above = sum(n - layer for layer in grid.layers) * grid.settings + n - grid.layers[0]
-    on, heads = grid.selected_on, 1 + grid.settings * len(grid.layers)
-    total = _passes(model, machine, own, on * (last + above), on * heads, budget)
-    on, heads = grid.tested_on, 1 + grid.controls
-    blocks = selected + heads * (n - selected)
-    total += _passes(model, machine, own, on * blocks, on * heads, budget)
-    total += _passes(model, machine, pivot, on * (selected + 2 * (n - selected)), on * 2, budget)
-    held = own.scale * len(own.length) / grid.folds * float(own.length.mean())
-    timed = min(1.0, budget / held) / grid.folds
-    forwards = TIMED_FORWARDS * (1 + grid.methods) * timed
-    return total + _passes(model, machine, own, forwards * n, 0, budget)
+def below_bytes(model: Model, rows: Rows, grid: Grid) -> float:
+    """Unsteered states at the layers that are steered."""
+    states = rows.tokens * len(grid.layers)
+    return states * model.architecture.width * BYTES[model.dtype]
 
 
-def _passes(
-    model: Model, machine: Machine, rows: Rows, blocks: float, heads: float, budget: int
-) -> Cost:
-    """All rows through a number of blocks, and their states through the head some times.
+def unsteered_pivot(one: Architecture, pivot: Rows, grid: Grid, budget: int) -> Work:
+    """The pivot's own questions."""
+    return steered(one, pivot.share(grid.selected_on), [max(grid.layers)], budget)
 
-    Conditions are rows of a batch: a quarter of the budget is questions.
+
+def evaluated(
+    one: Architecture, own: Rows, pivot: Rows, grid: Grid, budget: int, again: float = 0.0
+) -> Work:
+    """One language's conditions: the grid, the controls, the pivot's; and the overhead's timing.
+
+    Args:
+        again: share of the questions whose states below are not kept from the grid, or from the
+            unsteered pivot, for what comes later.
     """
-    one, kind = model.architecture, model.dtype
-    calls, tokens, squares = rows.forwards(budget // 4, len(rows.length))
-    work, head = one.block_flops(tokens, squares, blocks), heads * one.head_flops(rows.states)
-    seconds = work / (machine.blocks[kind] * machine.share["steer"])
-    seconds += head / (machine.lens[kind] * machine.share["steer"])
-    seconds += calls * blocks / 4 * machine.block_call
-    return Cost(seconds, work + head)
+    from isogloss.steered import FAN_OUT, TIMED  # not before: it takes SciPy along
+
+    selected = sum(grid.layers) / len(grid.layers)
+    settings: list[float] = [max(grid.layers)]  # unsteered
+    settings += [layer for layer in grid.layers for _ in range(grid.settings)]
+    tested = own.share(grid.tested_on)
+    work = steered(one, own.share(grid.selected_on), settings, budget)
+    # And unsteered once more, beside the control that changes nothing.
+    work += steered(one, tested, [selected] * (1 + grid.controls), budget, again)
+    work += steered(one, pivot.share(grid.tested_on), [selected], budget, again)
+    trees, _ = own.share(grid.selected_on).all()
+    first = batches(trees, range(len(trees)), budget // FAN_OUT)[0]
+    timed = Forwards.batch(len(first), len(trees[first[0]]), one.by_segments).times(1 + TIMED)
+    return work + whole(one, timed, 0)
+
+
+def steered(
+    one: Architecture, rows: Rows, layers: Sequence[float], budget: int, below: float = 1.0
+) -> Work:
+    """Some conditions, as `steered.steered_scores` runs them.
+
+    The blocks under the highest layer run once; those above a condition's layer once more for
+    it, but the last one's feed-forward part at the states alone that predict.
+
+    Args:
+        layers: of each condition.
+        below: share of the questions whose states below are computed.
+    """
+    from isogloss.steered import FAN_OUT, cases
+
+    trees, each = rows.all()
+    work = Work()
+    for members in batches(trees, range(len(trees)), budget // FAN_OUT) if layers else ():
+        length = len(trees[members[0]])
+        batch = Forwards.batch(len(members), length, one.by_segments)
+        work += Work.of(one, batch.times(below), max(layers))
+        of_row = np.tile(np.array(layers), (len(members), 1))
+        for chosen, conditions in cases(of_row, max(1, budget // length)):
+            above = one.layers - layers[conditions[0]]
+            run = Forwards.batch(len(chosen), length, one.by_segments)
+            spared = one.mlp_flops(run.tokens) if above else 0.0
+            work += Work.of(one, run, above) + Work(-spared)
+    last = sum(layer < one.layers for layer in layers) * rows.states
+    work = Work(work.blocks * each, work.attention * each, work.calls * each)
+    return work + Work(one.mlp_flops(last), head=one.head_flops(len(layers) * rows.states))
 
 
 # -- stages on states ------------------------------------------------------------------------------
@@ -442,7 +576,7 @@ def similarity(machine: Machine, one: Architecture, languages: int, items: int, 
     seconds = machine.analysis_start + (products / 2 + centred) / machine.analysis
     seconds += layers * states**2 * machine.entry + shuffled * machine.shuffled
     size = layers * languages**2 * 4 * 40
-    memory = machine.process + PAIR_BYTES * states**2 + 24 * layers * maps * languages**2
+    memory = machine.process + 1e6 * pairs_mb(languages, items) + 24 * layers * maps * languages**2
     memory += 40 * states * one.width
     return Cost(seconds, products + centred, memory, disk=0.45 * size + 300_000)
 
@@ -460,10 +594,8 @@ def subspaces(
     work = everywhere + gram + axes + nulls
     size = (one.layers + 1) * one.width * languages * 4 + layers * 200 * languages**2 * 4
     memory = machine.process + 60 * states * one.width + 16 * min(states, one.width) ** 2
-    return Cost(
-        machine.analysis_start + work / machine.analysis / machine.share["subspaces"],
-        work, memory, disk=0.93 * size + 200_000,
-    )  # fmt: skip
+    run = in_shares(machine, {"subspaces": work / machine.analysis}, work)
+    return run + Cost(machine.analysis_start, memory=memory, disk=0.93 * size + 200_000)
 
 
 def resampled(
@@ -499,7 +631,7 @@ def activation_bytes(model: Model, rows: Rows, lens_layers: int, n_choices: int)
     rows x lens layers x width x 2 (4 in float32), whole chunks of 1024 rows; 52 for each scored
     token, kept with rows only.
     """
-    one, items = model.architecture, float(rows.main.sum()) * rows.scale
+    one, items = model.architecture, rows.kept_items
     size: float = 2 * _whole(items, ITEM_CHUNK) * (one.layers + 1) * one.width * 4
     if lens_layers and rows.kept_states:
         stored = _whole(rows.kept_states, ROW_CHUNK)
@@ -509,13 +641,11 @@ def activation_bytes(model: Model, rows: Rows, lens_layers: int, n_choices: int)
     return size + FILE_BYTES["activations"]
 
 
-def lens_bytes(rows: Rows, lens_layers: int, phrases: int) -> float:
+def lens_bytes(rows: Rows, lens_layers: int) -> float:
     """Size of a lens file: two numbers for each phrase and layer, compressed."""
-    items = float(rows.main.sum()) * rows.scale
-    return COMPRESSED * lens_layers * items * phrases * 8 + FILE_BYTES["lens"]
+    return COMPRESSED * lens_layers * rows.kept_phrases * 8 + FILE_BYTES["lens"]
 
 
 def steered_bytes(rows: Rows, grid: Grid, n_choices: int) -> float:
     """Size of a file of steered scores."""
-    items = float(rows.main.sum()) * rows.scale
-    return COMPRESSED * grid.conditions * items * n_choices * 4 + FILE_BYTES["steered"]
+    return COMPRESSED * grid.conditions * rows.kept_items * n_choices * 4 + FILE_BYTES["steered"]

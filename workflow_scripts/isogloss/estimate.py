@@ -21,7 +21,7 @@ from isogloss.model_sources import ModelSource, cache_folder, folder_here
 from isogloss.prompts import Tokens, control_language
 from isogloss.slices import dump
 from isogloss.specs import prompt_style
-from isogloss.workload import Rows
+from isogloss.workload import Rows, Scored
 
 
 @dataclass(frozen=True)
@@ -148,10 +148,14 @@ class _OfModel:
         self.of, self.study, self.machine, self.slug = of, of.study, of.machine, slug
         entry = self.study.models[slug]
         self.source = ModelSource.from_spec(slug, dump(entry))
-        self.one = architecture_of(self.study, self.source, cache_folder(self.study.cache))
-        stored = 4 if self.source.source == "package" else costs.BYTES[entry.dtype]
-        self.model = costs.Model(self.one, entry.dtype, stored, self._gpus())
-        self.kept = len(lens_layers(self.one.layers, self.study.extraction.lens_layers))
+        one = architecture_of(self.study, self.source, cache_folder(self.study.cache))
+        stored, gpus = costs.BYTES[entry.dtype], self._gpus()
+        if self.source.source == "package":
+            stored = 4
+        self.one = replace(one, by_segments=not gpus and entry.attention == "sdpa")
+        self.model = costs.Model(self.one, entry.dtype, stored, gpus)
+        self.layers = lens_layers(self.one.layers, self.study.extraction.lens_layers)
+        self.kept = len(self.layers)
         self.budget = self.study.extraction.batch_tokens
 
     def _gpus(self) -> int:
@@ -188,10 +192,7 @@ class _OfModel:
             "extract", dataset, job, self.model.gpus, lambda: inventory.activations(slug, dataset)
         )
         if self.study.with_lens and dataset in self.study.questions:
-            job = costs.lens(
-                self.model, self.machine, at.rows, self.kept,
-                n_choices=at.choices, phrases=at.phrases,
-            )  # fmt: skip
+            job = costs.lens(self.model, self.machine, at.rows, self.layers)
             yield self._stored(
                 "lens", dataset, job, min(1, self.model.gpus), lambda: inventory.lens(slug, dataset)
             )
@@ -321,28 +322,17 @@ class _Questions:
         self.of, self.study, self.dataset = of, of.study, dataset
         self.languages = self.study.languages_of(dataset)
         self.data = of.of.items(dataset)
-        shape = self.study.estimate.datasets.get(dataset)
         if self.data is not None:
             self.items = len(self.data.item_ids)
             self.choices = max(1, int(self.data.n_choices.max()))
         else:
-            assert shape is not None
-            self.items = min(shape.items, self.study.datasets[dataset].max_items or shape.items)
-            self.choices = max(1, shape.choices)
+            self.items = self.study.announced_items(dataset) or 1
+            self.choices = max(1, self.study.estimate.datasets[dataset].choices)
         self.rows = {tag: self._rows(tag, latents=True) for tag in self.languages}
 
     def own(self, tag: str) -> Rows:
         """The rows with the language's own choices alone, as steering runs them."""
         return self._rows(tag, latents=False)
-
-    @cached_property
-    def phrases(self) -> dict[str, int]:
-        """Phrases scored after a question, by language."""
-        found = {}
-        for tag in self.languages:
-            roles = {tag, self.study.pivot, self._control(tag)} - {None}
-            found[tag] = len(roles) * self.choices + len({tag, self.study.pivot})
-        return found
 
     @cached_property
     def grid(self) -> Grid:
@@ -372,24 +362,22 @@ class _Questions:
     def _rows(self, tag: str, latents: bool) -> Rows:
         study = self.study
         extra = study.extraction
-        how: dict[str, Any] = {
-            "pivot": study.pivot,
-            "control": self._control(tag) if latents else None,
-            "latents": latents,
-            "pmi": latents and extra.pmi,
-            "letters": latents and extra.letters,
-        }
+        scored = Scored(
+            tag, study.pivot, self._control(tag) if latents else None, latents,
+            pmi=latents and extra.pmi, letters=latents and extra.letters,
+        )  # fmt: skip
+        vocabulary = self.of.one.vocabulary
         if self.data is None:
             shape = study.estimate.datasets[self.dataset]
             return workload.announced(
                 self.items, shape.choices, shape.prompt_words, shape.choice_words,
-                tag, self.of.one.vocabulary, **how,
+                vocabulary, scored,
             )  # fmt: skip
         style = prompt_style(dump(study.prompt_of(self.dataset)))
         tokens = self.of.of.tokens(self.of.slug, self.of.source)
         if tokens is None:
-            return workload.from_bytes(self.data, tag, self.of.one.vocabulary, style, **how)
-        return workload.counted(self.data, tag, tokens, style, **how)
+            return workload.from_bytes(self.data, vocabulary, style, scored)
+        return workload.counted(self.data, tokens, style, scored)
 
 
 def total(lines: Iterable[Line]) -> Cost:

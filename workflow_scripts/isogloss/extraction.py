@@ -23,16 +23,7 @@ from isogloss.forward import run
 from isogloss.items import ParallelItems, identical_to
 from isogloss.lens import token_log_probabilities
 from isogloss.models import Decoder
-from isogloss.packing import (
-    Batch,
-    Tree,
-    batches,
-    collate,
-    collate_rows,
-    joined_batches,
-    lay_out,
-    packed_batches,
-)  # fmt: skip
+from isogloss.packing import Batch, Tree, batches, collate, collate_rows, lay_out, packed_rows
 from isogloss.program import say
 from isogloss.prompts import LATENTS, Question
 from isogloss.readout import Readout
@@ -134,7 +125,7 @@ def packed(
 ) -> Iterator[Batch]:
     """Members in batches of at most `budget` tokens, short ones together in a row or segment."""
     joined = decoder.by_segments
-    for rows in (joined_batches if joined else packed_batches)(trees, members, budget):
+    for rows in packed_rows(trees, members, budget, joined):
         yield collate_rows(trees, rows, joined)
 
 
@@ -255,13 +246,18 @@ def check_finite(
         raise InputError(f'item "{names[bad[0]]}": scores are not finite in {dtype}: {remedy}')
 
 
+def shard_members(n_questions: int) -> list[list[int]]:
+    """The questions of each shard, consecutive ones."""
+    starts = range(0, n_questions, SHARD_QUESTIONS)
+    return [list(range(start, min(start + SHARD_QUESTIONS, n_questions))) for start in starts]
+
+
 def shards(questions: Sequence[Question], key: str) -> list[tuple[str, list[int]]]:
     """Consecutive questions and the name of their shard, which changes with what is in it."""
     made = []
-    for start in range(0, len(questions), SHARD_QUESTIONS):
-        members = list(range(start, min(start + SHARD_QUESTIONS, len(questions))))
-        content = [key, start, [list(questions[m].prompt) for m in members]]
-        made.append((f"{start:07d}-{key_of(content)[:16]}.npz", members))
+    for members in shard_members(len(questions)):
+        content = [key, members[0], [list(questions[m].prompt) for m in members]]
+        made.append((f"{members[0]:07d}-{key_of(content)[:16]}.npz", members))
     return made
 
 

@@ -27,6 +27,9 @@ from isogloss.readout import Readout
 
 TOLERANCE = 1e-4
 CHECKED = 2
+# Tokens of a batch: of the packing self-test, and of scores in both types.
+CHECKED_TOKENS = 4096
+PRECISION_TOKENS = 2048
 
 
 def check_lens(decoder: Decoder, readout: Readout, asked: Sequence[Question]) -> dict[str, float]:
@@ -84,7 +87,7 @@ def check_packing(
     trees, layers = [lay_out(q) for q in chosen], list(range(decoder.n_layers + 1))
     names = [item_ids[q.item] for q in chosen]
     shard = finite_shard(
-        partial(compute_shard, decoder, readout, trees, range(len(trees)), layers, 4096),
+        partial(compute_shard, decoder, readout, trees, range(len(trees)), layers, CHECKED_TOKENS),
         partial(check_finite, names=names, trees=trees, layers=layers, dtype=decoder.dtype),
     )
     if not chosen[0].phrases:
@@ -182,7 +185,7 @@ def _sums(
     """
     trees = [tree for own in by_language.values() for tree in own]
     sums: list[np.ndarray] = [np.empty(0)] * len(trees)
-    for batch in packed(decoder, trees, range(len(trees)), 2048):
+    for batch in packed(decoder, trees, range(len(trees)), PRECISION_TOKENS):
         scores = score(capture(decoder, batch, trees, []), batch.members, trees, readout)
         for member, values in zip(batch.members, scores, strict=True):
             sums[member] = np.bincount(trees[member].target_phrase, values)

@@ -34,7 +34,7 @@ class Machine:
         blocks, lens: matrix products by dtype, at the shapes of blocks and of the lens [FLOP/s].
         memory: reading weights in a forward [byte/s].
         load: weights from the disk, converted to their type [weight byte/s].
-        write, read: artifacts, with checksums and digests [byte/s].
+        write, read: a checksummed file [byte/s].
         imports: of a program that runs a model [s].
         tokenizer: opening one, by entry of the vocabulary [s].
         block_call: a block's call beyond its products [s].
@@ -72,7 +72,10 @@ def known() -> dict[str, Machine]:
     """The machines of the table, by name."""
     table = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     common = table.pop("every")
-    return {name: Machine(**(common | own)) for name, own in table.items()}
+    return {
+        name: Machine(**(common | own | {"share": common["share"] | own.get("share", {})}))
+        for name, own in table.items()
+    }
 
 
 def named(name: str) -> Machine:
@@ -92,7 +95,8 @@ def named(name: str) -> Machine:
         )
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return replace(machines[found.pop("like")], **found)
+        like = machines[found.pop("like")]
+        return replace(like, **found | {"share": {**like.share, **found.get("share", {})}})
     except (yaml.YAMLError, TypeError, KeyError, AttributeError, OSError, ValueError) as error:
         held = ", ".join(field.name for field in fields(Machine))
         raise InputError(
@@ -142,21 +146,25 @@ def _products(dtype: Any, tokens: int = 2048, width: int = 640, wide: int = 2048
     """FLOP/s of a feed-forward part's two products."""
     import torch
 
+    from isogloss.products import linear
+
     x, up, down = (
-        torch.randn(*s).to(dtype) for s in ((tokens, width), (width, wide), (wide, width))
+        torch.randn(*s).to(dtype) for s in ((tokens, width), (wide, width), (width, wide))
     )
-    return 4 * tokens * width * wide / _seconds(lambda: (x @ up) @ down)
+    return 4 * tokens * width * wide / _seconds(lambda: linear(linear(x, up), down))
 
 
 def _lens(dtype: Any, states: int = 512, width: int = 640, vocabulary: int = 4096) -> float:
     """FLOP/s of the product with the unembedding, a block of the vocabulary after the other."""
     import torch
 
+    from isogloss.products import linear
+
     x, head = torch.randn(states, width).to(dtype), torch.randn(8 * vocabulary, width).to(dtype)
 
     def run() -> None:
         for start in range(0, len(head), vocabulary):
-            x @ head[start : start + vocabulary].T
+            linear(x, head[start : start + vocabulary])
 
     return 2 * states * width * len(head) / _seconds(run)
 

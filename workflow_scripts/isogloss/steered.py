@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import xarray as xr
+from torch.nn.utils.rnn import pad_sequence
 
 from isogloss.behaviour import choice_scores, margins, predictions
 from isogloss.errors import InputError
@@ -29,6 +30,8 @@ from isogloss.vectors import Intervention, control, intervention
 FAN_OUT = 8
 # Repetitions of what is timed.
 TIMED = 3
+# Bytes of unsteered states that are kept for later conditions.
+KEPT = 2**30
 
 
 @dataclass(frozen=True)
@@ -68,10 +71,53 @@ class Outcome:
         of_rest = (self.log_probability[1:], self.norm_ratio[1:])
         return Outcome(*of_rest, self.n_steered, self.seconds[1:])
 
+    def of(self, questions: np.ndarray) -> "Outcome":
+        """The same for some of the questions, with their share of the run time."""
+        return Outcome(
+            self.log_probability[:, questions],
+            self.norm_ratio[:, questions],
+            self.n_steered[questions],
+            self.seconds * len(questions) / len(self.n_steered),
+        )
+
     def mean_norm_ratio(self, questions: np.ndarray | slice = slice(None)) -> np.ndarray:
         """(condition,) mean over the steered states of some questions."""
         weights = self.n_steered[questions]
         return self.norm_ratio[:, questions] @ weights / max(1, weights.sum())
+
+
+class Below:
+    """Unsteered states of questions at the layers that are steered, computed once.
+
+    The grid and the controls start from the same ones, and of the pivot's questions so do all
+    languages of a job. They lie in the host's memory, `KEPT` bytes at most; states that do not fit
+    are computed whenever they are asked for.
+    """
+
+    def __init__(self, decoder: Decoder, layers: Sequence[int]) -> None:
+        self._decoder, self._layers, self._room = decoder, tuple(layers), KEPT
+        # By identity of the tree, which is held so that its id stays its own.
+        self._kept: dict[int, tuple[Tree, dict[int, torch.Tensor]]] = {}
+
+    def states(
+        self, batch: Batch, trees: Sequence[Tree], wanted: Sequence[int]
+    ) -> dict[int, torch.Tensor]:
+        """(row, place, feature) states of a batch, by layer; `trees` are those of its rows."""
+        if not all(id(tree) in self._kept for tree in trees):
+            weight = self._decoder.head.weight
+            size = batch.tokens.numel() * self._decoder.width * weight.element_size()
+            if (size := size * len(self._layers)) > self._room:
+                return _states_at(self._decoder, batch, wanted)
+            self._room -= size
+            found = _states_at(self._decoder, batch, self._layers)
+            for row, tree in enumerate(trees):
+                own = {layer: states[row, : len(tree)].cpu() for layer, states in found.items()}
+                self._kept[id(tree)] = (tree, own)
+        kept = [self._kept[id(tree)][1] for tree in trees]
+        return {
+            layer: pad_sequence([own[layer] for own in kept], batch_first=True)
+            for layer in self._layers
+        }
 
 
 def steered_scores(
@@ -81,6 +127,7 @@ def steered_scores(
     conditions: Sequence[Sequence[Condition]],
     *,
     positions: str = "prompt",
+    below: Below | None = None,
     budget: int = 2048,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> Outcome:
@@ -92,6 +139,7 @@ def steered_scores(
         conditions: ways of steering, a list for each question, all as long; their order is kept.
         positions: "prompt" steers all prompt tokens but the first (BOS, or the token that takes
             its place as an attention sink), "last" the prompt's last.
+        below: keeps the states that conditions start from, for other calls with these trees.
         budget: tokens of a batch, the fan-out counted.
         progress: wraps the iteration over batches of questions.
 
@@ -106,12 +154,16 @@ def steered_scores(
         began = time.perf_counter()
         batch = collate(trees, members)
         layers = np.array([[c.layer for c in conditions[m]] for m in members])
-        below = _states_at(decoder, batch, np.unique(layers).tolist())
+        wanted = np.unique(layers).tolist()
+        if below is None:
+            lower = _states_at(decoder, batch, wanted)
+        else:
+            lower = below.states(batch, [trees[m] for m in members], wanted)
         seconds += (time.perf_counter() - began) / len(seconds)
-        for rows, chosen in _cases(layers, max(1, budget // batch.tokens.shape[1])):
+        for rows, chosen in cases(layers, max(1, budget // batch.tokens.shape[1])):
             began = time.perf_counter()
             ways = [conditions[members[row]][i] for row, i in zip(rows, chosen, strict=True)]
-            states = below[ways[0].layer]
+            states = lower[ways[0].layer]
             sums, ratio = _fan_out(decoder, readout, trees, batch, states, rows, ways, positions)
             for row, i, values in zip(rows, chosen, sums, strict=True):
                 scores[i, members[row], : len(values)] = values
@@ -121,7 +173,7 @@ def steered_scores(
     return Outcome(scores, ratios, n_steered, seconds)
 
 
-def _cases(layers: np.ndarray, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def cases(layers: np.ndarray, most: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows of a batch and their conditions, for forwards of at most `most` rows.
 
     Cases of a forward have the same layer, and the first condition's rows come first, the
@@ -130,7 +182,7 @@ def _cases(layers: np.ndarray, most: int) -> Iterator[tuple[np.ndarray, np.ndarr
     Args:
         layers: (row, condition) layer of each case.
 
-    >>> [[r.tolist(), c.tolist()] for r, c in _cases(np.array([[2, 2, 5], [2, 2, 5]]), 3)]
+    >>> [[r.tolist(), c.tolist()] for r, c in cases(np.array([[2, 2, 5], [2, 2, 5]]), 3)]
     [[[0, 1], [0, 0]], [[0, 1], [1, 1]], [[0, 1], [2, 2]]]
     """
     for layer in np.unique(layers):
@@ -165,7 +217,7 @@ def _fan_out(
     """One forward from the steered layer up.
 
     Args:
-        below: (row, place, feature) the batch's states at that layer.
+        below: (row, place, feature) the batch's states at that layer, on any device.
         rows: (case,) rows of the batch, with repeats.
         ways: how each of them is steered.
 
@@ -173,8 +225,9 @@ def _fan_out(
         By case: (phrase,) summed log-likelihoods; and (case,) norm ratios.
     """
     layer, index = ways[0].layer, torch.from_numpy(rows)
-    states = below[index.to(below.device)]
-    chosen = _steered_places(batch, positions)[index].to(below.device)
+    device = decoder.device_of_layer(max(0, layer - 1))  # where they leave the block below
+    states = below[index.to(below.device)].to(device)
+    chosen = _steered_places(batch, positions)[index].to(device)
     ratio = np.ones(len(ways))
     for way in {id(way): way for way in ways}.values():
         own = [i for i, other in enumerate(ways) if other is way]
@@ -354,6 +407,48 @@ def controls_at(
     return made
 
 
+@dataclass(frozen=True)
+class Pivot:
+    """The pivot's own questions, unsteered: what all languages of a job share.
+
+    Attributes:
+        trees: the questions.
+        below: keeps the states that conditions start from.
+        unsteered: one condition's scores.
+    """
+
+    trees: Sequence[Tree]
+    below: Below
+    unsteered: Outcome
+
+
+def unsteered_pivot(
+    decoder: Decoder,
+    readout: Readout,
+    plan: Plan,
+    trees: Sequence[Tree],
+    *,
+    budget: int = 2048,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> Pivot:
+    """Score the pivot's own questions, once for all languages that are steered towards it.
+
+    Args: as `evaluate`.
+    """
+    below = Below(decoder, plan.layers)
+    found = steered_scores(
+        decoder,
+        readout,
+        trees,
+        [[Condition(max(plan.layers), None)]] * len(trees),
+        positions=plan.positions,
+        below=below,
+        budget=budget,
+        progress=progress,
+    )
+    return Pivot(trees, below, found)
+
+
 def evaluate(
     decoder: Decoder,
     readout: Readout,
@@ -361,7 +456,7 @@ def evaluate(
     plan: Plan,
     language: str,
     trees: Sequence[Tree],
-    pivot_trees: Sequence[Tree],
+    pivot: Pivot,
     scores: xr.Dataset,
     folds: np.ndarray,
     vector_folds: np.ndarray,
@@ -377,7 +472,8 @@ def evaluate(
         vectors: from `fit_vectors`.
         plan: what is tried.
         language: of the questions; its vectors are used.
-        trees, pivot_trees: the questions with their own choices, and the pivot's.
+        trees: the questions with their own choices.
+        pivot: of `unsteered_pivot`, the same questions in the pivot.
         scores: stored unsteered scores of this language (item, choice), as `open_scores` gives
             them for one language: counts, answers and what the selection needs.
         folds: (item,) fold of each item, for the selection.
@@ -395,22 +491,24 @@ def evaluate(
     work = _Work(decoder, readout, vectors, plan, language, budget, progress)
     vectors_of = [int(vector_folds[folds == fold][0]) for fold in range(n_folds)]
     names, by_fold = work.grid(vectors_of)
-    table.add(names, work.run(trees, [by_fold[fold] for fold in folds]), np.arange(len(folds)))
+    below = Below(decoder, plan.layers)
+    found = work.run(trees, [by_fold[fold] for fold in folds], below)
+    table.add(names, found, np.arange(len(folds)))
     chosen = table.select()
     told = list(range(n_folds) if reported is None else reported)
     mine = np.flatnonzero(np.isin(folds, told))
     settings = {fold: (vectors_of[fold], *plan.grid()[chosen[0, fold]][1:]) for fold in told}
+
     names, controls = work.controls(settings)
     found = work.run(
-        [trees[i] for i in mine.tolist()], [controls[fold] for fold in folds[mine].tolist()]
+        [trees[i] for i in mine.tolist()], [controls[f] for f in folds[mine].tolist()], below
     )
-    table.add(names[1:], found.without_first(), mine)
     zero = _difference_of_zero(names, found)
+    table.add(names[1:], found.without_first(), mine)
+    table.add([Name("unsteered", "pivot_unsteered", alpha=0.0)], pivot.unsteered.of(mine), mine)
     names, harm = work.harm(settings)
-    found = work.run(
-        [pivot_trees[i] for i in mine.tolist()], [harm[fold] for fold in folds[mine].tolist()]
-    )
-    table.add(names, found, mine)
+    own = [pivot.trees[i] for i in mine.tolist()]
+    table.add(names, work.run(own, [harm[f] for f in folds[mine].tolist()], pivot.below), mine)
     return (
         table.dataset(chosen, told, work.overheads(trees, vectors_of[told[-1]]))
         .isel(item=mine)
@@ -480,13 +578,16 @@ class _Work:
     budget: int
     progress: Callable[[Iterable], Iterable]
 
-    def run(self, trees: Sequence[Tree], conditions: Sequence[Sequence[Condition]]) -> Outcome:
+    def run(
+        self, trees: Sequence[Tree], conditions: Sequence[Sequence[Condition]], below: Below
+    ) -> Outcome:
         return steered_scores(
             self.decoder,
             self.readout,
             trees,
             conditions,
             positions=self.plan.positions,
+            below=below,
             budget=self.budget,
             progress=self.progress,
         )
@@ -508,18 +609,19 @@ class _Work:
         # At the last layer, up to which the blocks run unsteered anyway.
         unsteered, by_vectors = Condition(max(self.plan.layers), None), {}
         for fold in set(vectors_of):
-            by_vectors[fold] = [unsteered]
-            for method in self.plan.methods:
-                for layer in self.plan.layers:
-                    change = self._change(method, fold, layer)
-                    ways = [Condition(layer, change, alpha) for alpha in self.plan.strengths]
-                    by_vectors[fold] += ways
+            by_vectors[fold] = [unsteered] + [
+                Condition(layer, change, alpha)
+                for method in self.plan.methods
+                for layer in self.plan.layers
+                for change in [self._change(method, fold, layer)]
+                for alpha in self.plan.strengths
+            ]
         return names, [by_vectors[fold] for fold in vectors_of]
 
     def controls(
         self, settings: dict[int, tuple[int, int, float]]
     ) -> tuple[list[Name], dict[int, list[Condition]]]:
-        """Unsteered, then the controls, by fold.
+        """Unsteered, then the controls, at the selected setting; by fold.
 
         Args:
             settings: by fold: whose vectors, and the selected layer and strength.
@@ -535,16 +637,12 @@ class _Work:
     def harm(
         self, settings: dict[int, tuple[int, int, float]]
     ) -> tuple[list[Name], dict[int, list[Condition]]]:
-        """The pivot's own questions, unsteered and steered as this language's are; by fold."""
-        names = [
-            Name("unsteered", "pivot_unsteered", alpha=0.0),
-            Name("control", "pivot_harm"),
-        ]
+        """The pivot's own questions, steered as this language's are; by fold."""
         ways = {}
         for fold, (vectors_of, layer, alpha) in settings.items():
             change = self._change(self.plan.methods[0], vectors_of, layer)
-            ways[fold] = [Condition(layer, None), Condition(layer, change, alpha)]
-        return names, ways
+            ways[fold] = [Condition(layer, change, alpha)]
+        return [Name("control", "pivot_harm")], ways
 
     def overheads(self, trees: Sequence[Tree], fold: int) -> list[float]:
         """Run time that each method adds to a forward at the middle layer of the grid."""
