@@ -15,10 +15,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
-from torch.nn import functional
 
 from isogloss.artifacts import canonical_json, key_of, whole_file
 from isogloss.errors import Damaged, InputError
+from isogloss.products import linear
 from isogloss.versions import READOUT_VERSION
 
 NORM_STYLES = ("weight", "one_plus_weight")
@@ -67,13 +67,10 @@ class Readout:
 
     def logits(self, h: torch.Tensor) -> torch.Tensor:
         """(..., width) states before the final norm -> (..., vocabulary) logits, capped."""
-        return self.cap(functional.linear(self.norm(h), self.weight, self.bias))
+        return self.cap(linear(self.norm(h), self.weight, self.bias))
 
     def logit_blocks(self, normed: torch.Tensor, size: int) -> Iterator[tuple[int, torch.Tensor]]:
         """Logits of `size` tokens at a time, capped, in float32; a new tensor each.
-
-        In float32 on a CPU the product is oneDNN's, which on some processors has twice the rate
-        of the BLAS that torch takes by itself; narrower types go there anyway.
 
         Args:
             normed: (row, width) states after the final norm, in the weights' type.
@@ -82,11 +79,8 @@ class Readout:
         Yields:
             The first token of a block, and (row, token) logits.
         """
-        if normed.is_cpu and normed.dtype == torch.float32 and torch.backends.mkldnn.is_available():
-            normed = normed.to_mkldnn()
         for start in range(0, len(self.weight), size):
-            logits = functional.linear(normed, self.weight[start : start + size])
-            logits = logits.to_dense() if logits.is_mkldnn else logits.float()
+            logits = linear(normed, self.weight[start : start + size]).float()
             if self.bias is not None:
                 logits += self.bias[start : start + size].float()
             yield start, self.cap(logits)
