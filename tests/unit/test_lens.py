@@ -88,10 +88,25 @@ def test_the_size_of_a_block_is_without_effect(softcap):
 def test_the_highest_logit_and_its_place():
     draw = torch.Generator().manual_seed(0)
     logits = torch.randn(200, 3000, generator=draw) * torch.logspace(-3, 2, 200)[:, None] - 7
-    value, place = _highest(logits)
-    assert torch.equal(value, logits.gather(1, place))
-    highest = logits.max(-1, keepdim=True).values
+    value, place = _highest(logits, 1000)
+    assert torch.equal(value, logits.gather(1, place)) and (place // 1000).eq(torch.arange(3)).all()
+    highest = logits.view(200, 3, 1000).amax(-1)
     assert ((highest - value) <= highest.abs() / 128).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_few_rows_take_several_blocks_at_a_time_and_find_the_same(dtype, monkeypatch):
+    readout, at_once = random_readout(vocabulary=1030).to("cpu", dtype), []
+    own = lens._log_sum_exp
+    monkeypatch.setattr(lens, "_log_sum_exp", lambda *x: at_once.append(x[-1]) or own(*x))
+    states = torch.randn(9, 12, generator=torch.Generator().manual_seed(1)) * 20
+    row, token = torch.arange(9).repeat(2), torch.arange(18) * 31
+    many, few = (
+        token_log_probabilities(states, readout, row, token, row_block=n, vocabulary_block=100)
+        for n in (9, 36)
+    )
+    assert at_once == [1, 4]
+    torch.testing.assert_close(many, few, atol=1e-5, rtol=0)
 
 
 def test_repeated_states_are_read_once_and_give_identical_numbers(monkeypatch):

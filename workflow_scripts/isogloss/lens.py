@@ -27,6 +27,8 @@ EXACT = 4
 # Rows and tokens of a block of logits: on a CPU it stays in the cache, elsewhere it is large.
 ROW_BLOCK = 512
 CPU_BLOCK, DEVICE_BLOCK = 1024, 16384
+# Blocks of the vocabulary that few rows take at a time, for whom a block is more calls than work.
+AT_ONCE = 4
 # Targets at the last layer whose log-probability is computed again and compared with the model's.
 CHECKED = 64
 LOG2_E = 1 / math.log(2)
@@ -67,7 +69,9 @@ def token_log_probabilities(
     for start in range(0, len(states), row_block):
         block = readout.norm(states[start : start + row_block].to(readout.weight.dtype))
         normed[start : start + row_block] = block
-        normaliser[start : start + row_block] = _log_sum_exp(block, readout, vocabulary_block)
+        at_once = max(1, min(AT_ONCE, row_block // len(block)))
+        found = _log_sum_exp(block, readout, vocabulary_block, at_once)
+        normaliser[start : start + row_block] = found
     found = torch.empty(len(target_row), dtype=torch.float32, device=device)
     for start in range(0, len(target_row), 4096):
         part = slice(start, start + 4096)
@@ -84,19 +88,21 @@ def _exact_logits(normed: torch.Tensor, tokens: torch.Tensor, readout: Readout) 
     return readout.cap(logits)
 
 
-def _log_sum_exp(normed: torch.Tensor, readout: Readout, vocabulary_block: int) -> torch.Tensor:
-    """(row,) log-sum-exp of the logits over the vocabulary, block by block."""
+def _log_sum_exp(
+    normed: torch.Tensor, readout: Readout, vocabulary_block: int, at_once: int
+) -> torch.Tensor:
+    """(row,) log-sum-exp of the logits over the vocabulary, some blocks at a time."""
     reference = torch.full((len(normed), 1), -torch.inf, device=normed.device)
     total = torch.zeros_like(reference)
     narrow, highest, tokens = readout.weight.dtype != torch.float32, [], []
-    for start, logits in readout.logit_blocks(normed, vocabulary_block):
+    for start, logits in readout.logit_blocks(normed, at_once * vocabulary_block):
         if narrow:
-            value, place = _highest(logits)
+            value, place = _highest(logits, vocabulary_block)
             highest.append(value)
             tokens.append(place + start)
         else:
-            value = logits.amax(dim=-1, keepdim=True)
-        before, reference = reference, torch.maximum(reference, value)
+            value = logits
+        before, reference = reference, torch.maximum(reference, value.amax(-1, keepdim=True))
         total *= torch.exp(before - reference)
         # As powers of 2 and in place: on a CPU exp takes three times as long as exp2.
         torch.add(reference * -LOG2_E, logits, alpha=LOG2_E, out=logits)
@@ -107,21 +113,23 @@ def _log_sum_exp(normed: torch.Tensor, readout: Readout, vocabulary_block: int) 
     return _exactly(found, torch.cat(highest, 1), torch.cat(tokens, 1), normed, readout)
 
 
-def _highest(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """A highest logit of each row, to the precision of bfloat16, and its place.
+def _highest(logits: torch.Tensor, block: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A highest logit of each row and block, to the precision of bfloat16, and its place.
 
     The place rides in the 16 bits that bfloat16 lacks: one plain maximum then finds both, in half
     the time of one with indices.
 
     Args:
         logits: (row, token) float32, at most 65,536 tokens.
+        block: tokens of a block.
 
     Returns:
-        Two tensors (row, 1).
+        Two tensors (row, block).
     """
     packed = logits.view(torch.int32).bitwise_and(-0x10000)
     packed |= torch.arange(logits.shape[1], dtype=torch.int32, device=logits.device)
-    best = packed.view(torch.float32).amax(dim=-1, keepdim=True)
+    of_blocks = packed.view(torch.float32).split(block, dim=1)
+    best = torch.stack([part.amax(dim=-1) for part in of_blocks], dim=1)
     place = best.view(torch.int32).bitwise_and(0xFFFF).long()
     return logits.gather(1, place), place
 
