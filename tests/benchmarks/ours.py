@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from benchmarks.material import Setting, all_items, chosen, spread, style
@@ -109,7 +110,14 @@ def first_tokens(asked: Sequence[Question], items: ParallelItems) -> list[Questi
 def loaded(setting: Setting) -> Loaded:
     """Load the model in its type."""
     decoder = load(setting.source, setting.cache, "cpu")
+    read_all(decoder.model)
     return Loaded(setting, decoder, readout_of(decoder))
+
+
+def read_all(model: Any) -> None:
+    """Read every weight once: from a mapped file they come into memory only then."""
+    for parameter in model.parameters():
+        parameter.sum()
 
 
 def sums(trees: Sequence[Tree], log_probability: np.ndarray) -> list[float]:

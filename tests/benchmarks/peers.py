@@ -72,6 +72,7 @@ def nnterp_model(setting: Setting) -> Any:
         dispatch=True,
     )
     model._model.requires_grad_(False)  # it traces in a thread, where torch.no_grad is not on
+    ours.read_all(model._model)
     return model
 
 
