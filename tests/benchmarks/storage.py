@@ -23,7 +23,7 @@ from isogloss.prompts import Phrase, Question
 from isogloss.tiny_models import VOCABULARY, tiny_tokenizer
 
 WRITING, READING = 0.05, 200.0
-N_ITEMS = {LONG: (8, 2), SHORT: (64, 8)}
+N_ITEMS = {LONG: (48, 2), SHORT: (400, 8)}  # as large as files of such data are; default, quick
 WIDE_ITEMS = (1200, 100)
 PHRASES, PHRASE_TOKENS = 8, 3
 
