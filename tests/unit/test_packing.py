@@ -24,6 +24,13 @@ from isogloss.tiny_models import FAMILIES, VOCABULARY, tiny_model
 model = cache(tiny_model)
 
 
+any_packing = given(
+    sizes=st.lists(st.integers(1, 40), max_size=20),
+    budget=st.integers(1, 90),
+    length=st.integers(1, 60),
+)
+
+
 def question(prompt, *phrases):
     """A question from token ids."""
     made = tuple(Phrase(0, i, tuple(tokens), False) for i, tokens in enumerate(phrases))
@@ -192,11 +199,7 @@ def test_two_questions_in_a_row_see_only_themselves():
     assert batch.mask[1, 5:].equal(torch.eye(9, dtype=torch.bool)[5:])
 
 
-@given(
-    sizes=st.lists(st.integers(1, 40), max_size=20),
-    budget=st.integers(1, 90),
-    length=st.integers(1, 60),
-)
+@any_packing
 @settings(max_examples=60, deadline=None)
 def test_packed_rows_hold_every_tree_once_and_keep_to_the_budget(sizes, budget, length):
     trees = [np.zeros(n) for n in sizes]
@@ -223,11 +226,7 @@ def test_joined_rows_are_the_segments_of_one():
     assert not batch.mask[0, 9:, 4:].any()
 
 
-@given(
-    sizes=st.lists(st.integers(1, 40), max_size=20),
-    budget=st.integers(1, 90),
-    length=st.integers(1, 60),
-)
+@any_packing
 @settings(max_examples=60, deadline=None)
 def test_joined_batches_hold_every_tree_once_and_keep_to_the_budget(sizes, budget, length):
     trees = [np.zeros(n) for n in sizes]

@@ -19,8 +19,8 @@ PIECE = 128
 """Queries at a time: half as many skip more of the triangle, and cost more calls."""
 
 
-def use_segments(model: Any) -> bool:
-    """Let a model on the CPU attend by segments; whether it does so now.
+def use_segments(model: Any) -> None:
+    """Let a model on the CPU attend by segments.
 
     Left alone are models on other devices, those that were loaded with another attention than
     SDPA (Gemma 2 caps its scores), and those with code of their own, which need not pass on what
@@ -33,11 +33,10 @@ def use_segments(model: Any) -> bool:
     own_code = not type(model).__module__.startswith("transformers.")
     devices = {parameter.device.type for parameter in model.parameters()}
     if config._attn_implementation != "sdpa" or devices != {"cpu"} or own_code:
-        return False
+        return
     AttentionInterface.register(BY_SEGMENTS, attend)
     AttentionMaskInterface.register(BY_SEGMENTS, sdpa_mask)
     model.set_attn_implementation(BY_SEGMENTS)
-    return bool(config._attn_implementation == BY_SEGMENTS)
 
 
 def attend(

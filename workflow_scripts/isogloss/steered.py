@@ -498,7 +498,6 @@ def evaluate(
     told = list(range(n_folds) if reported is None else reported)
     mine = np.flatnonzero(np.isin(folds, told))
     settings = {fold: (vectors_of[fold], *plan.grid()[chosen[0, fold]][1:]) for fold in told}
-
     names, controls = work.controls(settings)
     found = work.run(
         [trees[i] for i in mine.tolist()], [controls[f] for f in folds[mine].tolist()], below
@@ -609,13 +608,12 @@ class _Work:
         # At the last layer, up to which the blocks run unsteered anyway.
         unsteered, by_vectors = Condition(max(self.plan.layers), None), {}
         for fold in set(vectors_of):
-            by_vectors[fold] = [unsteered] + [
-                Condition(layer, change, alpha)
-                for method in self.plan.methods
-                for layer in self.plan.layers
-                for change in [self._change(method, fold, layer)]
-                for alpha in self.plan.strengths
-            ]
+            by_vectors[fold] = [unsteered]
+            for method in self.plan.methods:
+                for layer in self.plan.layers:
+                    change = self._change(method, fold, layer)
+                    ways = [Condition(layer, change, alpha) for alpha in self.plan.strengths]
+                    by_vectors[fold] += ways
         return names, [by_vectors[fold] for fold in vectors_of]
 
     def controls(
