@@ -4,7 +4,7 @@ import argparse
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -12,8 +12,6 @@ from isogloss import machines
 from isogloss.artifacts import whole_file
 from isogloss.config import Config, read, validate
 from isogloss.errors import InputError
-from isogloss.estimate import Estimator, Line, as_json, as_table, duration, present_in, size, table
-from isogloss.fitting import fitted_shares
 from isogloss.inventory import Inventory
 from isogloss.model_sources import ModelSource, cache_folder, model_digest
 from isogloss.program import run, say
@@ -21,7 +19,8 @@ from isogloss.run_times import measured_jobs
 from isogloss.sharing import open_place
 from isogloss.slices import Slices, dump
 
-DEFAULT = Path("config/config.yaml")
+if TYPE_CHECKING:  # it lays questions out with torch, which the options need not wait for
+    from isogloss.estimate import Estimator, Line
 
 
 def main() -> None:
@@ -48,6 +47,8 @@ def main() -> None:
         "--calibrate", type=Path, metavar="FILE", help="measure this machine's rates, write them"
     )
     args = parser.parse_args()
+    from isogloss.estimate import as_json, as_table
+
     os.environ.setdefault("HF_DATASETS_OFFLINE", "1")  # questions are looked up, never downloaded
 
     if args.calibrate:
@@ -87,8 +88,9 @@ def default_machine(study: Config) -> str:
     return "h100" if study.device.startswith("cuda") else "cpu"
 
 
-def estimator_of(study: Config, machine: machines.Machine) -> Estimator:
+def estimator_of(study: Config, machine: machines.Machine) -> "Estimator":
     """The estimator of a study, with what its store and its shared place have."""
+    from isogloss.estimate import Estimator, present_in
 
     def weights_of(slug: str) -> str:
         source = ModelSource.from_spec(slug, dump(study.models[slug]))
@@ -109,12 +111,15 @@ def estimator_of(study: Config, machine: machines.Machine) -> Estimator:
     )
 
 
-def comparison(study: Config, machine: machines.Machine, lines: list[Line]) -> str:
+def comparison(study: Config, machine: machines.Machine, lines: "list[Line]") -> str:
     """Predicted and measured run time and disk of the jobs that were finished here.
 
     Below the table: the shares of the machine's rates that would suit these run times. Readouts
     are left out there: their jobs fetch the models.
     """
+    from isogloss.estimate import duration, size, table
+    from isogloss.fitting import fitted_shares
+
     times = measured_jobs(Path(".snakemake/metadata"), study.store, study.results)
     run_time, held = (["predicted", "measured", "ratio"] for _ in range(2))
     rows, finished, took = [["model", "dataset", "stage", *run_time, *held]], [], []

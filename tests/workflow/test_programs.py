@@ -33,11 +33,7 @@ def test_a_program_explains_itself_and_each_option(
 
 
 SLOW = {"torch", "transformers", "scipy.stats", "sklearn", "statsmodels", "matplotlib"}
-NEEDED = {
-    "subspaces": {"sklearn", "scipy.stats"},
-    "figures": {"matplotlib"},
-    "estimate": {"torch"},  # it lays questions out as extraction does
-}
+NEEDED = {"subspaces": {"sklearn", "scipy.stats"}, "figures": {"matplotlib"}}
 
 
 @pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.stem)
