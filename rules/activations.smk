@@ -15,6 +15,7 @@ rule extract:
         f"{STORE}/manifests/{{model}}/{{dataset}}/activations-{{key}}.json",
     log:
         "logs/{model}/{dataset}/extract-{key}.log",
+    priority: HEAVY_FIRST
     threads: HEAVY_THREADS
     resources:
         **asks(

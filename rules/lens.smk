@@ -15,6 +15,7 @@ rule lens:
         f"{STORE}/manifests/{{model}}/{{dataset}}/lens-{{key}}.json",
     log:
         "logs/{model}/{dataset}/lens-{key}.log",
+    priority: HEAVY_FIRST
     threads: HEAVY_THREADS
     resources:
         **asks(

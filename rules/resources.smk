@@ -15,6 +15,7 @@ CLUSTER = STUDY.cluster
 INVENTORY = Inventory(SLICES)
 ATTEMPTS = (1, 2, 3)  # profiles/slurm retries twice
 HEAVY_THREADS = min(8, CLUSTER.max_threads or 8)  # Snakemake lowers it to --cores
+HEAVY_FIRST = 100  # priority: small jobs before them would leave cores idle one by one
 
 if fault := cluster.too_large_for_a_gpu(STUDY.models, CLUSTER):
     sys.exit(f"error: {fault}")

@@ -34,6 +34,7 @@ rule steer:
         f"{STORE}/manifests/{{model}}/{{dataset}}/steered-{{fitted}}-{{key}}.json",
     log:
         "logs/{model}/{dataset}/steer-{fitted}-{key}.log",
+    priority: HEAVY_FIRST
     threads: HEAVY_THREADS
     resources:
         **asks(

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from isogloss.allocator import keep_freed_memory
 from isogloss.attention import BY_SEGMENTS, use_segments
 from isogloss.errors import InputError, OutOfMemory, one_line
 from isogloss.model_sources import ModelSource, fetch, model_digest
@@ -168,6 +169,8 @@ def memory_errors(what: str) -> Iterator[None]:
 def load(source: ModelSource, cache: Path, device: str = "auto", tokenizer: Any = None) -> Decoder:
     """Load a model for inference, fetching it first where needed.
 
+    From then on the process keeps the memory that it frees (`isogloss.allocator`).
+
     Args:
         source: which model, and its dtype, attention implementation and device map.
         cache: folder of fetched and converted models.
@@ -186,6 +189,7 @@ def load(source: ModelSource, cache: Path, device: str = "auto", tokenizer: Any 
     _check_weights(folder, where)
     with memory_errors(f"{where}: loading"):
         model = _load_weights(folder, source, place)
+    keep_freed_memory()
     tokenizer = tokenizer or load_tokenizer(folder, source)
     digest = model_digest(source, cache)
     return adapt(model, tokenizer, card_of(model, source, digest))
