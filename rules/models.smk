@@ -12,6 +12,7 @@ rule readout:
         f"{STORE}/readouts/{{model}}/{{key}}.safetensors",
     log:
         "logs/{model}/readout-{key}.log",
+    priority: HEAVY_FIRST + 1  # it fetches and converts a model on one core, beside the others
     threads: 1
     resources:
         **asks(mem_mb=(3000, 8000), runtime=(60, 10)),
