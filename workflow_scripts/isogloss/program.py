@@ -17,7 +17,7 @@ from isogloss.errors import InputError
 
 Step = TypeVar("Step")
 AGAIN_SECONDS = 2.0
-# Allocations between two collections: at Python's 700, a sixth of importing transformers is collection.
+# Allocations between two collections; at Python's 700 a sixth of importing transformers is that.
 COLLECT_AFTER = 100_000
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
+from scipy import linalg
 from sklearn.covariance import ledoit_wolf_shrinkage
 
 from isogloss.activations import ParallelStates
@@ -121,14 +122,23 @@ def offset_energy(gram: np.ndarray, orders: np.ndarray) -> np.ndarray:
 # Kernels: within-language subspaces
 
 
+def largest_eigenpairs(matrix: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues (k,), largest first, and vectors (n, k) of a symmetric (n, n) matrix.
+
+    Fewer where n is less than k. Of 480, ten take a third of the time of all.
+    """
+    n = len(matrix)
+    values, vectors = linalg.eigh(matrix, subset_by_index=(max(0, n - k), n - 1))
+    return values[::-1], vectors[:, ::-1]
+
+
 def principal_axes(states: np.ndarray, k: int) -> np.ndarray:
     """First k principal axes of states (item, feature): orthonormal (k, feature).
 
     Zero rows where the states span less, so that an overlap with them is 0.
     """
     centred = states - states.mean(axis=0)
-    values, vectors = np.linalg.eigh(centred @ centred.T)
-    values, vectors = values[::-1][:k], vectors[:, ::-1][:, :k]
+    values, vectors = largest_eigenpairs(centred @ centred.T, k)
     real = values > 1e-10 * max(values[0], np.finfo(float).tiny)
     scale = np.where(real, 1 / np.sqrt(np.where(real, values, 1)), 0)
     axes = np.zeros((k, states.shape[1]))
@@ -227,9 +237,9 @@ def common_axes(states: np.ndarray, k: int) -> np.ndarray:
     centred = (states - states.mean(axis=1, keepdims=True)).reshape(-1, states.shape[2])
     if centred.shape[0] <= centred.shape[1]:
         return principal_axes(centred, k)
-    vectors = np.linalg.eigh(centred.T @ centred)[1]
+    vectors = largest_eigenpairs(centred.T @ centred, k)[1]
     axes = np.zeros((k, states.shape[2]))
-    axes[: min(k, states.shape[2])] = vectors[:, ::-1][:, :k].T
+    axes[: vectors.shape[1]] = vectors.T
     return axes
 
 
@@ -255,8 +265,8 @@ def generalised_cca(white: np.ndarray, n: int) -> np.ndarray:
     """
     n_items = white.shape[1]
     side_by_side = white.transpose(1, 0, 2).reshape(n_items, -1)
-    values, vectors = np.linalg.eigh(side_by_side @ side_by_side.T)
-    return white.transpose(0, 2, 1) @ vectors[:, ::-1][:, :n]
+    vectors = largest_eigenpairs(side_by_side @ side_by_side.T, n)[1]
+    return white.transpose(0, 2, 1) @ vectors
 
 
 def mean_correlation(projected: np.ndarray) -> np.ndarray:
@@ -358,10 +368,7 @@ def separability(
         return float((scores.argmax(axis=2) == labels).mean()), float((right - others).mean())
 
     accuracy, margin = read(x, y)
-    null = [
-        read(np.take_along_axis(x, a[..., None], 0), np.take_along_axis(y, b[..., None], 0))[0]
-        for a, b in orders
-    ]
+    null = [read(x[a, np.arange(x.shape[1])], y[b, np.arange(y.shape[1])])[0] for a, b in orders]
     return accuracy, margin, np.array(null)
 
 
