@@ -14,6 +14,7 @@ rule subspaces:
         f"{RESULTS}/{{model}}/{{dataset}}/subspaces.nc",
     log:
         "logs/{model}/{dataset}/subspaces.log",
+    priority: 50  # the longest of the small jobs: begun last, it would end alone
     threads: 1
     resources:
         **asks(mem_mb=(6000, 200), runtime=(120, 5)),

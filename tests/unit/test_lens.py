@@ -85,13 +85,23 @@ def test_the_size_of_a_block_is_without_effect(softcap):
         torch.testing.assert_close(other, one, atol=1e-4, rtol=0)
 
 
-def test_the_highest_logit_and_its_place():
+@pytest.mark.parametrize("bits_below", [True, False])
+def test_the_highest_logit_and_its_place(bits_below):
     draw = torch.Generator().manual_seed(0)
     logits = torch.randn(200, 3000, generator=draw) * torch.logspace(-3, 2, 200)[:, None] - 7
-    value, place = _highest(logits, 1000)
+    logits = logits if bits_below else logits.bfloat16().float()
+    value, place = _highest(logits, 1000, bits_below)
     assert torch.equal(value, logits.gather(1, place)) and (place // 1000).eq(torch.arange(3)).all()
     highest = logits.view(200, 3, 1000).amax(-1)
     assert ((highest - value) <= highest.abs() / 128).all()
+
+
+def test_only_plain_bfloat16_logits_have_no_bits_below():
+    plain = random_readout(bias=False).to("cpu", torch.bfloat16)
+    assert not plain.bits_below_bfloat16
+    biased = replace(plain, bias=torch.zeros(len(plain.weight), dtype=torch.bfloat16))
+    others = (plain.to("cpu", torch.float16), replace(plain, softcap=30.0), biased)
+    assert all(readout.bits_below_bfloat16 for readout in others)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

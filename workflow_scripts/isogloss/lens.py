@@ -97,7 +97,7 @@ def _log_sum_exp(
     narrow, highest, tokens = readout.weight.dtype != torch.float32, [], []
     for start, logits in readout.logit_blocks(normed, at_once * vocabulary_block):
         if narrow:
-            value, place = _highest(logits, vocabulary_block)
+            value, place = _highest(logits, vocabulary_block, readout.bits_below_bfloat16)
             highest.append(value)
             tokens.append(place + start)
         else:
@@ -113,7 +113,9 @@ def _log_sum_exp(
     return _exactly(found, torch.cat(highest, 1), torch.cat(tokens, 1), normed, readout)
 
 
-def _highest(logits: torch.Tensor, block: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _highest(
+    logits: torch.Tensor, block: int, bits_below: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
     """A highest logit of each row and block, to the precision of bfloat16, and its place.
 
     The place rides in the 16 bits that bfloat16 lacks: one plain maximum then finds both, in half
@@ -122,12 +124,14 @@ def _highest(logits: torch.Tensor, block: int) -> tuple[torch.Tensor, torch.Tens
     Args:
         logits: (row, token) float32, at most 65,536 tokens.
         block: tokens of a block.
+        bits_below: whether they may hold more bits than a bfloat16 has.
 
     Returns:
         Two tensors (row, block).
     """
-    packed = logits.view(torch.int32).bitwise_and(-0x10000)
-    packed |= torch.arange(logits.shape[1], dtype=torch.int32, device=logits.device)
+    bits = logits.view(torch.int32)
+    bits = bits.bitwise_and(-0x10000) if bits_below else bits
+    packed = bits | torch.arange(logits.shape[1], dtype=torch.int32, device=logits.device)
     of_blocks = packed.view(torch.float32).split(block, dim=1)
     best = torch.stack([part.amax(dim=-1) for part in of_blocks], dim=1)
     place = best.view(torch.int32).bitwise_and(0xFFFF).long()

@@ -53,6 +53,12 @@ class Readout:
     bias: torch.Tensor | None = None
     softcap: float | None = None
 
+    @property
+    def bits_below_bfloat16(self) -> bool:
+        """Whether a logit of `logit_blocks` may hold more bits than a bfloat16 has."""
+        plain = self.bias is None and self.softcap is None
+        return not plain or self.weight.dtype != torch.bfloat16
+
     def norm(self, h: torch.Tensor) -> torch.Tensor:
         """The model's own final norm, bit for bit. h: (..., width), any type; same shape back."""
         full = h.float()
