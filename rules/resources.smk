@@ -15,7 +15,7 @@ CLUSTER = STUDY.cluster
 INVENTORY = Inventory(SLICES)
 ATTEMPTS = (1, 2, 3)  # profiles/slurm retries twice
 HEAVY_THREADS = min(8, CLUSTER.max_threads or 8)  # Snakemake lowers it to --cores
-HEAVY_FIRST = 1000  # priority: more than those of all small jobs together
+HEAVY_FIRST = 1000  # priority: more than those of 8 small jobs in its place together
 
 if fault := cluster.too_large_for_a_gpu(STUDY.models, CLUSTER):
     sys.exit(f"error: {fault}")

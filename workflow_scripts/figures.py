@@ -4,7 +4,6 @@ Each is written as NAME.FORMAT, with the numbers behind it (NAME.csv) and a capt
 """
 
 import argparse
-import gc
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -37,7 +36,6 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where to write")
     args = parser.parse_args()
 
-    gc.disable()  # a short life with many small objects: collecting them takes a tenth of it
     options = args.spec["figures"]
     use_style(options["font_size"], options["dpi"])
     for name, drawing in drawings(args):

@@ -7,7 +7,7 @@ of SmolLM2 135M over 48 rows of 42 tokens in bfloat16 (two cores; Gemma 3 270M: 
 
 import ctypes
 
-# Names and numbers of mallopt(3). 32 MiB is the most that it takes for a mapping's threshold.
+# Names and numbers of mallopt(3).
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 LARGEST_ON_HEAP = 32 * 2**20
 NEVER = 2**31 - 1
