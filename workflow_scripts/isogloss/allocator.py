@@ -1,6 +1,6 @@
 """glibc's allocator, told to keep what a forward frees.
 
-Every block allocates and frees the same tensors of some megabytes. By default glibc soon returns
+Every block allocates and frees the same tensors of some megabytes. By default glibc often returns
 such memory to the system, which hands it out again page by page, cleared: a fifth of the run time
 of SmolLM2 135M over 48 rows of 42 tokens in bfloat16 (two cores; Gemma 3 270M: nothing measurable).
 """
