@@ -16,12 +16,12 @@ rule extract:
     log:
         "logs/{model}/{dataset}/extract-{key}.log",
     priority: HEAVY_FIRST
-    threads: HEAVY_THREADS
+    threads: threads_of("extract")
     resources:
         **asks(
-            mem_mb=(3000, 8000),
+            mem_mb=MODEL_MB["extract"],
             runtime=(240, 30),
-            gpu=model_gpus,
+            gpu=gpus_of("extract", model_gpus),
             made=lambda w: INVENTORY.activations(w.model, w.dataset),
         ),
     params:

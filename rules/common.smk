@@ -177,19 +177,27 @@ def on_this_machine(*names: str):
     return lambda wildcards, output: options
 
 
-def all_manifests() -> list[str]:
-    """The lists of what costs a model: one that is gone is made again, whatever rests on it."""
-    found = []
+@functools.cache
+def manifests() -> dict[str, list[tuple[str, str]]]:
+    """Model and file of every list of what costs a model, by the rule that makes it."""
+    found = {rule: [] for rule in ("extract", "lens", "vectors", "steer")}
     for model in STUDY.models:
         for name in STUDY.datasets:
             at = SimpleNamespace(model=model, dataset=name, fitted=name)
-            found.append(activations(at))
-            found += [lenses(at)] if STUDY.with_lens and name in QUESTIONS else []
-            found += [vectors(at)] if name in STUDY.vectors_of else []
+            found["extract"].append((model, activations(at)))
+            if STUDY.with_lens and name in QUESTIONS:
+                found["lens"].append((model, lenses(at)))
+            if name in STUDY.vectors_of:
+                found["vectors"].append((model, vectors(at)))
         for fitted, name in STUDY.steered_pairs:
             at = SimpleNamespace(model=model, dataset=name, fitted=fitted)
-            found.append(steered(at))
+            found["steer"].append((model, steered(at)))
     return found
+
+
+def all_manifests() -> list[str]:
+    """The lists of what costs a model: one that is gone is made again, whatever rests on it."""
+    return [file for made in manifests().values() for _, file in made]
 
 
 def hub_datasets() -> str:

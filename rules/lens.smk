@@ -16,12 +16,12 @@ rule lens:
     log:
         "logs/{model}/{dataset}/lens-{key}.log",
     priority: HEAVY_FIRST
-    threads: HEAVY_THREADS
+    threads: threads_of("lens")
     resources:
         **asks(
-            mem_mb=(6000, 1000),
+            mem_mb=MODEL_MB["lens"],
             runtime=(240, 30),
-            gpu=one_gpu,
+            gpu=gpus_of("lens", one_gpu),
             made=lambda w: INVENTORY.lens(w.model, w.dataset),
         ),
     params:

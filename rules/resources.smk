@@ -1,8 +1,9 @@
 """
 What jobs ask for: memory, time, GPUs and threads, by the size of the model and by attempt.
 
-A run on one machine keeps to --cores and to the profile's `gpu: 1`. On a cluster each request goes
-to the scheduler; those that no node can meet are refused here, before any job. No rules here.
+A run on one machine keeps to --cores and to the profile's `gpu: 1`; on its processors jobs that
+run a model share the cores, where the memory is enough. On a cluster each request goes to the
+scheduler; those that no node can meet are refused here, before any job. No rules here.
 """
 
 from snakemake.iocontainers import InputFiles
@@ -10,12 +11,19 @@ from snakemake.iocontainers import InputFiles
 from isogloss import cluster
 from isogloss.inventory import Inventory
 from isogloss.sharing import open_place
+from isogloss.side_by_side import memory_mb, models_at_once, runs_on_processors
 
 CLUSTER = STUDY.cluster
 INVENTORY = Inventory(SLICES)
 ATTEMPTS = (1, 2, 3)  # profiles/slurm retries twice
 HEAVY_THREADS = min(8, CLUSTER.max_threads or 8)  # Snakemake lowers it to --cores
 HEAVY_FIRST = 1000  # priority: more than those of 8 small jobs in its place together
+MODEL_MB = {"extract": (3000, 8000), "steer": (3000, 8000), "lens": (6000, 1000)}
+ON_PROCESSORS = (
+    workflow.is_main_process
+    and workflow.local_exec
+    and runs_on_processors(STUDY.device)
+)
 
 if fault := cluster.too_large_for_a_gpu(STUDY.models, CLUSTER):
     sys.exit(f"error: {fault}")
@@ -110,6 +118,44 @@ def model_gpus(model) -> int:
 def one_gpu(model) -> int:
     """GPUs of a job that runs a part which fits on one."""
     return min(1, CLUSTER.gpus)
+
+
+@functools.cache
+def at_once(rule: str) -> int:
+    """How many jobs of a rule that runs models start together; 1 on GPUs and on a cluster.
+
+    Of those whose manifest is missing when the first is planned: one language more of one model
+    is one job, and takes all cores.
+    """
+    cores = workflow.resource_settings.cores
+    if not ON_PROCESSORS or cores is None:
+        return 1
+    made = manifests()[rule]
+    left = [model for model, file in made if not Path(file).exists()]
+    requests = [
+        cluster.by_size(*MODEL_MB[rule], STUDY.models[model].parameters)
+        for model in left or [model for model, _ in made]
+    ]
+    return models_at_once(requests, cores, memory_mb())
+
+
+def threads_of(rule: str):
+    """Threads of a job that runs a model: all, up to a limit, or an even share of the cores."""
+
+    def threads(wildcards):
+        together = at_once(rule)
+        return (
+            workflow.resource_settings.cores // together
+            if together > 1
+            else HEAVY_THREADS
+        )
+
+    return threads
+
+
+def gpus_of(rule: str, needed):
+    """GPUs of a job that runs a model. The profile's `gpu: 1` keeps jobs apart: none side by side."""
+    return lambda model: 0 if at_once(rule) > 1 else needed(model)
 
 
 def refuse_what_no_node_can_meet() -> None:

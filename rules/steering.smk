@@ -15,6 +15,7 @@ rule vectors:
         f"{STORE}/manifests/{{model}}/{{dataset}}/vectors-{{key}}.json",
     log:
         "logs/{model}/{dataset}/vectors-{key}.log",
+    priority: HEAVY_FIRST + 1  # steering waits for them
     threads: 1
     resources:
         **asks(mem_mb=(4000, 200), runtime=(60, 5)),
@@ -34,13 +35,13 @@ rule steer:
         f"{STORE}/manifests/{{model}}/{{dataset}}/steered-{{fitted}}-{{key}}.json",
     log:
         "logs/{model}/{dataset}/steer-{fitted}-{key}.log",
-    priority: HEAVY_FIRST
-    threads: HEAVY_THREADS
+    priority: HEAVY_FIRST + 1  # the longest, and nothing runs beside its last seconds but small jobs
+    threads: threads_of("steer")
     resources:
         **asks(
-            mem_mb=(3000, 8000),
+            mem_mb=MODEL_MB["steer"],
             runtime=(480, 30),
-            gpu=model_gpus,
+            gpu=gpus_of("steer", model_gpus),
             made=lambda w: INVENTORY.steered(w.model, w.fitted, w.dataset),
         ),
     params:

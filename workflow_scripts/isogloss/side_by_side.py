@@ -1,0 +1,51 @@
+"""How many jobs that run a model start together on the processors of one machine.
+
+Two cores do not make a job twice as fast: imports, weights and tokenizers take one, and between its
+products a model waits for the slower one. Jobs side by side use both.
+"""
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""Where Linux has a GPU that torch can use: NVIDIA's, AMD's, either of them under Windows."""
+
+
+def models_at_once(requests_mb: Sequence[int], cores: int, memory_mb: int) -> int:
+    """As many as share the cores evenly and fit into the memory, and no last round leaves cores idle.
+
+    Args:
+        requests_mb: memory that each job of one rule asks for.
+        cores, memory_mb: of the machine.
+
+    >>> models_at_once([5000] * 4, cores=2, memory_mb=24_000)
+    2
+    >>> models_at_once([5000] * 3, cores=2, memory_mb=24_000)  # the third would be alone
+    1
+    >>> models_at_once([5000] * 4, cores=8, memory_mb=12_000)
+    2
+    """
+    largest = sorted(requests_mb, reverse=True)
+    evenly = math.gcd(len(largest), cores) if largest else 1
+    fitting = [n for n in range(1, evenly + 1) if evenly % n == 0 and sum(largest[:n]) <= memory_mb]
+    return max(fitting, default=1)
+
+
+def runs_on_processors(device: str) -> bool:
+    """Whether a device of the configuration is none but processors here.
+
+    torch would know, but takes seconds to import. Where a GPU is there that torch cannot use,
+    the answer is no, and jobs run one at a time.
+    """
+    return device == "cpu" or (device == "auto" and not any(map(os.path.exists, GPU_DEVICES)))
+
+
+def memory_mb() -> int:
+    """Memory of this machine, or of its container where that has less [MB]."""
+    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    if limit.exists() and (text := limit.read_text().strip()) != "max":
+        have = min(have, int(text))
+    return have // 10**6
