@@ -35,7 +35,7 @@ rule steer:
         f"{STORE}/manifests/{{model}}/{{dataset}}/steered-{{fitted}}-{{key}}.json",
     log:
         "logs/{model}/{dataset}/steer-{fitted}-{key}.log",
-    priority: HEAVY_FIRST + 1  # the longest, and nothing runs beside its last seconds but small jobs
+    priority: HEAVY_FIRST + 1  # the longest: what else there is runs beside it
     threads: threads_of("steer")
     resources:
         **asks(

@@ -14,9 +14,11 @@ WITH_GPU = {"extract", "lens", "steer"}
 Asked = dict[tuple[str, str], dict[str, int]]
 
 
-def asked(study: Study, *options: str) -> Asked:
+def asked(study: Study, *options: str, device: str = "cuda", cores: int = 32) -> Asked:
     """Threads, memory, time and GPUs in a dry-run, by rule and model."""
-    done = study.snakemake("--dry-run", "--cores", "32", *options)
+    said = list(options) if "--config" in options else [*options, "--config"]
+    said.insert(said.index("--config") + 1, f"device={device}")
+    done = study.snakemake("--dry-run", "--cores", str(cores), *said)
     assert done.returncode == 0, done.stdout + done.stderr
     found = {}
     for block in re.findall(r"^(?:local)?rule .*?resources: .*?$", done.stdout, re.M | re.S):
@@ -97,6 +99,32 @@ def test_gpus_and_threads_are_settings(tree: Study) -> None:
     split = asked(tree, *PAPER, *cluster(gpu_mem_mb=40_000, max_gpus=4), "--resources", "gpu=8")
     assert split["extract", "gemma-2-27b"]["gpu"] == 2 and split["lens", "gemma-2-27b"]["gpu"] == 1
     assert split["extract", "gemma-2-2b"]["gpu"] == 1
+
+
+@pytest.mark.parametrize(
+    ("cores", "threads", "gpu"),
+    [(2, 1, 0), (3, 3, 1), (4, 2, 0)],
+    ids=["a-core-each", "not-shared-evenly", "two-cores-each"],
+)
+def test_on_processors_two_models_share_the_cores(
+    tree: Study, cores: int, threads: int, gpu: int
+) -> None:
+    found = asked(tree, device="cpu", cores=cores)
+    for (rule, model), request in found.items():
+        if rule == "steer":
+            assert (request["threads"], request["gpu"]) == (threads, gpu), model
+
+
+def test_what_is_left_of_a_rule_shares_the_cores(tmp_path: Path) -> None:
+    """Of two models one has its vectors steered with: the other takes all cores."""
+    study = copy_tree(tmp_path / "tree")
+    plan = study.snakemake("--dry-run", "--cores", "2", "--config", "device=cpu").stdout
+    made = re.search(r"output: (\S+/smollm2\S+/steered-\S+\.json)", plan)
+    assert made is not None
+    (study.folder / made[1]).parent.mkdir(parents=True)
+    (study.folder / made[1]).write_text("{}", "utf-8")
+    left = asked(study, device="cpu", cores=2)["steer", "gemma-3-270m"]
+    assert (left["threads"], left["gpu"]) == (2, 1)
 
 
 @pytest.mark.parametrize(

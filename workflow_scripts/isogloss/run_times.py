@@ -3,6 +3,8 @@
 import base64
 import json
 import re
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from isogloss.errors import InputError
@@ -11,11 +13,18 @@ from isogloss.store import read_manifest
 STAGES = {"activations": "extract", "lens": "lens", "vectors": "vectors", "steered": "steer"}
 """Rules by the first word of their manifest's name."""
 
+WITH_A_MODEL = ("extract", "lens", "steer")
+"""Stages whose jobs take a whole machine, or share it with others; the others take one core."""
+
 JobName = tuple[str, str, str]
+Period = tuple[float, float]
 
 
 def measured_jobs(metadata: Path, store: str, results: str) -> dict[JobName, tuple[float, int]]:
     """Run time [s] and bytes left by the last job of each stage, model and dataset.
+
+    Jobs that run a model may have run side by side. Theirs is the time that they would have had the
+    machine to themselves: a second beside n - 1 other jobs counts 1/n.
 
     Args:
         metadata: Snakemake's folder of records, one file an output.
@@ -24,7 +33,7 @@ def measured_jobs(metadata: Path, store: str, results: str) -> dict[JobName, tup
     Returns:
         By (stage, model, dataset); 0 bytes where the artifacts are gone.
     """
-    found: dict[JobName, tuple[float, float, int]] = {}
+    found: dict[JobName, tuple[Period, int]] = {}
     for file in metadata.rglob("*") if metadata.is_dir() else ():
         if not file.is_file():
             continue
@@ -33,10 +42,29 @@ def measured_jobs(metadata: Path, store: str, results: str) -> dict[JobName, tup
         if job is None:
             continue
         about = json.loads(file.read_text(encoding="utf-8"))
-        began, ended = about["starttime"], about["endtime"]
-        if job not in found or found[job][0] < ended:
-            found[job] = (ended, ended - began, _bytes_of(Path(output)))
-    return {job: (seconds, size) for job, (_, seconds, size) in found.items() if seconds > 0}
+        period = about["starttime"], about["endtime"]
+        if job not in found or found[job][0][1] < period[1]:
+            found[job] = (period, _bytes_of(Path(output)))
+    periods = [period for period, _ in found.values()]
+    return {
+        job: (alone(period, periods) if job[0] in WITH_A_MODEL else period[1] - period[0], size)
+        for job, (period, size) in found.items()
+        if period[1] > period[0]
+    }
+
+
+def alone(period: Period, periods: Sequence[Period]) -> float:
+    """Seconds of a period, each divided by the number of periods that it is part of.
+
+    Args:
+        periods: all of them, this one included.
+
+    >>> alone((0, 10), [(0, 10), (4, 12), (10, 20)])
+    7.0
+    """
+    began, ended = period
+    cuts = sorted({began, ended, *(t for one in periods for t in one if began < t < ended)})
+    return sum((b - a) / sum(s <= a and b <= e for s, e in periods) for a, b in pairwise(cuts))
 
 
 def _name_of(record: str) -> str:

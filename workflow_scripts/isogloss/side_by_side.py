@@ -12,9 +12,12 @@ from pathlib import Path
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Where Linux has a GPU that torch can use: NVIDIA's, AMD's, either of them under Windows."""
 
+CONTAINER = Path("/sys/fs/cgroup/memory.max")
+"""The limit of memory that a container sees [B], or `max`."""
+
 
 def models_at_once(requests_mb: Sequence[int], cores: int, memory_mb: int) -> int:
-    """As many as share the cores evenly and fit into the memory, and no last round leaves cores idle.
+    """As many as share the cores evenly, and fit into memory: none is left alone with idle cores.
 
     Args:
         requests_mb: memory that each job of one rule asks for.
@@ -45,7 +48,6 @@ def runs_on_processors(device: str) -> bool:
 def memory_mb() -> int:
     """Memory of this machine, or of its container where that has less [MB]."""
     have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit = Path("/sys/fs/cgroup/memory.max")
-    if limit.exists() and (text := limit.read_text().strip()) != "max":
+    if CONTAINER.exists() and (text := CONTAINER.read_text().strip()) != "max":
         have = min(have, int(text))
     return have // 10**6
