@@ -103,6 +103,9 @@ def test_the_schema_is_json_and_knows_every_key():
     [
         ("langauges", ["en"], r"langauges: no such key: did you mean languages\?"),
         ("extraction/pim", True, r"extraction\.pim: no such key: did you mean pmi\?"),
+        ("max_items", 60, r"max_items: no such key here: it belongs to datasets\.<name>$"),
+        ("extraction/shots", 2, r"here: it belongs to datasets\.<name>\.prompt or prompt$"),
+        ("prompt/languages", ["en"], r"belongs to the top level or datasets\.<name> or steering$"),
         ("models/gemma-3-270m/dtyp", "x", r"models\.gemma-3-270m\.dtyp: no such key: .* dtype\?"),
         (
             "datasets/everyday/prompt",

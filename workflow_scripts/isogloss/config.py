@@ -10,7 +10,7 @@ import json
 import textwrap
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -761,10 +761,7 @@ def _fault(kind: str, where: tuple[int | str, ...], message: str, given: Any) ->
     named = ".".join(str(part) for part in where if part not in BRANCHES)
     place = f"{named}: " if named else ""
     if kind == "extra_forbidden":
-        known = [name for part in _parts() for name in part.model_fields]
-        close = difflib.get_close_matches(str(where[-1]), known, n=1)
-        advice = f"did you mean {close[0]}?" if close else "config/config.yaml has all of them"
-        return f"{place}no such key: {advice}"
+        return f"{place}no such key{_place_or_spelling(str(where[-1]))}"
     if kind == "missing":
         return f"{place}is needed: add it"
     shown = "" if isinstance(given, dict | list) else f" (got {_short(given)})"
@@ -777,8 +774,31 @@ def _short(given: Any) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-def _parts() -> list[type[BaseModel]]:
-    return [Config, *Strict.__subclasses__()]
+def _place_or_spelling(key: str) -> str:
+    """Where a key belongs that is none where it stands, or what it may have been meant to be."""
+    places = [place for place, part in _sections(Config) if key in part.model_fields]
+    if places:
+        return f" here: it belongs to {' or '.join(places)}"
+    known = [name for _, part in _sections(Config) for name in part.model_fields]
+    close = difflib.get_close_matches(key, known, n=1)
+    return f": did you mean {close[0]}?" if close else ": config/config.yaml has all of them"
+
+
+def _sections(part: type[BaseModel], place: str = "") -> list[tuple[str, type[BaseModel]]]:
+    """The parts of a configuration and where each stands; `<name>` is for a name of one's own."""
+    found = [(place or "the top level", part)]
+    for name, field in part.model_fields.items():
+        for inner, named in _parts_in(field.annotation):
+            found += _sections(inner, ".".join(filter(None, [place, name, named])))
+    return found
+
+
+def _parts_in(annotation: Any, named: str = "") -> list[tuple[type[BaseModel], str]]:
+    """Parts that a field holds: one, or some under names of one's own."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [(annotation, named)]
+    named = "<name>" if get_origin(annotation) is dict else named
+    return [part for inner in get_args(annotation) for part in _parts_in(inner, named)]
 
 
 def read(path: Path) -> Config:
