@@ -8,9 +8,14 @@ from isogloss.side_by_side import memory_mb, models_at_once, runs_on_processors
 
 @pytest.mark.parametrize(
     ("jobs", "cores", "together"),
-    [(0, 2, 1), (1, 2, 1), (2, 1, 1), (2, 2, 2), (3, 2, 1), (4, 8, 4), (6, 4, 2), (5, 16, 1)],
-)
-def test_as_many_as_share_the_cores_evenly(jobs: int, cores: int, together: int) -> None:
+    [
+        (0, 2, 1), (1, 2, 1), (2, 1, 1), (2, 2, 2), (3, 2, 1), (5, 2, 2), (4, 8, 4), (6, 4, 2),
+        (7, 8, 8), (3, 8, 1), (40, 6, 6),
+    ],
+)  # fmt: skip
+def test_as_many_as_share_the_cores_and_leave_few_idle(
+    jobs: int, cores: int, together: int
+) -> None:
     assert models_at_once([5000] * jobs, cores, memory_mb=1_000_000) == together
 
 

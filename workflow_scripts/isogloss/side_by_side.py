@@ -9,6 +9,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+PAYS = 1.2
+"""How much more jobs side by side do in the same time, on two cores: idle places must cost less."""
+
 GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Where Linux has a GPU that torch can use: NVIDIA's, AMD's, either of them under Windows."""
 
@@ -17,7 +20,7 @@ CONTAINER = Path("/sys/fs/cgroup/memory.max")
 
 
 def models_at_once(requests_mb: Sequence[int], cores: int, memory_mb: int) -> int:
-    """As many as share the cores evenly, and fit into memory: none is left alone with idle cores.
+    """The most that share the cores evenly, fit into memory and leave few places of a round empty.
 
     Args:
         requests_mb: memory that each job of one rule asks for.
@@ -30,10 +33,12 @@ def models_at_once(requests_mb: Sequence[int], cores: int, memory_mb: int) -> in
     >>> models_at_once([5000] * 4, cores=8, memory_mb=12_000)
     2
     """
-    largest = sorted(requests_mb, reverse=True)
-    evenly = math.gcd(len(largest), cores) if largest else 1
-    fitting = [n for n in range(1, evenly + 1) if evenly % n == 0 and sum(largest[:n]) <= memory_mb]
-    return max(fitting, default=1)
+    largest, jobs = sorted(requests_mb, reverse=True), len(requests_mb)
+    for n in range(cores, 1, -1):
+        places = math.ceil(jobs / n) * n
+        if cores % n == 0 and 0 < places <= PAYS * jobs and sum(largest[:n]) <= memory_mb:
+            return n
+    return 1
 
 
 def runs_on_processors(device: str) -> bool:
