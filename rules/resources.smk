@@ -19,9 +19,11 @@ ATTEMPTS = (1, 2, 3)  # profiles/slurm retries twice
 HEAVY_THREADS = min(8, CLUSTER.max_threads or 8)  # Snakemake lowers it to --cores
 HEAVY_FIRST = 1000  # priority: more than those of 8 small jobs in its place together
 MODEL_MB = {"extract": (3000, 8000), "steer": (3000, 8000), "lens": (6000, 1000)}
+# A dry-run for a cluster is local too, but has a number of jobs.
 ON_PROCESSORS = (
     workflow.is_main_process
     and workflow.local_exec
+    and workflow.resource_settings.nodes is None
     and runs_on_processors(STUDY.device)
 )
 

@@ -115,6 +115,13 @@ def test_on_processors_two_models_share_the_cores(
             assert (request["threads"], request["gpu"]) == (threads, gpu), model
 
 
+def test_on_a_cluster_a_model_has_its_gpu_and_threads(tree: Study) -> None:
+    found = asked(tree, "--workflow-profile", "profiles/slurm", device="auto", cores=64)
+    assert {(r["threads"], r["gpu"]) for (rule, _), r in found.items() if rule == "steer"} == {
+        (8, 1)
+    }
+
+
 def test_what_is_left_of_a_rule_shares_the_cores(tmp_path: Path) -> None:
     """Of two models one has its vectors steered with: the other takes all cores."""
     study = copy_tree(tmp_path / "tree")
