@@ -24,6 +24,7 @@ ON_PROCESSORS = (
     workflow.is_main_process
     and workflow.local_exec
     and workflow.resource_settings.nodes is None
+    and workflow.resource_settings.cores is not None
     and runs_on_processors(STUDY.device)
 )
 
@@ -123,40 +124,46 @@ def one_gpu(model) -> int:
 
 
 @functools.cache
+def room_for_models() -> int:
+    """How many jobs of the rules that run models fit into this machine's memory, the largest ones."""
+    largest = max(
+        cluster.by_size(*request, model.parameters)
+        for request in MODEL_MB.values()
+        for model in STUDY.models.values()
+    )
+    return memory_mb() // largest
+
+
+@functools.cache
 def at_once(rule: str) -> int:
     """How many jobs of a rule that runs models start together; 1 on GPUs and on a cluster.
 
-    Of those whose manifest is missing when the first is planned: one language more of one model
-    is one job, and takes all cores.
+    By the study's manifests that are missing when the Snakefile is read: where one is, its job
+    has all cores. A part of a study that is asked for by name counts as the whole.
     """
-    cores = workflow.resource_settings.cores
-    if not ON_PROCESSORS or cores is None:
+    if not ON_PROCESSORS:
         return 1
     made = manifests()[rule]
     left = [model for model, file in made if not Path(file).exists()]
-    requests = [
+    sizes = [
         cluster.by_size(*MODEL_MB[rule], STUDY.models[model].parameters)
         for model in left or [model for model, _ in made]
     ]
-    return models_at_once(requests, cores, memory_mb())
+    cores = workflow.resource_settings.cores
+    return models_at_once(sizes, cores, HEAVY_THREADS, room_for_models())
 
 
 def threads_of(rule: str):
-    """Threads of a job that runs a model: all, up to a limit, or an even share of the cores."""
-
-    def threads(wildcards):
-        together = at_once(rule)
-        return (
-            workflow.resource_settings.cores // together
-            if together > 1
-            else HEAVY_THREADS
-        )
-
-    return threads
+    """Threads of a job that runs a model: an even share of the cores, up to a limit."""
+    return lambda wildcards: (
+        min(HEAVY_THREADS, workflow.resource_settings.cores // at_once(rule))
+        if ON_PROCESSORS
+        else HEAVY_THREADS
+    )
 
 
 def gpus_of(rule: str, needed):
-    """GPUs of a job that runs a model. The profile's `gpu: 1` keeps jobs apart: none side by side."""
+    """GPUs of a job that runs a model; none side by side, which `gpu: 1` would keep apart."""
     return lambda model: 0 if at_once(rule) > 1 else needed(model)
 
 

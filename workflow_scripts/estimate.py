@@ -70,8 +70,8 @@ def main() -> None:
         for note in [*estimator.notes, *dict.fromkeys(line.note for line in lines if line.note)]:
             print(note)
         print(
-            "Times are of jobs in a row, memory is that of the largest job. What is there costs"
-            " nothing. What these numbers rest on: docs/performance.md"
+            "Times are of jobs in a row, memory is that of the largest job: on processors some run"
+            " at once. What is there costs nothing. What these numbers rest on: docs/performance.md"
         )
 
 
@@ -114,13 +114,16 @@ def estimator_of(study: Config, machine: machines.Machine) -> "Estimator":
 def comparison(study: Config, machine: machines.Machine, lines: "list[Line]") -> str:
     """Predicted and measured run time and disk of the jobs that were finished here.
 
+    On processors, of a study that ran on this one machine; on GPUs, wherever.
+
     Below the table: the shares of the machine's rates that would suit these run times. Readouts
     are left out there: their jobs fetch the models.
     """
     from isogloss.estimate import duration, size, table
     from isogloss.fitting import fitted_shares
 
-    times = measured_jobs(Path(".snakemake/metadata"), study.store, study.results)
+    cores = None if machine.gpu else os.cpu_count()
+    times = measured_jobs(Path(".snakemake/metadata"), study.store, study.results, cores)
     run_time, held = (["predicted", "measured", "ratio"] for _ in range(2))
     rows, finished, took = [["model", "dataset", "stage", *run_time, *held]], [], []
     for line in lines:

@@ -12,7 +12,6 @@ from tests.sharing.conftest import ANALYSES, Collaborator, Common
 from tests.sharing.server import keys_in
 from tests.workflow.conftest import ENVIRONMENT
 
-ON_A_GPU = ("--config", "device=cuda")
 STAGES = {"activations": 3, "lens": 3, "readouts": 1, "vectors": 1, "steered": 1}
 
 
@@ -31,7 +30,7 @@ def test_the_second_runs_every_analysis_without_a_model(filled, join, kind):
     common, first = filled(kind)
     before = common.content()
     second = join(common).without_model()
-    planned = second.snakemake("--dry-run", *ANALYSES, *ON_A_GPU).stdout
+    planned = second.snakemake("--dry-run", *ANALYSES).stdout
     assert "rule extract:" in planned and "gpu=1" not in planned  # nothing needs an accelerator
     said = second.run()
     assert "extracting" not in said and "0 of 3 languages to compute" in said
@@ -52,7 +51,7 @@ def test_another_language_is_extracted_alone(filled, join, kind):
     common, _ = filled(kind)
     before = common.content()
     second = join(common).changed(languages=["en", "de", "es", "sw"])
-    assert "gpu=1" in second.snakemake("--dry-run", ANALYSES[0], *ON_A_GPU).stdout
+    assert "gpu=1" in second.snakemake("--dry-run", ANALYSES[0]).stdout
     said = second.run(ANALYSES[0])
     assert "3 of 4 languages are in the store; extracting sw" in said
     after = common.content()

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from tests.workflow.conftest import ROOT, Study, copy_tree
 
+from isogloss.side_by_side import memory_mb
+
 PAPER = ["--configfile", "config/studies/paper.yaml"]
 BY_MODEL = ("extract", "readout", "lens", "steer", "similarity", "subspaces", "vectors")
 WITH_GPU = {"extract", "lens", "steer"}
@@ -101,33 +103,46 @@ def test_gpus_and_threads_are_settings(tree: Study) -> None:
     assert split["extract", "gemma-2-2b"]["gpu"] == 1
 
 
+MEMORY_FOR_TWO = pytest.mark.skipif(
+    memory_mb() < 13_000, reason="two jobs of the default study do not fit into this memory"
+)
+
+
+def of_steering(found: Asked) -> set[tuple[int, int]]:
+    """Threads and GPUs that steering asks for."""
+    return {(r["threads"], r["gpu"]) for (rule, _), r in found.items() if rule == "steer"}
+
+
+@MEMORY_FOR_TWO
 @pytest.mark.parametrize(
     ("cores", "threads", "gpu"),
-    [(2, 1, 0), (3, 3, 1), (4, 2, 0)],
-    ids=["a-core-each", "not-shared-evenly", "two-cores-each"],
+    [(2, 1, 0), (3, 3, 1), (4, 2, 0), (64, 8, 0)],
+    ids=["a-core-each", "not-shared-evenly", "two-cores-each", "no-more-threads-than-help"],
 )
 def test_on_processors_two_models_share_the_cores(
     tree: Study, cores: int, threads: int, gpu: int
 ) -> None:
-    found = asked(tree, device="cpu", cores=cores)
-    for (rule, model), request in found.items():
-        if rule == "steer":
-            assert (request["threads"], request["gpu"]) == (threads, gpu), model
+    assert of_steering(asked(tree, device="cpu", cores=cores)) == {(threads, gpu)}
+
+
+@MEMORY_FOR_TWO
+def test_the_limit_of_threads_holds_on_processors_too(tree: Study) -> None:
+    assert of_steering(asked(tree, *cluster(max_threads=3), device="cpu")) == {(3, 0)}
 
 
 def test_on_a_cluster_a_model_has_its_gpu_and_threads(tree: Study) -> None:
-    found = asked(tree, "--workflow-profile", "profiles/slurm", device="auto", cores=64)
-    assert {(r["threads"], r["gpu"]) for (rule, _), r in found.items() if rule == "steer"} == {
-        (8, 1)
-    }
+    there = ("--workflow-profile", "profiles/slurm")
+    assert of_steering(asked(tree, *there, device="cpu", cores=64)) == {(8, 1)}
 
 
+@MEMORY_FOR_TWO
 def test_what_is_left_of_a_rule_shares_the_cores(tmp_path: Path) -> None:
-    """Of two models one has its vectors steered with: the other takes all cores."""
+    """Of two models one has been steered: the other takes all cores."""
     study = copy_tree(tmp_path / "tree")
     plan = study.snakemake("--dry-run", "--cores", "2", "--config", "device=cpu").stdout
     made = re.search(r"output: (\S+/smollm2\S+/steered-\S+\.json)", plan)
     assert made is not None
+    assert of_steering(asked(study, device="cpu", cores=2)) == {(1, 0)}
     (study.folder / made[1]).parent.mkdir(parents=True)
     (study.folder / made[1]).write_text("{}", "utf-8")
     left = asked(study, device="cpu", cores=2)["steer", "gemma-3-270m"]

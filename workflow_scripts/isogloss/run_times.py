@@ -3,7 +3,7 @@
 import base64
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,58 +13,77 @@ from isogloss.store import read_manifest
 STAGES = {"activations": "extract", "lens": "lens", "vectors": "vectors", "steered": "steer"}
 """Rules by the first word of their manifest's name."""
 
-WITH_A_MODEL = ("extract", "lens", "steer")
-"""Stages whose jobs take a whole machine, or share it with others; the others take one core."""
+WITH_A_MODEL = ("readout", "extract", "lens", "steer")
+"""Stages whose jobs share the cores that others leave; those others take one each."""
 
 JobName = tuple[str, str, str]
 Period = tuple[float, float]
 
 
-def measured_jobs(metadata: Path, store: str, results: str) -> dict[JobName, tuple[float, int]]:
+def measured_jobs(
+    metadata: Path, store: str, results: str, cores: int | None
+) -> dict[JobName, tuple[float, int]]:
     """Run time [s] and bytes left by the last job of each stage, model and dataset.
-
-    Jobs that run a model may have run side by side. Theirs is the time that they would have had the
-    machine to themselves: a second beside n - 1 other jobs counts 1/n.
 
     Args:
         metadata: Snakemake's folder of records, one file an output.
         store, results: folders of the study.
+        cores: of the machine that it ran on: jobs that run a model may have shared it, and count
+            their part of its time (`part_of_machine`). None: each had a GPU or a node of its own.
 
     Returns:
         By (stage, model, dataset); 0 bytes where the artifacts are gone.
     """
     found: dict[JobName, tuple[Period, int]] = {}
+    models: list[Period] = []  # a record each
+    others: set[Period] = set()  # one job may have many outputs
     for file in metadata.rglob("*") if metadata.is_dir() else ():
         if not file.is_file():
             continue
-        output = _name_of(str(file.relative_to(metadata)))
-        job = _job_of(output, store, results)
-        if job is None:
-            continue
         about = json.loads(file.read_text(encoding="utf-8"))
         period = about["starttime"], about["endtime"]
-        if job not in found or found[job][0][1] < period[1]:
+        output = _name_of(str(file.relative_to(metadata)))
+        job = _job_of(output, store, results)
+        if job and job[0] in WITH_A_MODEL:
+            models.append(period)
+        else:
+            others.add(period)
+        if job and (job not in found or found[job][0][1] < period[1]):
             found[job] = (period, _bytes_of(Path(output)))
-    periods = [period for period, _ in found.values()]
     return {
-        job: (alone(period, periods) if job[0] in WITH_A_MODEL else period[1] - period[0], size)
+        job: (
+            part_of_machine(period, models, others, cores)
+            if cores and job[0] in WITH_A_MODEL
+            else period[1] - period[0],
+            size,
+        )
         for job, (period, size) in found.items()
         if period[1] > period[0]
     }
 
 
-def alone(period: Period, periods: Sequence[Period]) -> float:
-    """Seconds of a period, each divided by the number of periods that it is part of.
+def part_of_machine(
+    period: Period, models: Sequence[Period], others: Iterable[Period], cores: int
+) -> float:
+    """Seconds of the whole machine that a job had which runs a model.
+
+    Other jobs have a core each while there are enough, and those that run models share the rest.
 
     Args:
-        periods: all of them, this one included.
+        models, others: periods of all jobs that run a model, this one included, and of all others.
 
-    >>> alone((0, 10), [(0, 10), (4, 12), (10, 20)])
-    7.0
+    >>> part_of_machine((0, 10), [(0, 10), (4, 12)], [(8, 20)], cores=4)
+    6.75
     """
     began, ended = period
-    cuts = sorted({began, ended, *(t for one in periods for t in one if began < t < ended)})
-    return sum((b - a) / sum(s <= a and b <= e for s, e in periods) for a, b in pairwise(cuts))
+    starts_and_ends = {time for one in (*models, *others) for time in one}
+    cuts = sorted({began, ended, *(time for time in starts_and_ends if began < time < ended)})
+    seconds = 0.0
+    for a, b in pairwise(cuts):
+        running, beside = (sum(s <= a and b <= e for s, e in jobs) for jobs in (models, others))
+        left = max(cores - beside, running)
+        seconds += (b - a) * min(left / cores, 1) / running
+    return seconds
 
 
 def _name_of(record: str) -> str:

@@ -12,31 +12,34 @@ from pathlib import Path
 PAYS = 1.2
 """How much more jobs side by side do in the same time, on two cores: idle places must cost less."""
 
-GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+GPU_SIGNS = ("/proc/driver/nvidia", "/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/kfd", "/dev/dxg")
 """Where Linux has a GPU that torch can use: NVIDIA's, AMD's, either of them under Windows."""
 
-CONTAINER = Path("/sys/fs/cgroup/memory.max")
-"""The limit of memory that a container sees [B], or `max`."""
+CGROUPS = Path("/proc/self/cgroup")
+LIMITS = Path("/sys/fs/cgroup")
+"""Groups of this process, and where the limits of each are."""
 
 
-def models_at_once(requests_mb: Sequence[int], cores: int, memory_mb: int) -> int:
-    """The most that share the cores evenly, fit into memory and leave few places of a round empty.
+def models_at_once(sizes: Sequence[float], cores: int, at_most: int, room: int) -> int:
+    """The most that share the cores evenly and leave few places of a round empty, or waiting.
 
     Args:
-        requests_mb: memory that each job of one rule asks for.
-        cores, memory_mb: of the machine.
+        sizes: how long each job of one rule takes, in any unit.
+        cores: of the machine.
+        at_most: threads of a job.
+        room: jobs that fit into memory together.
 
-    >>> models_at_once([5000] * 4, cores=2, memory_mb=24_000)
+    >>> models_at_once([5, 5, 4, 4], cores=2, at_most=8, room=9)
     2
-    >>> models_at_once([5000] * 3, cores=2, memory_mb=24_000)  # the third would be alone
+    >>> models_at_once([5, 5, 5], cores=2, at_most=8, room=9)  # the third would be alone
     1
-    >>> models_at_once([5000] * 4, cores=8, memory_mb=12_000)
-    2
+    >>> models_at_once([70, 1], cores=2, at_most=8, room=9)  # the first would, nearly all the time
+    1
     """
-    largest, jobs = sorted(requests_mb, reverse=True), len(requests_mb)
-    for n in range(cores, 1, -1):
-        places = math.ceil(jobs / n) * n
-        if cores % n == 0 and 0 < places <= PAYS * jobs and sum(largest[:n]) <= memory_mb:
+    largest = sorted(sizes, reverse=True)
+    for n in range(min(cores, room, math.floor(PAYS * len(sizes))), 1, -1):
+        rounds = sum(largest[::n])  # each lasts as long as the first of its jobs
+        if (cores % n == 0 or cores // n >= at_most) and rounds * n <= PAYS * sum(sizes):
             return n
     return 1
 
@@ -47,12 +50,22 @@ def runs_on_processors(device: str) -> bool:
     torch would know, but takes seconds to import. Where a GPU is there that torch cannot use,
     the answer is no, and jobs run one at a time.
     """
-    return device == "cpu" or (device == "auto" and not any(map(os.path.exists, GPU_DEVICES)))
+    return device == "cpu" or (device == "auto" and not any(map(os.path.exists, GPU_SIGNS)))
 
 
 def memory_mb() -> int:
-    """Memory of this machine, or of its container where that has less [MB]."""
+    """Memory of this machine, or of the container or batch job where that has less [MB]."""
     have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if CONTAINER.exists() and (text := CONTAINER.read_text().strip()) != "max":
-        have = min(have, int(text))
+    for line in CGROUPS.read_text().splitlines() if CGROUPS.exists() else ():
+        _, kinds, path = line.split(":", 2)
+        if kinds == "":
+            root, name = LIMITS, "memory.max"
+        elif "memory" in kinds.split(","):
+            root, name = LIMITS / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        group = root / path.lstrip("/")
+        for limit in (folder / name for folder in (group, *group.parents)):
+            if limit.is_file() and (text := limit.read_text().strip()) != "max":
+                have = min(have, int(text))
     return have // 10**6
