@@ -37,9 +37,12 @@ def models_at_once(sizes: Sequence[float], cores: int, at_most: int, room: int) 
     1
     """
     largest = sorted(sizes, reverse=True)
-    for n in range(min(cores, room, math.floor(PAYS * len(sizes))), 1, -1):
+    for n in range(min(cores, math.floor(PAYS * len(sizes))), 1, -1):
+        threads = min(at_most, cores // n)
+        evenly = cores % n == 0 or threads == at_most
+        fits = min(len(sizes), cores // threads) <= room
         rounds = sum(largest[::n])  # each lasts as long as the first of its jobs
-        if (cores % n == 0 or cores // n >= at_most) and rounds * n <= PAYS * sum(sizes):
+        if evenly and fits and rounds * n <= PAYS * sum(sizes):
             return n
     return 1
 
