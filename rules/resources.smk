@@ -16,9 +16,9 @@ from isogloss.side_by_side import memory_mb, models_at_once, runs_on_processors
 CLUSTER = STUDY.cluster
 INVENTORY = Inventory(SLICES)
 ATTEMPTS = (1, 2, 3)  # profiles/slurm retries twice
-HEAVY_THREADS = min(8, CLUSTER.max_threads or 8)  # Snakemake lowers it to --cores
+HEAVY_THREADS = cluster.model_threads(CLUSTER)  # Snakemake lowers it to --cores
 HEAVY_FIRST = 1000  # priority: more than those of 8 small jobs in its place together
-MODEL_MB = {"extract": (3000, 8000), "steer": (3000, 8000), "lens": (6000, 1000)}
+MODEL_MB = cluster.MODEL_MB
 # A dry-run for a cluster is local too, but has a number of jobs.
 ON_PROCESSORS = (
     workflow.is_main_process

@@ -51,6 +51,19 @@ def test_a_language_more_costs_its_own_part(finished: Study) -> None:
     assert 0 < extract["to_do"]["disk"] < extract["whole"]["disk"] / 3
 
 
+def test_a_model_without_another_beside_it_takes_longer(finished: Study, tmp_path) -> None:
+    """Two datasets are extracted side by side on two cores, one is steered on both."""
+    seconds = {}
+    for alone in (1, 2):
+        machine = tmp_path / f"{alone}.yaml"
+        machine.write_text(f"like: cpu\ncores: 2\nalone: {alone}\n", encoding="utf-8")
+        lines = by_stage(estimated(finished, "--machine", str(machine)))
+        seconds[alone] = {stage: line["whole"]["seconds"] for stage, line in lines.items()}
+    longer = {stage: seconds[2][stage] / seconds[1][stage] for stage in seconds[1]}
+    assert longer.pop("steer") == pytest.approx(2)
+    assert longer == pytest.approx(dict.fromkeys(longer, 1))
+
+
 def test_what_others_share_costs_nothing(finished: Study, tmp_path) -> None:
     study = finished.copy(tmp_path / "study").changed(sharing={"kind": "fs", "folder": "place"})
     place = study.folder / "place"

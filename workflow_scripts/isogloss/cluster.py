@@ -11,6 +11,9 @@ BESIDE_WEIGHTS = 1.3
 PAIR_BYTES = 42
 """Memory of `similarity` for every two states of all languages, measured."""
 
+MODEL_MB = {"extract": (3000, 8000), "steer": (3000, 8000), "lens": (6000, 1000)}
+"""Memory that jobs ask for which run a model: for any, and for each billion parameters [MB]."""
+
 LIMITS = {"mem_mb": "max_mem_mb", "runtime": "max_runtime", "gpu": "max_gpus"}
 """Key of `cluster` that limits a resource."""
 
@@ -22,6 +25,11 @@ def by_size(base: int, per_billion: int, parameters: int) -> int:
     7000
     """
     return base + math.ceil(per_billion * parameters / 1e9)
+
+
+def model_threads(cluster: Cluster) -> int:
+    """Threads of a job that runs a model; more hardly make it faster."""
+    return min(8, cluster.max_threads or 8)
 
 
 def pairs_mb(n_languages: int, n_items: int) -> int:

@@ -1,7 +1,7 @@
 """What a study will cost before anyone spends it: every job, what is already there, the totals."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from isogloss.lens import lens_layers
 from isogloss.machines import Machine
 from isogloss.model_sources import ModelSource, cache_folder, folder_here
 from isogloss.prompts import Tokens, control_language
+from isogloss.side_by_side import models_at_once
 from isogloss.slices import dump
 from isogloss.specs import prompt_style
 from isogloss.workload import Rows, Scored
@@ -82,6 +83,28 @@ class Estimator:
 
     def lines(self) -> Iterable[Line]:
         """Every job of the study, in the order of the models; what is unknown with a note."""
+        lines = list(self._lines())
+        for stage in cluster.MODEL_MB:
+            jobs = [line for line in lines if line.stage.split()[0] == stage]
+            left = self._slowdown(stage, [line for line in jobs if line.cost.seconds])
+            whole = self._slowdown(stage, jobs)
+            lines = [
+                replace(line, cost=slower(line.cost, left), whole=slower(line.whole, whole))
+                if line in jobs
+                else line
+                for line in lines
+            ]
+        return lines
+
+    def _slowdown(self, stage: str, jobs: Sequence[Line]) -> float:
+        """What jobs take longer that run one at a time; 1 where they share the cores."""
+        request, models = cluster.MODEL_MB[stage], self.study.models
+        sizes = [cluster.by_size(*request, models[job.model].parameters) for job in jobs]
+        at_most = cluster.model_threads(self.study.cluster)
+        together = models_at_once(sizes, self.machine.cores, at_most, room=len(jobs))
+        return self.machine.alone if together == 1 else 1.0
+
+    def _lines(self) -> Iterable[Line]:
         for slug in self.study.models:
             try:
                 yield from _OfModel(self, slug).lines()
@@ -378,6 +401,12 @@ class _Questions:
         if tokens is None:
             return workload.from_bytes(self.data, vocabulary, style, scored)
         return workload.counted(self.data, tokens, style, scored)
+
+
+def slower(cost: Cost, times: float) -> Cost:
+    """A cost whose job takes so many times as long."""
+    rates = {name: seconds * times for name, seconds in cost.at_full_rate.items()}
+    return replace(cost, seconds=cost.seconds * times, at_full_rate=rates)
 
 
 def total(lines: Iterable[Line]) -> Cost:

@@ -31,11 +31,15 @@ class Machine:
         about: what it is, and where the rates come from.
         gpu: whether models run on an accelerator.
         gpu_memory: of one accelerator [byte]; 0 without.
+        cores: that jobs share which run a model; 1 on an accelerator.
+        alone: run time of such a job that has all cores, by its part of the machine's time where
+            others share them.
         blocks, lens: matrix products by dtype, at the shapes of blocks and of the lens [FLOP/s].
         memory: reading weights in a forward [byte/s].
         load: weights from the disk, converted to their type [weight byte/s].
         write, read: a checksummed file [byte/s].
-        imports: of a program that runs a model [s].
+        imports: of a program that runs a model [s]. As of `load` and `tokenizer`, which take one
+            core, a part counts where jobs share the cores.
         tokenizer: opening one, by entry of the vocabulary [s].
         block_call: a block's call beyond its products [s].
         analysis: NumPy's products in float64 and float32 mixed [FLOP/s].
@@ -50,6 +54,8 @@ class Machine:
     about: str
     gpu: bool
     gpu_memory: float
+    cores: int
+    alone: float
     blocks: Mapping[str, float]
     lens: Mapping[str, float]
     memory: float
@@ -122,12 +128,13 @@ def measure(like: str = "cpu") -> dict[str, Any]:
     return {
         "like": like,
         "about": f"measured here: {os.cpu_count()} cores, torch {torch.__version__}",
+        "cores": os.cpu_count() or 1,
         "blocks": blocks | {"float16": blocks["bfloat16"]},
         "lens": lens | {"float16": lens["bfloat16"]},
         "memory": memory,
         "write": write,
         "read": read,
-        "imports": _imports(),
+        "imports": _imports() / 2,  # as for `cpu`: beside another job
     }
 
 
