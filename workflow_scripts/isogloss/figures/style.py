@@ -147,6 +147,7 @@ def use_style(font_size: float = 8, dpi: int = 160) -> None:
             "pdf.fonttype": 3,  # glyphs as they are: whole fonts take a second a figure to cut
             "svg.fonttype": "path",
             "axes.unicode_minus": True,
+            "text.hinting": "none",  # as wide in a bitmap as in a PDF, and a third sooner laid out
             "text.parse_math": False,  # a question about $5 and $6 is no formula
         }
     )
