@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from isogloss.artifacts import key_of
+from isogloss.background import Background
 from isogloss.datasets import load_dataset
 from isogloss.program import add_store, progress, run, say
 from isogloss.shards import clear
@@ -92,38 +93,43 @@ def extract(
             asked,
             args.precision_items,
         )
-    for tag in missing:
-        began, key = time.perf_counter(), key_of(specs[tag])
-        label = f"extract {spec['slug']} {spec['name']} {tag}"
-        with memory_errors(label):
-            trees, files = compute_shards(
-                decoder,
-                readout,
-                items,
-                asked[tag],
-                layers,
-                paths[tag],
-                key,
-                args.batch_tokens,
-                partial(progress, label=label, unit="shard"),
-            )
-        seconds = time.perf_counter() - began
-        record = {
-            "slug": spec["slug"],
-            "note": source.note,
-            "licence": {"model": source.licence, "data": spec["dataset"]["licence"]},
-            "self_test": tests,
-            "precision": exact.get(tag, {}),
-            "seconds": round(seconds, 3),
-            "tokens": sum(len(tree) for tree in trees),
-            "merged_phrases": sum(p.merged for q in asked[tag] for p in q.phrases),
-            "truncated_prompts": sum(q.truncated > 0 for q in asked[tag]),
-            "normalised_texts": items.normalised.get(tag, 0),
-            "device": str(decoder.input_device),
-            "versions": versions(),
-        }
+
+    def finish(tag: str, record: dict[str, Any], trees: list, files: list[Path]) -> None:
         assemble(paths[tag], specs[tag], record, items, asked[tag], trees, files, layers)
         store.keep(names[tag])
+
+    # A language's file is written and published while the model computes the next one.
+    with Background(waiting=1) as finishing:
+        for tag in missing:
+            began, key = time.perf_counter(), key_of(specs[tag])
+            label = f"extract {spec['slug']} {spec['name']} {tag}"
+            with memory_errors(label):
+                trees, files = compute_shards(
+                    decoder,
+                    readout,
+                    items,
+                    asked[tag],
+                    layers,
+                    paths[tag],
+                    key,
+                    args.batch_tokens,
+                    partial(progress, label=label, unit="shard"),
+                )
+            record = {
+                "slug": spec["slug"],
+                "note": source.note,
+                "licence": {"model": source.licence, "data": spec["dataset"]["licence"]},
+                "self_test": tests,
+                "precision": exact.get(tag, {}),
+                "seconds": round(time.perf_counter() - began, 3),
+                "tokens": sum(len(tree) for tree in trees),
+                "merged_phrases": sum(p.merged for q in asked[tag] for p in q.phrases),
+                "truncated_prompts": sum(q.truncated > 0 for q in asked[tag]),
+                "normalised_texts": items.normalised.get(tag, 0),
+                "device": str(decoder.input_device),
+                "versions": versions(),
+            }
+            finishing.call(finish, tag, record, trees, files)
 
 
 def versions() -> dict[str, str]:

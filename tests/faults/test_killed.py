@@ -14,9 +14,10 @@ CHAINS = [
     ["before", "inside a shard", "writing a shard", "between shards", "assembling"],
     ["inside a shard", "writing a shard", "assembling", "removing shards", "before"],
     ["writing a shard", "between shards", "assembling", "assembling", "removing shards"],
-    ["between shards", "inside a shard", "inside a shard", "removing shards", "writing a shard"],
+    ["between shards", "inside a shard", "writing a shard", "inside a shard", "removing shards"],
 ]
-"""What each of twenty killed runs is doing when it is killed; a chain ends with a whole run."""
+"""What each of twenty killed runs is doing when it is killed; a chain ends with a whole run. A
+language is assembled while the next one is computed: after it, shards may all be there."""
 
 REACHED = 0.2
 """A moment lies in this first part of a run's events of its kind, so that a resumed run, which has

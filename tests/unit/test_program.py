@@ -22,11 +22,32 @@ run(main)
 """
 
 
-@pytest.mark.parametrize("seconds", [0, 60])
-def test_a_signal_in_a_callback_ends_the_program_too(seconds):
+BEHIND = """
+import os, signal, time
+from isogloss import program
+from isogloss.background import Background
+
+program.AGAIN_SECONDS = 0.1  # again while the block waits for its call
+
+def slowly():
+    time.sleep(0.5)
+    print("finished", flush=True)
+
+def main():
+    with Background(waiting=1) as background:
+        background.call(slowly)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+program.run(main)
+"""
+
+
+def stopped(script: str) -> str:
+    """Run a program that sends itself SIGTERM; what it printed."""
     library = str(Path(__file__).resolve().parents[2] / "workflow_scripts")
     done = subprocess.run(
-        [sys.executable, "-c", DROPPED.format(seconds=seconds)],
+        [sys.executable, "-c", script],
         env={"PYTHONPATH": library},
         capture_output=True,
         text=True,
@@ -34,3 +55,13 @@ def test_a_signal_in_a_callback_ends_the_program_too(seconds):
     )
     assert done.returncode == 143
     assert done.stderr.endswith("stopped by SIGTERM: run again to go on with what is finished\n")
+    return done.stdout
+
+
+@pytest.mark.parametrize("seconds", [0, 60])
+def test_a_signal_in_a_callback_ends_the_program_too(seconds):
+    stopped(DROPPED.format(seconds=seconds))
+
+
+def test_a_stopped_program_ends_after_what_it_does_on_a_second_thread():
+    assert stopped(BEHIND) == "finished\n"

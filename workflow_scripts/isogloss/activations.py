@@ -217,6 +217,44 @@ def open_scores(paths: Sequence[Path]) -> xr.Dataset:
     return scores.assign_attrs(pivot=pivot)
 
 
+class WholeChunks:
+    """Fills a variable along its first dimension, a number of whole chunks at a time.
+
+    HDF5 takes parts of chunks three times as long: each goes through its cache, and where that is
+    full to the disk and back.
+
+    >>> import h5py
+    >>> file = h5py.File("filled", "w", driver="core", backing_store=False)
+    >>> variable = file.create_dataset("x", 5, "i4", chunks=(2,))
+    >>> filled = WholeChunks(variable)
+    >>> for part in ([1], [2, 2], [3, 3]):
+    ...     filled.append(np.array(part))
+    >>> filled.finish()
+    >>> variable[:].tolist()
+    [1, 2, 2, 3, 3]
+    """
+
+    def __init__(self, variable: Any) -> None:
+        self._variable, self._at = variable, 0
+        self._held: list[np.ndarray] = []
+
+    def append(self, values: np.ndarray) -> None:
+        """What comes next; kept until it fills a chunk."""
+        self._held.append(values)
+        size = sum(map(len, self._held))
+        self._write(size - size % self._variable.chunks[0])
+
+    def finish(self) -> None:
+        """The last chunk, which need not be full."""
+        self._write(sum(map(len, self._held)))
+
+    def _write(self, size: int) -> None:
+        if size:
+            values = np.concatenate(self._held)
+            self._variable[self._at : self._at + size] = values[:size]
+            self._held, self._at = [values[size:].copy()], self._at + size
+
+
 class ActivationWriter:
     """Writes one activation file piece by piece, in memory that does not grow with the items.
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from isogloss.activations import ActivationWriter, decode_states
+from isogloss.activations import ActivationWriter, WholeChunks, decode_states
 from isogloss.artifacts import key_of, whole_file
 from isogloss.background import Background
 from isogloss.errors import InputError
@@ -368,30 +368,27 @@ def _copy_states(
     files: Sequence[Path],
     layers: list[int],
 ) -> None:
-    """States, rows and scores, shard by shard at their places."""
+    """States, rows and scores, shard by shard."""
     main = np.array([q.kind == "main" for q in asked])
-    table = _targets(asked, trees)
-    scored = np.empty(len(table["phrase"]), dtype=np.float32)
     n_states = np.array([len(t.predicting) for t in trees])
     rows = _Places(np.where(main, n_states, 0))
-    where = target = 0
-    out: dict[str, Any] = {}
+    scores: list[np.ndarray] = []
+    out: dict[str, WholeChunks] = {}
+    where = 0
     for file in files:
         shard = read_shard(file)
-        n = len(shard["last"])
-        if not out:
-            out = _create(writer, shard, int(rows.total), layers)
-        keep = main[where : where + n]
-        at = int(main[:where].sum())
-        out["prompt_last"][at : at + keep.sum()] = shard["last"][keep]
-        out["prompt_mean"][at : at + keep.sum()] = shard["mean"][keep]
+        out = out or _create(writer, shard, int(rows.total), layers)
+        own = slice(where, where + len(shard["last"]))
+        keep = main[own]
+        out["prompt_last"].append(shard["last"][keep])
+        out["prompt_mean"].append(shard["mean"][keep])
         if layers:
-            wanted = np.repeat(keep, n_states[where : where + n])
-            start, stop = rows.start(where), rows.start(where + n)
-            out["state"][start:stop] = shard["lens"][wanted]
-        scores = shard["log_probability"]
-        scored[target : target + len(scores)] = scores
-        where, target = where + n, target + len(scores)
+            out["state"].append(shard["lens"][np.repeat(keep, n_states[own])])
+        scores.append(shard["log_probability"])
+        where = own.stop
+    for variable in out.values():
+        variable.finish()
+    table, scored = _targets(asked, trees), np.concatenate(scores)
     _write_scores(writer, asked, table, scored)
     if layers:
         _write_targets(writer, table, scored, rows)
@@ -410,7 +407,7 @@ class _Places:
 
 def _create(
     writer: ActivationWriter, shard: dict[str, np.ndarray], n_rows: int, layers: list[int]
-) -> dict[str, Any]:
+) -> dict[str, WholeChunks]:
     """The large variables, empty; a layer of all rows is read in few, sequential pieces."""
     _, n_layers, width = shard["last"].shape
     writer.dimensions(layer=n_layers, feature=width)
@@ -438,7 +435,7 @@ def _create(
             long_name="residual stream that predicts a scored token",
             chunks=(max(1, min(1024, n_rows)), 1, width),
         )
-    return made
+    return {name: WholeChunks(variable) for name, variable in made.items()}
 
 
 def _targets(asked: Sequence[Question], trees: Sequence[Tree]) -> dict[str, np.ndarray]:
