@@ -17,7 +17,9 @@ rule readout:
     resources:
         **asks(mem_mb=(3000, 8000), runtime=(60, 10)),
     params:
-        spec=lambda w: canonical_json(SLICES.readout(w.model)),
+        # A function of `output` is not compared: the file's name says what it depends on, and
+        # Snakemake would delete it where the model merely lies elsewhere.
+        spec=lambda wildcards, output: canonical_json(SLICES.readout(wildcards.model)),
         machine=on_this_machine("store", "sharing", "cache"),
     shell:
         "python workflow_scripts/readout.py --spec {params.spec:q} {params.machine}"

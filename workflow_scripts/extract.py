@@ -127,6 +127,7 @@ def extract(
                 "truncated_prompts": sum(q.truncated > 0 for q in asked[tag]),
                 "normalised_texts": items.normalised.get(tag, 0),
                 "device": str(decoder.input_device),
+                "batch_tokens": args.batch_tokens,
                 "versions": versions(),
             }
             finishing.call(finish, tag, record, trees, files)

@@ -19,6 +19,7 @@ from isogloss.sharing import MARKER, Bucket
 from isogloss.store import Store, read_manifest, write_manifest
 from isogloss.studies import Study, local_place
 from isogloss.upkeep import superfluous
+from isogloss.versions import EXTRACTION_VERSION
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_list_says_what_each_artifact_is(home, names, command):
     german = next(line for line in lines if line.startswith("activations  tiny   own      de"))
     key = next(n for n in names if n.startswith("activations/tiny/own/de")).split("/")[-1][:12]
     assert key in german and "yes" in german
-    assert german.endswith("float32, raw, schema 2, extraction 1, torch 2.0")
+    assert german.endswith(f"float32, raw, schema 2, extraction {EXTRACTION_VERSION}, torch 2.0")
     assert any(line.endswith("float32, readout 2") for line in lines)
     assert re.fullmatch(r"5 artifacts, [\d.]+ kB, in store", lines[-1])
 

@@ -6,6 +6,7 @@ The table of config/README.md says the same in words.
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,12 @@ def test_other_weights_in_the_same_folder_are_seen(copied: Copied) -> None:
     weights.write_bytes(content)
     plan = study.computing()
     assert plan["readout"] == 1 and plan["extract"] == 2
+
+
+def test_the_same_weights_in_another_folder_leave_the_readout(copied: Copied) -> None:
+    study = copied(models={"tiny": {"path": "models/moved"}})
+    shutil.copytree(study.folder / MODEL, study.folder / "models/moved")
+    assert "readout" not in study.computing()
 
 
 def test_an_added_language_is_the_only_one_extracted(copied: Copied) -> None:

@@ -288,7 +288,9 @@ class Extraction(Strict):
         "spread, or relative depths; 0 keeps none (27B x 122 languages would be terabytes)",
     )
     batch_tokens: int = Field(
-        2048, ge=16, description="tokens of a batch, padding counted; no effect on the results"
+        2048,
+        ge=16,
+        description="tokens of a batch, padding counted; results move within the dtype's rounding",
     )
     precision_items: int = Field(
         6,

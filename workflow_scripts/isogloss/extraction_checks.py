@@ -79,9 +79,9 @@ def check_packing(
         nothing is scored.
 
     Raises:
-        InputError: more than 1e-4 in float32, or more than a tenth of the scores' spread in
-            narrower types, where kernels of different shapes round differently; or states or
-            scores that are not finite.
+        InputError: more than 1e-4 in float32, or more than a tenth of the scores' spread plus
+            1 nat in narrower types, where kernels of different shapes round differently; or
+            states or scores that are not finite.
     """
     chosen = ([q for q in asked if q.phrases] or asked)[:CHECKED]
     trees, layers = [lay_out(q) for q in chosen], list(range(decoder.n_layers + 1))

@@ -55,8 +55,8 @@ def token_log_probabilities(
         readout: the model's final norm and unembedding.
         target_row: (target,) index into the rows.
         target_token: (target,) token id.
-        row_block, vocabulary_block: size of a block of logits, by default what suits the device;
-            no effect on the result.
+        row_block, vocabulary_block: size of a block of logits, by default what suits the device.
+            In narrow types the few logits that dominate are sought one a vocabulary block.
 
     Returns:
         (target,) float32 log-probabilities [nat].

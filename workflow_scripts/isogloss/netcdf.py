@@ -8,7 +8,7 @@ import xarray as xr
 
 from isogloss.artifacts import canonical_json, whole_file
 from isogloss.errors import InputError
-from isogloss.sealed import check_header, header, seal
+from isogloss.sealed import header, seal, verify
 
 
 def write_netcdf(dataset: xr.Dataset, path: Path, spec: Any = None) -> None:
@@ -42,12 +42,14 @@ def write_artifact(dataset: xr.Dataset, path: Path, spec: Any) -> None:
 
 
 def open_artifact(path: Path) -> xr.Dataset:
-    """A keyed netCDF artifact, in memory, whose header fits its name.
+    """A keyed netCDF artifact, in memory, every byte as it was sealed.
 
     Raises:
-        Damaged: another key or schema version than the name and this program say, or not whole.
+        InputError: missing.
+        Damaged: a bit has changed, or another key or schema version than the name and this
+            program say.
     """
-    check_header(path)
+    verify(path)
     return open_netcdf(path)
 
 

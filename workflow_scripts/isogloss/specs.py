@@ -1,7 +1,7 @@
 """What identifies an artifact: everything that its numbers depend on, and nothing else.
 
-Device, library versions and batch sizes are recorded in artifacts, but are no part of a key:
-scores agree within 1e-4 whatever they are.
+Device, library versions and batch sizes are no part of a key: float32 scores agree within 1e-4
+whatever they are, those of narrower types within their rounding.
 """
 
 from collections.abc import Collection, Mapping
@@ -45,6 +45,7 @@ def activation_spec(
         "model": spec["weights"],
         "dtype": spec["model"]["dtype"],
         "attention": spec["model"]["attention"],
+        "trust_remote_code": spec["model"]["trust_remote_code"],
         "dataset": spec["name"],
         "language": language,
         "pivot": spec["pivot"],

@@ -5,7 +5,7 @@ version when its numbers change; a golden test fails where that was forgotten.
 """
 
 SCHEMA_VERSION = 2
-EXTRACTION_VERSION = 1
+EXTRACTION_VERSION = 2
 LENS_VERSION = 1
 VECTORS_VERSION = 1
 STEERING_VERSION = 1
