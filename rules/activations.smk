@@ -32,4 +32,4 @@ rule extract:
     shell:
         "python workflow_scripts/extract.py --spec {params.spec:q}"
         " {params.machine} --output {output:q}"
-        " 2> >(tee {log:q} >&2)"
+        " 2> >(tee -i {log:q} >&2)"

@@ -21,4 +21,4 @@ rule behaviour:
         spec=canonical_json(dump(STUDY.behaviour) | bootstrap_slice()),
     shell:
         "python {input.program} --spec {params.spec:q} --output {output:q}"
-        " {input.manifest:q} 2> >(tee {log:q} >&2)"
+        " {input.manifest:q} 2> >(tee -i {log:q} >&2)"

@@ -14,6 +14,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 PROGRAMS = Path("workflow_scripts")
+if not PROGRAMS.exists():
+    sys.exit(
+        f"error: run Snakemake in {workflow.basedir}, without --directory: "
+        "`results`, `store` and folders of questions may lie elsewhere"
+    )
 sys.path.insert(0, str(Path(workflow.basedir) / PROGRAMS))
 
 # Jobs use the Python that runs Snakemake, wherever it is: its path is no part of a command.

@@ -19,4 +19,4 @@ rule estimate:
     params:
         spec=as_it_is(canonical_json(STUDY.model_dump(mode="json"))),
     shell:
-        "python workflow_scripts/estimate.py --spec {params.spec:q} 2> >(tee {log:q} >&2)"
+        "python workflow_scripts/estimate.py --spec {params.spec:q} 2> >(tee -i {log:q} >&2)"

@@ -43,7 +43,7 @@ for MODEL in STUDY.models:
                 folder=lambda wildcards, output: os.path.dirname(output[0]),
             shell:
                 "python {input.program} --spec {params.spec:q} --folder {params.folder:q}"
-                " {params.results} 2> >(tee {log:q} >&2)"
+                " {params.results} 2> >(tee -i {log:q} >&2)"
 
 
 rule figures_scale:
@@ -62,7 +62,7 @@ rule figures_scale:
         folder=lambda wildcards, output: os.path.dirname(output[0]),
     shell:
         "python {input.program} --spec {params.spec:q} --folder {params.folder:q}"
-        " --scale {input.scale:q} 2> >(tee {log:q} >&2)"
+        " --scale {input.scale:q} 2> >(tee -i {log:q} >&2)"
 
 
 rule summary:
@@ -109,7 +109,7 @@ rule summary:
         ),
     shell:
         "python {input.program} --spec {params.spec:q} --table {output.table:q}"
-        " --output {output.summary:q} {input.manifests:q} 2> >(tee {log:q} >&2)"
+        " --output {output.summary:q} {input.manifests:q} 2> >(tee -i {log:q} >&2)"
 
 
 rule configuration:

@@ -30,7 +30,7 @@ rule lens:
     shell:
         "python workflow_scripts/lens.py --spec {params.spec:q}"
         " {params.machine} --readout {input.readout:q} --output {output:q}"
-        " {input.manifest:q} 2> >(tee {log:q} >&2)"
+        " {input.manifest:q} 2> >(tee -i {log:q} >&2)"
 
 
 rule trajectories:
@@ -52,4 +52,4 @@ rule trajectories:
         ),
     shell:
         "python {input.program} --spec {params.spec:q} --output {output:q}"
-        " {input.manifest:q} 2> >(tee {log:q} >&2)"
+        " {input.manifest:q} 2> >(tee -i {log:q} >&2)"

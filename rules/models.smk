@@ -23,7 +23,7 @@ rule readout:
         machine=on_this_machine("store", "sharing", "cache"),
     shell:
         "python workflow_scripts/readout.py --spec {params.spec:q} {params.machine}"
-        " 2> >(tee {log:q} >&2)"
+        " 2> >(tee -i {log:q} >&2)"
 
 
 localrules:
@@ -42,4 +42,4 @@ rule download:
         machine=on_this_machine("cache"),
     shell:
         "python workflow_scripts/download.py {params.specs:q} {params.datasets}"
-        " {params.machine} 2> >(tee {log:q} >&2)"
+        " {params.machine} 2> >(tee -i {log:q} >&2)"

@@ -40,4 +40,4 @@ rule scale:
     shell:
         "python {input.program} --spec {params.spec:q} --manifests {input.manifests:q}"
         " --similarity {input.similarity:q} --behaviour {input.behaviour:q}"
-        " --output {output:q} 2> >(tee {log:q} >&2)"
+        " --output {output:q} 2> >(tee -i {log:q} >&2)"

@@ -24,7 +24,7 @@ rule vectors:
         machine=on_this_machine("store", "sharing"),
     shell:
         "python workflow_scripts/vectors.py --spec {params.spec:q} {params.machine}"
-        " --output {output:q} {input.manifest:q} 2> >(tee {log:q} >&2)"
+        " --output {output:q} {input.manifest:q} 2> >(tee -i {log:q} >&2)"
 
 
 rule steer:
@@ -50,7 +50,7 @@ rule steer:
     shell:
         "python workflow_scripts/steer.py --spec {params.spec:q}"
         " {params.machine} --vectors {input.vectors:q}"
-        " --output {output:q} {input.activations:q} 2> >(tee {log:q} >&2)"
+        " --output {output:q} {input.activations:q} 2> >(tee -i {log:q} >&2)"
 
 
 rule steering_effects:
@@ -69,4 +69,4 @@ rule steering_effects:
         spec=canonical_json(dump(STUDY.behaviour) | bootstrap_slice()),
     shell:
         "python {input.program} --spec {params.spec:q} --activations {input.activations:q}"
-        " --output {output:q} {input.steered:q} 2> >(tee {log:q} >&2)"
+        " --output {output:q} {input.steered:q} 2> >(tee -i {log:q} >&2)"

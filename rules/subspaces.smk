@@ -25,4 +25,4 @@ rule subspaces:
         ),
     shell:
         "python {input.program} --spec {params.spec:q} --output {output:q}"
-        " {input.manifest:q} 2> >(tee {log:q} >&2)"
+        " {input.manifest:q} 2> >(tee -i {log:q} >&2)"

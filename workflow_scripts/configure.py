@@ -1,11 +1,17 @@
-"""Write config/config.yaml and config/schema.json; or check a study's file, running nothing."""
+"""Write config/config.yaml and config/schema.json; or check a study and its questions."""
 
 import argparse
 from pathlib import Path
 
+import numpy as np
+
 from isogloss.artifacts import whole_file
 from isogloss.config import Config, commented, read, schema
+from isogloss.datasets import load_dataset
+from isogloss.errors import InputError
+from isogloss.items import folds
 from isogloss.program import run, say
+from isogloss.slices import dump
 
 HEADER = """\
 # The default study: two small models on questions in ten languages.
@@ -14,17 +20,23 @@ HEADER = """\
 
 """
 
+LEAST_IN_A_FOLD = 3
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("config"), help="where to write")
     parser.add_argument(
-        "--check", type=Path, metavar="FILE", help="a study's file to check instead of writing"
+        "--check",
+        type=Path,
+        metavar="FILE",
+        help="a study's file to check with its local questions, instead of writing; runs nothing",
     )
     args = parser.parse_args()
 
     if args.check:
         study = read(args.check)
+        check_questions(study)
         say(f"{args.check}: the study {study.study} can be planned")
         return
 
@@ -32,6 +44,24 @@ def main() -> None:
     for name, text in texts.items():
         with whole_file(args.folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
+
+
+def check_questions(study: Config) -> None:
+    """Read the questions that lie here, and see whether they are enough for the folds.
+
+    Raises:
+        InputError: a file is missing or wrong, or a fold would be too small to fit or test.
+    """
+    for name, dataset in study.datasets.items():
+        if dataset.source not in ("jsonl", "sentences"):
+            continue
+        items = load_dataset(dump(dataset), study.languages_of(name), name)
+        fold = folds(items.clusters, study.statistics.folds)
+        if (least := int(np.bincount(fold).min())) < LEAST_IN_A_FOLD:
+            raise InputError(
+                f"datasets.{name}: {len(fold)} items in {study.statistics.folds} folds leave "
+                f"{least} in one, {LEAST_IN_A_FOLD} are needed: lower statistics.folds or add items"
+            )
 
 
 if __name__ == "__main__":

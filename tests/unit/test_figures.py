@@ -4,6 +4,7 @@ import warnings
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from hypothesis import given
@@ -385,6 +386,28 @@ def test_transfer_beyond_difficulty_is_that_to_the_pivot(results):
     held["mean_lift_difficulty"].loc[{"scope": "to_pivot", "sign": "positive"}] = 0.123
     caption = behaviour_figures.transfer(held, SUBJECT).caption
     assert "to English, +12.3 [" in caption and "item difficulty would give" in caption
+
+
+def test_transfer_that_is_not_known_has_its_reason(results):
+    held = results["behaviour"].copy(deep=True)
+    held["lift_independent"][:] = 0.1
+    assert "fewer than" not in behaviour_figures.transfer(held, SUBJECT).caption
+    held["lift_independent"].loc[{"sign": "positive", "language": "de"}] = np.nan
+    assert "fewer than 10 items right" in behaviour_figures.transfer(held, SUBJECT).caption
+
+
+def test_accuracies_of_other_languages_are_not_a_span_where_there_is_none():
+    of = behaviour_figures._span
+    assert of(pd.Series({"de": 0.42, "sw": 0.42}), SUBJECT) == "42% in all other languages"
+    assert of(pd.Series({"de": 0.42}), SUBJECT) == "42% in German"
+    span = of(pd.Series({"de": 0.42, "es": 0.6}), SUBJECT)
+    assert span == "from 42% (German) to 60% (Spanish) in the other languages"
+
+
+def test_a_share_has_no_interval_beyond_all(results):
+    held = results["similarity"]
+    for name in ("retrieval", "retrieval_mean", "retrieval_pivot"):
+        assert float(held[f"{name}_high"].max()) <= 1 and float(held[f"{name}_low"].min()) >= 0
 
 
 # Models side by side

@@ -31,7 +31,11 @@ CONFIGURATIONS = {
     "models: {}": "models: ",
     "models: {m: {source: ftp, family: f, parameters: 1}}": "'hub', 'path' or 'package'",
     "models: {m: {source: hub, family: f, parameters: 1}}": "source hub needs repo, revision",
+    "models: {m: {source: path, path: x, repo: a/b, family: f, parameters: 1}}": "has no repo",
     "models: {m: {source: path, path: x, parameters: 1}}": "models.m.family: is needed",
+    "models: {m: {source: path, path: x, family: f, parameters: 7B}}": "a whole number",
+    "steering: {fit_on: own}": "steering.fit_on: use a list: [one, another]",
+    "figures: {width: 3.3}": "figures.width: ",
     "models: {A B: {source: path, path: x, family: f, parameters: 1}}": "models.A B",
     "prompt: {templates: {default: '{context}'}}": "does not use {question}",
     "prompt: {templates: {default: '{query}'}}": "a field other than",
@@ -93,12 +97,12 @@ HOSTILE = {
                                "datasets.d.licence: character U+000A"),
     "a line that turns round": (r'models: {m: {family: "\u202E"}}', "m.family: character U+202E"),
     "a slug of two lines": (r'study: "a\n"', "study: character U+000A"),
-    "a slug with a command": ("study: $(touch x)", "study: String should match pattern"),
-    "a slug with wildcards": ("study: '{model}'", "study: String should match pattern"),
-    "a slug like an option": ("study: -n", "study: String should match pattern"),
-    "a slug that climbs": ("study: ../x", "study: String should match pattern"),
+    "a slug with a command": ("study: $(touch x)", "study: use lower-case letters"),
+    "a slug with wildcards": ("study: '{model}'", "study: use lower-case letters"),
+    "a slug like an option": ("study: -n", "study: use lower-case letters"),
+    "a slug that climbs": ("study: ../x", "study: use lower-case letters"),
     "a slug of dots": (f"models: {{'..': {{{A_MODEL}}}}}", "models..."),
-    "a slug that looks Latin": ("study: p\u0430per", "study: String should match pattern"),
+    "a slug that looks Latin": ("study: p\u0430per", "study: use lower-case letters"),
     "a slug of 65 letters": ("study: " + "a" * 65, "study: String should have at most 64"),
     "a language that looks Latin": ("languages: [en, d\u0435]", "languages.1: "),
     "a language with a command": ("languages: [en, de;x]", "languages.1: "),
@@ -147,7 +151,7 @@ HOSTILE = {
         "models.m.packages.0: String should match pattern",
     ),
     "a file elsewhere": ("models: {m: {file: ../a.gguf}}", "models.m.file: String should match"),
-    "a device with a command": ("device: cpu;x", "device: String should match pattern"),
+    "a device with a command": ("device: cpu;x", "device: use auto, cpu"),
     "a part that there is not": (f"datasets: {{d: {{{A_HUB}, columns: {{query: x}}}}}}",
                                  "datasets.d.columns: query: no such part of an item"),
     "a column as a number": (f"datasets: {{d: {{{A_HUB}, columns: {{answer: 0}}}}}}",
@@ -231,7 +235,8 @@ def broken(tree: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
         ({"languages": ["en", "de", "es", "sw"]}, "datasets.own: questions: no sw.jsonl: add it"),
         ({"datasets": {"own": {"path": "nowhere"}}}, "datasets.own: nowhere"),
         (
-            {"models": {"tiny": {"source": "path", "path": "nowhere"}}},
+            {"models": {"tiny": {"source": "path", "path": "nowhere", "repo": None,
+                                 "revision": None}}},
             "models.tiny.path: nowhere is not a folder",
         ),
         ({"results": "../.."}, "results: is the workflow's own folder or one above it"),
@@ -290,6 +295,30 @@ def test_what_snakemake_cannot_read_is_explained_by_a_check_that_runs_nothing(
     assert "__use_yte__" in checking(program, monkeypatch)
     assert not (broken.folder / "PWNED").exists()
     assert checking(ROOT / "config/config.yaml", monkeypatch) == ""
+
+
+def test_a_check_reads_the_questions_and_counts_them_for_the_folds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_questions(tmp_path / "questions", ["en", "de", "es"])
+    study = SMALL | {"datasets": {"own": SMALL["datasets"]["own"]}}
+    file = tmp_path / "study.yaml"
+    file.write_text(json.dumps(merged(study, {"statistics": {"folds": 10}})), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert checking(file, monkeypatch) == ""
+    file.write_text(json.dumps(merged(study, {"statistics": {"folds": 11}})), encoding="utf-8")
+    said = checking(file, monkeypatch)
+    assert said.startswith("error: datasets.own: 30 items in 11 folds leave 2 in one, 3 are needed")
+    (tmp_path / "questions/de.jsonl").write_text("{\n", encoding="utf-8")
+    assert "de.jsonl:1: (de) not JSON" in checking(file, monkeypatch)
+
+
+def test_snakemake_elsewhere_says_where_to_run(broken: Study, tmp_path: Path) -> None:
+    study = str(broken.folder / "config/config.yaml")
+    options = ["--directory", str(tmp_path), "--configfile", study]
+    done = broken.python("-m", "snakemake", "--dry-run", *options)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert f"error: run Snakemake in {broken.folder}" in done.stderr
 
 
 def test_a_run_stops_at_a_wrong_question_before_the_model(broken: Study, tmp_path: Path) -> None:

@@ -33,10 +33,10 @@ from isogloss.lexicon import Kind
 from isogloss.steering_names import CONTROLS, Control, Method
 from isogloss.study_files import mapping_of, refuse_what_no_setting_holds
 
-Slug = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
-Tag = Annotated[
-    str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$"), AfterValidator(canonical_tag)
-]
+SLUG, TAG = r"^[a-z0-9][a-z0-9._-]*$", r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
+DEVICE = r"^(auto|cpu|cuda(:[0-9]+)?|mps)$"
+Slug = Annotated[str, Field(pattern=SLUG, max_length=64)]
+Tag = Annotated[str, Field(pattern=TAG), AfterValidator(canonical_tag)]
 Depth = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(allow_inf_nan=False)]
 # Names on the hub: no way out of its cache, no option of a program.
@@ -119,6 +119,10 @@ class Model(Strict):
         missing = [key for key in needed if not getattr(self, key)]
         if missing:
             raise ValueError(f"source {self.source} needs {', '.join(missing)}")
+        allowed = {*needed, *(["sha256"] if self.source == "path" else [])}
+        keys = ("repo", "revision", "path", "packages", "file", "sha256")
+        if other := [key for key in keys if getattr(self, key) and key not in allowed]:
+            raise ValueError(f"source {self.source} has no {', '.join(other)}: leave it out")
         return self
 
 
@@ -423,7 +427,7 @@ class Figures(Strict):
         ["pdf", "png"], min_length=1, description="files made"
     )
     dpi: int = Field(160, ge=50, le=600, description="of PNG")
-    width: float = Field(7.2, gt=2, lt=20, description="of a figure [inch]")
+    width: float = Field(7.2, ge=6, lt=20, description="of a figure [inch]")
     font_size: float = Field(8, gt=3, lt=20, description="[point]")
     lens_items: int = Field(3, ge=1, le=8, description="items shown in the lens picture")
 
@@ -593,7 +597,7 @@ class Estimate(Strict):
 class Config(Strict):
     """A study: which models, on which questions, in which languages, analysed how."""
 
-    study: Slug = Field("default", description="name of the study, shown in figures and report")
+    study: Slug = Field("default", description="short name of the study, in summary and report")
     results: Folder = Field("results", description="folder of the tables, figures and report")
     languages: list[Tag] = Field(
         ["en", "de", "es", "ru", "zh", "ar", "hi", "id", "tr", "sw"],
@@ -624,7 +628,7 @@ class Config(Strict):
     )
     device: str = Field(
         "auto",
-        pattern=r"^(auto|cpu|cuda(:[0-9]+)?|mps)$",
+        pattern=DEVICE,
         description="auto, cpu, cuda, cuda:1, ..., mps",
     )
 
@@ -697,8 +701,10 @@ class Config(Strict):
                 if absent:
                     raise ValueError(f"steering.{key}: {name} has no {', '.join(absent)}")
                 if key == "fit_on" and "shuffled_language" in steering.controls and len(held) < 3:
+                    left = ", ".join(c for c in steering.controls if c != "shuffled_language")
                     raise ValueError(
-                        f"steering.controls: shuffled_language needs a third language in {name}"
+                        f"steering.controls: shuffled_language needs a third language in {name}: "
+                        f"leave it out: controls: [{left}]"
                     )
         if "wrong_layer" in steering.controls and len(set(steering.layers)) < 2:
             raise ValueError("steering.controls: wrong_layer needs two layers in steering.layers")
@@ -766,9 +772,26 @@ def _fault(kind: str, where: tuple[int | str, ...], message: str, given: Any) ->
         return f"{place}no such key{_place_or_spelling(str(where[-1]))}"
     if kind == "missing":
         return f"{place}is needed: add it"
+    message = SPOKEN.get(kind, message)
+    if kind == "string_pattern_mismatch":
+        message = PATTERNS.get(message.split("'")[1], message)
     shown = "" if isinstance(given, dict | list) else f" (got {_short(given)})"
     advice = ": put it in quotes" if kind == "string_type" and shown and given is not None else ""
     return f"{place}{message.removeprefix('Value error, ')}{shown}{advice}"
+
+
+SPOKEN = {
+    "int_parsing": "use a whole number, without a letter behind it",
+    "list_type": "use a list: [one, another]",
+}
+"""What to write, by pydantic's name of the fault."""
+
+PATTERNS = {
+    SLUG: "use lower-case letters, digits and . _ -, a letter or digit first",
+    TAG: "use a language tag such as en, sw or zh-Hant",
+    DEVICE: "use auto, cpu, cuda, cuda:1, ... or mps",
+}
+"""The same by pattern."""
 
 
 def _short(given: Any) -> str:

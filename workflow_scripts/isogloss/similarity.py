@@ -676,6 +676,9 @@ def _with_means(name: str, pairs: np.ndarray, left_out: np.ndarray, settings: _S
     values: Values = {}
     for key, (value, without) in found.items():
         values |= _bounded(key, value, without, settings.confidence)
+        if name == "retrieval":  # a share, whatever its spread
+            for end in ("low", "high"):
+                values[f"{key}_{end}"] = np.clip(values[f"{key}_{end}"], 0, 1)
     return values
 
 

@@ -353,7 +353,7 @@ def _measured_table(results: Sequence[Result]) -> str:
     header = ["model", "dataset", "items", "languages", "scores against float32 [nat]"]
     header += ["phrases compared", "lens against model [nat]"]
     header += ["steered by 0 against unsteered [nat]", "unsteered against stored [nat]"]
-    header += ["prompts cut", "time [s]"]
+    header += ["prompts cut", "extraction [s]"]
     rows = []
     for result in results:
         records = list(result.records.values())

@@ -1,6 +1,7 @@
 """Accuracy, consistency and transfer by language."""
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
@@ -25,6 +26,7 @@ from isogloss.figures.style import (
     rows_axis,
     spoken,
 )
+from isogloss.transfer import MIN_ITEMS
 
 
 def accuracy_and_consistency(behaviour: xr.Dataset, subject: Subject) -> Drawing:
@@ -88,7 +90,6 @@ def _consistency_panel(ax: Axes, held: xr.Dataset, subject: Subject) -> None:
 def _accuracy_caption(held: xr.Dataset, subject: Subject, order: list[str]) -> str:
     accuracy = held["accuracy"].to_series()
     others = accuracy.drop(subject.pivot)
-    worst, best = others.idxmin(), others.idxmax()
     pairs = held.sel(scope="pivot_pairs")
     near = [subject.label(tag).rstrip("*") for tag in order if tag in subject.near_chance]
     marked = (
@@ -100,8 +101,7 @@ def _accuracy_caption(held: xr.Dataset, subject: Subject, order: list[str]) -> s
     pivot = subject.label(subject.pivot)
     return (
         f"**{subject.model} on {subject.dataset}**: accuracy is {percent(accuracy[subject.pivot])} "
-        f"in {pivot} and from {percent(others[worst])} ({subject.label(worst).rstrip('*')}) to "
-        f"{percent(others[best])} ({subject.label(best).rstrip('*')}) in the other languages, with "
+        f"in {pivot} and {_span(others, subject)}, with "
         f"{percent(held['chance'])} by guessing; the ranks of the choices agree with those in "
         f"{pivot} by ρ = {between(pairs, 'mean_consistency')} on average.{marked}\n\n"
         "*How to read it*: left, share of items answered correctly with its interval; the dashed "
@@ -109,6 +109,17 @@ def _accuracy_caption(held: xr.Dataset, subject: Subject, order: list[str]) -> s
         "choices of the same item, mean over items; 1 would be the same order in both, 0 is what "
         "different items give. Numbers in brackets cannot be told from that."
     )
+
+
+def _span(accuracy: pd.Series, subject: Subject) -> str:
+    """The accuracies of languages in words, the lowest and the highest named."""
+    worst, best = accuracy.idxmin(), accuracy.idxmax()
+    names = [subject.label(tag).rstrip("*") for tag in (worst, best)]
+    if percent(accuracy[worst]) == percent(accuracy[best]):
+        where = f"in {names[0]}" if len(accuracy) == 1 else "in all other languages"
+        return f"{percent(accuracy[worst])} {where}"
+    low, high = (f"{percent(accuracy[t])} ({n})" for t, n in zip((worst, best), names, strict=True))
+    return f"from {low} to {high} in the other languages"
 
 
 BASELINES = (
@@ -190,7 +201,7 @@ def _transfer_caption(held: xr.Dataset, subject: Subject, order: list[str]) -> s
     part = part.sel(language_2=[tag for tag in order if tag != subject.pivot]).to_series()
     best = part.idxmax() if part.notna().any() else None
     example = (
-        f", most to {subject.label(best).rstrip('*')} from {pivot} ({points(part[best])} points)"
+        f" (from {pivot} most to {subject.label(best).rstrip('*')}: {points(part[best])} points)"
         if best is not None
         else ""
     )
@@ -199,12 +210,24 @@ def _transfer_caption(held: xr.Dataset, subject: Subject, order: list[str]) -> s
         f"in another {between(plus, 'mean_lift_independent', points)} percentage points more often "
         f"than the accuracies alone would give{example}{_beyond_difficulty(held, pivot)}; the same "
         f"wrong choice recurs {between(minus, 'mean_lift_independent', points)} points more "
-        "often.\n\n"
+        f"often.{_too_few(held)}\n\n"
         f"*How to read it*: top, transfer from {pivot} (dots, with intervals) beside what is "
         "expected if items were independent (bars), if only their difficulty were shared "
         "(diamonds), and for wrong answers if some wrong choices were simply popular (crosses). "
         "A dot to the right of the bar is transfer. Bottom, observed less expected from accuracy "
         "alone, for every ordered pair; in brackets where the interval holds 0."
+    )
+
+
+def _too_few(held: xr.Dataset) -> str:
+    """Why transfer is not known, where it is not."""
+    between_two = ~np.eye(held.sizes["language"], dtype=bool)
+    unknown = np.isnan(held["lift_independent"].sel(sign=["positive", "negative"]).values)
+    if not unknown[:, between_two].any():
+        return ""
+    return (
+        f" Transfer is unknown from languages with fewer than {MIN_ITEMS} items right (positive) "
+        "or wrong (negative)."
     )
 
 

@@ -118,7 +118,7 @@ def item_lenses(
     heights = [0.85 + 0.18 * int(items.n_choices[e.item]) for e in examples]
     figure = new_figure(
         subject,
-        "Logit lens of single items: what each layer would answer, in two languages",
+        "Logit lens of single items: what each layer would answer, among choices in two languages",
         0.6 + sum(heights),
         ["framed row: right answer", "red dot: the layer's best choice"],
     )
@@ -153,7 +153,10 @@ def _picture(
         ax.tick_params(length=0, left=False, bottom=False)
         ax.spines[:].set_visible(False)
         asked = " ".join(f"{item.context} {item.question}".split())
-        ax.set_title(wrapped(subject.label(tag), asked, tag), fontfamily=fonts)
+        name = subject.label(tag)
+        if tag != example.language:  # it is not asked in this one: its choices follow the prompt
+            name = f"Same prompt, {name} choices. It asks"
+        ax.set_title(wrapped(name, asked, tag), fontfamily=fonts)
     part.colorbar(image, ax=axes, label="share", ticks=[0, 0.5, 1], aspect=12, pad=0.015)
 
 

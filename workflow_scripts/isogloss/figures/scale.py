@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from isogloss.figures.style import (
     Drawing,
@@ -84,9 +84,12 @@ def _size_axis(axes: Sequence[Axes], parameters: np.ndarray) -> None:
     room = 1.35
     for ax in axes:
         ax.set_xlim(parameters.min() / room, parameters.max() * room)
-        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        alone = len(np.unique(parameters)) == 1
+        ax.xaxis.set_major_locator(
+            FixedLocator([float(parameters[0])]) if alone else LogLocator(subs=(1, 2, 5))
+        )
+        ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size_text(value)))
-        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.set_xlabel("parameters")
 
 

@@ -10,7 +10,6 @@ from isogloss.figures.style import (
     BLACK,
     GREY,
     PALE,
-    RED,
     Drawing,
     Subject,
     between,
@@ -114,10 +113,11 @@ def _raw_cosine(ax: Axes, held: xr.Dataset, subject: Subject) -> None:
     others = [t for t in held["language"].values if t != subject.pivot]
     pairs = held[["cosine_raw", "cosine_raw_null"]]
     pairs = pairs.sel(language=others, language_2=subject.pivot).mean("language")
-    ax.plot(depth, pairs["cosine_raw"], color=RED, linewidth=1.6)
-    ax.plot(depth, pairs["cosine_raw_null"], color=RED, linewidth=1.2, linestyle=(0, (1, 1)))
+    # Black is the pivot's, which has no line here; all other colours are languages'.
+    ax.plot(depth, pairs["cosine_raw"], color=BLACK, linewidth=1.6)
+    ax.plot(depth, pairs["cosine_raw_null"], color=BLACK, linewidth=1.2, linestyle=(0, (1, 1)))
     ax.set_ylim(-0.05, 1.12)
-    ax.text(0.5, 1.045, "not centred, translations and (dotted) any two items", color=RED,
+    ax.text(0.5, 1.045, "not centred, translations and (dotted) any two items", color=BLACK,
             ha="center", fontsize="small")  # fmt: skip
 
 
@@ -139,7 +139,7 @@ def _caption(held: xr.Dataset, subject: Subject, order: list[str]) -> str:
         "CKA does not see rotation and says only that items are arranged alike. Dotted: items "
         "shuffled (for retrieval, chance); the grey band reaches up to what shuffled items exceed "
         f"in {100 * (1 - confidence_of(held)):g}% of cases anywhere on the map. The cosine as it "
-        "is (red) is high for any two items: a warning."
+        "is (black) is high for any two items: a warning."
     )
 
 
