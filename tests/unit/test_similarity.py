@@ -5,6 +5,7 @@ import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from isogloss.activations import ParallelStates
 from isogloss.errors import InputError
@@ -30,7 +31,6 @@ from isogloss.similarity import (
     standardised,
     without_length,
 )
-from isogloss.statistics import jackknife_interval
 
 
 def parallel_states(layers: list[np.ndarray], clusters=None, n_tokens=None) -> ParallelStates:
@@ -328,13 +328,28 @@ def test_max_t_leaves_out_what_has_no_number():
     assert np.isnan(max_t(np.array([np.nan]), np.full((9, 1), np.nan), 0.95)[2]).all()
 
 
-def test_jackknife_bounds_equal_the_jackknife_of_any_statistic():
+def jackknife_of(statistic, values, clusters):
+    """`jackknife_bounds` of a statistic of values, from the data without each cluster."""
+    left_out = [statistic(values[clusters != cluster]) for cluster in np.unique(clusters)]
+    return jackknife_bounds(statistic(values), np.array(left_out), 0.95)
+
+
+def test_jackknife_bounds_of_a_mean_are_the_textbook_ones():
+    values = np.random.default_rng(0).normal(size=25)
+    low, high = jackknife_of(np.mean, values, np.arange(25))
+    assert (low, high) == pytest.approx(
+        stats.t.interval(0.95, 24, values.mean(), stats.sem(values))
+    )
+
+
+def test_jackknife_bounds_cover_a_statistic_that_compares_items():
     rng = np.random.default_rng(0)
-    states, clusters = planted(0.5, rng, 2, 24, 5), np.arange(24) // 2
-    left_out = left_out_item_shares(standardised(states), clusters)[:, 0, 1]
-    low, high = jackknife_bounds(item_share(states), left_out, 0.9)
-    other = jackknife_interval(lambda kept: np.asarray(item_share(states[:, kept])), clusters, 0.9)
-    assert (low, high) == pytest.approx((other.low, other.high), abs=1e-4)
+    clusters, held = np.repeat(np.arange(30), 4), []
+    for _ in range(80):
+        values = rng.normal(size=30)[clusters] + rng.normal(size=120)
+        low, high = jackknife_of(lambda kept: kept.var(ddof=1), values, clusters)
+        held.append(low <= 2 <= high)
+    assert 0.87 <= np.mean(held) <= 1
 
 
 def test_degenerate_states_say_why():

@@ -6,7 +6,7 @@ import xarray as xr
 from sklearn.metrics import cohen_kappa_score
 
 from isogloss.errors import InputError
-from isogloss.statistics import Resampling, mean_interval, paired_proportion_interval
+from isogloss.statistics import Resampling, paired_proportion_interval
 from isogloss.steering_effects import (
     crossed_interval,
     difference_interval,
@@ -151,7 +151,8 @@ def test_effect_and_flips_are_the_planted_ones(found):
 
 def test_effect_interval_is_the_cluster_bootstrap_of_paired_differences(found):
     change = first_right(30).astype(float) - first_right(20)
-    expected = mean_interval(change, CLUSTER, n_boot=400)
+    drawn = Resampling.of(CLUSTER, n_boot=400)
+    expected = drawn.interval(drawn.sums(change) / drawn.sums(np.ones(len(change))))
     one = found.sel(DE_DEFAULT)
     assert one["effect_low"] == pytest.approx(float(expected.low))
     assert one["effect_high"] == pytest.approx(float(expected.high))

@@ -5,15 +5,13 @@ weights (the data, each cluster left out, the bootstrap's draws) multiplies the 
 languages and pairs at once, so that their draws are the same and differences stay paired.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
 from math import factorial
 
 import numpy as np
 from scipy.special import ndtr, ndtri, stdtrit
-
-Statistic = Callable[[np.ndarray], np.ndarray]
 
 # Sums of the same numbers in another order differ in the last bits: within this they are equal.
 ROUNDING = 1e-12
@@ -176,89 +174,7 @@ def _quantiles(ordered: np.ndarray, n_finite: np.ndarray, at: np.ndarray) -> np.
     return np.where(fraction > 0, below + fraction * (above - below), below)
 
 
-def ratio_interval(
-    numerator: np.ndarray,
-    denominator: np.ndarray,
-    clusters: np.ndarray,
-    *,
-    n_boot: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> Interval:
-    """Cluster bootstrap of sum(numerator) / sum(denominator).
-
-    Args:
-        numerator, denominator: (item, ...), broadcast against each other.
-        clusters: (item,) the same identifiers and seed give the same draws in every call, and all
-            trailing entries share them: differences stay paired.
-
-    Returns:
-        Interval of shape (...): BCa, percentile where that is undefined, NaN where the
-        denominator is 0.
-
-    >>> one = ratio_interval(np.array([1, 0, 1, 1]), np.ones(4), np.arange(4))
-    >>> float(one.estimate)
-    0.75
-    """
-    numerator, denominator = np.broadcast_arrays(numerator, denominator)
-    resampling = Resampling.of(clusters, n_boot=n_boot, seed=seed, confidence=confidence)
-    return resampling.interval(divide(resampling.sums(numerator), resampling.sums(denominator)))
-
-
-def mean_interval(
-    values: np.ndarray,
-    clusters: np.ndarray,
-    *,
-    n_boot: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> Interval:
-    """Cluster bootstrap of the mean over items (axis 0); NaN entries are left out."""
-    values = np.asarray(values, dtype=float)
-    present = np.isfinite(values)
-    return ratio_interval(
-        np.where(present, values, 0.0),
-        present,
-        clusters,
-        n_boot=n_boot,
-        seed=seed,
-        confidence=confidence,
-    )
-
-
-def statistic_interval(
-    statistic: Statistic,
-    clusters: np.ndarray,
-    *,
-    n_boot: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> Interval:
-    """Cluster bootstrap of any statistic of item indices, with the draws of `ratio_interval`.
-
-    Args:
-        statistic: (index,) item indices, with repeats and in ascending order, to (...). It must
-            not compare items with each other (CKA, retrieval): use `jackknife_interval` for those.
-    """
-    resampling = Resampling.of(clusters, n_boot=n_boot, seed=seed, confidence=confidence)
-    every = np.arange(len(resampling.codes))
-    repeats = resampling.weights.astype(int)[:, resampling.codes]
-    # With a single cluster, leaving it out leaves nothing: no statistic, and no interval.
-    rows = repeats if resampling.n_clusters > 1 else repeats[:1]
-    values = np.stack([np.asarray(statistic(np.repeat(every, r)), dtype=float) for r in rows])
-    if resampling.n_clusters < 2:
-        return Interval(values[0], np.full_like(values[0], np.nan), np.full_like(values[0], np.nan))
-    return resampling.interval(values)
-
-
-def accuracy_interval(
-    correct: np.ndarray,
-    clusters: np.ndarray,
-    *,
-    n_boot: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> Interval:
+def accuracy_from(correct: np.ndarray, resampling: Resampling) -> Interval:
     """Interval of accuracies: cluster bootstrap, Wilson where that has no width (all right, say).
 
     The Wilson interval takes the effective number of items under the largest design effect that
@@ -266,15 +182,8 @@ def accuracy_interval(
 
     Args:
         correct: (item, ...) bool.
-        clusters: (item,).
+        resampling: of the items.
     """
-    correct = np.asarray(correct, dtype=float)
-    resampling = Resampling.of(clusters, n_boot=n_boot, seed=seed, confidence=confidence)
-    return accuracy_from(correct, resampling)
-
-
-def accuracy_from(correct: np.ndarray, resampling: Resampling) -> Interval:
-    """`accuracy_interval` with a resampling at hand."""
     from statsmodels.stats.proportion import proportion_confint  # slow to import, seldom needed
 
     correct = np.asarray(correct, dtype=float)
@@ -322,35 +231,6 @@ def paired_proportion_interval(
         np.asarray(max(centre - half, -1.0)),
         np.asarray(min(centre + half, 1.0)),
     )
-
-
-def jackknife_interval(
-    statistic: Statistic, clusters: np.ndarray, confidence: float = 0.95
-) -> Interval:
-    """Delete-one-cluster jackknife, for statistics that compare items with each other.
-
-    Args:
-        statistic: (index,) kept item indices, without repeats, to (...).
-        clusters: (item,).
-
-    Returns:
-        estimate +- t(clusters - 1) times the jackknife's standard error; NaN bounds with fewer than
-        two clusters or where a leave-one-out value is NaN.
-
-    Source: Efron and Stein (1981). Bootstrap draws repeat items, and a repeated item is its own
-    perfect match: CKA and retrieval would come out far too high.
-    """
-    codes = cluster_codes(clusters)
-    n = int(codes.max()) + 1
-    estimate = np.asarray(statistic(np.arange(len(codes))), dtype=float)
-    if n < 2:
-        return Interval(estimate, np.full_like(estimate, np.nan), np.full_like(estimate, np.nan))
-    left_out = np.stack(
-        [np.asarray(statistic(np.flatnonzero(codes != c)), dtype=float) for c in range(n)]
-    )
-    error = np.sqrt((n - 1) / n * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0))
-    half = stdtrit(n - 1, (1 + confidence) / 2) * error
-    return Interval(estimate, estimate - half, estimate + half)
 
 
 def sign_flip_test(
@@ -465,29 +345,6 @@ def _clustered_variance(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
     residual = sum_by_cluster(np.where(present, values - mean, 0.0), codes)
     n_clusters = (sum_by_cluster(present.astype(int), codes) > 0).sum(axis=0)
     return divide(n_clusters * (residual**2).sum(axis=0), (n_clusters - 1) * n**2)
-
-
-def design_effect(values: np.ndarray, clusters: np.ndarray) -> float:
-    """Variance of the mean with clusters over its variance if items were independent.
-
-    Args:
-        values: (item,), NaN entries left out.
-        clusters: (item,).
-
-    Returns:
-        1 where every item is its own cluster; the largest value that the clusters allow where the
-        values do not vary.
-
-    >>> design_effect(np.array([1.0, 1.0, 0.0, 0.0]), np.array([0, 0, 1, 1]))
-    3.0
-    """
-    values = np.asarray(values, dtype=float)
-    present = np.isfinite(values)
-    values, codes = values[present], cluster_codes(np.asarray(clusters)[present])
-    independent = values.var(ddof=1) / len(values) if len(values) > 1 else 0.0
-    if independent <= ROUNDING**2:
-        return largest_design_effect(codes)
-    return float(_clustered_variance(values, codes) / independent)
 
 
 def largest_design_effect(codes: np.ndarray) -> float:
