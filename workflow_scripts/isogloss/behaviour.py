@@ -21,12 +21,7 @@ from isogloss.statistics import (
 from isogloss.transfer import MIN_ITEMS, Transfer, transfers
 
 # How the log-likelihood of a choice is made comparable with its rivals': variable that divides it.
-LENGTHS = {
-    "token": "n_tokens",
-    "char": "n_characters",
-    "character": "n_characters",
-    "byte": "n_bytes",
-}
+LENGTHS = {"token": "n_tokens", "char": "n_characters", "byte": "n_bytes"}
 # Scores that extra passes of the model give as they are.
 EXTRA_PASSES = ("pmi", "letter")
 SCORES = ("sum", "token", "char", "byte", *EXTRA_PASSES)
@@ -45,7 +40,7 @@ def choice_scores(scores: xr.Dataset, mode: str = "token") -> np.ndarray:
 
     Args:
         scores: of `activations.open_scores`.
-        mode: "sum", "token", "char" (or "character"), "byte", "pmi" or "letter".
+        mode: of `SCORES`.
 
     Returns:
         (language, item, choice) [nat, or nat per unit of length], NaN where there is no choice.
@@ -53,7 +48,7 @@ def choice_scores(scores: xr.Dataset, mode: str = "token") -> np.ndarray:
     Raises:
         InputError: unknown mode, a mode that the file does not hold, or a missing score.
     """
-    if mode not in (*SCORES, "character"):
+    if mode not in SCORES:
         raise InputError(f"score: {mode!r} is unknown: use one of {', '.join(SCORES)}")
     needed = (
         [mode] if mode in EXTRA_PASSES else ["sum", *([LENGTHS[mode]] if mode != "sum" else [])]
@@ -182,20 +177,10 @@ def item_consistency(ranked: np.ndarray) -> np.ndarray:
     return by_item @ by_item.transpose(0, 2, 1)
 
 
-def consistency_matrix(ranked: np.ndarray) -> np.ndarray:
-    """Mean over items of Spearman's rho between two languages' ranks of the choices.
-
-    Args: ranked (language, item, choice) of `ranks`.
-    Returns: (language, language); NaN without items.
-    """
-    rho = item_consistency(ranked)
-    return divide(np.nansum(rho, axis=0), np.isfinite(rho).sum(axis=0))
-
-
 def concatenated_consistency(ranked: np.ndarray, n_choices: np.ndarray) -> np.ndarray:
     """Spearman's rho between two languages' rank vectors, all items one after the other.
 
-    Equal to `consistency_matrix` where all items have the same number of choices and no ties.
+    Equal to the mean of `item_consistency` where all items have as many choices and no ties.
     Items whose choices are all tied keep their average rank here.
 
     Args:
@@ -250,12 +235,6 @@ def _between_clusters(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
     within = sum_by_cluster(values.transpose(1, 0, 2), codes)
     everything = within.sum(axis=0)
     return everything @ everything.T - np.einsum("cld,cmd->lm", within, within)
-
-
-def kappa_matrix(predicted: np.ndarray) -> np.ndarray:
-    """Cohen's kappa of predictions: (language, item) to (language, language)."""
-    only = Resampling(np.zeros(predicted.shape[1], dtype=int), np.ones((1, 1)))
-    return _kappa(predicted, only)[0]
 
 
 def _kappa(predicted: np.ndarray, resampling: Resampling) -> np.ndarray:

@@ -92,24 +92,6 @@ def transfers(
     }
 
 
-def transfer_matrices(
-    predictions: np.ndarray, answers: np.ndarray, n_choices: np.ndarray
-) -> dict[str, Transfer]:
-    """`transfers` on the data alone: matrices (language, language)."""
-    only = Resampling(np.zeros(len(answers), dtype=int), np.ones((1, 1)))
-    found = transfers(predictions, answers, n_choices, only)
-    return {
-        kind: Transfer(
-            of.observed[0],
-            of.independent[0],
-            of.difficulty[0],
-            None if of.popularity is None else of.popularity[0],
-            of.relative,
-        )
-        for kind, of in found.items()
-    }
-
-
 def popular_choice(
     predictions: np.ndarray, answers: np.ndarray, n_choices: np.ndarray
 ) -> np.ndarray:
