@@ -28,14 +28,16 @@ from isogloss.tiny_models import FAMILIES, VOCABULARY, tiny_model
 model = cache(tiny_model)
 
 
-def random_readout(softcap=None, bias=True, vocabulary=97, width=12, style="weight"):
+def random_readout(
+    softcap=None, bias=True, vocabulary=97, width=12, style="weight", dtype=torch.float32
+):
     draw = torch.Generator().manual_seed(0)
     return Readout(
-        norm_weight=torch.rand(width, generator=draw) + 0.5,
+        norm_weight=(torch.rand(width, generator=draw) + 0.5).to(dtype),
         norm_eps=1e-6,
         norm_style=style,
-        weight=torch.randn(vocabulary, width, generator=draw) * 3,
-        bias=torch.randn(vocabulary, generator=draw) if bias else None,
+        weight=(torch.randn(vocabulary, width, generator=draw) * 3).to(dtype),
+        bias=torch.randn(vocabulary, generator=draw).to(dtype) if bias else None,
         softcap=softcap,
     )
 
@@ -97,16 +99,17 @@ def test_the_highest_logit_and_its_place(bits_below):
 
 
 def test_only_plain_bfloat16_logits_have_no_bits_below():
-    plain = random_readout(bias=False).to("cpu", torch.bfloat16)
+    plain = random_readout(bias=False, dtype=torch.bfloat16)
     assert not plain.bits_below_bfloat16
     biased = replace(plain, bias=torch.zeros(len(plain.weight), dtype=torch.bfloat16))
-    others = (plain.to("cpu", torch.float16), replace(plain, softcap=30.0), biased)
+    half = random_readout(bias=False, dtype=torch.float16)
+    others = (half, replace(plain, softcap=30.0), biased)
     assert all(readout.bits_below_bfloat16 for readout in others)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_few_rows_take_several_blocks_at_a_time_and_find_the_same(dtype, monkeypatch):
-    readout, at_once = random_readout(vocabulary=1030).to("cpu", dtype), []
+    readout, at_once = random_readout(vocabulary=1030, dtype=dtype), []
     own = lens._log_sum_exp
     monkeypatch.setattr(lens, "_log_sum_exp", lambda *x: at_once.append(x[-1]) or own(*x))
     states = torch.randn(9, 12, generator=torch.Generator().manual_seed(1)) * 20

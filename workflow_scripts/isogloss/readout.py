@@ -7,7 +7,7 @@ before the final norm.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -71,10 +71,6 @@ class Readout:
         """The soft cap of the logits, where the model has one."""
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
-    def logits(self, h: torch.Tensor) -> torch.Tensor:
-        """(..., width) states before the final norm -> (..., vocabulary) logits, capped."""
-        return self.cap(linear(self.norm(h), self.weight, self.bias))
-
     def logit_blocks(self, normed: torch.Tensor, size: int) -> Iterator[tuple[int, torch.Tensor]]:
         """Logits of `size` tokens at a time, capped, in float32; a new tensor each.
 
@@ -90,15 +86,6 @@ class Readout:
             if self.bias is not None:
                 logits += self.bias[start : start + size].float()
             yield start, self.cap(logits)
-
-    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> "Readout":
-        """The same readout elsewhere, or in another type."""
-        return replace(
-            self,
-            norm_weight=self.norm_weight.to(device, dtype),
-            weight=self.weight.to(device, dtype),
-            bias=None if self.bias is None else self.bias.to(device, dtype),
-        )
 
 
 def readout_of(decoder: HasReadout) -> Readout:
