@@ -7,7 +7,6 @@ from isogloss.errors import InputError
 from isogloss.languages import (
     _angular_distance,
     canonical_tag,
-    is_right_to_left,
     language_name,
     script,
     separator,
@@ -57,21 +56,13 @@ def test_words_are_separated_as_the_script_has_it() -> None:
     assert separator("zh-Latn") == " "
 
 
-def test_scripts_and_directions() -> None:
+def test_scripts() -> None:
     assert [script(tag) for tag in ("ru", "ja", "ko", "hi", "ur")] == [
         "Cyrl",
         "Jpan",
         "Kore",
         "Deva",
         "Arab",
-    ]
-    assert [is_right_to_left(tag) for tag in ("ar", "he", "ur", "dv", "hi", "az")] == [
-        True,
-        True,
-        True,
-        True,
-        False,
-        False,
     ]
 
 

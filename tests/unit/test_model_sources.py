@@ -20,7 +20,7 @@ from huggingface_hub import errors
 from isogloss import model_sources
 from isogloss.artifacts import file_digest
 from isogloss.errors import InputError
-from isogloss.model_sources import ModelSource, fetch, model_digest, registered, whole_folder
+from isogloss.model_sources import ModelSource, fetch, model_digest, whole_folder
 
 LIBRARY = Path(__file__).resolve().parents[2] / "workflow_scripts"
 GGUF = "tiny-q8_0.gguf"
@@ -383,13 +383,6 @@ def test_a_failure_leaves_no_folder(tmp_path):
 
 
 # -- registry --------------------------------------------------------------------------------------
-
-
-def test_an_unknown_slug_lists_the_known_ones():
-    registry = {"b": {"source": "hub", "repo": "x/b"}, "a": {"source": "hub", "repo": "x/a"}}
-    assert registered("b", registry).repo == "x/b"
-    with pytest.raises(InputError, match="'c' is not in the registry: use one of a, b"):
-        registered("c", registry)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,6 @@ UNSPACED_SCRIPTS = frozenset(
     "Bali Bopo Hani Hans Hant Hira Hrkt Java Jpan Kana Khmr Lana Laoo Mymr Tale Talu Thai Tibt "
     "Yiii".split()
 )
-RIGHT_TO_LEFT_SCRIPTS = frozenset(
-    "Adlm Arab Aran Hebr Mand Mend Nkoo Rohg Samr Syrc Thaa Yezi".split()
-)
 # The individual language that a macrolanguage's tag stands for in practice (ISO 639-3).
 PRINCIPAL_LANGUAGE = {
     "ar": "arb",
@@ -102,15 +99,6 @@ def separator(language: str) -> str:
     ('', ' ')
     """
     return "" if script(language) in UNSPACED_SCRIPTS else " "
-
-
-def is_right_to_left(language: str) -> bool:
-    """Whether the language's script runs from right to left.
-
-    >>> is_right_to_left("ar"), is_right_to_left("tr")
-    (True, False)
-    """
-    return script(language) in RIGHT_TO_LEFT_SCRIPTS
 
 
 def language_name(language: str, in_language: str = "en") -> str:

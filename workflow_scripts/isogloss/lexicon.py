@@ -31,7 +31,6 @@ from isogloss.errors import InputError
 from isogloss.items import Item, ParallelItems, find_clusters, normalise, same_text
 from isogloss.languages import canonical_tag, script, separator
 
-# Part of the key of what is computed from the lexicon: raise it when any item changes.
 Kind = Literal["flag", "continent", "city", "month", "emoji"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 DEFAULT_KINDS = ("flag", "continent", "city", "month")
@@ -52,13 +51,10 @@ CLDR_LANGUAGES = tuple(
 )
 EMOJI_LANGUAGES = tuple("ar de en es fa fr id it ja ko pt ru tr zh".split())
 
-# UN M.49 by way of CLDR: continents and countries that lie on one of them alone. Left out are
-# transcontinental countries and those with parts overseas (RU TR KZ AZ GE AM CY EG ID TL PG YE
-# ES FR NL DK NO PT GB US CL), and countries whose name holds a continent's.
-CONTINENTS = {"002": "Africa", "142": "Asia", "150": "Europe", "003": "North America"} | {
-    "005": "South America",
-    "009": "Oceania",
-}
+# UN M.49 by way of CLDR: countries that lie on one continent alone (002 Africa, 142 Asia, 150
+# Europe, 003 North America, 005 South America, 009 Oceania). Left out are transcontinental
+# countries and those with parts overseas (RU TR KZ AZ GE AM CY EG ID TL PG YE ES FR NL DK NO PT
+# GB US CL), and countries whose name holds a continent's.
 COUNTRIES_OF = {
     "002": "AO BJ BW CM ET GA GH KE LR LY MA MG ML MW MZ NA NE NG RW SD SN SO TD TN TZ UG ZM ZW",
     "142": "AF BD BH BT IN IQ JO JP KH KW LA LB LK MM MN MY NP OM PH PK QA SY TH UZ VN",

@@ -120,20 +120,6 @@ class ModelSource:
         return "converted from GGUF" if self.source == "package" else ""
 
 
-def registered(slug: str, registry: Mapping[str, Mapping[str, Any]]) -> ModelSource:
-    """The source that a registry (slug to spec) gives a slug.
-
-    Raises:
-        InputError: the slug is not in the registry (the message lists those that are).
-    """
-    if slug not in registry:
-        raise InputError(
-            f"models: {slug!r} is not in the registry: use one of {', '.join(sorted(registry))}, "
-            "or add an entry for it"
-        )
-    return ModelSource.from_spec(slug, registry[slug])
-
-
 def model_digest(source: ModelSource, cache: Path) -> str:
     """What identifies a model's weights and tokenizer in the keys of artifacts.
 

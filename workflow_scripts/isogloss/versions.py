@@ -10,4 +10,4 @@ LENS_VERSION = 1
 VECTORS_VERSION = 1
 STEERING_VERSION = 1
 READOUT_VERSION = 2
-LEXICON_VERSION = 1
+LEXICON_VERSION = 1  # of what is computed from the lexicon: raise it when any item changes
