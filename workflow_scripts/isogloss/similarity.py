@@ -92,45 +92,24 @@ def degenerate_reason(states: np.ndarray) -> str:
 # Kernels: same place
 
 
-def item_share(states: np.ndarray) -> float:
-    """Share of variance that parallel items have in common across languages.
-
-    The intraclass correlation of the item means, per dimension (standardised within language)
-    and averaged: 0 when pairing carries nothing, 1 when parallel items coincide, whatever the
-    width. Unlike CKA it sees rotation. On standardised dimensions
-    (MS_item - MS_rest) / (MS_item + (L - 1) MS_rest) is the mean correlation over the pairs of
-    languages, which is how it is computed here.
-
-    Args:
-        states: (language, item, feature), the same items in the same order in every language.
-
-    Returns:
-        Mean over features; NaN where no feature varies over items.
-
-    Raises:
-        ValueError: fewer than two languages or three items.
-
-    Source: our choice; ICC(1) of Shrout and Fleiss (1979).
-
-    >>> rng = np.random.default_rng(0)
-    >>> one = rng.normal(size=(1, 50, 8))
-    >>> round(item_share(np.repeat(one, 3, axis=0)), 6)
-    1.0
-    """
-    n_languages, n_items, _ = states.shape
-    if n_languages < 2 or n_items < 3:
-        raise ValueError(f"item_share needs 2 languages and 3 items, got {n_languages}, {n_items}")
-    return float(mean_over_pairs(pair_item_share(standardised(states))))
-
-
 def pair_item_share(z: np.ndarray) -> np.ndarray:
-    """Item share of every pair of languages.
+    """Item share of every pair of languages: variance that parallel items have in common.
+
+    0 when pairing carries nothing, 1 when parallel items coincide, whatever the width; unlike CKA
+    it sees rotation. Its mean over pairs is the intraclass correlation of the item means
+    (MS_item - MS_rest) / (MS_item + (L - 1) MS_rest), per dimension and averaged.
 
     Args:
         z: (language, item, feature) from `standardised`.
 
     Returns:
         (language, language): correlation over items, averaged over features; 1 on the diagonal.
+
+    Source: our choice; ICC(1) of Shrout and Fleiss (1979).
+
+    >>> one = np.random.default_rng(0).normal(size=(1, 50, 8))
+    >>> float(pair_item_share(standardised(np.repeat(one, 3, axis=0)))[0, 1].round(6))
+    1.0
     """
     flat = z.reshape(len(z), -1)
     if not flat.shape[1]:

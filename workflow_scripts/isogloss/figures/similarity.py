@@ -23,8 +23,8 @@ from isogloss.figures.style import (
     numbers_of,
 )
 from isogloss.netcdf import confidence_of
+from isogloss.similarity import MIDDLE
 
-MIDDLE = (0.25, 0.75)  # relative depths over which the dissociation score is averaged
 PANELS = (
     ("item_share", "item_share_pair", "same place: item share", "intraclass correlation"),
     ("cka", "cka_pair", "same shape: debiased CKA", "debiased linear CKA"),
