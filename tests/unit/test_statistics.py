@@ -219,7 +219,8 @@ def test_holm_by_hand_keeps_shape_and_nan():
 
 def test_minimum_detectable_effect_is_found_with_its_power(rng):
     n, sd = 60, 0.5
-    effect = float(s.minimum_detectable_effect(sd, n))
+    differences = sd * stats.zscore(rng.normal(size=n), ddof=1)
+    effect = float(s.minimum_detectable_effect(differences, np.arange(n)))
     p = [stats.ttest_1samp(rng.normal(effect, sd, n), 0).pvalue for _ in range(400)]
     assert np.mean(np.array(p) < 0.05) == pytest.approx(0.8, abs=0.06)
 
@@ -227,9 +228,8 @@ def test_minimum_detectable_effect_is_found_with_its_power(rng):
 def test_minimum_detectable_effect_from_values_knows_clusters(rng):
     values, clusters = clustered(rng, 50, 4, shared=2)
     alone = s.minimum_detectable_effect(values, np.arange(len(values)))
-    assert alone == pytest.approx(
-        s.minimum_detectable_effect(values.std(ddof=1), len(values)), rel=1e-9
-    )
+    quantiles = stats.t.ppf([0.975, 0.8], len(values) - 1)
+    assert alone == pytest.approx(quantiles.sum() * stats.sem(values), rel=1e-9)
     assert s.minimum_detectable_effect(values, clusters) > 1.4 * alone
     # Items that repeat their cluster, in fours: the variance of the mean is four times as large.
     clusters = np.repeat(np.arange(200), 4)

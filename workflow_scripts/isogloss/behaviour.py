@@ -32,7 +32,7 @@ LONG_NAMES = {
     "difficulty": "accuracy and item difficulty",
     "popularity": "accuracy, difficulty and popular wrong choices",
 }
-TIE = 1e-4
+TIE = 1e-4  # scores this close, or closer, are tied
 
 
 def choice_scores(scores: xr.Dataset, mode: str = "token") -> np.ndarray:
@@ -78,12 +78,13 @@ def _exists(n_choices: np.ndarray, width: int) -> np.ndarray:
     return np.arange(width) < np.asarray(n_choices)[:, None]
 
 
-def tie_groups(scores: np.ndarray, tolerance: float = TIE) -> np.ndarray:
-    """Groups of choices whose scores are equal within a tolerance, numbered from the best.
+def tie_groups(scores: np.ndarray) -> np.ndarray:
+    """Groups of choices whose scores are equal, numbered from the best.
+
+    Scores that follow each other by `TIE` or less are one group.
 
     Args:
         scores: (..., choice), NaN where there is no choice.
-        tolerance: scores that follow each other this closely, or closer, are one group.
 
     Returns:
         (..., choice) int; missing choices come last.
@@ -93,29 +94,28 @@ def tie_groups(scores: np.ndarray, tolerance: float = TIE) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         gap = ordered[..., :-1] - ordered[..., 1:]
         both_impossible = np.isneginf(ordered[..., :-1]) & np.isneginf(ordered[..., 1:])
-        new = ~(gap <= tolerance) & ~both_impossible
+        new = ~(gap <= TIE) & ~both_impossible
     number = np.concatenate([np.zeros_like(order[..., :1]), np.cumsum(new, axis=-1)], axis=-1)
     groups = np.empty_like(number)
     np.put_along_axis(groups, order, number, axis=-1)
     return groups
 
 
-def predictions(scores: np.ndarray, tolerance: float = TIE) -> np.ndarray:
+def predictions(scores: np.ndarray) -> np.ndarray:
     """Index of the best choice, the lowest among ties: (..., choice) to (...) int.
 
     >>> predictions(np.array([[-3.0, -1.00005, -1.0], [-2.0, -3.0, np.nan]])).tolist()
     [1, 0]
     """
-    return np.argmax(tie_groups(scores, tolerance) == 0, axis=-1)
+    return np.argmax(tie_groups(scores) == 0, axis=-1)
 
 
-def ranks(scores: np.ndarray, n_choices: np.ndarray, tolerance: float = TIE) -> np.ndarray:
+def ranks(scores: np.ndarray, n_choices: np.ndarray) -> np.ndarray:
     """Ranks of an item's choices, 1 the best, ties sharing their average.
 
     Args:
         scores: (..., item, choice).
         n_choices: (item,) columns from there on are ignored.
-        tolerance: within which scores are tied.
 
     Returns:
         Same shape; NaN where there is no choice, and for all choices of an item where all are tied.
@@ -124,7 +124,7 @@ def ranks(scores: np.ndarray, n_choices: np.ndarray, tolerance: float = TIE) -> 
     [[1.0, 2.5, 2.5, 4.0]]
     """
     exists = np.broadcast_to(_exists(n_choices, scores.shape[-1]), scores.shape)
-    groups = tie_groups(np.where(exists, scores, np.nan), tolerance)
+    groups = tie_groups(np.where(exists, scores, np.nan))
     mine, other = groups[..., :, None], groups[..., None, :]
     ahead = ((other < mine) & exists[..., None, :]).sum(axis=-1)
     alike = ((other == mine) & exists[..., None, :]).sum(axis=-1)

@@ -250,7 +250,7 @@ def _load_files(
         for language, path in _language_files(folder, suffix, wanted).items()
     }
     if suffix == ".txt":
-        _check_line_counts(folder, rows)
+        _check_line_counts(rows)
     return _parallel(rows, wanted, name, licence)
 
 
@@ -344,7 +344,7 @@ def _sentence_of_line(text: str, place: str, language: str, number: int) -> tupl
     return Item(str(number), "", sentence, (), -1), int(sentence != line)
 
 
-def _check_line_counts(folder: Path, rows: Mapping[str, _Rows]) -> None:
+def _check_line_counts(rows: Mapping[str, _Rows]) -> None:
     """Refuse sentences that cannot be aligned by line."""
     counts = {language: len(read.items) for language, read in rows.items()}
     reference, expected = next(iter(counts.items()))

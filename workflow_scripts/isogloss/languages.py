@@ -5,7 +5,7 @@ from functools import cache, lru_cache
 
 import langcodes
 import numpy as np
-from babel import Locale, UnknownLocaleError
+from babel import Locale
 
 from isogloss.errors import InputError
 
@@ -101,32 +101,26 @@ def separator(language: str) -> str:
     return "" if script(language) in UNSPACED_SCRIPTS else " "
 
 
-def language_name(language: str, in_language: str = "en") -> str:
-    """Name of a language, in English or in another language; the English one where CLDR has none.
+def language_name(language: str) -> str:
+    """English name of a language.
 
     Raises:
         InputError: not a language tag.
 
-    >>> language_name("sw"), language_name("sw", "de"), language_name("zh-Hant")
-    ('Swahili', 'Suaheli', 'Chinese (Traditional)')
+    >>> language_name("sw"), language_name("zh-Hant")
+    ('Swahili', 'Chinese (Traditional)')
     """
     tag = canonical_tag(language)
     base, _, written_in = tag.partition("-")
-    try:
-        locale = Locale.parse(canonical_tag(in_language).replace("-", "_"))
-    except UnknownLocaleError:
-        locale = Locale.parse("en")
-    english = langcodes.Language.get(tag).display_name("en")
-    if base not in locale.languages:
-        return english
-    name: str = locale.languages[base]
+    english = Locale.parse("en")
+    if base not in english.languages or (written_in and written_in not in english.scripts):
+        return langcodes.Language.get(tag).display_name("en")
+    name: str = english.languages[base]
     if not written_in:
         return name
-    if written_in not in locale.scripts:
-        return english
     # CLDR words a script otherwise beside a language than alone: "Traditional Han".
-    alone = {"Hans": "Simplified", "Hant": "Traditional"} if locale.language == "en" else {}
-    return f"{name} ({alone.get(written_in, locale.scripts[written_in])})"
+    alone = {"Hans": "Simplified", "Hant": "Traditional"}
+    return f"{name} ({alone.get(written_in, english.scripts[written_in])})"
 
 
 def typological_distance(languages: Sequence[str], pivot: str) -> dict[str, float]:

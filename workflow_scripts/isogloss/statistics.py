@@ -303,17 +303,16 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 
 def minimum_detectable_effect(
-    differences: np.ndarray | float,
-    clusters: np.ndarray | int,
+    differences: np.ndarray,
+    clusters: np.ndarray,
     alpha: float = 0.05,
     power: float = 0.8,
 ) -> np.ndarray:
     """Smallest mean difference that a two-sided test at `alpha` finds with `power`.
 
     Args:
-        differences: (item, ...) paired differences, whose cluster-robust standard error is taken;
-            or a standard deviation of independent differences.
-        clusters: (item,); or with a standard deviation, the number of items.
+        differences: (item, ...) paired differences, whose cluster-robust standard error is taken.
+        clusters: (item,).
 
     Returns:
         (...) in the unit of the differences; NaN where they do not vary, since nothing then says
@@ -321,16 +320,13 @@ def minimum_detectable_effect(
 
     Source: (t(1 - alpha/2) + t(power)) standard errors, with clusters - 1 degrees of freedom.
 
-    >>> round(float(minimum_detectable_effect(0.45, 120)), 3)
-    0.116
+    >>> flips = np.tile([0.45, -0.45], 60)
+    >>> round(float(minimum_detectable_effect(flips, np.arange(120))), 3)
+    0.117
     """
-    if np.ndim(differences) == 0:
-        n = int(np.asarray(clusters))
-        error = np.asarray(differences, dtype=float) / np.sqrt(n)
-    else:
-        codes = cluster_codes(np.asarray(clusters))
-        n = int(codes.max()) + 1
-        error = np.sqrt(_clustered_variance(np.asarray(differences, dtype=float), codes))
+    codes = cluster_codes(clusters)
+    n = int(codes.max()) + 1
+    error = np.sqrt(_clustered_variance(np.asarray(differences, dtype=float), codes))
     if n < 2:
         return np.full_like(error, np.nan)
     quantiles = stdtrit(n - 1, 1 - alpha / 2) + stdtrit(n - 1, power)
