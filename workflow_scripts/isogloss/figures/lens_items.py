@@ -26,13 +26,11 @@ class Example:
         language: of the prompt.
         item: its index.
         shares: (latent, layer, choice) probability among the item's choices; prompt, pivot.
-        margin: the pivot's latent gold answer over its best wrong one where it is read [nat].
     """
 
     language: str
     item: int
     shares: np.ndarray
-    margin: float
 
 
 def shares_among_choices(lens: xr.Dataset) -> np.ndarray:
@@ -95,7 +93,7 @@ def choose_examples(
         item = int(held[np.argsort(margin[held], kind="stable")[len(held) // 2]])
         shares = shares_among_choices(lenses[tag])[:, :, item]
         rank = (tag in subject.near_chance, -int(fits.sum()))
-        found.append((rank, Example(tag, item, shares, float(margin[item]))))
+        found.append((rank, Example(tag, item, shares)))
     return [example for _, example in sorted(found, key=lambda one: one[0])[:count]]
 
 
