@@ -698,7 +698,7 @@ def _assemble(
             "language": list(states.languages),
             "language_2": list(states.languages),
         },
-        attrs={"gallery": settings.gallery},
+        attrs={"gallery": settings.gallery, "middle": MIDDLE},
     )
     dataset["retrieval_chance"] = chance
     dataset["degenerate"] = (PAIR[:2], np.array(reasons) != "")

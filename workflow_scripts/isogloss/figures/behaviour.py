@@ -26,7 +26,6 @@ from isogloss.figures.style import (
     rows_axis,
     spoken,
 )
-from isogloss.transfer import MIN_ITEMS
 
 
 def accuracy_and_consistency(behaviour: xr.Dataset, subject: Subject) -> Drawing:
@@ -226,8 +225,8 @@ def _too_few(held: xr.Dataset) -> str:
     if not unknown[:, between_two].any():
         return ""
     return (
-        f" Transfer is unknown from languages with fewer than {MIN_ITEMS} items right (positive) "
-        "or wrong (negative)."
+        f" Transfer is unknown from languages with fewer than {held.attrs['min_items']} items "
+        "right (positive) or wrong (negative)."
     )
 
 

@@ -23,7 +23,6 @@ from isogloss.figures.style import (
     numbers_of,
 )
 from isogloss.netcdf import confidence_of
-from isogloss.similarity import MIDDLE
 
 PANELS = (
     ("item_share", "item_share_pair", "same place: item share", "intraclass correlation"),
@@ -72,7 +71,7 @@ def _depth_panel(
     """A line a language (with the pivot), the mean over all pairs, null and threshold."""
     depth = held["relative_depth"].values
     styles = language_styles(order, subject)
-    ax.axvspan(*MIDDLE, color="#f3f3f3", zorder=0)
+    ax.axvspan(*held.attrs["middle"], color="#f3f3f3", zorder=0)
     others = [tag for tag in order if tag != subject.pivot]
     every = max(1, round(len(depth) / 6))
     pairs = held.sel(language=others, language_2=subject.pivot)
