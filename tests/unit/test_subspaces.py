@@ -84,9 +84,32 @@ def test_variance_shares_sum_to_1_and_do_not_see_the_scale_of_dimensions(seed, n
 
 
 def test_variance_shares_by_hand():
-    # One dimension, 2 x 2: cells 0, 2 / 2, 8. MS item 16, language 16, rest 4.
+    # One dimension, 2 x 2: cells 0, 2 / 2, 8. Own means 1, 5, spreads 1, 3, pooled sqrt(5):
+    # deviations -1, 1 in both, offsets -2, 2 over sqrt(5). MS item 4, language 3.2, rest 0.
     states = np.array([[[[0.0], [2.0]], [[2.0], [8.0]]]])
-    np.testing.assert_allclose(variance_shares(states), [0.375, 0.375, np.nan, 0.25])
+    np.testing.assert_allclose(variance_shares(states), [5 / 9, 4 / 9, np.nan, 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("n_same", [1, 2])
+def test_variance_shares_do_not_see_how_widely_a_language_spreads(n_same):
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(30, 6))
+    z = np.broadcast_to(z - z.mean(axis=0), (n_same, 30, 6))
+    found = variance_shares(np.stack([z, 5 * z], axis=1))
+    np.testing.assert_allclose(found[0], 1, atol=0.01)
+    np.testing.assert_allclose(np.nan_to_num(found[1:]), 0, atol=0.01)
+    # Offsets count by the pooled spread: the root of the mean of 1 and 25.
+    alike, unlike = (np.stack([z, n * z + 2 * np.sqrt((1 + n**2) / 2)], axis=1) for n in (1, 5))
+    np.testing.assert_allclose(variance_shares(unlike), variance_shares(alike), atol=1e-9)
+    assert 0.2 < variance_shares(alike)[1] < 0.8
+
+
+def test_dimensions_constant_in_one_language_have_no_part_in_the_shares():
+    rng = np.random.default_rng(0)
+    states = rng.normal(size=(1, 3, 20, 4))
+    states[0, 1, :, 2] = 7.0
+    found = variance_shares(states)
+    np.testing.assert_allclose(found, variance_shares(states[..., [0, 1, 3]]))
 
 
 def test_variance_shares_of_what_does_not_vary_are_no_number():

@@ -31,17 +31,18 @@ N_FLOOR = 20  # random subspaces behind their floor
 def variance_shares(states: np.ndarray) -> np.ndarray:
     """Shares of variance by expected mean squares, per dimension and averaged.
 
-    The design is item x language, both random, with one or more states a cell. Dimensions are
-    centred on the overall mean and divided by the pooled spread within languages, so that
-    those with massive activations count as one. Unbiased, hence slightly negative where a
-    source has nothing.
+    The design is item x language, both random, with one or more states a cell. Per dimension, a
+    language's deviations from its own mean are divided by its own spread, so that languages which
+    spread more do not pass for a residual; the languages' offsets by the pooled spread, the root
+    of the mean of their variances, so that they stay comparable. Not clipped: slightly negative
+    where a source has nothing.
 
     Args:
         states: (paraphrase, language, item, feature); one paraphrase where there are no more.
 
     Returns:
         (4,) shares of SOURCES, which sum to 1. With one state a cell the interaction is NaN and
-        the residual holds it; NaN throughout where no dimension varies within languages.
+        the residual holds it; NaN throughout where no dimension varies in every language.
 
     Raises:
         ValueError: fewer than two languages or items.
@@ -58,13 +59,18 @@ def variance_shares(states: np.ndarray) -> np.ndarray:
     if min(n_languages, n_items) < 2:
         raise ValueError(f"needs 2 languages and 2 items, got {n_languages} and {n_items}")
     x = states.astype(np.float64)
-    x = x - x.mean(axis=(0, 1, 2))
-    cell = x.mean(axis=0)
-    language, item = cell.mean(axis=1), cell.mean(axis=0)
-    within = ((x - language[:, None]) ** 2).mean(axis=(0, 1, 2))
-    varies = within > 1e-12 * (x**2).mean(axis=(0, 1, 2))
+    x -= x.mean(axis=(0, 1, 2))
+    offset, total = x.mean(axis=(0, 2), keepdims=True), (x**2).mean(axis=(0, 1, 2))
+    x -= offset
+    variance = (x**2).mean(axis=(0, 2), keepdims=True)
+    varies = (variance > 1e-12 * total).all(axis=(0, 1, 2))
     if not varies.any():
         return np.full(4, np.nan)
+    x, offset, variance = (part[..., varies] for part in (x, offset, variance))
+    x /= np.sqrt(variance)
+    x += offset / np.sqrt(variance.mean(axis=1, keepdims=True))
+    cell = x.mean(axis=0)
+    language, item = cell.mean(axis=1), cell.mean(axis=0)
     ms_item = n_same * n_languages * (item**2).sum(axis=0) / (n_items - 1)
     ms_language = n_same * n_items * (language**2).sum(axis=0) / (n_languages - 1)
     rest = cell - language[:, None] - item
@@ -78,7 +84,7 @@ def variance_shares(states: np.ndarray) -> np.ndarray:
         parts += [(ms_rest - noise) / n_same, noise]
     else:
         parts += [np.full_like(ms_rest, np.nan), ms_rest]
-    components = np.stack(parts)[:, varies]
+    components = np.stack(parts)
     return (components / np.nansum(components, axis=0)).mean(axis=1)
 
 
