@@ -362,6 +362,18 @@ def test_the_subspace_is_shown_at_the_measured_layer_nearest_to_the_middle(resul
     assert subspaces.middle_layer(held) == 3
 
 
+def test_an_unknown_overlap_is_drawn_and_said_to_be_unknown(results):
+    held = results["subspaces"].copy(deep=True)
+    known = subspaces.language_subspace(held, SUBJECT).caption
+    assert "on average (ceiling" in known and "the highest in" in known
+    for name in ("overlap", "overlap_ceiling", "overlap_normalised"):
+        held[name][:] = np.nan
+    drawing = subspaces.language_subspace(held, SUBJECT)
+    assert "own subspace is unknown, as is its ceiling (floor 0." in drawing.caption
+    assert "the highest in" not in drawing.caption and "nan" not in drawing.caption
+    drawing.figure.canvas.draw()
+
+
 # Captions
 
 

@@ -207,6 +207,37 @@ def test_halves_are_disjoint_balanced_and_tear_no_cluster():
     assert 0.3 < halves.mean(axis=0).min()
 
 
+def test_a_large_cluster_goes_where_the_halves_become_more_equal():
+    rng = np.random.default_rng(0)
+    clusters = np.concatenate([np.zeros(36, int), np.arange(1, 25)])
+    sizes = np.array([half_of(clusters, rng).sum() for _ in range(100)])
+    # 12 of the 24 single items before it make both sides equally good.
+    assert np.minimum(sizes, 60 - sizes).min() >= 12
+    assert (sizes < 30).any() and (sizes > 30).any()
+    # Nothing moves where items are their own clusters: the larger half of an odd number is first.
+    assert [half_of(np.arange(n), rng).sum() for n in (4, 5, 9)] == [2, 3, 5]
+
+
+def test_overlaps_of_halves_too_small_to_fit_are_no_number():
+    states = np.random.default_rng(0).normal(size=(2, 112, 20))
+    lopsided = np.concatenate([np.zeros(100, int), np.arange(1, 13)])
+    assert np.isnan(split_half_overlaps(states, lopsided, 12, 0)).all()
+    assert np.isfinite(split_half_overlaps(states, lopsided, 4, 0)).all()
+    assert np.isnan(split_half_overlaps(states, np.zeros(112, int), 1, 0)).all()
+
+
+def test_a_dataset_of_one_large_cluster_has_no_overlaps_but_the_rest():
+    rng = np.random.default_rng(0)
+    clusters = np.concatenate([np.zeros(100, int), np.arange(1, 13)])
+    fold = np.concatenate([np.zeros(100, int), 1 + np.arange(12) % 2])
+    states = parallel_states([rng.normal(size=(2, 112, 20))], clusters)
+    found = subspaces(states, fold, n_components=12, permutations=1)
+    for name in ("overlap", "overlap_ceiling", "overlap_normalised"):
+        assert np.isnan(found[name]).all(), name
+    for name in ("overlap_floor", "principal_angle", "separability"):
+        assert np.isfinite(found[name]).any(), name
+
+
 # Shared directions
 
 

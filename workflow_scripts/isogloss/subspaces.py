@@ -184,32 +184,44 @@ def split_half_overlaps(states: np.ndarray, clusters: np.ndarray, k: int, seed: 
     """Overlap of subspaces fitted on disjoint halves of the items, averaged over halvings.
 
     The diagonal is the ceiling: a language with itself, with as few items and no shared ones.
+    Halvings that leave a half fewer than the k + 1 items which k axes need are left out.
 
     Args:
         states: (language, item, feature).
         clusters: (item,), never torn by a half.
 
     Returns:
-        (language, language), symmetric.
+        (language, language), symmetric; NaN where no halving is left, for want of clusters.
     """
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(N_SPLITS):
         first = half_of(clusters, rng)
+        if min(first.sum(), (~first).sum()) <= k:
+            continue
         one, two = (
             np.stack([principal_axes(x[half], k) for x in states]) for half in (first, ~first)
         )
         found.append(overlaps(one, two))
+    if not found:
+        return np.full((len(states), len(states)), np.nan)
     mean = np.mean(found, axis=0)
     return (mean + mean.T) / 2
 
 
 def half_of(clusters: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(item,) bool: a random half of the items, in whole clusters."""
+    """(item,) bool: a random half of the items, in whole clusters.
+
+    The cluster that crosses the middle goes where the halves become more equal, first where both
+    would do. With few large clusters they may differ much, and one may be empty.
+    """
     names, codes = np.unique(clusters, return_inverse=True)
     order = rng.permutation(len(names))
     filled = np.cumsum(np.bincount(codes)[order])
-    return np.isin(codes, order[: np.searchsorted(filled, len(codes) / 2) + 1])
+    crossing = int(np.searchsorted(filled, len(codes) / 2))
+    before = filled[crossing - 1] if crossing else 0
+    nearer = filled[crossing] + before <= len(codes)
+    return np.isin(codes, order[: crossing + nearer])
 
 
 def overlap_floor(states: np.ndarray, k: int, seed: int) -> float:

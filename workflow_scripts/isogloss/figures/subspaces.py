@@ -156,7 +156,6 @@ def _caption(held: xr.Dataset, subject: Subject, order: list[str], layer: int) -
     shares = here["variance_share"].sel(source=["item", "language"]).values
     others = [tag for tag in order if tag != subject.pivot]
     pairs = here.sel(language=others, language_2=subject.pivot)
-    closest = str(pairs["overlap"].fillna(-1).idxmax("language").item())
     return (
         f"**{subject.model} on {subject.dataset}**: at relative depth "
         f"{decimal(here['relative_depth'])}, the language explains {percent(shares[1])} of the "
@@ -164,10 +163,7 @@ def _caption(held: xr.Dataset, subject: Subject, order: list[str], layer: int) -
         f"languages); {int(here['language_rank'])} components hold 95% of the language offsets, "
         f"the language of a held-out state is read rightly in {percent(here['separability'])} of "
         f"cases ({percent(here['separability_null'])} with permuted labels), and the overlap with "
-        f"{subject.label(subject.pivot)}'s own subspace is {decimal(pairs['overlap'].mean())} on "
-        f"average (ceiling {decimal(pairs['overlap_ceiling'].mean())}, floor "
-        f"{decimal(here['overlap_floor'])}), the highest in "
-        f"{subject.label(closest).rstrip('*')}.\n\n"
+        f"{subject.label(subject.pivot)}'s own subspace {_overlap_text(pairs, here, subject)}.\n\n"
         "*How to read it*: top left, per-language means less the mean of all, along the two "
         "directions that separate them most. Top right, shares of variance by expected mean "
         "squares. Bottom left, how much of each language's principal subspace lies in that of "
@@ -175,3 +171,16 @@ def _caption(held: xr.Dataset, subject: Subject, order: list[str], layer: int) -
         "itself, the floor random subspaces with the same covariance. Bottom right, the angles "
         "between the two at one layer (marks as on the left); 90 degrees is nothing in common."
     )
+
+
+def _overlap_text(pairs: xr.Dataset, here: xr.Dataset, subject: Subject) -> str:
+    """The overlap with the pivot at one layer; unknown where halves of the items are too small."""
+    floor = f"floor {decimal(here['overlap_floor'])}"
+    if not pairs["overlap"].notnull().any():
+        measured = np.isfinite(here["overlap_floor"])
+        why = f", as is its ceiling ({floor}): no halves of whole clusters are large enough"
+        return "is unknown" + (why if measured else "")
+    closest = subject.label(str(pairs["overlap"].fillna(-1).idxmax("language").item()))
+    ceiling = f"ceiling {decimal(pairs['overlap_ceiling'].mean())}"
+    mean = f"is {decimal(pairs['overlap'].mean())} on average ({ceiling}, {floor})"
+    return f"{mean}, the highest in {closest.rstrip('*')}"
