@@ -1,5 +1,7 @@
 """Subspaces: planted ranks, spans and shares, independent implementations, calibrated nulls."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -133,15 +135,39 @@ def test_label_orders_relabel_every_item_by_itself():
     assert (orders[:, :, 0] != orders[:, :, 1]).any(axis=1).mean() > 0.7
 
 
+def energy_by_gram(centred: np.ndarray, orders: np.ndarray) -> np.ndarray:
+    """Offset energy by the Gram matrix of all states, as an oracle."""
+    n_languages, n_items, _ = centred.shape
+    flat = centred.reshape(n_languages * n_items, -1)
+    gram, energy = flat @ flat.T, []
+    for order in orders:
+        members = np.zeros((n_languages, len(flat)))
+        for label, row in enumerate(order):
+            members[label, row * n_items + np.arange(n_items)] = 1 / n_items
+        energy.append(((members @ gram) * members).sum())
+    return np.array(energy)
+
+
 def test_offset_energy_is_that_of_the_relabelled_states():
     rng = np.random.default_rng(0)
-    states = rng.normal(size=(3, 7, 4))
-    centred = (states - states.mean(axis=0)).reshape(21, 4)
+    states = rng.normal(size=(3, 7, 4)) + 100 * rng.normal(size=(1, 7, 4))
     orders = label_orders(3, 7, 5, 0)
-    found = offset_energy((centred @ centred.T).reshape(3, 7, 3, 7), orders)
+    found = offset_energy(states - states.mean(axis=0), orders)
+    oracle = energy_by_gram(states - states.mean(axis=0), orders)
+    np.testing.assert_allclose(found, oracle, rtol=1e-9)
     for order, energy in zip(orders, found, strict=True):
         moved = np.take_along_axis(states, order[..., None], 0).mean(axis=1)
         assert energy == pytest.approx(((moved - moved.mean(axis=0)) ** 2).sum())
+
+
+def test_offset_energy_holds_no_matrix_of_all_pairs_of_states():
+    states = np.random.default_rng(0).normal(size=(20, 100, 2))
+    orders = label_orders(20, 100, 3, 0)
+    tracemalloc.start()
+    offset_energy(states, orders)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 0.1 * 4 * 2000**2
 
 
 # Within-language subspaces

@@ -593,7 +593,9 @@ def subspaces(
     nulls = layers * folds * permutations * languages * (items / 4) ** 2 * (items + 25 * languages)
     work = everywhere + gram + axes + nulls
     size = (one.layers + 1) * one.width * languages * 4 + layers * 200 * languages**2 * 4
-    memory = machine.process + 60 * states * one.width + 16 * min(states, one.width) ** 2
+    # Of a state: its copies, its places in the permutations of two nulls, and the floor's draws.
+    per_state = 60 * one.width + 24 * permutations + 1000
+    memory = machine.process + per_state * states + 16 * min(states, one.width) ** 2
     run = in_shares(machine, {"subspaces": work / machine.analysis}, work)
     return run + Cost(machine.analysis_start, memory=memory, disk=0.93 * size + 200_000)
 

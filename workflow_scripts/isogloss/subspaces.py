@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 from scipy import linalg
+from scipy.sparse import csr_array
 from sklearn.covariance import ledoit_wolf_shrinkage
 
 from isogloss.activations import ParallelStates
@@ -106,22 +107,24 @@ def label_orders(n_languages: int, n_items: int, n: int, seed: int | Sequence[in
     return np.random.default_rng(seed).random((n, n_languages, n_items)).argsort(axis=1)
 
 
-def offset_energy(gram: np.ndarray, orders: np.ndarray) -> np.ndarray:
+def offset_energy(states: np.ndarray, orders: np.ndarray) -> np.ndarray:
     """Squared norm of the language offsets under relabelled states: (permutation,).
 
     Args:
-        gram: (language, item, language, item) of states less their item's mean.
+        states: (language, item, feature), less their item's mean.
         orders: (permutation, language, item) from `label_orders`.
     """
-    n_languages, n_items = gram.shape[:2]
-    flat = gram.reshape(n_languages * n_items, -1)
-    items = np.arange(n_items)
+    n_languages, n_items, width = states.shape
+    flat = states.reshape(-1, width)
+    starts = np.arange(n_languages + 1) * n_items
     energy = []
     for order in orders:
-        members = np.zeros((n_languages, n_languages * n_items), flat.dtype)
-        for label, row in enumerate(order):
-            members[label, row * n_items + items] = 1 / n_items
-        energy.append(((members @ flat) * members).sum(dtype=np.float64))
+        # The label's row picks a state of each item: no copy of the states, nor all their products.
+        picked = (order * n_items + np.arange(n_items)).ravel()
+        members = csr_array(
+            (np.full(len(flat), 1 / n_items), picked, starts), (len(order), len(flat))
+        )
+        energy.append(((members @ flat) ** 2).sum())
     return np.array(energy)
 
 
@@ -497,12 +500,9 @@ def _language_part(
     basis, variance = language_basis(x.mean(axis=1))
     total = variance.sum()
     orders = label_orders(x.shape[0], x.shape[1], permutations, seed)
-    flat = (x - x.mean(axis=0)).reshape(-1, x.shape[2])
-    # One factor for all, so that float32 does not overflow; ratios do not depend on it.
-    flat = (flat / (np.abs(flat).max() or 1.0)).astype(np.float32)
-    gram = (flat @ flat.T).reshape(*x.shape[:2], *x.shape[:2])
+    centred = x - x.mean(axis=0)
     own = np.broadcast_to(np.arange(len(x))[:, None], x.shape[:2])
-    observed, null = offset_energy(gram, own[None])[0], offset_energy(gram, orders)
+    observed, null = offset_energy(centred, own[None])[0], offset_energy(centred, orders)
     p = (1 + (null >= observed * (1 - 1e-6)).sum()) / (1 + permutations)
     found = {
         "offset_energy_ratio": observed / null.mean() if null.mean() > 0 else np.nan,
