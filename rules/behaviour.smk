@@ -16,7 +16,7 @@ rule behaviour:
         "logs/{model}/{dataset}/behaviour.log",
     threads: 1
     resources:
-        **asks(mem_mb=(3000, 0), runtime=(60, 0)),
+        **asks(mem_mb=(3000, 0), runtime=(60, 0), more_mb=pairs_in_draws),
     params:
         spec=canonical_json(dump(STUDY.behaviour) | bootstrap_slice()),
     shell:

@@ -6,6 +6,8 @@ run a model share the cores, where the memory is enough. On a cluster each reque
 scheduler; those that no node can meet are refused here, before any job. No rules here.
 """
 
+import math
+
 from snakemake.iocontainers import InputFiles
 
 from isogloss import cluster
@@ -19,6 +21,7 @@ ATTEMPTS = (1, 2, 3)  # profiles/slurm retries twice
 HEAVY_THREADS = cluster.model_threads(CLUSTER)  # Snakemake lowers it to --cores
 HEAVY_FIRST = 1000  # priority: more than those of 8 small jobs in its place together
 MODEL_MB = cluster.MODEL_MB
+PAIR_DRAW_BYTES = 260  # that of costs.py, which would bring torch into all planning
 # A dry-run for a cluster is local too, but has a number of jobs.
 ON_PROCESSORS = (
     workflow.is_main_process
@@ -99,17 +102,38 @@ def parameters_of(wildcards) -> int:
     return max(model.parameters for model in STUDY.models.values())
 
 
+def datasets_of(wildcards):
+    """The dataset of a job, all of them where none is named."""
+    return [wildcards.dataset] if hasattr(wildcards, "dataset") else STUDY.datasets
+
+
 def pairs_of_states(wildcards) -> int:
     """Memory for all pairs of a dataset's states [MB]; of the largest one, where none is named.
 
     Questions are not counted here: how many there are is known where the configuration says it.
     """
-    names = [wildcards.dataset] if hasattr(wildcards, "dataset") else STUDY.datasets
     return max(
         cluster.pairs_mb(
             len(STUDY.languages_of(name)), STUDY.announced_items(name) or 0
         )
-        for name in names
+        for name in datasets_of(wildcards)
+    )
+
+
+def pairs_in_draws(wildcards) -> int:
+    """Memory of `behaviour` for all pairs of languages in all draws [MB]; datasets as above.
+
+    Clusters left out have rows beside the draws; they are counted as items, where announced.
+    """
+    draws = STUDY.statistics.n_boot
+    return max(
+        math.ceil(
+            PAIR_DRAW_BYTES
+            * (draws + (STUDY.announced_items(name) or 0))
+            * len(STUDY.languages_of(name)) ** 2
+            / 1e6
+        )
+        for name in datasets_of(wildcards)
     )
 
 

@@ -25,8 +25,10 @@ from isogloss.costs import (
     compared,
     evaluated,
     lens,
+    resampled,
     self_tests,
     steered,
+    subspaces,
     unsteered_pivot,
     whole,
 )
@@ -315,3 +317,28 @@ def test_more_gpus_hold_more_and_are_no_faster():
         for gpus in (1, 4)
     )
     assert one.seconds == four.seconds
+
+
+def test_memory_of_behaviour_is_that_of_all_pairs_in_all_draws():
+    machine = known()["cpu"]
+
+    def beyond(n: int) -> float:
+        return resampled(machine, n, 900, 2000, 20, True, 2).memory - machine.process
+
+    # Measured with 900 items in 488 clusters and 2,000 draws.
+    for n, measured in ((15, 0.18e9), (30, 0.55e9), (60, 2.0e9)):
+        assert measured * 0.9 < beyond(n) < 1.6 * measured
+    assert beyond(122) > 8e9
+
+
+def test_memory_of_subspaces_is_that_of_the_states_not_of_their_pairs():
+    machine = known()["cpu"]
+    narrow = replace(TINY, width=64)
+
+    def beyond(permutations: int) -> float:
+        cost = subspaces(machine, narrow, 30, 300, 7, permutations, 5)
+        return cost.memory - machine.process
+
+    # Measured; all pairs of states in float32 would be 324 MB.
+    for permutations, measured in ((19, 50e6), (99, 65e6)):
+        assert measured * 0.9 < beyond(permutations) < 1.3 * measured

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.workflow.conftest import ROOT, Study, copy_tree
 
+from isogloss.costs import PAIR_DRAW_BYTES
 from isogloss.side_by_side import memory_mb
 
 PAPER = ["--configfile", "config/studies/paper.yaml"]
@@ -79,10 +80,20 @@ def test_similarity_has_memory_for_all_pairs_of_states_that_are_announced(tree: 
     few, many = asked(tree), asked(tree, *options)
     for key, request in many.items():
         more = request.get("mem_mb", 0) - few[key].get("mem_mb", 0)
-        # Ten languages: 40,000 states, 42 bytes a pair.
-        assert more == (67_200 if key[0] == "similarity" else 0), key
+        # Ten languages: 40,000 states, 42 bytes a pair; a row an item of 100 pairs, 260 bytes each.
+        assert more == {"similarity": 67_200, "behaviour": 104}.get(key[0], 0), key
     refused = tree.snakemake("--dry-run", *options, *cluster(max_mem_mb=70_000)[1:])
     assert "error: similarity of gemma-3-270m asks for mem_mb=" in refused.stderr
+
+
+def test_behaviour_has_memory_for_all_pairs_of_languages_in_all_draws(tree: Study) -> None:
+    few, many = (
+        asked(tree, "--config", f'statistics={{"n_boot": {n}}}')["behaviour", "gemma-3-270m"]
+        for n in (1000, 100_000)
+    )
+    # Ten languages.
+    assert few["mem_mb"] == 3000 + PAIR_DRAW_BYTES * 1000 * 100 / 1e6
+    assert many["mem_mb"] == 3000 + PAIR_DRAW_BYTES * 100_000 * 100 / 1e6
 
 
 def test_a_further_attempt_asks_for_more_but_not_above_the_limit(tree: Study) -> None:

@@ -41,6 +41,9 @@ DIFFERENT = 0.25
 BUFFERS = 300e6
 # Block of logits that the lens holds: rows, vocabulary, and its copies in float32.
 LOGITS = 512 * 4096 * 4 * 4
+# Memory of `behaviour` for each pair of languages, in each draw and each item left out; measured.
+# Rules ask for it too (resources.smk), which do not import this module: it takes torch along.
+PAIR_DRAW_BYTES = 260
 
 
 @dataclass(frozen=True)
@@ -612,7 +615,8 @@ def resampled(
     """
     measured = languages**2 if pairs else languages
     work = 2.0 * draws * items * measured * columns
-    memory = machine.process + 8 * (draws * items + draws * measured * 8 + items * measured * 8)
+    per_row = PAIR_DRAW_BYTES * measured if pairs else 64 * measured
+    memory = machine.process + 8 * draws * items + per_row * (draws + items)
     size = 120_000 * starts + 100 * measured * columns
     return Cost(starts * machine.analysis_start + work / machine.analysis, work, memory, disk=size)
 
