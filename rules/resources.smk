@@ -6,7 +6,6 @@ run a model share the cores, where the memory is enough. On a cluster each reque
 scheduler; those that no node can meet are refused here, before any job. No rules here.
 """
 
-import math
 
 from snakemake.iocontainers import InputFiles
 
@@ -21,7 +20,6 @@ ATTEMPTS = (1, 2, 3)  # profiles/slurm retries twice
 HEAVY_THREADS = cluster.model_threads(CLUSTER)  # Snakemake lowers it to --cores
 HEAVY_FIRST = 1000  # priority: more than those of 8 small jobs in its place together
 MODEL_MB = cluster.MODEL_MB
-PAIR_DRAW_BYTES = 260  # that of costs.py, which would bring torch into all planning
 # A dry-run for a cluster is local too, but has a number of jobs.
 ON_PROCESSORS = (
     workflow.is_main_process
@@ -125,13 +123,11 @@ def pairs_in_draws(wildcards) -> int:
 
     Clusters left out have rows beside the draws; they are counted as items, where announced.
     """
-    draws = STUDY.statistics.n_boot
     return max(
-        math.ceil(
-            PAIR_DRAW_BYTES
-            * (draws + (STUDY.announced_items(name) or 0))
-            * len(STUDY.languages_of(name)) ** 2
-            / 1e6
+        cluster.draws_mb(
+            len(STUDY.languages_of(name)),
+            STUDY.statistics.n_boot,
+            STUDY.announced_items(name) or 0,
         )
         for name in datasets_of(wildcards)
     )

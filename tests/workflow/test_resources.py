@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.workflow.conftest import ROOT, Study, copy_tree
 
-from isogloss.costs import PAIR_DRAW_BYTES
+from isogloss.cluster import PAIR_DRAW_BYTES
 from isogloss.side_by_side import memory_mb
 
 PAPER = ["--configfile", "config/studies/paper.yaml"]

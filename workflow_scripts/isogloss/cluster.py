@@ -11,6 +11,9 @@ BESIDE_WEIGHTS = 1.3
 PAIR_BYTES = 42
 """Memory of `similarity` for every two states of all languages, measured."""
 
+PAIR_DRAW_BYTES = 260
+"""Memory of `behaviour` for each pair of languages in each draw, or item left out, measured."""
+
 MODEL_MB = {"extract": (3000, 8000), "steer": (3000, 8000), "lens": (6000, 1000)}
 """Memory that jobs ask for which run a model: for any, and for each billion parameters [MB]."""
 
@@ -39,6 +42,15 @@ def pairs_mb(n_languages: int, n_items: int) -> int:
     506354
     """
     return math.ceil(PAIR_BYTES * (n_languages * n_items) ** 2 / 1e6)
+
+
+def draws_mb(n_languages: int, n_draws: int, n_items: int) -> int:
+    """Memory of `behaviour` for all pairs of languages in all draws, beyond a program's own [MB].
+
+    >>> draws_mb(122, 2000, 900)
+    11223
+    """
+    return math.ceil(PAIR_DRAW_BYTES * (n_draws + n_items) * n_languages**2 / 1e6)
 
 
 def at_attempt(first: int, attempt: int, growth: float, limit: int | None) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from isogloss.cluster import pairs_mb
+from isogloss.cluster import PAIR_DRAW_BYTES, pairs_mb
 from isogloss.extraction_checks import CHECKED, CHECKED_TOKENS, PRECISION_TOKENS
 from isogloss.machines import Machine
 from isogloss.packing import batches, packed_rows
@@ -41,9 +41,6 @@ DIFFERENT = 0.25
 BUFFERS = 300e6
 # Block of logits that the lens holds: rows, vocabulary, and its copies in float32.
 LOGITS = 512 * 4096 * 4 * 4
-# Memory of `behaviour` for each pair of languages, in each draw and each item left out; measured.
-# Rules ask for it too (resources.smk), which do not import this module: it takes torch along.
-PAIR_DRAW_BYTES = 260
 
 
 @dataclass(frozen=True)
