@@ -6,6 +6,7 @@ interventions have one form, so that applying them takes one line in any array l
     steered = h + alpha * (shift + ((h - centre) @ down.T) @ up)
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,6 @@ from isogloss.activations import ParallelStates
 from isogloss.errors import InputError
 from isogloss.steering_names import CONTROLS, METHODS
 
-TARGETS = ("pivot", "overall")
 POOLINGS = ("prompt_mean", "prompt_last")
 
 # The fold of what is fitted on all items: only for items of another dataset.
@@ -78,20 +78,16 @@ def constant_shift(shift: np.ndarray) -> Intervention:
 # Kernels
 
 
-def language_basis(
-    means: np.ndarray, explained_variance: float = 1.0
-) -> tuple[np.ndarray, np.ndarray]:
+def language_basis(means: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Orthonormal basis of the span of the language offsets.
 
     Args:
         means: (language, feature) mean state of each language.
-        explained_variance: keep the fewest components that hold this share of the offsets'
-            squared norm; 1 keeps the whole span.
 
     Returns:
-        basis: (language - 1, feature), strongest first; rows beyond the rank kept are zero, so
-            that `basis.T @ basis` is the projection whatever the rank.
-        variance: (language - 1,) squared norm of the offsets along each row, before the cut.
+        basis: (language - 1, feature), strongest first; rows beyond the rank are zero, so that
+            `basis.T @ basis` is the projection whatever the rank.
+        variance: (language - 1,) squared norm of the offsets along each row.
 
     Raises:
         ValueError: fewer than two languages.
@@ -112,9 +108,7 @@ def language_basis(
     basis[:found], variance[:found] = rows[:found], singular[:found] ** 2
     total = variance.sum()
     # Directions at the level of rounding are no directions: they would be arbitrary.
-    real = variance > 1e-12 * max(total, np.finfo(float).tiny)
-    before = np.cumsum(variance) - variance
-    basis[~(real & (before < explained_variance * total))] = 0
+    basis[~(variance > 1e-12 * max(total, np.finfo(float).tiny))] = 0
     return basis, variance
 
 
@@ -217,9 +211,11 @@ def fit_vectors(
     *,
     draws: int = 9,
     seed: int = 0,
-    explained_variance: float = 1.0,
 ) -> xr.Dataset:
     """Cross-fitted means, language subspaces, random directions and maps.
+
+    Nothing depends on the order of the languages, since the key of the vectors does not: they
+    are fitted and kept in the order of their tags.
 
     Args:
         states_mean, states_last: the same items, pooled over the prompt and at its last token.
@@ -230,7 +226,6 @@ def fit_vectors(
         methods: of METHODS; `linear_map` also stores the states that its factors come from.
         draws: random directions per fold, language and layer.
         seed: of the random directions.
-        explained_variance: share of the offsets' variance that the language subspace holds.
 
     Returns:
         `mean`, `overall_mean`, `basis`, `basis_variance`, `random`, and for the linear map
@@ -244,26 +239,26 @@ def fit_vectors(
     in_fit = np.array(
         [np.ones(len(folds), bool) if k == ALL_ITEMS else folds != k for k in numbered]
     )
+    languages = sorted(states_mean.languages)
+    order = [states_mean.languages.index(tag) for tag in languages]
     by_pooling = []
     for pooling, states in zip(POOLINGS, (states_mean, states_last), strict=True):
         by_layer = []
         for layer in layers:
-            x = states.at(layer).astype(np.float64)
+            x = states.at(layer).astype(np.float64)[order]
             key = (seed, POOLINGS.index(pooling), layer)
             fitted = [
-                _fit(x[:, fit], draws, explained_variance, (*key, fold + 1))
+                _fit(x[:, fit], languages, draws, (*key, fold + 1))
                 for fold, fit in zip(numbered, in_fit, strict=True)
             ]
             by_layer.append(xr.concat(fitted, "fold"))
             if "linear_map" in methods:
-                by_layer[-1] = by_layer[-1].merge(
-                    _map_data(x, in_fit, states_mean.languages.index(pivot))
-                )
+                by_layer[-1] = by_layer[-1].merge(_map_data(x, in_fit, languages.index(pivot)))
         by_pooling.append(xr.concat(by_layer, "layer"))
     vectors = xr.concat(by_pooling, "pooling").assign_coords(
         pooling=list(POOLINGS),
         fold=numbered,
-        language=list(states_mean.languages),
+        language=languages,
         layer=list(layers),
         relative_depth=("layer", states_mean.depths[list(layers)]),
         item=list(states_mean.item_ids),
@@ -302,13 +297,13 @@ def _check_request(
         )
 
 
-def _fit(x: np.ndarray, draws: int, explained_variance: float, key: tuple[int, ...]) -> xr.Dataset:
+def _fit(x: np.ndarray, languages: Sequence[str], draws: int, key: tuple[int, ...]) -> xr.Dataset:
     """What one fold, layer and pooling gives; x (language, item, feature): the fit items."""
     means = x.mean(axis=1)
-    basis, variance = language_basis(means, explained_variance)
+    basis, variance = language_basis(means)
     directions = [
-        random_directions(x[i] - means[i], np.random.default_rng((*key, i)), draws)
-        for i in range(len(x))
+        random_directions(own - mean, np.random.default_rng((*key, seed_of(tag))), draws)
+        for tag, own, mean in zip(languages, x, means, strict=True)
     ]
     return xr.Dataset(
         {
@@ -319,6 +314,15 @@ def _fit(x: np.ndarray, draws: int, explained_variance: float, key: tuple[int, .
             "random": (("language", "draw", "feature"), np.array(directions, np.float32)),
         }
     )
+
+
+def seed_of(language: str) -> int:
+    """A language's part of a seed: the same in every study, wherever it stands in a list.
+
+    >>> seed_of("de")
+    2509915604
+    """
+    return int.from_bytes(hashlib.sha256(language.encode()).digest()[:4], "big")
 
 
 def _map_data(x: np.ndarray, in_fit: np.ndarray, pivot: int) -> xr.Dataset:
@@ -367,7 +371,6 @@ def intervention(
     language: str,
     fold: int,
     layer: int,
-    target: str = "pivot",
     pooling: str = "prompt_mean",
 ) -> Intervention:
     """One method's intervention on one language at one layer, for the items of one fold.
@@ -378,7 +381,6 @@ def intervention(
         language: language of the prompts steered.
         fold: fold of the items steered; ALL_ITEMS for another dataset's items.
         layer: layer steered.
-        target: "pivot" or "overall": the mean that `shared_projection` moves to.
         pooling: "prompt_mean" for steering all tokens, "prompt_last" for the last one.
 
     Raises:
@@ -386,8 +388,6 @@ def intervention(
     """
     if method not in METHODS:
         raise InputError(f"steering: no method {method!r}: use {', '.join(METHODS)}")
-    if target not in TARGETS:
-        raise InputError(f"steering: no target {target!r}: use {', '.join(TARGETS)}")
     at = _select(vectors, fold=fold, layer=layer, pooling=pooling)
     pivot_mean = at["mean"].sel(language=vectors.attrs["pivot"]).values
     mean = at["mean"].sel(language=_known(vectors, "language", language)).values
@@ -399,8 +399,7 @@ def intervention(
             return constant_shift(overall - mean)
         case "shared_projection":
             basis = at["basis"].values
-            centre = pivot_mean if target == "pivot" else overall
-            return Intervention(np.zeros_like(mean), centre, basis, -basis)
+            return Intervention(np.zeros_like(mean), pivot_mean, basis, -basis)
     if "state" not in at:
         raise InputError("steering: these vectors hold no linear_map: fit them with that method")
     states = at["state"].isel(item=np.flatnonzero(at["in_fit"].values))
@@ -418,7 +417,6 @@ def control(
     language: str,
     fold: int,
     layer: int,
-    target: str = "pivot",
     pooling: str = "prompt_mean",
     draw: int = 0,
 ) -> Intervention:
@@ -426,13 +424,14 @@ def control(
 
     `random`, `shuffled_language` and `wrong_layer` are constant shifts with the norm of what
     the method does to the mean of the language, so that only the direction differs: one with
-    the states' covariance, that of another language (the `draw`-th next), that of the fitted
-    layer farthest away. `reverse` is the method negated; `zero` adds nothing.
+    the states' covariance, that of another language (the `draw`-th next by tag), that of the
+    fitted layer farthest away; no shift where there is no such direction, as where the states do
+    not vary. `reverse` is the method negated; `zero` adds nothing.
 
     Raises:
         InputError: an unknown control, or one that needs another language, layer or draw.
     """
-    where: dict[str, Any] = {"fold": fold, "target": target, "pooling": pooling}
+    where: dict[str, Any] = {"fold": fold, "pooling": pooling}
     own = intervention(vectors, method, language=language, layer=layer, **where)
     if name == "zero":
         return constant_shift(np.zeros_like(own.shift))
@@ -454,7 +453,9 @@ def control(
     else:
         raise InputError(f"steering: no control {name!r}: use {', '.join(CONTROLS)}")
     length = np.linalg.norm(direction)
-    return constant_shift((direction * (norm / length if length > 0 else 0)).astype(np.float32))
+    if not length > 0:  # NaN too: states that do not vary
+        return constant_shift(np.zeros_like(own.shift, dtype=np.float32))
+    return constant_shift((direction * (norm / length)).astype(np.float32))
 
 
 def _mean_displacement(
@@ -469,12 +470,14 @@ def _mean_displacement(
 def other_language(vectors: xr.Dataset, language: str, draw: int = 0) -> str:
     """The language whose vector stands in for `language`: never itself, never the pivot.
 
+    The `draw`-th after it in the order of tags, from the first again after the last.
+
     Raises:
         InputError: there is no third language.
     """
-    order = [str(name) for name in vectors["language"].values if name != vectors.attrs["pivot"]]
-    start = order.index(language) + 1 if language in order else 0
-    others = [name for name in order[start:] + order[:start] if name != language]
+    known = sorted(str(tag) for tag in vectors["language"].values)
+    others = [tag for tag in known if tag not in (language, vectors.attrs["pivot"])]
+    others.sort(key=lambda tag: tag < language)  # stable: those after it first
     if not others:
         raise InputError("steering: shuffled_language needs a third language: add one")
     return others[draw % len(others)]
