@@ -559,6 +559,24 @@ def test_run_times_and_norms_are_recorded():
     assert (np.abs(rows(found, "grid").norm_ratio - 1) > 1e-3).any()
 
 
+def test_the_overhead_is_that_of_the_positions_steered(monkeypatch):
+    steered_at = []
+
+    def spy(states, condition, chosen):
+        steered_at.append(chosen.sum(1).tolist())
+        return steer(states, condition, chosen)
+
+    monkeypatch.setattr(steered, "steer", spy)
+    vectors, _ = fitted()
+    for positions in ("last", "prompt"):
+        own = plan(positions=positions)
+        work = steered._Work(model("gemma3"), None, vectors, own, "de", 512, iter)
+        work.overheads(trees_of("gemma3"), 0)
+        counts = {n for of_rows in steered_at for n in of_rows}
+        assert (counts == {1}) == (positions == "last")
+        steered_at.clear()
+
+
 def test_steering_asks_for_the_prompts_own_choices():
     for question in asked("gemma3"):
         assert {LATENTS[p.latent] for p in question.phrases} == {"prompt"}

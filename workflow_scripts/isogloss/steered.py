@@ -291,7 +291,11 @@ def steer(
 
 
 def run_time_overheads(
-    decoder: Decoder, trees: Sequence[Tree], conditions: Sequence[Condition], budget: int
+    decoder: Decoder,
+    trees: Sequence[Tree],
+    conditions: Sequence[Condition],
+    positions: str,
+    budget: int,
 ) -> list[float]:
     """What steering adds to the run time of a whole forward, each condition by itself.
 
@@ -300,7 +304,8 @@ def run_time_overheads(
     Args:
         decoder: the model.
         trees: questions; the first batch of them is timed.
-        conditions: ways of steering all prompt positions but the first.
+        conditions: ways of steering.
+        positions: "prompt" or "last", as in `steered_scores`.
         budget: tokens of the batch.
 
     Returns:
@@ -314,7 +319,7 @@ def run_time_overheads(
         kept[layer] = states
 
     forward = _median_seconds(lambda: run(decoder, batch, at))
-    chosen = _steered_places(batch, "prompt")
+    chosen = _steered_places(batch, positions)
     changes = [
         partial(steer, kept[c.layer], c, chosen.to(kept[c.layer].device)) for c in conditions
     ]
@@ -647,7 +652,8 @@ class _Work:
         layer = self.plan.layers[len(self.plan.layers) // 2]
         changes = [self._change(method, fold, layer) for method in self.plan.methods]
         conditions = [Condition(layer, change, 1.0) for change in changes]
-        return run_time_overheads(self.decoder, trees, conditions, self.budget // FAN_OUT)
+        budget = self.budget // FAN_OUT
+        return run_time_overheads(self.decoder, trees, conditions, self.plan.positions, budget)
 
 
 class _Table:
