@@ -253,6 +253,18 @@ def test_a_shuffled_language_needs_a_third():
         validate(content)
 
 
+def test_vectors_are_not_fitted_behind_worked_items_of_other_folds():
+    few = {"mode": "few_shot", "shots": 2}
+    for path in ("prompt", "datasets/everyday/prompt"):
+        content = changed(path, few)
+        with pytest.raises(InputError, match=r"fit_on: prompts of everyday are few_shot.*: use raw"):
+            validate(content)
+        assert validate(content | {"steering": None}).prompt_of("everyday").mode == "few_shot"
+    content = changed("datasets/words", {"source": "lexicon", "prompt": few})
+    content["steering"]["evaluate_on"] = ["words"]
+    assert validate(content).steered_pairs == [("everyday", "words")]
+
+
 def test_the_wrong_layer_needs_two_layers():
     with pytest.raises(InputError, match=r"steering\.controls: wrong_layer needs two layers"):
         validate(changed("steering/layers", [0.5]))

@@ -94,7 +94,7 @@ def test_permutations_rerun_similarity_alone(finished: Study) -> None:
     "changes",
     [
         {"prompt": {"templates": {"default": "{context} {question} Answer:"}}},
-        {"prompt": {"mode": "few_shot", "shots": 1}},
+        {"prompt": {"mode": "few_shot", "shots": 1}, "steering": None},
         {"models": {"tiny": {"dtype": "bfloat16"}}},
         {"extraction": {"pmi": True}},
     ],

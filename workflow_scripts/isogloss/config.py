@@ -708,6 +708,13 @@ class Config(Strict):
                     )
         if "wrong_layer" in steering.controls and len(set(steering.layers)) < 2:
             raise ValueError("steering.controls: wrong_layer needs two layers in steering.layers")
+        for name in steering.fit_on:
+            # Worked items are of all folds: what a fold is fitted on would hold its own answers.
+            if self.prompt_of(name).mode == "few_shot":
+                raise ValueError(
+                    f"steering.fit_on: prompts of {name} are few_shot, whose worked items would "
+                    "show held-out answers to the fit: use raw or chat there, or steering: null"
+                )
 
     @property
     def questions(self) -> list[str]:
