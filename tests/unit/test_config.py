@@ -257,7 +257,9 @@ def test_vectors_are_not_fitted_behind_worked_items_of_other_folds():
     few = {"mode": "few_shot", "shots": 2}
     for path in ("prompt", "datasets/everyday/prompt"):
         content = changed(path, few)
-        with pytest.raises(InputError, match=r"fit_on: prompts of everyday are few_shot.*: use raw"):
+        with pytest.raises(
+            InputError, match=r"fit_on: prompts of everyday are few_shot.*: use raw"
+        ):
             validate(content)
         assert validate(content | {"steering": None}).prompt_of("everyday").mode == "few_shot"
     content = changed("datasets/words", {"source": "lexicon", "prompt": few})

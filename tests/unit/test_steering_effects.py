@@ -8,9 +8,11 @@ from sklearn.metrics import cohen_kappa_score
 from isogloss.errors import InputError
 from isogloss.statistics import Resampling, paired_proportion_interval
 from isogloss.steering_effects import (
+    at_least,
     crossed_interval,
     difference_interval,
     kappa_rows,
+    least_bounds,
     mean_rows,
     pooled_contributions,
     pooled_rows,
@@ -331,6 +333,45 @@ def test_differences_that_are_all_alike_fall_back_to_agresti_min():
     expected = paired_proportion_interval(nothing, nothing)
     assert interval.low[0] == expected.low and interval.high[0] == expected.high
     assert interval.low[1] == -1 < interval.high[1] < -0.7
+
+
+def test_no_flips_in_any_language_is_no_certainty_about_their_mean(found):
+    method, control = {"method": "shared_projection"}, {"control": "zero"}
+    for name, at in (("effect", method), ("control_effect", control)):
+        assert found[f"pooled_{name}"].sel(at) == 0
+        for kind in ("", "_crossed"):
+            low, high = (found[f"pooled_{name}{kind}_{end}"].sel(at) for end in ("low", "high"))
+            assert low == pytest.approx(float(found[f"{name}_low"].sel(at)[0]))
+            assert high == pytest.approx(float(found[f"{name}_high"].sel(at)[0]))
+
+
+def test_a_method_that_does_what_its_control_does_is_not_surely_the_same(scores):
+    rows = {tag: planted_rows(20, 20) for tag in ("de", "sw")}
+    same = steering_effects({t: steered_file(t, r) for t, r in rows.items()}, scores, n_boot=99)
+    for name in ("effect_over_control", "pooled_effect_over_control"):
+        low, high = (same[f"{name}_{end}"].sel(control="zero") for end in ("low", "high"))
+        assert (low < 0).all() and (high > 0).all(), name
+
+
+def test_bounds_of_a_mean_are_limited_where_flips_cancel_in_every_item():
+    resampling = Resampling.of(np.arange(40), n_boot=200)
+    flips = np.where(np.arange(40) % 4 == 0, 1.0, 0.0)
+    both = np.stack([flips, -flips], axis=1)
+    own = difference_interval(both, resampling)
+    least = least_bounds(both, own)
+    assert least.low == pytest.approx(own.low.mean()) and least.low < 0 < least.high
+    plain = resampling.interval(pooled_rows(mean_rows(both, resampling)))
+    assert plain.low == plain.high == 0
+    wider = at_least(plain, least)
+    assert (wider.low, wider.high) == (least.low, least.high)
+    vary = least_bounds(both[:, :1], difference_interval(both[:, :1], resampling))
+    assert np.isnan(vary.low) and at_least(plain, vary).low == 0
+
+
+def test_results_are_the_same_in_any_order_of_languages(found, scores):
+    files = {tag: steered_file(tag, STEERED[tag]) for tag in ("sw", "de")}
+    other = steering_effects(files, scores, n_boot=400, n_perm=999).sel(language=["de", "sw"])
+    xr.testing.assert_allclose(other, found, rtol=1e-12)
 
 
 def test_transfer_needs_ten_items_and_is_directed():

@@ -56,6 +56,35 @@ def difference_interval(differences: np.ndarray, resampling: Resampling) -> Inte
     return Interval(interval.estimate, low, high)
 
 
+def least_bounds(differences: np.ndarray, by_language: Interval) -> Interval:
+    """The narrowest that an interval of the mean over languages may be; NaN where no limit is.
+
+    Where each item adds the same, draws of items do not vary: the bounds are then the means of
+    the languages' own, as wide as theirs, since the languages are asked the same items.
+
+    Args:
+        differences: (item, language, ...) paired, of right/wrong answers.
+        by_language: of `difference_interval`, (language, ...).
+
+    Returns:
+        Interval of shape (...).
+
+    Source: our choice.
+    """
+    contributions = pooled_contributions(differences)
+    alike = np.ptp(contributions, axis=0) <= EQUAL  # False where NaN
+    low, high = (pooled_rows(bound[None])[0] for bound in (by_language.low, by_language.high))
+    estimate = contributions.mean(axis=0)
+    return Interval(estimate, np.where(alike, low, np.nan), np.where(alike, high, np.nan))
+
+
+def at_least(interval: Interval, least: Interval) -> Interval:
+    """An interval, widened to `least` where that has bounds; NaN bounds of its own stay."""
+    low = np.where(np.isnan(least.low), interval.low, np.minimum(interval.low, least.low))
+    high = np.where(np.isnan(least.high), interval.high, np.maximum(interval.high, least.high))
+    return Interval(interval.estimate, low, high)
+
+
 def mean_rows(values: np.ndarray, resampling: Resampling) -> np.ndarray:
     """Means over items on every row of a resampling, NaN left out: (item, ...) to (row, ...)."""
     present = np.isfinite(values)
@@ -253,8 +282,17 @@ class _Answers:
 class _Table:
     """Collects variables: by language, and pooled over languages."""
 
-    def __init__(self, resampling: Resampling, clusters: np.ndarray, n_perm: int, seed: int):
+    def __init__(
+        self,
+        resampling: Resampling,
+        clusters: np.ndarray,
+        languages: Sequence[str],
+        n_perm: int,
+        seed: int,
+    ):
         self.variables: dict[str, xr.Variable] = {}
+        # Languages are drawn by their place: in the order of tags, that of the files is no matter.
+        self.by_tag = np.argsort(languages)
         self.resampling, self.clusters = resampling, clusters
         self.n_perm, self.seed = n_perm, seed
 
@@ -274,16 +312,26 @@ class _Table:
         level = self.resampling.confidence
         self.variables |= interval_variables(name, dims, interval, text, units, level)
 
-    def add_rows(
-        self, name: str, dims: Sequence[str], rows: np.ndarray, text: str, pooled_only: bool = False
-    ) -> None:
+    def add_rows(self, name: str, dims: Sequence[str], rows: np.ndarray, text: str) -> None:
         """A quantity from its rows (row, language, ...), and `pooled_<name>` over languages."""
-        if not pooled_only:
-            self.add_interval(name, dims, self.resampling.interval(rows), text)
+        self.add_interval(name, dims, self.resampling.interval(rows), text)
+        self._add_pooled(name, dims, rows, text)
+
+    def _add_pooled(
+        self,
+        name: str,
+        dims: Sequence[str],
+        rows: np.ndarray,
+        text: str,
+        least: Interval | None = None,
+    ) -> None:
+        """`pooled_<name>` with both kinds of intervals, not narrower than `least`."""
         pooled = self.resampling.interval(pooled_rows(rows))
+        crossed = crossed_interval(rows[:, self.by_tag], self.resampling, self.seed)
+        if least is not None:
+            pooled, crossed = at_least(pooled, least), at_least(crossed, least)
         text = f"{text}, mean over languages"
         self.add_interval(f"pooled_{name}", dims[1:], pooled, text)
-        crossed = crossed_interval(rows, self.resampling, self.seed)
         level = f"{self.resampling.confidence:.0%} interval over clusters of items and languages"
         for bound, word in (("low", "lower"), ("high", "upper")):
             values = getattr(crossed, bound)
@@ -293,11 +341,11 @@ class _Table:
     def add_differences(
         self, name: str, dims: Sequence[str], differences: np.ndarray, text: str
     ) -> None:
-        """Mean paired differences (item, language, ...) of right answers, or of correlations."""
-        rows = mean_rows(differences, self.resampling)
-        self.add_rows(name, dims, rows, text, pooled_only=True)
+        """Mean paired differences (item, language, ...) of right answers."""
         interval = difference_interval(differences, self.resampling)
         self.add_interval(name, dims, interval, text)
+        rows = mean_rows(differences, self.resampling)
+        self._add_pooled(name, dims, rows, text, least_bounds(differences, interval))
 
     def add_test(
         self, prefix: str, dims: Sequence[str], differences: np.ndarray, text: str
@@ -356,7 +404,7 @@ def steering_effects(
     conditions = [evaluated(file, own_scores, score) for file in files.values()]
     clusters = first["cluster"].values
     resampling = Resampling.of(clusters, n_boot=n_boot, seed=seed, confidence=confidence)
-    table = _Table(resampling, clusters, n_perm, seed)
+    table = _Table(resampling, clusters, list(files), n_perm, seed)
     methods, controls = _labels(conditions, "selected"), _labels(conditions, "control")
     pivot_right = _pivot_right(own_scores, score)
     before = _Answers.of(conditions, "unsteered", ["unsteered"])
@@ -540,7 +588,7 @@ def _add_controls(
     table.add_rows("control_consistency_change", dims, rows, text)
     over = after.correct[:, :, :1] - control.correct
     text = "accuracy change of the default method less the control's"
-    table.add_rows("effect_over_control", dims, mean_rows(over, table.resampling), text)
+    table.add_differences("effect_over_control", dims, over, text)
     table.add_test("effect_over_control_", dims, over, text)
     norms = _by_condition(conditions, "norm_ratio", "control", controls)
     text = "norm of the steered states over that before, control"
