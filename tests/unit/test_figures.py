@@ -131,13 +131,17 @@ def steering_effects():
             shapes[f"pooled_{name}{end}"] = dims
     for name in ("p_holm", "minimum_detectable_effect"):
         shapes |= {name: ("language", "method"), f"pooled_{name}": ("method",)}
+        shapes |= {f"primary_{name}": ("language",)}
+    shapes |= {"pooled_primary_p": (), "pooled_primary_minimum_detectable_effect": ()}
     shapes["random_draws"] = ("language", "draw")
     data = {n: (d, rng.normal(0, 0.05, [sizes[k] for k in d])) for n, d in shapes.items()}
     for name in [n for n in data if n.endswith("_low")]:
         middle = data[name.removesuffix("_low")][1]
         data[name] = (data[name][0], middle - 0.04)
         data[name.replace("_low", "_high")] = (data[name][0], middle + 0.04)
-    data["p_holm"] = (("language", "method"), np.array([[0.5, 0.5], [0.001, 0.5]]))
+    data["p_holm"] = (("language", "method"), np.array([[0.5, 0.5], [0.07, 0.5]]))
+    data["primary_p_holm"] = (("language",), np.array([0.5, 0.001]))
+    data["pooled_primary_p"] = ((), 0.0123)
     data["selected_layer"] = (("language", "method", "fold"), np.full((2, 2, 3), 9.0))
     data["selected_depth"] = (("language", "method", "fold"), np.full((2, 2, 3), 9 / 18))
     data["selected_alpha"] = (("language", "method", "fold"), np.full((2, 2, 3), 0.5))
@@ -301,8 +305,8 @@ def test_a_depth_that_some_other_number_of_layers_would_fit_is_framed_where_it_w
 
 
 def test_unknown_detectable_effects_are_dashes_and_no_number():
-    held = steering_effects().assign(p_holm=(("language", "method"), np.ones((2, 2))))
-    held["minimum_detectable_effect"][:] = np.nan
+    held = steering_effects().assign(primary_p_holm=("language", np.ones(2)))
+    held["primary_minimum_detectable_effect"][:] = np.nan
     caption = steering.effect(held, SUBJECT, "planted").caption
     assert "where – would be found" in caption and "nan" not in caption
 
@@ -310,8 +314,22 @@ def test_unknown_detectable_effects_are_dashes_and_no_number():
 def test_the_caption_names_languages_whose_effect_can_be_told_from_nothing():
     caption = steering.effect(steering_effects(), SUBJECT, "planted").caption
     assert "Swahili can be told from 0" in caption
-    none = steering_effects().assign(p_holm=(("language", "method"), np.ones((2, 2))))
+    none = steering_effects().assign(primary_p_holm=("language", np.ones(2)))
     assert "80% power" in steering.effect(none, SUBJECT, "planted").caption
+
+
+def test_the_effect_is_told_in_the_family_of_the_main_claim_and_its_numbers_say_both():
+    held = steering_effects()
+    held["primary_p_holm"][:] = 1.0
+    held["primary_minimum_detectable_effect"][:] = 0.09
+    held["p_holm"][:] = 0.001
+    drawing = steering.effect(held, SUBJECT, "planted")
+    assert "where 9 points would be found" in drawing.caption
+    assert "p = 0.0123" in drawing.caption
+    assert "Holm over languages, the family of the main claim" in drawing.caption
+    numbers = drawing.numbers.set_index("quantity")["estimate"]
+    assert (numbers["primary_p_holm"] == 1).all() and (numbers["p_holm"] == 0.001).all()
+    assert numbers["pooled_primary_p"] == 0.0123
 
 
 # What readers need
@@ -382,7 +400,7 @@ def test_captions_take_the_confidence_from_the_result(results, confidence, said)
     held = results["similarity"].assign_attrs(spec=f'{{"confidence":{confidence}}}', pivot="en")
     assert said in similarity.place_and_shape(held, SUBJECT).caption
     effects = steering_effects().assign_attrs(confidence=confidence)
-    effects["p_holm"][:] = 0.07
+    effects["primary_p_holm"][:] = 0.07
     told = "can be told from 0, where" not in steering.effect(effects, SUBJECT, "planted").caption
     assert told == (confidence == 0.9)
 

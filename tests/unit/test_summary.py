@@ -50,7 +50,8 @@ def similarity():
     return xr.Dataset(data, coords={"language": LANGUAGES})
 
 
-def steering(effects=((-0.06, 0.02),), p_holm=0.5):
+def steering(effects=((-0.06, 0.02),), p_holm=0.5, primary=None):
+    """Effects of two methods in German; `primary` is the first one's p in its own family."""
     dims = ("language", "method")
     data = with_bounds("effect", dims, effects)
     data |= {"p_holm": (dims, np.full((1, 2), p_holm))}
@@ -58,6 +59,10 @@ def steering(effects=((-0.06, 0.02),), p_holm=0.5):
     data |= with_bounds("pooled_effect", ("method",), effects[0])
     data |= {"pooled_p_holm": ("method", np.full(2, p_holm))}
     data |= {"pooled_minimum_detectable_effect": ("method", np.full(2, 0.05))}
+    own = p_holm if primary is None else primary
+    data |= {"primary_p_holm": ("language", [own]), "pooled_primary_p": ((), own)}
+    data |= {"primary_minimum_detectable_effect": ("language", [0.09])}
+    data |= {"pooled_primary_minimum_detectable_effect": ((), 0.04)}
     methods = ["mean_difference", "shared_projection"]
     data |= {"zero_same_batch_difference": ("language", [0.0])}
     data |= {"unsteered_max_abs_difference": ("language", [0.39])}
@@ -113,7 +118,9 @@ def test_values_stand_in_their_columns_with_intervals():
 def test_the_csv_table_keeps_the_numbers_unrounded():
     table = main_table([result()]).set_index("language")
     assert table.loc["de", "steering_effect"] == -0.06
-    assert table.loc["de", "steering_minimum_detectable_effect"] == 0.1
+    assert table.loc["de", "steering_primary_minimum_detectable_effect"] == 0.09
+    assert table.loc["de", "steering_primary_p_holm"] == 0.5
+    assert not {"steering_p_holm", "steering_minimum_detectable_effect"} & set(table)
     assert table["near_chance"].to_dict() == {"en": False, "de": False, "sw": True}
     assert np.isnan(table.loc["en", "consistency_with_pivot"])
 
@@ -131,7 +138,8 @@ def test_null_results_say_what_would_have_been_found():
     lines = list(findings(result(behaviour=behaviour(lift=0.01))))
     assert "no transfer beyond accuracy was found" in lines[0]
     assert "7.1 points would have been found with 80% power" in lines[0]
-    assert "where 10 points would" in lines[2] and "where 12 points would" in lines[3]
+    assert "where 9 points would" in lines[2] and "where 12 points would" in lines[3]
+    assert "4 points detectable" in lines[2] and "5 points detectable" in lines[3]
     assert all("in no language told from 0" in one for one in lines[2:])
 
 
@@ -139,6 +147,15 @@ def test_found_effects_are_not_called_null():
     lines = list(findings(result(steering={"everyday": steering(p_holm=0.001)})))
     assert "transfer beyond what the accuracies give is +10.0" in lines[0]
     assert all("told from 0 in German" in one and "80%" not in one for one in lines[2:])
+
+
+def test_the_method_named_beforehand_is_tested_in_the_family_of_the_main_claim():
+    held = steering(p_holm=0.07, primary=0.03)
+    first, other = list(findings(result(steering={"everyday": held})))[2:]
+    family = "(sign-flip, Holm over languages, the family of the main claim)"
+    assert "(p = 0.03)" in first and f"told from 0 in German {family}" in first
+    assert "(p = 0.07, Holm over methods, 5 points detectable)" in other
+    assert "in no language told from 0 (sign-flip, Holm over languages and methods)" in other
 
 
 def test_what_would_be_found_follows_from_the_width_of_the_interval():
@@ -154,8 +171,8 @@ def test_precision_is_weighted_by_phrases_and_its_largest_is_kept():
 
 def test_unknown_detectable_effects_are_dashes_and_no_number():
     held = steering()
-    for name in ("minimum_detectable_effect", "pooled_minimum_detectable_effect"):
-        held[name][:] = np.nan
+    for name in ("minimum_detectable_effect", "primary_minimum_detectable_effect"):
+        held[name][:] = held[f"pooled_{name}"][...] = np.nan
     lines = list(findings(result(steering={"everyday": held})))[2:]
     assert all("nan" not in one and "where – would" in one for one in lines)
 

@@ -15,9 +15,12 @@ from scipy.special import ndtri
 
 from isogloss.languages import language_name
 from isogloss.netcdf import confidence_of
+from isogloss.steering_names import MAIN_CLAIM, family_of
 from isogloss.wording import as_markdown, span_of_points
 
 POWER = 0.8
+# What the main table says of steering, after its own prefix.
+STEERING_COLUMNS = ("fitted", "method", "effect", "low", "high", MAIN_CLAIM.p, MAIN_CLAIM.least)
 NOTHING = "–"
 CHECKS_NOTE = (
     "Steering by 0 must change nothing within a batch. What is unsteered among steered questions "
@@ -69,19 +72,18 @@ def default_steering(result: Result, language: str) -> dict[str, Any]:
     """The effect in a language of the study's first method with vectors of its first dataset.
 
     Both are named before anything is measured: the largest effect of several would need a wider
-    interval than its own.
+    interval than its own, and p values of all methods a wider family than the main claim's.
 
     Returns:
-        fitted, method, effect, low, high, p_holm, minimum_detectable_effect; empty where the
-        language was not steered.
+        `STEERING_COLUMNS`; empty where the language was not steered.
     """
     fitted = next(iter(result.steering), None)
     if fitted is None or language not in result.steering[fitted]["language"].values:
         return {}
     method = str(result.steering[fitted].attrs["default_method"])
     own = result.steering[fitted].sel({"language": language, "method": method})
-    names = {"effect": "effect", "low": "effect_low", "high": "effect_high", "p_holm": "p_holm"}
-    names["minimum_detectable_effect"] = "minimum_detectable_effect"
+    names = {"effect": "effect", "low": "effect_low", "high": "effect_high"}
+    names |= {name: name for name in (MAIN_CLAIM.p, MAIN_CLAIM.least)}
     values = {key: float(own[name]) for key, name in names.items()}
     return {"fitted": fitted, "method": method, **values}
 
@@ -115,7 +117,7 @@ def _row(result: Result, tag: str) -> dict[str, Any]:
             known = other or name == "accuracy"
             row[name + end] = float(held[variable + end]) if known else np.nan
     steered = default_steering(result, tag)
-    for key in ("fitted", "method", "effect", "low", "high", "p_holm", "minimum_detectable_effect"):
+    for key in STEERING_COLUMNS:
         row[f"steering_{key}"] = steered.get(key)
     return row
 
@@ -318,20 +320,21 @@ def findings(result: Result) -> Iterator[str]:
 
 def _steering_line(effects: xr.Dataset, method: str) -> str:
     own, alpha = effects.sel({"method": method}), 1 - confidence_of(effects)
+    family = family_of(method, effects.attrs["default_method"])
     sure = [
-        t for t in map(str, own["language"].values) if float(own["p_holm"].sel(language=t)) < alpha
+        t for t in map(str, own["language"].values) if float(own[family.p].sel(language=t)) < alpha
     ]
     pooled = with_interval(_values(own, "pooled_effect"), "pooled_effect", signed)
     each = (
-        f"told from 0 in {', '.join(language_name(tag) for tag in sure)} (sign-flip, Holm)"
+        f"told from 0 in {', '.join(language_name(tag) for tag in sure)} (sign-flip, {family.said})"
         if sure
-        else "in no language told from 0 (sign-flip, Holm), where "
-        f"{span_of_points(own['minimum_detectable_effect'])} would have been found with 80% power"
+        else f"in no language told from 0 (sign-flip, {family.said}), where "
+        f"{span_of_points(own[family.least])} would have been found with 80% power"
     )
-    p = float(own["pooled_p_holm"])
-    verdict = f"p = {p:.2g}" if np.isfinite(p) else f"p = {NOTHING}"
+    p = float(own[family.pooled_p])
+    verdict = (f"p = {p:.2g}" if np.isfinite(p) else f"p = {NOTHING}") + family.pooled_said
     if not p < alpha:
-        verdict += f", {span_of_points(own['pooled_minimum_detectable_effect'])} detectable"
+        verdict += f", {span_of_points(own[family.pooled_least])} detectable"
     return (
         f"{str(method).replace('_', ' ')} changes accuracy by {pooled} points in the mean over "
         f"languages ({verdict}); {each}."

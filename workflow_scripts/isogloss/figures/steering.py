@@ -32,6 +32,7 @@ from isogloss.figures.style import (
     spoken,
 )
 from isogloss.netcdf import confidence_of
+from isogloss.steering_names import ALL_METHODS, MAIN_CLAIM
 from isogloss.wording import as_rst, span_of_points
 
 ENDS = ("", "_low", "_high")
@@ -167,9 +168,10 @@ def effect(steering: xr.Dataset, subject: Subject, fitted: str) -> Drawing:
     middle.set_xlim(min(limits), max(limits))
     legend_below_title(figure, left, "methods:")
     legend_below_title(figure, middle, "controls:", line=2)
-    variables = ["effect", "pooled_effect", "p_holm", "minimum_detectable_effect", "control_effect"]
-    variables += ["pooled_control_effect", "random_draws", "p_random", "consistency_change"]
-    variables += ["pooled_consistency_change", "transfer_to_change", "transfer_from_change"]
+    variables = ["effect", "pooled_effect", *MAIN_CLAIM.variables, *ALL_METHODS.variables]
+    variables += ["control_effect", "pooled_control_effect", "random_draws", "p_random"]
+    variables += ["consistency_change", "pooled_consistency_change"]
+    variables += ["transfer_to_change", "transfer_from_change"]
     variables += ["flipped_right", "flipped_wrong", "pivot_harm", "norm_ratio", "overhead"]
     present = [name for name in variables if name in steering]
     return Drawing(
@@ -229,19 +231,21 @@ def _effect_caption(held: xr.Dataset, subject: Subject, fitted: str) -> str:
         part = own.sel(language=tag)
         found.append(f"{subject.label(tag).rstrip('*')} {between(part, 'effect', points)}")
     alpha = 1 - confidence_of(held)
-    sure = [t for t in map(str, held["language"].values) if own["p_holm"].sel(language=t) < alpha]
+    p = held[MAIN_CLAIM.p]
+    sure = [tag for tag in map(str, held["language"].values) if p.sel(language=tag) < alpha]
     verdict = (
         f"{spoken([subject.label(tag).rstrip('*') for tag in sure])} can be told from 0"
         if sure
         else "no language by itself can be told from 0, where "
-        f"{span_of_points(own['minimum_detectable_effect'])} would be found with 80% power"
+        f"{span_of_points(held[MAIN_CLAIM.least])} would be found with 80% power"
     )
     named = as_rst(fitted)
     return (
         f"**{subject.model} on {subject.dataset}**, vectors from {named}: {words(method)} towards "
         f"{subject.label(subject.pivot)} changes accuracy by {spoken(found)} percentage points, "
         f"{between(own, 'pooled_effect', points)} in the mean (p = "
-        f"{decimal(own['pooled_p_holm'], 4)}); {verdict} (sign-flip tests, Holm).\n\n"
+        f"{decimal(held[MAIN_CLAIM.pooled_p], 4)}); {verdict} (sign-flip tests, "
+        f"{MAIN_CLAIM.said}).\n\n"
         "*How to read it*: layer and strength are chosen on the other folds, so every item is "
         "evaluated with settings and vectors that have not seen it. Left, each method; middle, "
         "controls at the same setting (small dots: single random draws; `pivot steered`: the "
