@@ -245,7 +245,7 @@ def fit_vectors(
     for pooling, states in zip(POOLINGS, (states_mean, states_last), strict=True):
         by_layer = []
         for layer in layers:
-            x = states.at(layer).astype(np.float64)[order]
+            x = states.at(layer)[order].astype(np.float64)
             key = (seed, POOLINGS.index(pooling), layer)
             fitted = [
                 _fit(x[:, fit], languages, draws, (*key, fold + 1))
