@@ -382,8 +382,12 @@ def test_the_subspace_is_shown_at_the_measured_layer_nearest_to_the_middle(resul
 
 def test_an_unknown_overlap_is_drawn_and_said_to_be_unknown(results):
     held = results["subspaces"].copy(deep=True)
+    held["overlap_floor"][:] = 0.0
     known = subspaces.language_subspace(held, SUBJECT).caption
     assert "on average (ceiling" in known and "the highest in" in known
+    held["overlap_floor"][:] = 0.99
+    below = subspaces.language_subspace(held, SUBJECT).caption
+    assert "on average (too few items for subspaces: ceiling" in below
     for name in ("overlap", "overlap_ceiling", "overlap_normalised"):
         held[name][:] = np.nan
     drawing = subspaces.language_subspace(held, SUBJECT)

@@ -181,6 +181,9 @@ def _overlap_text(pairs: xr.Dataset, here: xr.Dataset, subject: Subject) -> str:
         why = f", as is its ceiling ({floor}): no halves of whole clusters are large enough"
         return "is unknown" + (why if measured else "")
     closest = subject.label(str(pairs["overlap"].fillna(-1).idxmax("language").item()))
-    ceiling = f"ceiling {decimal(pairs['overlap_ceiling'].mean())}"
+    highest = float(pairs["overlap_ceiling"].mean())
+    ceiling = f"ceiling {decimal(highest)}"
+    if highest <= float(here["overlap_floor"]):
+        ceiling = f"too few items for subspaces: {ceiling}"
     mean = f"is {decimal(pairs['overlap'].mean())} on average ({ceiling}, {floor})"
     return f"{mean}, the highest in {closest.rstrip('*')}"
