@@ -6,7 +6,6 @@ run a model share the cores, where the memory is enough. On a cluster each reque
 scheduler; those that no node can meet are refused here, before any job. No rules here.
 """
 
-
 from snakemake.iocontainers import InputFiles
 
 from isogloss import cluster
