@@ -27,7 +27,13 @@ rule extract:
     params:
         spec=lambda w: canonical_json(SLICES.extraction(w.model, w.dataset)),
         machine=on_this_machine(
-            "store", "sharing", "cache", "device", "batch-tokens", "precision-items"
+            "store",
+            "sharing",
+            "cache",
+            "device",
+            "batch-tokens",
+            "precision-items",
+            "folds",
         ),
     shell:
         "python workflow_scripts/extract.py --spec {params.spec:q}"

@@ -177,6 +177,7 @@ def on_this_machine(*names: str):
         "device": STUDY.device,
         "batch-tokens": STUDY.extraction.batch_tokens,
         "precision-items": STUDY.extraction.precision_items,
+        "folds": STUDY.statistics.folds,
     }
     options = " ".join(f"--{name}={shlex.quote(str(values[name]))}" for name in names)
     return lambda wildcards, output: options

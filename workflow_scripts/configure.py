@@ -3,13 +3,10 @@
 import argparse
 from pathlib import Path
 
-import numpy as np
-
 from isogloss.artifacts import whole_file
 from isogloss.config import Config, commented, read, schema
 from isogloss.datasets import load_dataset
-from isogloss.errors import InputError
-from isogloss.items import folds
+from isogloss.items import check_enough
 from isogloss.program import run, say
 from isogloss.slices import dump
 
@@ -19,8 +16,6 @@ HEADER = """\
 # What each key changes, and what reruns when it does: config/README.md.
 
 """
-
-LEAST_IN_A_FOLD = 3
 
 
 def main() -> None:
@@ -56,12 +51,7 @@ def check_questions(study: Config) -> None:
         if dataset.source not in ("jsonl", "sentences"):
             continue
         items = load_dataset(dump(dataset), study.languages_of(name), name)
-        fold = folds(items.clusters, study.statistics.folds)
-        if (least := int(np.bincount(fold).min())) < LEAST_IN_A_FOLD:
-            raise InputError(
-                f"datasets.{name}: {len(fold)} items in {study.statistics.folds} folds leave "
-                f"{least} in one, {LEAST_IN_A_FOLD} are needed: lower statistics.folds or add items"
-            )
+        check_enough(items.clusters, study.statistics.folds, name)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 from isogloss.artifacts import key_of
 from isogloss.background import Background
 from isogloss.datasets import load_dataset
+from isogloss.items import check_enough
 from isogloss.program import add_store, progress, run, say
 from isogloss.shards import clear
 from isogloss.specs import activation_spec, check_weights, prompt_style, source_of
@@ -28,11 +29,16 @@ def main() -> None:
     parser.add_argument(
         "--precision-items", type=int, default=6, help="items a language scored in float32 too"
     )
+    parser.add_argument(
+        "--folds", type=int, help="of later stages: too few items for them are refused here"
+    )
     parser.add_argument("--output", type=Path, required=True, help="manifest to write (JSON)")
     args = parser.parse_args()
 
     spec = args.spec
     items = load_dataset(spec["dataset"], spec["languages"], spec["name"])
+    if args.folds is not None:
+        check_enough(items.clusters, args.folds, spec["name"])
     digests = items.digests()
     specs = {tag: activation_spec(spec, digests, tag) for tag in digests}
     names = {

@@ -182,9 +182,9 @@ def a_pipe(path: Path) -> None:
 
 
 def a_closed_file(path: Path) -> None:
-    if os.geteuid() == 0:
-        pytest.skip("permissions do not bind root")
     path.chmod(0)
+    if os.access(path, os.R_OK):
+        pytest.skip("permissions do not bind root")
 
 
 PLACES: dict[str, tuple[Callable[[Path], None], str]] = {

@@ -332,3 +332,14 @@ def test_a_run_stops_at_a_wrong_question_before_the_model(broken: Study, tmp_pat
     said = log.read_text("utf-8")
     assert re.fullmatch(r'error: questions/de\.jsonl:4: item "[\w-]+" \(de\): .*"anwser".*\n', said)
     assert f"{said}" in target.stderr and "Traceback" not in target.stderr
+
+
+def test_a_run_stops_at_too_few_questions_for_the_folds_before_the_model(
+    broken: Study, tmp_path: Path
+) -> None:
+    study = broken.copy(tmp_path / "tree").changed(statistics={"folds": 11})
+    assert study.snakemake("--cores", "1", "results/tiny/own/behaviour.nc").returncode != 0
+    (log,) = (study.folder / "logs/tiny/own").glob("extract-*.log")
+    said = log.read_text("utf-8")
+    assert said.startswith("error: datasets.own: 30 items in 11 folds leave 2 in one, 3 are needed")
+    assert said.count("\n") == 1

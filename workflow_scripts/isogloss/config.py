@@ -26,6 +26,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic import Tag as Branch
+from pydantic_core import ErrorDetails
 
 from isogloss.errors import InputError
 from isogloss.languages import canonical_tag
@@ -766,22 +767,21 @@ def validate(content: dict[str, Any], origin: str = "configuration") -> Config:
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        faults = [_fault(fault["type"], fault["loc"], fault["msg"], fault["input"])
-                  for fault in error.errors()]  # fmt: skip
+        faults = map(_fault, error.errors())
         raise InputError(f"{origin}: " + "; ".join(faults)) from error
 
 
-def _fault(kind: str, where: tuple[int | str, ...], message: str, given: Any) -> str:
+def _fault(fault: ErrorDetails) -> str:
     """One wrong key: its path, what is wrong, what was given."""
+    kind, where, given = fault["type"], fault["loc"], fault["input"]
     named = ".".join(str(part) for part in where if part not in BRANCHES)
     place = f"{named}: " if named else ""
     if kind == "extra_forbidden":
         return f"{place}no such key{_place_or_spelling(str(where[-1]))}"
     if kind == "missing":
         return f"{place}is needed: add it"
-    message = SPOKEN.get(kind, message)
-    if kind == "string_pattern_mismatch":
-        message = PATTERNS.get(message.split("'")[1], message)
+    pattern = fault.get("ctx", {}).get("pattern")
+    message = SPOKEN.get(kind) or PATTERNS.get(pattern) or fault["msg"]
     shown = "" if isinstance(given, dict | list) else f" (got {_short(given)})"
     advice = ": put it in quotes" if kind == "string_type" and shown and given is not None else ""
     return f"{place}{message.removeprefix('Value error, ')}{shown}{advice}"
@@ -793,7 +793,7 @@ SPOKEN = {
 }
 """What to write, by pydantic's name of the fault."""
 
-PATTERNS = {
+PATTERNS: dict[str | None, str] = {
     SLUG: "use lower-case letters, digits and . _ -, a letter or digit first",
     TAG: "use a language tag such as en, sw or zh-Hant",
     DEVICE: "use auto, cpu, cuda, cuda:1, ... or mps",

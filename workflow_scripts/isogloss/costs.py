@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from isogloss.cluster import PAIR_DRAW_BYTES, pairs_mb
+from isogloss.cluster import draws_mb, pairs_mb
 from isogloss.extraction_checks import CHECKED, CHECKED_TOKENS, PRECISION_TOKENS
 from isogloss.machines import Machine
 from isogloss.packing import batches, packed_rows
@@ -612,8 +612,9 @@ def resampled(
     """
     measured = languages**2 if pairs else languages
     work = 2.0 * draws * items * measured * columns
-    per_row = PAIR_DRAW_BYTES * measured if pairs else 64 * measured
-    memory = machine.process + 8 * draws * items + per_row * (draws + items)
+    of_pairs = 1e6 * draws_mb(languages, draws, items)
+    rows = of_pairs if pairs else 64 * measured * (draws + items)
+    memory = machine.process + 8 * draws * items + rows
     size = 120_000 * starts + 100 * measured * columns
     return Cost(starts * machine.analysis_start + work / machine.analysis, work, memory, disk=size)
 

@@ -298,6 +298,29 @@ def _mutual_golds(items: Sequence[Item], rows: Sequence[int]) -> list[tuple[int,
     ]
 
 
+LEAST_IN_A_FOLD = 3
+"""Items that what is fitted on the other folds is tested on."""
+
+
+def check_enough(clusters: np.ndarray, n_folds: int, dataset: str) -> None:
+    """Refuse a dataset too small for the folds: it would end only after extraction.
+
+    Args:
+        clusters: (item,) labels.
+        n_folds: as in `folds`, whose sizes depend on no seed.
+        dataset: its name in the configuration.
+
+    Raises:
+        InputError: fewer clusters than folds, or fewer items in one than `LEAST_IN_A_FOLD`.
+    """
+    least = int(np.bincount(folds(clusters, n_folds)).min())
+    if least < LEAST_IN_A_FOLD:
+        raise InputError(
+            f"datasets.{dataset}: {len(clusters)} items in {n_folds} folds leave {least} in one, "
+            f"{LEAST_IN_A_FOLD} are needed: lower statistics.folds or add items"
+        )
+
+
 def folds(clusters: np.ndarray, n_folds: int = 5, seed: int = 0) -> np.ndarray:
     """Fold of each item: whole clusters, of sizes as equal as they allow.
 

@@ -14,6 +14,7 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 
 from isogloss.activations import ParallelStates
 from isogloss.errors import InputError
+from isogloss.items import LEAST_IN_A_FOLD
 from isogloss.similarity import degenerate_reason, shuffled_orders
 from isogloss.vectors import check_folds, language_basis
 
@@ -454,7 +455,7 @@ def subspaces(
         raise InputError("subspaces: paraphrases of other items: use the same items")
     if not len(check_folds(folds, states.clusters)):
         raise InputError("subspaces: no fold to evaluate on: number them from 0")
-    if (size := int(np.bincount(folds[folds >= 0]).min())) < 3:
+    if (size := int(np.bincount(folds[folds >= 0]).min())) < LEAST_IN_A_FOLD:
         raise InputError(f"subspaces: a fold of {size} items: use fewer folds or more items")
     count = len(states.depths)
     costly = set(np.linspace(0, count - 1, min(n_layers, count)).round().astype(int).tolist())
