@@ -4,7 +4,7 @@ import argparse
 import json
 import platform
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from isogloss.background import Background
 from isogloss.datasets import load_dataset
 from isogloss.items import check_enough
 from isogloss.program import add_store, progress, run, say
+from isogloss.prompts import Question, Tokens, questions
 from isogloss.shards import clear
 from isogloss.specs import activation_spec, check_weights, prompt_style, source_of
 from isogloss.store import Store, artifact_name, write_manifest
@@ -64,7 +65,6 @@ def extract(
     from isogloss.extraction_checks import check_lens, check_packing, precision
     from isogloss.lens import lens_layers
     from isogloss.models import load, memory_errors, readout_of
-    from isogloss.prompts import Tokens, questions
 
     spec, source, paths = args.spec, source_of(args.spec), store.paths(names)
     style = prompt_style(spec["prompt"])
@@ -90,15 +90,17 @@ def extract(
     with memory_errors(f"extract {spec['slug']} {spec['name']}: self-tests"):
         tests = check_packing(decoder, readout, asked[missing[0]], items.item_ids)
         tests |= {"lens": check_lens(decoder, readout, asked[missing[0]])}
-        exact = precision(
-            source,
-            args.cache,
-            args.device,
-            decoder,
-            readout,
-            asked,
-            args.precision_items,
-        )
+        n_exact = args.precision_items
+        exact = precision(source, args.cache, args.device, decoder, readout, asked, n_exact)
+    about = {
+        "slug": spec["slug"],
+        "note": source.note,
+        "licence": {"model": source.licence, "data": spec["dataset"]["licence"]},
+        "self_test": tests,
+        "device": str(decoder.input_device),
+        "batch_tokens": args.batch_tokens,
+        "versions": versions(),
+    }
 
     def finish(tag: str, record: dict[str, Any], trees: list, files: list[Path]) -> None:
         assemble(paths[tag], specs[tag], record, items, asked[tag], trees, files, layers)
@@ -121,22 +123,21 @@ def extract(
                     args.batch_tokens,
                     partial(progress, label=label, unit="shard"),
                 )
-            record = {
-                "slug": spec["slug"],
-                "note": source.note,
-                "licence": {"model": source.licence, "data": spec["dataset"]["licence"]},
-                "self_test": tests,
+            record = about | {
                 "precision": exact.get(tag, {}),
                 "seconds": round(time.perf_counter() - began, 3),
                 "tokens": sum(len(tree) for tree in trees),
-                "merged_phrases": sum(p.merged for q in asked[tag] for p in q.phrases),
-                "truncated_prompts": sum(q.truncated > 0 for q in asked[tag]),
                 "normalised_texts": items.normalised.get(tag, 0),
-                "device": str(decoder.input_device),
-                "batch_tokens": args.batch_tokens,
-                "versions": versions(),
             }
-            finishing.call(finish, tag, record, trees, files)
+            finishing.call(finish, tag, record | counts(asked[tag]), trees, files)
+
+
+def counts(asked: Sequence[Question]) -> dict[str, int]:
+    """What a record says of the questions as they were asked."""
+    return {
+        "merged_phrases": sum(phrase.merged for one in asked for phrase in one.phrases),
+        "truncated_prompts": sum(one.truncated > 0 for one in asked),
+    }
 
 
 def versions() -> dict[str, str]:
