@@ -17,10 +17,11 @@ help:
 	@echo "            options in BENCHMARK=, such as BENCHMARK='--quick --only lens'"
 	@echo "make lint   formatting, linters, types"
 
-$(VENV)/.installed: requirements.txt
+$(VENV)/.installed: requirements.txt pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	$(BIN)/python -m compileall -qq -j 0 -x '/(tests?|testing|transformers/models)/' $(VENV)/lib || true  # pip would use one core
 	touch $@
 
@@ -47,6 +48,7 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile rules
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 test-sharing: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/sharing/requirements.txt

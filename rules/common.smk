@@ -28,15 +28,15 @@ os.environ.update(
     DOCUTILSCONFIG=str(Path(workflow.basedir) / "report/docutils.conf"),
 )
 
-from isogloss.artifacts import canonical_json, key_of
-from isogloss.config import validate
-from isogloss.study_files import mapping_of
-from isogloss.datasets import dataset_files
+from isogloss.files.atomic import canonical_json, key_of
+from isogloss.study.schema import validate
+from isogloss.study.yaml_files import mapping_of
+from isogloss.questions.datasets import dataset_files
 from isogloss.errors import InputError
-from isogloss.model_sources import ModelSource, cache_folder, model_digest
-from isogloss.slices import Slices, dump
-from isogloss.specs import readout_spec
-from isogloss.store import readout_name
+from isogloss.model.sources import ModelSource, cache_folder, model_digest
+from isogloss.study.settings import Slices, dump
+from isogloss.study.specs import readout_spec
+from isogloss.study.keys import readout_name
 
 try:
     # Snakemake has read them, but takes what is not plain values too.

@@ -8,10 +8,10 @@ scheduler; those that no node can meet are refused here, before any job. No rule
 
 from snakemake.iocontainers import InputFiles
 
-from isogloss import cluster
-from isogloss.inventory import Inventory
-from isogloss.sharing import open_place
-from isogloss.side_by_side import memory_mb, models_at_once, runs_on_processors
+from isogloss.cost import requests as cluster
+from isogloss.study.keys import Inventory
+from isogloss.store.places import place_of
+from isogloss.cost.side_by_side import memory_mb, models_at_once, runs_on_processors
 
 CLUSTER = STUDY.cluster
 INVENTORY = Inventory(SLICES)
@@ -75,7 +75,7 @@ def asks(mem_mb, runtime, gpu=lambda model: 0, made=None, more_mb=lambda wildcar
 def shared() -> frozenset[str]:
     """Names of what the shared place has: one listing, when a job is planned."""
     try:
-        place = open_place(dump(STUDY.sharing))
+        place = place_of(STUDY)
         return frozenset(place.names() if place else ())
     except InputError as error:
         print(f"{error} (planned as if nothing were there)", file=sys.stderr)

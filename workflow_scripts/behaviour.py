@@ -4,11 +4,11 @@ import argparse
 import json
 from pathlib import Path
 
-from isogloss.activations import open_scores
-from isogloss.behaviour import behaviour
-from isogloss.netcdf import write_netcdf
+from isogloss.files.activation_file import open_scores
+from isogloss.files.netcdf import write_netcdf
+from isogloss.measures.behaviour import behaviour
 from isogloss.program import run
-from isogloss.store import read_manifest
+from isogloss.store.local import read_manifest
 
 
 def main() -> None:

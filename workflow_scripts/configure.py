@@ -3,12 +3,12 @@
 import argparse
 from pathlib import Path
 
-from isogloss.artifacts import whole_file
-from isogloss.config import Config, commented, read, schema
-from isogloss.datasets import load_dataset
-from isogloss.items import check_enough
+from isogloss.files.atomic import whole_file
 from isogloss.program import run, say
-from isogloss.slices import dump
+from isogloss.questions.datasets import load_dataset
+from isogloss.questions.items import check_enough
+from isogloss.study.schema import Config, commented, read, schema
+from isogloss.study.settings import dump
 
 HEADER = """\
 # The default study: two small models on questions in ten languages.

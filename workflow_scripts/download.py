@@ -4,10 +4,10 @@ import argparse
 import json
 from pathlib import Path
 
-from isogloss.datasets import load_dataset
-from isogloss.model_sources import fetch, model_digest
+from isogloss.model.sources import fetch, model_digest
 from isogloss.program import run, say
-from isogloss.specs import source_of
+from isogloss.questions.datasets import load_dataset
+from isogloss.study.specs import source_of
 
 
 def main() -> None:

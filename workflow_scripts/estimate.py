@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from isogloss import machines
-from isogloss.artifacts import whole_file
-from isogloss.config import Config, read, validate
+from isogloss.cost import machines
+from isogloss.cost.run_times import measured_jobs
 from isogloss.errors import InputError
-from isogloss.inventory import Inventory
-from isogloss.model_sources import ModelSource, cache_folder, model_digest
+from isogloss.files.atomic import whole_file
+from isogloss.model.sources import ModelSource, cache_folder, model_digest
 from isogloss.program import run, say
-from isogloss.run_times import measured_jobs
-from isogloss.sharing import open_place
-from isogloss.slices import Slices, dump
+from isogloss.store.places import place_of
+from isogloss.study.keys import Inventory
+from isogloss.study.schema import Config, read, validate
+from isogloss.study.settings import Slices, dump
 
 if TYPE_CHECKING:  # it lays questions out with torch, which the options need not wait for
-    from isogloss.estimate import Estimator, Line
+    from isogloss.cost.estimate import Estimator, Line
 
 
 def main() -> None:
@@ -47,7 +47,7 @@ def main() -> None:
         "--calibrate", type=Path, metavar="FILE", help="measure this machine's rates, write them"
     )
     args = parser.parse_args()
-    from isogloss.estimate import as_json, as_table
+    from isogloss.cost.estimate import as_json, as_table
 
     os.environ.setdefault("HF_DATASETS_OFFLINE", "1")  # questions are looked up, never downloaded
 
@@ -90,14 +90,14 @@ def default_machine(study: Config) -> str:
 
 def estimator_of(study: Config, machine: machines.Machine) -> "Estimator":
     """The estimator of a study, with what its store and its shared place have."""
-    from isogloss.estimate import Estimator, present_in
+    from isogloss.cost.estimate import Estimator, present_in
 
     def weights_of(slug: str) -> str:
         source = ModelSource.from_spec(slug, dump(study.models[slug]))
         return model_digest(source, cache_folder(study.cache))
 
     try:
-        place = open_place(dump(study.sharing))
+        place = place_of(study)
         shared: Any = place.names() if place else ()
     except InputError as error:
         say(f"{error} (estimated as if nothing were there)")
@@ -119,8 +119,8 @@ def comparison(study: Config, machine: machines.Machine, lines: "list[Line]") ->
     Below the table: the shares of the machine's rates that would suit these run times. Readouts
     are left out there: their jobs fetch the models.
     """
-    from isogloss.estimate import duration, size, table
-    from isogloss.fitting import fitted_shares
+    from isogloss.cost.estimate import duration, size, table
+    from isogloss.cost.fitting import fitted_shares
 
     cores = None if machine.gpu else os.cpu_count()
     times = measured_jobs(Path(".snakemake/metadata"), study.store, study.results, cores)

@@ -9,15 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from isogloss.artifacts import key_of
-from isogloss.background import Background
-from isogloss.datasets import load_dataset
-from isogloss.items import check_enough
+from isogloss.extraction.background import Background
+from isogloss.extraction.shards import clear
+from isogloss.files.atomic import key_of
 from isogloss.program import add_store, progress, run, say
-from isogloss.prompts import Question, Tokens, questions
-from isogloss.shards import clear
-from isogloss.specs import activation_spec, check_weights, prompt_style, source_of
-from isogloss.store import Store, artifact_name, write_manifest
+from isogloss.questions.datasets import load_dataset
+from isogloss.questions.items import check_enough
+from isogloss.questions.prompts import Question, Tokens, questions
+from isogloss.store.local import Store, write_manifest
+from isogloss.study.keys import artifact_name
+from isogloss.study.specs import activation_spec, check_weights, prompt_style, source_of
 
 
 def main() -> None:
@@ -61,10 +62,10 @@ def extract(
     args: Any, items: Any, specs: dict, store: Store, names: dict, missing: list[str]
 ) -> None:
     """Load the model once and compute the missing languages."""
-    from isogloss.extraction import assemble, compute_shards
-    from isogloss.extraction_checks import check_lens, check_packing, precision
-    from isogloss.lens import lens_layers
-    from isogloss.models import load, memory_errors, readout_of
+    from isogloss.extraction.extract import assemble, compute_shards
+    from isogloss.extraction.self_tests import check_lens, check_packing, precision
+    from isogloss.model.load import load, memory_errors, readout_of
+    from isogloss.model.logit_lens import lens_layers
 
     spec, source, paths = args.spec, source_of(args.spec), store.paths(names)
     style = prompt_style(spec["prompt"])

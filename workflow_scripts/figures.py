@@ -14,9 +14,9 @@ import xarray as xr
 
 from isogloss.figures import behaviour, lens, lens_items, scale, similarity, steering, subspaces
 from isogloss.figures.style import Drawing, Subject, save, use_style
-from isogloss.netcdf import open_artifact, open_netcdf
+from isogloss.files.netcdf import open_artifact, open_netcdf
 from isogloss.program import run
-from isogloss.store import read_manifest
+from isogloss.store.local import read_manifest
 
 RESULTS = ("behaviour", "trajectories", "similarity", "subspaces")
 
@@ -86,7 +86,7 @@ def near_chance(behaviour: xr.Dataset | None) -> frozenset[str]:
 
 def single_items(args: Any, trajectories: xr.Dataset, subject: Subject) -> Drawing:
     """The lens picture of single items, with their texts."""
-    from isogloss.datasets import load_dataset
+    from isogloss.questions.datasets import load_dataset
 
     lenses = {tag: open_artifact(path) for tag, path in read_manifest(args.lenses).items()}
     items = load_dataset(args.spec["questions"], list(lenses), args.spec["dataset"])

@@ -9,11 +9,12 @@ from typing import Any
 import h5netcdf
 
 from isogloss.errors import InputError
-from isogloss.netcdf import write_artifact
+from isogloss.files.hdf5 import check_header, reading
+from isogloss.files.netcdf import write_artifact
 from isogloss.program import add_store, progress, run, say
-from isogloss.sealed import check_header, reading
-from isogloss.specs import lens_spec
-from isogloss.store import Store, artifact_name, read_manifest, write_manifest
+from isogloss.store.local import Store, read_manifest, write_manifest
+from isogloss.study.keys import artifact_name
+from isogloss.study.specs import lens_spec
 
 
 def main() -> None:
@@ -42,9 +43,9 @@ def compute(
     args: Any, sources: dict, specs: dict, store: Store, names: dict, missing: list[str]
 ) -> None:
     """Read the readout once and compute the missing languages."""
-    from isogloss.lens import lens_dataset
-    from isogloss.models import device_named, memory_errors
-    from isogloss.readout import read_readout
+    from isogloss.model.load import device_named, memory_errors
+    from isogloss.model.logit_lens import lens_dataset
+    from isogloss.model.readout import read_readout
 
     with memory_errors(f"lens {args.spec['slug']} {args.spec['name']}: readout"):
         readout = read_readout(args.readout, device_named(args.device))

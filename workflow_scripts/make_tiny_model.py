@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the weights (default: 0)")
     args = parser.parse_args()
 
-    from isogloss.tiny_models import save_tiny_model  # after parsing: torch takes seconds to import
+    from isogloss.model.tiny_models import save_tiny_model  # torch takes seconds to import
 
     try:
         save_tiny_model(args.folder, args.family, args.seed)

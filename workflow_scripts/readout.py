@@ -5,8 +5,9 @@ import json
 from pathlib import Path
 
 from isogloss.program import add_store, run, say
-from isogloss.specs import check_weights, readout_spec, source_of
-from isogloss.store import Store, readout_name
+from isogloss.store.local import Store
+from isogloss.study.keys import readout_name
+from isogloss.study.specs import check_weights, readout_spec, source_of
 
 
 def main() -> None:
@@ -20,8 +21,8 @@ def main() -> None:
     name = readout_name(args.spec["slug"], spec)
     store = Store.of(args.store, args.sharing, say)
     if store.missing({args.spec["slug"]: name}):
-        from isogloss.models import load_ends
-        from isogloss.readout import write_readout
+        from isogloss.model.load import load_ends
+        from isogloss.model.readout import write_readout
 
         ends = load_ends(source_of(args.spec), args.cache)
         check_weights(args.spec, args.cache)

@@ -4,11 +4,11 @@ import argparse
 import json
 from pathlib import Path
 
-from isogloss.activations import open_scores
-from isogloss.netcdf import open_netcdf, write_netcdf
+from isogloss.files.activation_file import open_scores
+from isogloss.files.netcdf import open_netcdf, write_netcdf
+from isogloss.measures.scale import ModelResult, scale
 from isogloss.program import run
-from isogloss.scale import ModelResult, scale
-from isogloss.store import read_manifest
+from isogloss.store.local import read_manifest
 
 
 def main() -> None:

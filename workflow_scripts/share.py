@@ -8,12 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from isogloss import catalogue, exchange, upkeep
 from isogloss.errors import Damaged, InputError
 from isogloss.program import progress, run, say
-from isogloss.sharing import Place
-from isogloss.studies import Study, local_place, usual_configs
-from isogloss.upkeep import Located
+from isogloss.store import handover as exchange
+from isogloss.store import names as catalogue
+from isogloss.store import prune as upkeep
+from isogloss.store.places import Place, local_place, place_of
+from isogloss.store.prune import Located
+from isogloss.study.study import Study, usual_configs
 
 DEFAULT = Path("config/config.yaml")
 
@@ -190,7 +192,7 @@ def move_away(one: Located) -> None:
 
 def prune(args: Any) -> None:
     study = Study.of(args.configfile)
-    if args.delete and study.place() is not None and not (args.local or args.shared):
+    if args.delete and place_of(study.config) is not None and not (args.local or args.shared):
         raise InputError("prune --delete: say which store: --local or --shared")
     place, named = chosen(study, args), set()
     own = [args.configfile] if args.configfile != DEFAULT else []
@@ -211,14 +213,14 @@ def prune(args: Any) -> None:
         return
     for one in progress(found, "delete", "file"):
         place.remove(one.name)
-    if args.local or not study.place():
+    if args.local or not place_of(study.config):
         upkeep.forget(study.store, {one.name for one in found})
     print(f"deleted: {len(found)} files, {total}, in {place.url}")
 
 
 def publish(args: Any) -> None:
     study = Study.of(args.configfile)
-    place = study.place()
+    place = place_of(study.config)
     if place is None:
         raise InputError(f"{study.path}: sharing.kind is none: say there where to publish")
     if not study.config.sharing.publish:
@@ -235,13 +237,13 @@ def publish(args: Any) -> None:
 def export(args: Any) -> None:
     study = Study.of(args.configfile)
     bar = partial(progress, label="export", unit="file")
-    count = exchange.export(study, study.place(), args.bundle, bar)
+    count = exchange.export(study, place_of(study.config), args.bundle, bar)
     print(f"{args.bundle}: {count} artifacts of {study.config.study}")
 
 
 def import_bundle(args: Any) -> None:
     study = Study.of(args.configfile)
-    place = study.place() if study.config.sharing.publish else None
+    place = place_of(study.config) if study.config.sharing.publish else None
     bar = partial(progress, label="verify", unit="file")
     done = exchange.import_bundle(args.bundle, study.store, place, bar)
     there = len(done.names) - len(done.new)
@@ -252,7 +254,7 @@ def import_bundle(args: Any) -> None:
 
 def chosen(study: Study, args: Any) -> Place:
     """The store that a command is about: the shared place, where there is one, else this one's."""
-    place = None if args.local else study.place()
+    place = None if args.local else place_of(study.config)
     if place is None and args.shared:
         raise InputError(f"{study.path}: sharing.kind is none: nothing is shared")
     return place or local_place(study.store)

@@ -4,11 +4,11 @@ import argparse
 import json
 from pathlib import Path
 
-from isogloss.activations import open_states
-from isogloss.netcdf import write_netcdf
+from isogloss.files.activation_file import open_states
+from isogloss.files.netcdf import write_netcdf
+from isogloss.measures.similarity import similarity
 from isogloss.program import run
-from isogloss.similarity import similarity
-from isogloss.store import read_manifest
+from isogloss.store.local import read_manifest
 
 
 def main() -> None:

@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from isogloss.activations import open_scores
-from isogloss.datasets import load_dataset
-from isogloss.items import FIT, SELECT, TEST, check_disjoint, evaluation_folds
-from isogloss.netcdf import open_artifact, write_artifact
+from isogloss.files.activation_file import open_scores
+from isogloss.files.netcdf import open_artifact, write_artifact
 from isogloss.program import add_store, progress, run, say
-from isogloss.specs import check_weights, prompt_style, source_of, steered_spec
-from isogloss.store import Store, artifact_name, read_manifest, write_manifest
-from isogloss.vectors import ALL_ITEMS
+from isogloss.questions.datasets import load_dataset
+from isogloss.questions.items import FIT, SELECT, TEST, check_disjoint, evaluation_folds
+from isogloss.steering.vectors import ALL_ITEMS
+from isogloss.store.local import Store, read_manifest, write_manifest
+from isogloss.study.keys import artifact_name
+from isogloss.study.specs import check_weights, prompt_style, source_of, steered_spec
 
 
 def main() -> None:
@@ -58,10 +59,10 @@ def steered_scores(
     args: Any, sources: dict, vectors: Any, missing: list[str]
 ) -> Iterator[tuple[str, Any]]:
     """Load the model once and evaluate the missing languages."""
-    from isogloss.models import load, memory_errors, readout_of
-    from isogloss.packing import lay_out
-    from isogloss.prompts import Tokens, questions
-    from isogloss.steered import check_unsteered, evaluate, unsteered_pivot
+    from isogloss.model.load import load, memory_errors, readout_of
+    from isogloss.model.packing import lay_out
+    from isogloss.questions.prompts import Tokens, questions
+    from isogloss.steering.evaluate import check_unsteered, evaluate, unsteered_pivot
 
     spec = args.spec
     items = load_dataset(spec["dataset"], spec["all_languages"], spec["name"])
@@ -129,7 +130,7 @@ def steered_scores(
 
 def plan_of(spec: dict, vectors: Any) -> Any:
     """What is tried, in layer indices of this model."""
-    from isogloss.steered import Plan
+    from isogloss.steering.evaluate import Plan
 
     steering = spec["steering"]
     layers = [int(layer) for layer in vectors["layer"].values]

@@ -4,12 +4,12 @@ import argparse
 import json
 from pathlib import Path
 
-from isogloss.activations import open_states
-from isogloss.items import folds
-from isogloss.netcdf import write_netcdf
+from isogloss.files.activation_file import open_states
+from isogloss.files.netcdf import write_netcdf
+from isogloss.measures.subspaces import subspaces
 from isogloss.program import run
-from isogloss.store import read_manifest
-from isogloss.subspaces import subspaces
+from isogloss.questions.items import folds
+from isogloss.store.local import read_manifest
 
 
 def main() -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 import h5py
 
-from isogloss.artifacts import whole_file
 from isogloss.errors import InputError
-from isogloss.netcdf import open_netcdf
+from isogloss.figures.summary import Result, main_table, summary
+from isogloss.files.atomic import whole_file
+from isogloss.files.netcdf import open_netcdf
 from isogloss.program import run
-from isogloss.store import manifest_spec, read_manifest
-from isogloss.summary import Result, main_table, summary
+from isogloss.store.local import manifest_spec, read_manifest
 
 
 def main() -> None:

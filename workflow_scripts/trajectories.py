@@ -4,10 +4,10 @@ import argparse
 import json
 from pathlib import Path
 
-from isogloss.netcdf import open_artifact, write_netcdf
+from isogloss.files.netcdf import open_artifact, write_netcdf
+from isogloss.measures.trajectories import trajectories
 from isogloss.program import run
-from isogloss.store import read_manifest
-from isogloss.trajectories import trajectories
+from isogloss.store.local import read_manifest
 
 
 def main() -> None:

@@ -4,13 +4,14 @@ import argparse
 import json
 from pathlib import Path
 
-from isogloss.activations import open_states
-from isogloss.items import FIT, evaluation_folds
-from isogloss.netcdf import write_artifact
+from isogloss.files.activation_file import open_states
+from isogloss.files.netcdf import write_artifact
 from isogloss.program import add_store, run, say
-from isogloss.specs import vectors_spec
-from isogloss.store import Store, artifact_name, read_manifest, write_manifest
-from isogloss.vectors import fit_vectors
+from isogloss.questions.items import FIT, evaluation_folds
+from isogloss.steering.vectors import fit_vectors
+from isogloss.store.local import Store, read_manifest, write_manifest
+from isogloss.study.keys import artifact_name
+from isogloss.study.specs import vectors_spec
 
 
 def main() -> None:

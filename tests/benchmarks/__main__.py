@@ -20,7 +20,7 @@ from benchmarks.measuring import tell
 from benchmarks.table import markdown, shown, write
 
 from isogloss.errors import InputError
-from isogloss.model_sources import ModelSource, fetch
+from isogloss.model.sources import ModelSource, fetch
 from isogloss.program import run
 
 COMPARISONS = {

@@ -29,16 +29,16 @@ from babel import localedata
 from tests.sharing.server import BUCKET, WEED, Server, keys_in, running_server
 from tests.workflow.conftest import ENVIRONMENT, Study, copy_tree
 
-from isogloss.artifacts import key_of
-from isogloss.config import Config, validate
 from isogloss.errors import InputError
-from isogloss.inventory import Inventory, Named
-from isogloss.languages import canonical_tag
-from isogloss.model_sources import ModelSource, model_digest
+from isogloss.files.atomic import key_of
+from isogloss.model.sources import ModelSource, model_digest
 from isogloss.program import run, say
-from isogloss.sharing import MARKER, open_place
-from isogloss.slices import Slices, dump
-from isogloss.store import write_manifest
+from isogloss.questions.languages import canonical_tag
+from isogloss.store.local import write_manifest
+from isogloss.store.places import MARKER, open_place
+from isogloss.study.keys import Inventory, Named
+from isogloss.study.schema import Config, validate
+from isogloss.study.settings import Slices, dump
 
 FIRST = ("en", "de", "es", "id", "sw")
 CONFIG, ABOUT = "study.json", "about.json"

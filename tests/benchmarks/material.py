@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from isogloss.datasets import load_jsonl
-from isogloss.items import Item, ParallelItems
-from isogloss.model_sources import ModelSource
-from isogloss.prompts import PromptStyle
+from isogloss.model.sources import ModelSource
+from isogloss.questions.datasets import load_jsonl
+from isogloss.questions.items import Item, ParallelItems
+from isogloss.questions.prompts import PromptStyle
 
 ROOT = Path(__file__).resolve().parents[2]
 EVERYDAY = ROOT / "data" / "everyday"

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from benchmarks.material import Setting, all_items, chosen, spread, style
 
-from isogloss.artifacts import key_of
 from isogloss.errors import InputError
-from isogloss.extraction import assemble, compute_shard, compute_shards
-from isogloss.items import ParallelItems
-from isogloss.languages import separator
-from isogloss.models import Decoder, Readout, load, readout_of
-from isogloss.packing import Tree, lay_out
-from isogloss.prompts import Question, Tokens, prompt_text, questions
+from isogloss.extraction.extract import assemble, compute_shard, compute_shards
+from isogloss.files.atomic import key_of
+from isogloss.model.load import Decoder, Readout, load, readout_of
+from isogloss.model.packing import Tree, lay_out
+from isogloss.questions.items import ParallelItems
+from isogloss.questions.languages import separator
+from isogloss.questions.prompts import Question, Tokens, prompt_text, questions
 
 BUDGET = 2048
 """Tokens of a batch: what `extract` takes by default."""

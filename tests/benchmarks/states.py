@@ -8,7 +8,7 @@ from benchmarks.material import LONG, Setting
 from benchmarks.measuring import Job, Run, Worker, alternate, check_equal, ratio, seconds
 from benchmarks.table import Row
 
-from isogloss.activations import open_activations
+from isogloss.files.activation_file import open_activations
 
 SPEED, MEMORY = 2.0, 0.5
 TOLERANCE = 1e-4

@@ -14,13 +14,13 @@ from benchmarks.material import LONG, SHORT, Setting
 from benchmarks.measuring import Job, Run, Worker, alternate, ratio, seconds
 from benchmarks.table import Row
 
-from isogloss.activations import open_activations
-from isogloss.items import Item, ParallelItems
-from isogloss.model_sources import ModelSource
-from isogloss.models import adapt, card_of, readout_of
-from isogloss.packing import lay_out
-from isogloss.prompts import Phrase, Question
-from isogloss.tiny_models import VOCABULARY, tiny_tokenizer
+from isogloss.files.activation_file import open_activations
+from isogloss.model.load import adapt, card_of, readout_of
+from isogloss.model.packing import lay_out
+from isogloss.model.sources import ModelSource
+from isogloss.model.tiny_models import VOCABULARY, tiny_tokenizer
+from isogloss.questions.items import Item, ParallelItems
+from isogloss.questions.prompts import Phrase, Question
 
 WRITING, READING = 0.05, 200.0
 N_ITEMS = {LONG: (48, 2), SHORT: (400, 8)}  # as large as files of such data are; default, quick

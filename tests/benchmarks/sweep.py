@@ -7,11 +7,11 @@ from benchmarks.material import LONG, Setting
 from benchmarks.measuring import Job, Run, Worker, alternate, check_equal, ratio, seconds
 from benchmarks.table import Row
 
-from isogloss.extraction import Captured, score
-from isogloss.forward import run
-from isogloss.packing import Tree, batches, collate, lay_out
-from isogloss.steered import Condition, steer, steered_scores
-from isogloss.vectors import constant_shift
+from isogloss.extraction.extract import Captured, score
+from isogloss.model.forward import run
+from isogloss.model.packing import Tree, batches, collate, lay_out
+from isogloss.steering.evaluate import Condition, steer, steered_scores
+from isogloss.steering.vectors import constant_shift
 
 DEPTHS = (0.2, 0.4, 0.6, 0.8)
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from isogloss.artifacts import whole_file
+from isogloss.files.atomic import whole_file
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from tests.faults.conftest import Bench, said_in_one_line
 from tests.workflow.conftest import MODEL
 
-from isogloss.model_sources import ModelSource, folder_digest
+from isogloss.model.sources import ModelSource, folder_digest
 
 RARE = "\U00100000"
 """A character with a byte, and so a token, that no question has: 0xF4, "ô" in the tokeniser."""

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from tests.faults.conftest import SHARDS, Bench, contents, said_in_one_line
 
-from isogloss.activations import open_activations, open_scores, open_states
 from isogloss.errors import InputError
-from isogloss.shards import is_whole, read_shard, write_shard
+from isogloss.extraction.shards import is_whole, read_shard, write_shard
+from isogloss.files.activation_file import open_activations, open_scores, open_states
 
 FLIPS = 40
 

@@ -8,7 +8,7 @@ import pytest
 from tests.faults.conftest import Bench, contents
 from tests.faults.warm import PAUSED
 
-from isogloss.sealed import verify
+from isogloss.files.hdf5 import verify
 
 
 def whole(bench: Bench, done: Bench, pattern: str) -> bool:

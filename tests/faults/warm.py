@@ -35,11 +35,11 @@ DOING = {
 }
 BEFORE = "before"
 IMPORTED = [
-    "isogloss.extraction",
-    "isogloss.extraction_checks",
-    "isogloss.steered",
-    "isogloss.tiny_models",
-    "isogloss.vectors",
+    "isogloss.extraction.extract",
+    "isogloss.extraction.self_tests",
+    "isogloss.steering.evaluate",
+    "isogloss.model.tiny_models",
+    "isogloss.steering.vectors",
     "transformers.models.auto.modeling_auto",
     "transformers.models.gemma3.modeling_gemma3",
     "transformers.tokenization_utils_tokenizers",

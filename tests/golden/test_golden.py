@@ -19,25 +19,20 @@ import pytest
 import torch
 import xarray as xr
 
-from isogloss.activations import open_activations, open_scores, open_states
-from isogloss.artifacts import key_of
-from isogloss.datasets import load_jsonl
-from isogloss.extraction import assemble, compute_shards
-from isogloss.items import folds
-from isogloss.lens import lens_dataset
-from isogloss.models import Decoder, readout_of
-from isogloss.packing import lay_out
-from isogloss.prompts import PromptStyle, Tokens, questions
-from isogloss.sealed import verify
-from isogloss.steered import Plan, evaluate, unsteered_pivot
-from isogloss.tiny_models import tiny_model
-from isogloss.vectors import fit_vectors
-from isogloss.versions import (
-    EXTRACTION_VERSION,
-    LENS_VERSION,
-    STEERING_VERSION,
-    VECTORS_VERSION,
-)
+from isogloss.extraction.extract import assemble, compute_shards
+from isogloss.files.activation_file import open_activations, open_scores, open_states
+from isogloss.files.atomic import key_of
+from isogloss.files.hdf5 import verify
+from isogloss.model.load import Decoder, readout_of
+from isogloss.model.logit_lens import lens_dataset
+from isogloss.model.packing import lay_out
+from isogloss.model.tiny_models import tiny_model
+from isogloss.questions.datasets import load_jsonl
+from isogloss.questions.items import folds
+from isogloss.questions.prompts import PromptStyle, Tokens, questions
+from isogloss.steering.evaluate import Plan, evaluate, unsteered_pivot
+from isogloss.steering.vectors import fit_vectors
+from isogloss.versions import EXTRACTION_VERSION, LENS_VERSION, STEERING_VERSION, VECTORS_VERSION
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden.json"

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from isogloss.lens import token_log_probabilities
-from isogloss.readout import Readout
+from isogloss.model.logit_lens import token_log_probabilities
+from isogloss.model.readout import Readout
 
 ROWS, WIDTH, VOCABULARY = 512, 640, 65536
 REPETITIONS = 4

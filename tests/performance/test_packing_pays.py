@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from isogloss.extraction import compute_shard
-from isogloss.model_sources import ModelSource
-from isogloss.models import Decoder, adapt, card_of, readout_of
-from isogloss.packing import lay_out
-from isogloss.prompts import Phrase, Question
-from isogloss.tiny_models import tiny_tokenizer
+from isogloss.extraction.extract import compute_shard
+from isogloss.model.load import Decoder, adapt, card_of, readout_of
+from isogloss.model.packing import lay_out
+from isogloss.model.sources import ModelSource
+from isogloss.model.tiny_models import tiny_tokenizer
+from isogloss.questions.prompts import Phrase, Question
 
 REPETITIONS = 5
 VOCABULARY = 4096

@@ -6,15 +6,15 @@ import numpy as np
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from isogloss.extraction import Captured, score
-from isogloss.forward import run
-from isogloss.model_sources import ModelSource
-from isogloss.models import Decoder, adapt, card_of, readout_of
-from isogloss.packing import Tree, batches, collate, lay_out
-from isogloss.prompts import Phrase, Question
-from isogloss.steered import Condition, steer, steered_scores
-from isogloss.tiny_models import tiny_tokenizer
-from isogloss.vectors import constant_shift
+from isogloss.extraction.extract import Captured, score
+from isogloss.model.forward import run
+from isogloss.model.load import Decoder, adapt, card_of, readout_of
+from isogloss.model.packing import Tree, batches, collate, lay_out
+from isogloss.model.sources import ModelSource
+from isogloss.model.tiny_models import tiny_tokenizer
+from isogloss.questions.prompts import Phrase, Question
+from isogloss.steering.evaluate import Condition, steer, steered_scores
+from isogloss.steering.vectors import constant_shift
 
 LAYERS, WIDTH, VOCABULARY = 10, 256, 2000
 QUESTIONS, BUDGET = 6, 2048

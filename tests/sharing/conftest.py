@@ -15,8 +15,8 @@ import pytest
 from tests.sharing.server import BUCKET, WEED, Server, keys_in, running_server
 from tests.workflow.conftest import MODEL, SMALL, Study, made_study, merged
 
-from isogloss.model_sources import ModelSource, folder_digest
-from isogloss.sharing import Place, open_place
+from isogloss.model.sources import ModelSource, folder_digest
+from isogloss.store.places import Place, open_place
 
 STUDY: dict[str, Any] = merged(
     SMALL,

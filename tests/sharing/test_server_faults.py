@@ -9,7 +9,7 @@ import pytest
 from tests.sharing.server import BUCKET, keys_in
 
 from isogloss.errors import InputError
-from isogloss.sharing import open_place
+from isogloss.store.places import open_place
 
 
 @pytest.fixture

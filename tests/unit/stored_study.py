@@ -7,14 +7,14 @@ import numpy as np
 import xarray as xr
 import yaml
 
-from isogloss.artifacts import canonical_json
-from isogloss.inventory import Inventory
-from isogloss.netcdf import write_artifact
-from isogloss.readout import write_readout
-from isogloss.slices import Slices
-from isogloss.specs import lens_spec, readout_spec
-from isogloss.studies import Study
-from isogloss.tiny_models import tiny_model
+from isogloss.files.atomic import canonical_json
+from isogloss.files.netcdf import write_artifact
+from isogloss.model.readout import write_readout
+from isogloss.model.tiny_models import tiny_model
+from isogloss.study.keys import Inventory
+from isogloss.study.settings import Slices
+from isogloss.study.specs import lens_spec, readout_spec
+from isogloss.study.study import Study
 
 CONFIG = {
     "study": "stored",

@@ -9,7 +9,9 @@ import pytest
 import torch
 import xarray as xr
 
-from isogloss.activations import (
+from isogloss.errors import InputError
+from isogloss.extraction.extract import assemble, compute_shards
+from isogloss.files.activation_file import (
     ActivationWriter,
     decode_states,
     open_activations,
@@ -17,15 +19,13 @@ from isogloss.activations import (
     open_states,
     widen_bfloat16,
 )
-from isogloss.artifacts import key_of
-from isogloss.behaviour import choice_scores
-from isogloss.errors import InputError
-from isogloss.extraction import assemble, compute_shards
-from isogloss.items import Item, ParallelItems
-from isogloss.models import readout_of
-from isogloss.prompts import LATENTS, PromptStyle, Tokens, questions
-from isogloss.sealed import check_header, content_digest, verify
-from isogloss.tiny_models import tiny_model
+from isogloss.files.atomic import key_of
+from isogloss.files.hdf5 import check_header, content_digest, verify
+from isogloss.measures.behaviour import choice_scores
+from isogloss.model.load import readout_of
+from isogloss.model.tiny_models import tiny_model
+from isogloss.questions.items import Item, ParallelItems
+from isogloss.questions.prompts import LATENTS, PromptStyle, Tokens, questions
 
 LANGUAGES = ("en", "de", "zh")
 model = cache(tiny_model)
@@ -132,7 +132,7 @@ def test_an_activation_file_of_each_type_opens_with_named_dimensions(dtype, tmp_
 
 
 def test_opening_reads_no_states_and_selecting_reads_only_what_is_selected(files, monkeypatch):
-    from isogloss import activations
+    from isogloss.files import activation_file as activations
 
     read, before = [], activations._StoredStates._read
 

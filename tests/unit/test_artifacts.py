@@ -6,9 +6,9 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isogloss.artifacts import canonical_json, file_digest, key_of, whole_file, write_json
 from isogloss.errors import InputError
-from isogloss.netcdf import open_netcdf, write_netcdf
+from isogloss.files.atomic import canonical_json, file_digest, key_of, whole_file, write_json
+from isogloss.files.netcdf import open_netcdf, write_netcdf
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from isogloss.attention import PIECE, attend, use_segments
-from isogloss.tiny_models import FAMILIES, tiny_model
+from isogloss.model.attention import PIECE, attend, use_segments
+from isogloss.model.tiny_models import FAMILIES, tiny_model
 
 model = cache(tiny_model)
 

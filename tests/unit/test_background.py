@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from isogloss.background import Background
+from isogloss.extraction.background import Background
 
 PATIENCE = 10.0
 

@@ -11,10 +11,10 @@ from hypothesis.extra import numpy as arrays
 from scipy.stats import rankdata, spearmanr
 from sklearn.metrics import cohen_kappa_score
 
-from isogloss import behaviour as b
-from isogloss import transfer as t
 from isogloss.errors import InputError
-from isogloss.statistics import Resampling
+from isogloss.measures import behaviour as b
+from isogloss.measures import transfer as t
+from isogloss.measures.statistics import Resampling
 
 CHOICES = ("language", "item", "choice")
 
@@ -446,7 +446,7 @@ def test_dataset_holds_what_the_contract_names(study):
 
 
 def test_dataset_survives_netcdf(study, tmp_path):
-    from isogloss.netcdf import write_netcdf
+    from isogloss.files.netcdf import write_netcdf
 
     _, found = study
     write_netcdf(found, tmp_path / "behaviour.nc")

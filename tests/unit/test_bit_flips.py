@@ -10,14 +10,14 @@ import xarray as xr
 from safetensors import safe_open
 from tests.unit.test_activations import extract, model
 
-from isogloss.activations import open_activations
-from isogloss.artifacts import key_of
 from isogloss.errors import Damaged
-from isogloss.lens import lens_dataset
-from isogloss.netcdf import open_artifact, write_artifact
-from isogloss.readout import read_readout, readout_of, write_readout
-from isogloss.specs import lens_spec
-from isogloss.verification import verify_artifact
+from isogloss.files.activation_file import open_activations
+from isogloss.files.atomic import key_of
+from isogloss.files.netcdf import open_artifact, write_artifact
+from isogloss.model.logit_lens import lens_dataset
+from isogloss.model.readout import read_readout, readout_of, write_readout
+from isogloss.store.verification import verify_artifact
+from isogloss.study.specs import lens_spec
 
 FLIPS = 100
 HEADERS = 4096

@@ -15,10 +15,12 @@ import yaml
 from tests.unit.stored_study import fill, write_config, write_questions
 
 import share
-from isogloss import config, exchange
 from isogloss.errors import InputError
-from isogloss.exchange import export, import_bundle
-from isogloss.studies import Study
+from isogloss.store import handover as exchange
+from isogloss.store.handover import export, import_bundle
+from isogloss.store.places import place_of
+from isogloss.study import schema as config
+from isogloss.study.study import Study
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -115,10 +117,10 @@ def test_what_is_not_here_is_taken_from_the_place(source, tmp_path, monkeypatch)
     monkeypatch.chdir(home)
     (home / "shared").mkdir()
     study = Study.of(write_config(home, sharing={"kind": "fs", "folder": "shared"}))
-    given = exchange.publish(study, study.place()).given
+    given = exchange.publish(study, place_of(study.config)).given
     assert len(given) == 5
     shutil.rmtree(home / "store/lens")
-    export(study, study.place(), home / "again")
+    export(study, place_of(study.config), home / "again")
     assert files(home / "again/data/store") == files(source / "store")
     assert not (home / "store/lens").exists()
 
@@ -127,7 +129,7 @@ def test_an_import_gives_the_place_what_it_lacks(source, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "place").mkdir()
     study = Study.of(write_config(tmp_path, sharing={"kind": "fs", "folder": "place"}))
-    done = import_bundle(source / "bag.zip", study.store, study.place())
+    done = import_bundle(source / "bag.zip", study.store, place_of(study.config))
     assert len(done.new) == len(done.given) == 5
     assert set(done.names) < set(files(tmp_path / "place"))
 

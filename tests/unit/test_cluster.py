@@ -2,9 +2,9 @@
 
 import pytest
 
-from isogloss.cluster import at_attempt, gpus, refusal, too_large_for_a_gpu
-from isogloss.config import Cluster, Model, validate
+from isogloss.cost.requests import at_attempt, gpus, refusal, too_large_for_a_gpu
 from isogloss.errors import InputError
+from isogloss.study.schema import Cluster, Model, validate
 
 MODEL = Model(
     source="path", path="x", family="f", parameters=27_000_000_000, device_map="auto"

@@ -4,12 +4,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from isogloss.config import Config, Dataset, commented, read, schema, validate
-from isogloss.datasets import HUB_EXAMPLES
 from isogloss.errors import InputError
-from isogloss.lens import lens_layers
-from isogloss.model_sources import ModelSource
-from isogloss.specs import prompt_style
+from isogloss.model.logit_lens import lens_layers
+from isogloss.model.sources import ModelSource
+from isogloss.questions.datasets import HUB_EXAMPLES
+from isogloss.study.schema import Config, Dataset, commented, read, schema, validate
+from isogloss.study.specs import prompt_style
 
 ROOT = Path(__file__).resolve().parents[2]
 

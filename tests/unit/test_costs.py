@@ -11,9 +11,7 @@ from tests.unit.test_extraction import RAW, ask, extract, items
 from torch.utils.flop_counter import FlopCounterMode
 from transformers.integrations import sdpa_attention
 
-from isogloss import attention as segments
-from isogloss import extraction, extraction_checks
-from isogloss.costs import (
+from isogloss.cost.costs import (
     DIFFERENT,
     Architecture,
     Cost,
@@ -32,20 +30,23 @@ from isogloss.costs import (
     unsteered_pivot,
     whole,
 )
-from isogloss.costs import extract as cost
-from isogloss.extraction_checks import check_lens, check_packing, precision
-from isogloss.fitting import fitted_shares
-from isogloss.forward import run
-from isogloss.lens import token_log_probabilities
-from isogloss.machines import known, named
-from isogloss.model_sources import ModelSource
-from isogloss.models import readout_of
-from isogloss.packing import collate, lay_out
-from isogloss.prompts import PromptStyle, Tokens
-from isogloss.steered import Condition
-from isogloss.tiny_models import tiny_model
-from isogloss.vectors import CONTROLS
-from isogloss.workload import Forwards, Rows, Scored, counted
+from isogloss.cost.costs import extract as cost
+from isogloss.cost.fitting import fitted_shares
+from isogloss.cost.machines import known, named
+from isogloss.cost.workload import Forwards, Rows, Scored, counted
+from isogloss.extraction import extract as extraction
+from isogloss.extraction import self_tests as extraction_checks
+from isogloss.extraction.self_tests import check_lens, check_packing, precision
+from isogloss.model import attention as segments
+from isogloss.model.forward import run
+from isogloss.model.load import readout_of
+from isogloss.model.logit_lens import token_log_probabilities
+from isogloss.model.packing import collate, lay_out
+from isogloss.model.sources import ModelSource
+from isogloss.model.tiny_models import tiny_model
+from isogloss.questions.prompts import PromptStyle, Tokens
+from isogloss.steering.evaluate import Condition
+from isogloss.steering.vectors import CONTROLS
 
 GERMAN = Scored("de", "en", "zh")
 NOMINAL = {"blocks": 0.4, "head": 0.4, "lens": 0.4, "steer": 0.25, "steer_head": 0.25}

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from isogloss.datasets import (
+from isogloss.errors import InputError
+from isogloss.questions.datasets import (
     HUB_EXAMPLES,
     dataset_files,
     load_dataset,
@@ -14,7 +15,6 @@ from isogloss.datasets import (
     load_jsonl,
     load_sentences,
 )
-from isogloss.errors import InputError
 
 RealData = Callable[[str], Path]
 GOOD = {

@@ -10,22 +10,29 @@ import numpy as np
 import pytest
 import torch
 
-from isogloss import extraction, extraction_checks
-from isogloss.activations import open_activations
-from isogloss.artifacts import key_of
-from isogloss.config import Extraction, Prompt
 from isogloss.errors import InputError
-from isogloss.extraction import assemble, check_finite, compute_shard, compute_shards, shards
-from isogloss.extraction_checks import check_lens, check_packing, precision
-from isogloss.items import Item, ParallelItems
-from isogloss.model_sources import ModelSource
-from isogloss.models import load, readout_of
-from isogloss.packing import collate_rows, lay_out, packed_batches
-from isogloss.prompts import LATENTS, Phrase, PromptStyle, Question, Tokens, questions
-from isogloss.sealed import check_header, content_digest, verify
-from isogloss.shards import write_shard
-from isogloss.store import Store
-from isogloss.tiny_models import FAMILIES, save_tiny_model, tiny_model
+from isogloss.extraction import extract as extraction
+from isogloss.extraction import self_tests as extraction_checks
+from isogloss.extraction.extract import (
+    assemble,
+    check_finite,
+    compute_shard,
+    compute_shards,
+    shards,
+)
+from isogloss.extraction.self_tests import check_lens, check_packing, precision
+from isogloss.extraction.shards import write_shard
+from isogloss.files.activation_file import open_activations
+from isogloss.files.atomic import key_of
+from isogloss.files.hdf5 import check_header, content_digest, verify
+from isogloss.model.load import load, readout_of
+from isogloss.model.packing import collate_rows, lay_out, packed_batches
+from isogloss.model.sources import ModelSource
+from isogloss.model.tiny_models import FAMILIES, save_tiny_model, tiny_model
+from isogloss.questions.items import Item, ParallelItems
+from isogloss.questions.prompts import LATENTS, Phrase, PromptStyle, Question, Tokens, questions
+from isogloss.store.local import Store
+from isogloss.study.schema import Extraction, Prompt
 
 IDS = [f"q{i}" for i in range(7)]
 RAW = PromptStyle("raw", {"default": "{context}\nQ: {question}\nA:"})
@@ -455,7 +462,7 @@ def test_no_memory_for_float32_is_recorded_and_stops_nothing(tmp_path, monkeypat
 @pytest.mark.parametrize("step", ["check_packing", "check_lens"])
 def test_no_memory_in_the_self_tests_is_said_in_one_line(tmp_path, monkeypatch, step):
     decoder, data = model("llama"), items(2)
-    monkeypatch.setattr("isogloss.models.load", lambda *_: decoder)
+    monkeypatch.setattr("isogloss.model.load.load", lambda *_: decoder)
     monkeypatch.setattr(extraction_checks, step, no_memory)
     monkeypatch.setattr(import_module("extract"), "check_weights", lambda *_: None)
     spec = {"slug": "tiny", "name": "made", "pivot": "en", "prompt": Prompt().model_dump()}
@@ -472,8 +479,8 @@ def test_no_memory_for_the_lens_is_said_in_one_line(tmp_path, monkeypatch):
     decoder, data = model("llama"), items(2)
     path = extract(decoder, data, ask(decoder, data), tmp_path)
     args = SimpleNamespace(spec={"slug": "tiny", "name": "made"}, readout=None, device="cpu")
-    monkeypatch.setattr("isogloss.readout.read_readout", lambda *_: readout_of(decoder))
-    monkeypatch.setattr("isogloss.lens.lens_dataset", no_memory)
+    monkeypatch.setattr("isogloss.model.readout.read_readout", lambda *_: readout_of(decoder))
+    monkeypatch.setattr("isogloss.model.logit_lens.lens_dataset", no_memory)
     with pytest.raises(InputError, match="^lens tiny made de: out of memory"):
         import_module("lens").compute(args, {"de": path}, {}, Store(tmp_path), {}, ["de"])
 

@@ -11,8 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import font_manager
 
-from isogloss.activations import ParallelStates
-from isogloss.behaviour import behaviour
 from isogloss.figures import behaviour as behaviour_figures
 from isogloss.figures import lens, lens_items, scale, similarity, steering, subspaces
 from isogloss.figures.style import (
@@ -25,12 +23,14 @@ from isogloss.figures.style import (
     spread,
     use_style,
 )
-from isogloss.items import Item, ParallelItems
-from isogloss.scale import ModelResult
-from isogloss.scale import scale as scale_of
-from isogloss.similarity import similarity as similarity_of
-from isogloss.subspaces import subspaces as subspaces_of
-from isogloss.trajectories import trajectories as trajectories_of
+from isogloss.files.parallel_states import ParallelStates
+from isogloss.measures.behaviour import behaviour
+from isogloss.measures.scale import ModelResult
+from isogloss.measures.scale import scale as scale_of
+from isogloss.measures.similarity import similarity as similarity_of
+from isogloss.measures.subspaces import subspaces as subspaces_of
+from isogloss.measures.trajectories import trajectories as trajectories_of
+from isogloss.questions.items import Item, ParallelItems
 
 LANGUAGES = ("en", "de", "ar", "sw")
 N, WIDTH, LAYERS = 24, 3, 4

@@ -6,10 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from isogloss.forward import attention_masks, last_mlp_at, residual_stream, run, without_blocks
-from isogloss.packing import collate, lay_out
-from isogloss.prompts import Phrase, Question
-from isogloss.tiny_models import FAMILIES, VOCABULARY, tiny_model
+from isogloss.model.forward import (
+    attention_masks,
+    last_mlp_at,
+    residual_stream,
+    run,
+    without_blocks,
+)
+from isogloss.model.packing import collate, lay_out
+from isogloss.model.tiny_models import FAMILIES, VOCABULARY, tiny_model
+from isogloss.questions.prompts import Phrase, Question
 
 model = cache(tiny_model)
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isogloss.errors import InputError
-from isogloss.items import (
+from isogloss.questions.items import (
     Item,
     ParallelItems,
     check_disjoint,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from isogloss.errors import InputError
-from isogloss.languages import (
+from isogloss.questions.languages import (
     _angular_distance,
     canonical_tag,
     language_name,

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from isogloss.artifacts import whole_file
-from isogloss.leftovers import STALE_SECONDS, remove_leftovers, temporary_name
-from isogloss.model_sources import whole_folder
+from isogloss.files.atomic import whole_file
+from isogloss.files.temporary_files import STALE_SECONDS, remove_leftovers, temporary_name
+from isogloss.model.sources import whole_folder
 
 WRITER = """
 import sys, time
 from pathlib import Path
-from isogloss.artifacts import whole_file
-from isogloss.model_sources import whole_folder
+from isogloss.files.atomic import whole_file
+from isogloss.model.sources import whole_folder
 target = Path(sys.argv[1])
 with whole_file(target / "a.nc") as file, whole_folder(target / "model") as folder:
     file.write_text("half")

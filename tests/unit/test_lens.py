@@ -6,24 +6,24 @@ import numpy as np
 import pytest
 import torch
 
-from isogloss import lens
-from isogloss.artifacts import key_of
-from isogloss.extraction import assemble, compute_shards
-from isogloss.forward import run
-from isogloss.items import Item, ParallelItems
-from isogloss.lens import (
+from isogloss.extraction.extract import assemble, compute_shards
+from isogloss.files.atomic import key_of
+from isogloss.files.netcdf import open_netcdf, write_netcdf
+from isogloss.model import logit_lens as lens
+from isogloss.model.forward import run
+from isogloss.model.load import readout_of
+from isogloss.model.logit_lens import (
     _highest,
     lens_dataset,
     lens_layers,
     phrase_sums,
     token_log_probabilities,
 )
-from isogloss.models import readout_of
-from isogloss.netcdf import open_netcdf, write_netcdf
-from isogloss.packing import collate, lay_out
-from isogloss.prompts import LATENTS, PromptStyle, Question, Tokens, questions
-from isogloss.readout import Readout
-from isogloss.tiny_models import FAMILIES, VOCABULARY, tiny_model
+from isogloss.model.packing import collate, lay_out
+from isogloss.model.readout import Readout
+from isogloss.model.tiny_models import FAMILIES, VOCABULARY, tiny_model
+from isogloss.questions.items import Item, ParallelItems
+from isogloss.questions.prompts import LATENTS, PromptStyle, Question, Tokens, questions
 
 model = cache(tiny_model)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from isogloss.errors import InputError
-from isogloss.items import ParallelItems, same_text
-from isogloss.lexicon import (
+from isogloss.questions.items import ParallelItems, same_text
+from isogloss.questions.lexicon import (
     CITIES,
     COUNTRIES_OF,
     DEFAULT_KINDS,

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from isogloss.figures.style import use_style
-from isogloss.wording import as_markdown, as_rst
+from isogloss.figures.text import as_markdown, as_rst
 
 ROOT = Path(__file__).resolve().parents[2]
 PIECES = [

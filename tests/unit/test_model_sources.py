@@ -17,10 +17,10 @@ import pytest
 from filelock import FileLock
 from huggingface_hub import errors
 
-from isogloss import model_sources
-from isogloss.artifacts import file_digest
 from isogloss.errors import InputError
-from isogloss.model_sources import ModelSource, fetch, model_digest, whole_folder
+from isogloss.files.atomic import file_digest
+from isogloss.model import sources as model_sources
+from isogloss.model.sources import ModelSource, fetch, model_digest, whole_folder
 
 LIBRARY = Path(__file__).resolve().parents[2] / "workflow_scripts"
 GGUF = "tiny-q8_0.gguf"
@@ -498,7 +498,7 @@ def test_pinned_sources_are_identified_without_fetching(tmp_path):
 
 def test_a_fetched_model_is_found_without_importing_torch(folder, tmp_path):
     code = (
-        "import sys; from pathlib import Path; from isogloss.model_sources import *;"
+        "import sys; from pathlib import Path; from isogloss.model.sources import *;"
         f"s = ModelSource.from_spec('m', {{'source': 'path', 'path': {str(folder)!r}}});"
         f"fetch(s, Path({str(tmp_path)!r})); model_digest(s, Path({str(tmp_path)!r}));"
         "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"

@@ -10,10 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from isogloss import models
 from isogloss.errors import InputError
-from isogloss.model_sources import ModelSource
-from isogloss.models import (
+from isogloss.model import load as models
+from isogloss.model.load import (
     adapt,
     card_of,
     load,
@@ -23,8 +22,9 @@ from isogloss.models import (
     readout_of,
     write_readout,
 )
-from isogloss.products import linear
-from isogloss.tiny_models import (
+from isogloss.model.matrix_products import linear
+from isogloss.model.sources import ModelSource
+from isogloss.model.tiny_models import (
     FAMILIES,
     WITH_BOS,
     save_tiny_model,

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isogloss.extraction import compute_shard
-from isogloss.models import readout_of
-from isogloss.packing import (
+from isogloss.extraction.extract import compute_shard
+from isogloss.model.load import readout_of
+from isogloss.model.packing import (
     batches,
     collate,
     collate_rows,
@@ -18,8 +18,8 @@ from isogloss.packing import (
     packed_batches,
     visible,
 )
-from isogloss.prompts import Phrase, Question
-from isogloss.tiny_models import FAMILIES, VOCABULARY, tiny_model
+from isogloss.model.tiny_models import FAMILIES, VOCABULARY, tiny_model
+from isogloss.questions.prompts import Phrase, Question
 
 model = cache(tiny_model)
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from isogloss.products import linear, speed_up
+from isogloss.model.matrix_products import linear, speed_up
 
 
 def drawn(*shape: int) -> torch.Tensor:

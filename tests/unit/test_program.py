@@ -25,7 +25,7 @@ run(main)
 BEHIND = """
 import os, signal, time
 from isogloss import program
-from isogloss.background import Background
+from isogloss.extraction.background import Background
 
 program.AGAIN_SECONDS = 0.1  # again while the block waits for its call
 

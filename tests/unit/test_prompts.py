@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from isogloss.errors import InputError
-from isogloss.items import Item, ParallelItems
-from isogloss.prompts import (
+from isogloss.model.tiny_models import BOS, CHAT_TEMPLATE, FAMILIES, tiny_model, tiny_tokenizer
+from isogloss.questions.items import Item, ParallelItems
+from isogloss.questions.prompts import (
     LATENTS,
     PromptStyle,
     Tokens,
@@ -17,7 +18,6 @@ from isogloss.prompts import (
     questions,
     worked_items,
 )
-from isogloss.tiny_models import BOS, CHAT_TEMPLATE, FAMILIES, tiny_model, tiny_tokenizer
 
 RAW = PromptStyle("raw", {"default": "{context}\nQ: {question}\nA:"})
 WORDS = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from isogloss.run_times import measured_jobs, part_of_machine
+from isogloss.cost.run_times import measured_jobs, part_of_machine
 
 STEERED = "store/manifests/tiny/own/steered-{}-0123456789abcdef.json"
 

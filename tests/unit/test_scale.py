@@ -6,8 +6,8 @@ import xarray as xr
 from scipy.stats import spearmanr
 
 from isogloss.errors import InputError
-from isogloss.netcdf import open_netcdf, write_netcdf
-from isogloss.scale import (
+from isogloss.files.netcdf import open_netcdf, write_netcdf
+from isogloss.measures.scale import (
     BEHAVIOURS,
     MEASURES,
     ModelResult,

@@ -12,13 +12,14 @@ from fsspec.implementations.memory import MemoryFileSystem
 from tests.unit.stored_study import fill, write_config, write_questions
 
 import share
-from isogloss import exchange, studies
 from isogloss.errors import Damaged, InputError
 from isogloss.program import run
-from isogloss.sharing import MARKER, Bucket
-from isogloss.store import Store, read_manifest, write_manifest
-from isogloss.studies import Study, local_place
-from isogloss.upkeep import superfluous
+from isogloss.store import handover as exchange
+from isogloss.store.local import Store, read_manifest, write_manifest
+from isogloss.store.places import MARKER, Bucket, local_place
+from isogloss.store.prune import superfluous
+from isogloss.study import study as studies
+from isogloss.study.study import Study
 from isogloss.versions import EXTRACTION_VERSION
 
 

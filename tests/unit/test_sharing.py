@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from isogloss.artifacts import key_of
 from isogloss.errors import Damaged, InputError
-from isogloss.netcdf import write_artifact
-from isogloss.sharing import MARKER, Bucket, Folder, open_place
-from isogloss.store import Store, artifact_name
+from isogloss.files.atomic import key_of
+from isogloss.files.netcdf import write_artifact
+from isogloss.store.local import Store
+from isogloss.store.places import MARKER, Bucket, Folder, open_place
+from isogloss.study.keys import artifact_name
 
 
 def dataset(value=1.0):

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from isogloss import side_by_side
-from isogloss.side_by_side import memory_mb, models_at_once, runs_on_processors
+from isogloss.cost import side_by_side
+from isogloss.cost.side_by_side import memory_mb, models_at_once, runs_on_processors
 
 
 @pytest.mark.parametrize(

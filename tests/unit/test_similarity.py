@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from isogloss.activations import ParallelStates
 from isogloss.errors import InputError
-from isogloss.netcdf import open_netcdf, write_netcdf
-from isogloss.similarity import (
+from isogloss.files.netcdf import open_netcdf, write_netcdf
+from isogloss.files.parallel_states import ParallelStates
+from isogloss.measures.similarity import (
     cosines,
     csls,
     degenerate_reason,

@@ -8,7 +8,7 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.proportion import proportion_confint
 
-from isogloss import statistics as s
+from isogloss.measures import statistics as s
 
 
 @pytest.fixture

@@ -5,16 +5,17 @@ import pytest
 import torch
 import xarray as xr
 
-from isogloss import steered
-from isogloss.activations import ParallelStates
-from isogloss.behaviour import choice_scores, predictions
 from isogloss.errors import InputError
-from isogloss.extraction import capture, compute_shard
-from isogloss.items import Item, ParallelItems, folds
-from isogloss.models import readout_of
-from isogloss.packing import collate, lay_out
-from isogloss.prompts import LATENTS, PromptStyle, Tokens, questions
-from isogloss.steered import (
+from isogloss.extraction.extract import capture, compute_shard
+from isogloss.files.parallel_states import ParallelStates
+from isogloss.measures.behaviour import choice_scores, predictions
+from isogloss.model.load import readout_of
+from isogloss.model.packing import collate, lay_out
+from isogloss.model.tiny_models import FAMILIES, tiny_model
+from isogloss.questions.items import Item, ParallelItems, folds
+from isogloss.questions.prompts import LATENTS, PromptStyle, Tokens, questions
+from isogloss.steering import evaluate as steered
+from isogloss.steering.evaluate import (
     Below,
     Condition,
     Plan,
@@ -25,8 +26,7 @@ from isogloss.steered import (
     steered_scores,
     unsteered_pivot,
 )
-from isogloss.tiny_models import FAMILIES, tiny_model
-from isogloss.vectors import ALL_ITEMS, CONTROLS, Intervention, constant_shift, fit_vectors
+from isogloss.steering.vectors import ALL_ITEMS, CONTROLS, Intervention, constant_shift, fit_vectors
 
 LANGUAGES = ("en", "de", "zh")
 model = cache(tiny_model)

@@ -6,8 +6,8 @@ import xarray as xr
 from sklearn.metrics import cohen_kappa_score
 
 from isogloss.errors import InputError
-from isogloss.statistics import Resampling, paired_proportion_interval
-from isogloss.steering_effects import (
+from isogloss.measures.statistics import Resampling, paired_proportion_interval
+from isogloss.steering.effects import (
     at_least,
     crossed_interval,
     difference_interval,

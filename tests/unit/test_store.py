@@ -2,9 +2,10 @@ import json
 
 import pytest
 
-from isogloss.artifacts import key_of
 from isogloss.errors import InputError
-from isogloss.store import artifact_name, read_manifest, write_manifest
+from isogloss.files.atomic import key_of
+from isogloss.store.local import read_manifest, write_manifest
+from isogloss.study.keys import artifact_name
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ from scipy.linalg import subspace_angles
 from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-from isogloss.activations import ParallelStates
 from isogloss.errors import InputError
-from isogloss.netcdf import open_netcdf, write_netcdf
-from isogloss.subspaces import (
+from isogloss.files.netcdf import open_netcdf, write_netcdf
+from isogloss.files.parallel_states import ParallelStates
+from isogloss.measures.subspaces import (
     N_SHARED,
     common_axes,
     generalised_cca,

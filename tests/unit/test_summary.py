@@ -7,11 +7,18 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from isogloss.artifacts import canonical_json
 from isogloss.errors import InputError
-from isogloss.netcdf import write_netcdf
-from isogloss.store import write_manifest
-from isogloss.summary import Result, default_steering, detectable, findings, main_table, summary
+from isogloss.figures.summary import (
+    Result,
+    default_steering,
+    detectable,
+    findings,
+    main_table,
+    summary,
+)
+from isogloss.files.atomic import canonical_json
+from isogloss.files.netcdf import write_netcdf
+from isogloss.store.local import write_manifest
 from summary import results_of
 
 LANGUAGES = ["de", "en", "sw"]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isogloss.errors import InputError
-from isogloss.trajectories import (
+from isogloss.measures.trajectories import (
     lens_scores,
     pivot_log_odds,
     same_phrase,

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 
 from isogloss.errors import InputError
-from isogloss.extraction import read_shard
-from isogloss.model_sources import ModelSource, fetch, model_digest
-from isogloss.models import load
-from isogloss.prompts import PromptStyle, _chat
-from isogloss.tiny_models import save_tiny_model, tiny_tokenizer
+from isogloss.extraction.extract import read_shard
+from isogloss.model.load import load
+from isogloss.model.sources import ModelSource, fetch, model_digest
+from isogloss.model.tiny_models import save_tiny_model, tiny_tokenizer
+from isogloss.questions.prompts import PromptStyle, _chat
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from isogloss.activations import ParallelStates
 from isogloss.errors import InputError
-from isogloss.netcdf import open_netcdf, write_netcdf
-from isogloss.vectors import (
+from isogloss.files.netcdf import open_netcdf, write_netcdf
+from isogloss.files.parallel_states import ParallelStates
+from isogloss.measures.subspaces import language_basis
+from isogloss.steering.vectors import (
     ALL_ITEMS,
     CONTROLS,
     METHODS,
@@ -18,7 +19,6 @@ from isogloss.vectors import (
     farthest_layer,
     fit_vectors,
     intervention,
-    language_basis,
     map_factors,
     map_penalty,
     other_language,

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from tests.unit.test_extraction import RAW, ask, items, model
 
-from isogloss import workload
-from isogloss.packing import lay_out
-from isogloss.prompts import Tokens
-from isogloss.workload import Scored, announced, counted, from_bytes, n_tokens, tokens_a_word
+from isogloss.cost import workload
+from isogloss.cost.workload import Scored, announced, counted, from_bytes, n_tokens, tokens_a_word
+from isogloss.model.packing import lay_out
+from isogloss.questions.prompts import Tokens
 
 GERMAN = Scored("de", "en", "zh")
 

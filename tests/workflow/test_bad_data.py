@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from tests.workflow.conftest import ROOT
 
-from isogloss.datasets import load_dataset
 from isogloss.errors import InputError
+from isogloss.questions.datasets import load_dataset
 
 GOOD = {"item_id": "q1", "question": "Who flies?", "choices": ["honey", "milk"], "answer": 0}
 

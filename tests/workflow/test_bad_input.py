@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from tests.workflow.conftest import ROOT, SMALL, Study, merged, write_questions
 
-from isogloss.config import read, validate
 from isogloss.errors import InputError
-from isogloss.netcdf import open_netcdf
-from isogloss.store import read_manifest
+from isogloss.files.netcdf import open_netcdf
+from isogloss.store.local import read_manifest
+from isogloss.study.schema import read, validate
 
 CONFIGURATIONS = {
     # file content: what the message must name

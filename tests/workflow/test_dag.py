@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.workflow.conftest import COMPUTE, ROOT, SMALL, Study, merged, write_questions
 
-from isogloss.config import Config, read
+from isogloss.study.schema import Config, read
 
 STUDIES = sorted(p for p in (ROOT / "config/studies").glob("*.yaml") if p.stem != "quick")
 

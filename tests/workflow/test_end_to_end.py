@@ -9,8 +9,8 @@ import pytest
 import xarray as xr
 from tests.workflow.conftest import SMALL, Study
 
-from isogloss.config import read, validate
-from isogloss.languages import language_name
+from isogloss.questions.languages import language_name
+from isogloss.study.schema import read, validate
 
 LANGUAGES = SMALL["languages"]
 DATASETS = list(SMALL["datasets"])

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from tests.workflow.conftest import ROOT, SMALL, Study, merged
 
-from isogloss.config import read
+from isogloss.study.schema import read
 
 
 def estimated(study: Study, *arguments: str) -> list[dict]:

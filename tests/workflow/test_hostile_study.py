@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 from tests.workflow.conftest import ROOT, Study, copy_tree
 
-from isogloss.config import read
-from isogloss.datasets import load_dataset
+from isogloss.questions.datasets import load_dataset
+from isogloss.study.schema import read
 
 TOKEN = "hf_NobodyMayReadThisToken"
 COMMANDS = "\"; touch PWNED; ' $(touch PWNED) `touch PWNED` {model} {{ 7*7 }} \\ $HOME %s"

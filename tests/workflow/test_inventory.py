@@ -2,10 +2,10 @@
 
 from tests.workflow.conftest import Study
 
-from isogloss.config import validate
-from isogloss.inventory import Inventory
-from isogloss.model_sources import ModelSource, model_digest
-from isogloss.slices import Slices
+from isogloss.model.sources import ModelSource, model_digest
+from isogloss.study.keys import Inventory
+from isogloss.study.schema import validate
+from isogloss.study.settings import Slices
 
 
 def test_the_inventory_is_what_a_run_leaves_in_the_store(finished: Study, monkeypatch) -> None:

@@ -9,12 +9,12 @@ import pytest
 from tests.benchmarks.large_study import settings, tags, write_data
 from tests.workflow.conftest import ROOT
 
-from isogloss import models
-from isogloss.artifacts import canonical_json
-from isogloss.config import validate
-from isogloss.model_sources import ModelSource, model_digest
-from isogloss.slices import Slices, dump
-from isogloss.tiny_models import save_tiny_model
+from isogloss.files.atomic import canonical_json
+from isogloss.model import load as models
+from isogloss.model.sources import ModelSource, model_digest
+from isogloss.model.tiny_models import save_tiny_model
+from isogloss.study.schema import validate
+from isogloss.study.settings import Slices, dump
 
 
 def test_sixteen_languages_load_a_model_once_and_another_one_computes_that_one_alone(

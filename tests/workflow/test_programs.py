@@ -10,9 +10,9 @@ import pytest
 import xarray as xr
 from tests.workflow.conftest import MODEL, ROOT, Study
 
-from isogloss.activations import open_activations
-from isogloss.config import Config, commented, schema
-from isogloss.sealed import verify
+from isogloss.files.activation_file import open_activations
+from isogloss.files.hdf5 import verify
+from isogloss.study.schema import Config, commented, schema
 
 PROGRAMS = sorted((ROOT / "workflow_scripts").glob("*.py"))
 WITHOUT_A_RULE = {"configure", "make_tiny_model", "share"}

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from tests.workflow.conftest import ROOT, Study, copy_tree
 
-from isogloss.cluster import PAIR_DRAW_BYTES
-from isogloss.side_by_side import memory_mb
+from isogloss.cost.requests import PAIR_DRAW_BYTES
+from isogloss.cost.side_by_side import memory_mb
 
 PAPER = ["--configfile", "config/studies/paper.yaml"]
 BY_MODEL = ("extract", "readout", "lens", "steer", "similarity", "subspaces", "vectors")

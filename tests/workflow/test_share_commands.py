@@ -11,7 +11,7 @@ import xarray as xr
 import yaml
 from tests.workflow.conftest import MODEL, Study, copy_tree, write_questions
 
-from isogloss.sealed import content_digest, verify
+from isogloss.files.hdf5 import content_digest, verify
 
 SHARE = "workflow_scripts/share.py"
 RESULTS = [f"results/tiny/own/{name}.nc" for name in ("trajectories", "similarity", "steering_own")]

@@ -32,7 +32,7 @@ def accuracy_and_consistency(behaviour: xr.Dataset, subject: Subject) -> Drawing
     """Accuracy with intervals beside the matrix of consistency, the pivot first.
 
     Args:
-        behaviour: of `isogloss.behaviour.behaviour`.
+        behaviour: of `isogloss.measures.behaviour.behaviour`.
     """
     order = subject.order(behaviour["language"].values)
     held = behaviour.sel(language=order, language_2=order)
@@ -136,7 +136,7 @@ def transfer(behaviour: xr.Dataset, subject: Subject) -> Drawing:
     """Transfer from the pivot against what accuracy, difficulty and popularity explain; lifts.
 
     Args:
-        behaviour: of `isogloss.behaviour.behaviour`.
+        behaviour: of `isogloss.measures.behaviour.behaviour`.
     """
     order = subject.order(behaviour["language"].values)
     held = behaviour.sel(language=order, language_2=order)

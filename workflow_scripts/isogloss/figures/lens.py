@@ -40,7 +40,7 @@ def latent_accuracy(trajectories: xr.Dataset, subject: Subject) -> Drawing:
     """Accuracy of each layer's best choice, by latent language; a panel a prompt language.
 
     Args:
-        trajectories: of `isogloss.trajectories.trajectories`.
+        trajectories: of `isogloss.measures.trajectories.trajectories`.
     """
     order = subject.order(trajectories["language"].values)
     rows = -(-len(order) // COLUMNS)
@@ -118,7 +118,7 @@ def latent_language(trajectories: xr.Dataset, subject: Subject) -> Drawing:
     """Log-odds of the pivot, consistency with the pivot's prompt, and where answers settle.
 
     Args:
-        trajectories: of `isogloss.trajectories.trajectories`.
+        trajectories: of `isogloss.measures.trajectories.trajectories`.
     """
     order = subject.order(trajectories["language"].values)
     others = [tag for tag in order if tag != subject.pivot]

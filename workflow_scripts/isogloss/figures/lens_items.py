@@ -11,9 +11,9 @@ from matplotlib.figure import SubFigure
 from matplotlib.patches import Rectangle
 
 from isogloss.figures.style import RED, Drawing, Subject, decimal, font_families, new_figure, spoken
-from isogloss.items import ParallelItems
-from isogloss.languages import separator
-from isogloss.wording import as_rst
+from isogloss.figures.text import as_rst
+from isogloss.questions.items import ParallelItems
+from isogloss.questions.languages import separator
 
 LATENTS = ("prompt", "pivot")
 
@@ -108,7 +108,7 @@ def item_lenses(
 
     Args:
         lenses: lens files by prompt language.
-        trajectories: of `isogloss.trajectories.trajectories`.
+        trajectories: of `isogloss.measures.trajectories.trajectories`.
         items: the questions' texts, the same items in the same order.
         count: items shown.
     """

@@ -18,7 +18,7 @@ from isogloss.figures.style import (
     numbers_of,
     spoken,
 )
-from isogloss.wording import as_rst
+from isogloss.figures.text import as_rst
 
 PANEL = (2.9, 1.4)  # width and height of a panel [inch], roughly
 SHOWN = ("dissociation", "accuracy", "consistency", "lift")
@@ -35,7 +35,7 @@ def against_scale(scale: xr.Dataset, subject: Subject, labels: dict[str, str]) -
     """Dissociation, accuracy, consistency and transfer lift against parameters, by family.
 
     Args:
-        scale: of `isogloss.scale.scale`.
+        scale: of `isogloss.measures.scale.scale`.
         labels: name of each model as it is, by slug.
     """
     figure = new_figure(

@@ -22,7 +22,7 @@ from isogloss.figures.style import (
     new_figure,
     numbers_of,
 )
-from isogloss.netcdf import confidence_of
+from isogloss.files.netcdf import confidence_of
 
 PANELS = (
     ("item_share", "item_share_pair", "same place: item share", "intraclass correlation"),
@@ -36,7 +36,7 @@ def place_and_shape(similarity: xr.Dataset, subject: Subject) -> Drawing:
     """Item share, debiased CKA, retrieval and cosine against relative depth, with their nulls.
 
     Args:
-        similarity: of `isogloss.similarity.similarity`.
+        similarity: of `isogloss.measures.similarity.similarity`.
     """
     order = subject.order(similarity["language"].values)
     figure = new_figure(
@@ -146,7 +146,7 @@ def language_pairs(similarity: xr.Dataset, subject: Subject) -> Drawing:
     """Item share and debiased CKA of every pair of languages, mean over the middle half of depth.
 
     Args:
-        similarity: of `isogloss.similarity.similarity`.
+        similarity: of `isogloss.measures.similarity.similarity`.
     """
     order = subject.order(similarity["language"].values)
     held = similarity.sel(language=order, language_2=order)

@@ -31,9 +31,9 @@ from isogloss.figures.style import (
     rows_axis,
     spoken,
 )
-from isogloss.netcdf import confidence_of
-from isogloss.steering_names import ALL_METHODS, MAIN_CLAIM
-from isogloss.wording import as_rst, span_of_points
+from isogloss.figures.text import as_rst, span_of_points
+from isogloss.files.netcdf import confidence_of
+from isogloss.study.steering_methods import ALL_METHODS, MAIN_CLAIM
 
 ENDS = ("", "_low", "_high")
 LOOKS = ((BLACK, "o"), (BLUE, "s"), (RED, "^"), (GREEN, "D"), (PURPLE, "v"))
@@ -55,7 +55,7 @@ def surface(steering: xr.Dataset, subject: Subject, fitted: str) -> Drawing:
     """Accuracy change at every layer and strength; a panel a method and language.
 
     Args:
-        steering: of `isogloss.steering_effects.steering_effects`.
+        steering: of `isogloss.steering.effects.steering_effects`.
         fitted: the dataset whose vectors were used.
     """
     languages, methods = list(steering["language"].values), list(steering["method"].values)
@@ -135,7 +135,7 @@ def effect(steering: xr.Dataset, subject: Subject, fitted: str) -> Drawing:
     """Effect of each method at the chosen setting, its controls, and consistency.
 
     Args:
-        steering: of `isogloss.steering_effects.steering_effects`.
+        steering: of `isogloss.steering.effects.steering_effects`.
         fitted: the dataset whose vectors were used.
     """
     languages = [str(tag) for tag in steering["language"].values]

@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 
-from isogloss.artifacts import whole_file
-from isogloss.languages import language_name
-from isogloss.netcdf import confidence_of
+from isogloss.files.atomic import whole_file
+from isogloss.files.netcdf import confidence_of
+from isogloss.questions.languages import language_name
 
 # Okabe and Ito (2008), told apart with any colour vision; their yellow is too pale for lines.
 BLACK, GREY, PALE = "#000000", "#6b6b6b", "#c9c9c9"

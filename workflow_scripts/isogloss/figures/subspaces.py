@@ -42,7 +42,7 @@ def language_subspace(subspaces: xr.Dataset, subject: Subject) -> Drawing:
     """Offset map, variance shares, overlap with the pivot, and principal angles.
 
     Args:
-        subspaces: of `isogloss.subspaces.subspaces`.
+        subspaces: of `isogloss.measures.subspaces.subspaces`.
     """
     order = subject.order(subspaces["language"].values)
     held = subspaces.sel(language=order, language_2=order)

@@ -1,0 +1,110 @@
+"""What a job asks a cluster for: more for larger models and at each further attempt."""
+
+import math
+
+from isogloss.study.schema import Cluster, Model
+
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+BESIDE_WEIGHTS = 1.3
+"""Memory of a GPU by its model's weights: states, scores and a block of logits need some too."""
+
+PAIR_BYTES = 42
+"""Memory of `similarity` for every two states of all languages, measured."""
+
+PAIR_DRAW_BYTES = 260
+"""Memory of `behaviour` for each pair of languages in each draw, or item left out, measured."""
+
+MODEL_MB = {"extract": (3000, 8000), "steer": (3000, 8000), "lens": (6000, 1000)}
+"""Memory that jobs ask for which run a model: for any, and for each billion parameters [MB]."""
+
+LIMITS = {"mem_mb": "max_mem_mb", "runtime": "max_runtime", "gpu": "max_gpus"}
+"""Key of `cluster` that limits a resource."""
+
+
+def by_size(base: int, per_billion: int, parameters: int) -> int:
+    """A request that grows with a model's parameters.
+
+    >>> by_size(3000, 8000, 500_000_000)
+    7000
+    """
+    return base + math.ceil(per_billion * parameters / 1e9)
+
+
+def model_threads(cluster: Cluster) -> int:
+    """Threads of a job that runs a model; more hardly make it faster."""
+    return min(8, cluster.max_threads or 8)
+
+
+def pairs_mb(n_languages: int, n_items: int) -> int:
+    """Memory of `similarity` for all pairs of states, beyond a program's own [MB].
+
+    >>> pairs_mb(122, 900)
+    506354
+    """
+    return math.ceil(PAIR_BYTES * (n_languages * n_items) ** 2 / 1e6)
+
+
+def draws_mb(n_languages: int, n_draws: int, n_items: int) -> int:
+    """Memory of `behaviour` for all pairs of languages in all draws, beyond a program's own [MB].
+
+    >>> draws_mb(122, 2000, 900)
+    11223
+    """
+    return math.ceil(PAIR_DRAW_BYTES * (n_draws + n_items) * n_languages**2 / 1e6)
+
+
+def at_attempt(first: int, attempt: int, growth: float, limit: int | None) -> int:
+    """The request of an attempt: the first as it is, later ones more, up to the limit.
+
+    Args:
+        growth: what each further attempt adds, as a share of the first request.
+        limit: the most that one node gives; None: not known.
+
+    >>> [at_attempt(4000, attempt, 0.5, 7000) for attempt in (1, 2, 3, 4)]
+    [4000, 6000, 7000, 7000]
+    """
+    asked = int(first * (1 + growth * (attempt - 1)))
+    return asked if limit is None or attempt == 1 else max(first, min(asked, limit))
+
+
+def gpu_mem_mb(model: Model) -> int:
+    """Memory of GPUs that a model needs, in all [MB]."""
+    return math.ceil(model.parameters * BYTES[model.dtype] * BESIDE_WEIGHTS / 1e6)
+
+
+def gpus(model: Model, cluster: Cluster) -> int:
+    """GPUs that a job asks for that runs a model: `cluster.gpus`, or as many as hold it."""
+    if cluster.gpus == 0 or cluster.gpu_mem_mb is None or model.device_map is None:
+        return cluster.gpus
+    return max(cluster.gpus, math.ceil(gpu_mem_mb(model) / cluster.gpu_mem_mb))
+
+
+def refusal(rule: str, model: str | None, asked: dict[str, int], cluster: Cluster) -> str | None:
+    """Why no node can run a job, in one line; None where one can.
+
+    Args:
+        model: its slug; None for a job that runs none.
+        asked: by resource.
+    """
+    for resource, key in LIMITS.items():
+        limit = getattr(cluster, key)
+        if limit is not None and asked.get(resource, 0) > limit:
+            job, remedy = (f"{rule} of {model}", "leave the model out, ") if model else (rule, "")
+            return (
+                f"{job} asks for {resource}={asked[resource]}, but cluster.{key} is {limit}: "
+                f"{remedy}correct the limit, or, where less is enough, ask for less: "
+                f"--set-resources {rule}:{resource}={limit}"
+            )
+    return None
+
+
+def too_large_for_a_gpu(models: dict[str, Model], cluster: Cluster) -> str | None:
+    """Which model fits no GPU as it is loaded, in one line; None where all do."""
+    for slug, model in models.items():
+        needed, held = gpu_mem_mb(model), cluster.gpu_mem_mb
+        if cluster.gpus and held is not None and model.device_map is None and needed > held:
+            return (
+                f"models.{slug}: needs {needed} MB on one GPU, but cluster.gpu_mem_mb is {held}: "
+                "set its device_map: auto, or leave the model out"
+            )
+    return None

@@ -1,0 +1,1 @@
+"""Extraction: states and scores of every question, once, into activation files."""

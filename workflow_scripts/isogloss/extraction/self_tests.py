@@ -1,0 +1,203 @@
+"""What every extraction checks of itself before it begins (METHOD 4, 9).
+
+The lens at the last layer must be the model; packing must not change a score; and what a
+narrower type costs is measured against float32 and reported.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from isogloss.errors import InputError, OutOfMemory
+from isogloss.extraction.extract import (
+    capture,
+    check_finite,
+    compute_shard,
+    finite_shard,
+    packed,
+    score,
+)
+from isogloss.model.forward import residual_stream
+from isogloss.model.load import Decoder, load, memory_errors, readout_of
+from isogloss.model.logit_lens import token_log_probabilities
+from isogloss.model.packing import Tree, lay_out
+from isogloss.model.readout import Readout
+from isogloss.model.sources import ModelSource
+from isogloss.questions.prompts import Question
+
+TOLERANCE = 1e-4
+CHECKED = 2
+# Tokens of a batch: of the packing self-test, and of scores in both types.
+CHECKED_TOKENS = 4096
+PRECISION_TOKENS = 2048
+
+
+def check_lens(decoder: Decoder, readout: Readout, asked: Sequence[Question]) -> dict[str, float]:
+    """Compare the lens at the last layer with the model's own head, on the states of one forward.
+
+    Returns:
+        The largest difference of log-probabilities [nat] and what was allowed: 1e-4 in float32,
+        2 units in the last place of the largest logit in narrower types.
+
+    Raises:
+        InputError: they differ by more.
+    """
+    final: list[torch.Tensor] = []
+
+    def at(layer: int, states: torch.Tensor) -> None:
+        if layer == decoder.n_layers:
+            final.append(states[0])
+
+    tokens = torch.tensor([asked[0].prompt], device=decoder.input_device)
+    with torch.inference_mode(), residual_stream(decoder, at):
+        logits = decoder.model(input_ids=tokens, use_cache=False).logits[0].float()
+    own = torch.log_softmax(logits, dim=-1)
+    best = own.argmax(-1)
+    row = torch.arange(len(best))
+    lens = token_log_probabilities(final[0], readout, row, best.cpu())
+    difference = float((lens - own[row.to(own.device), best].to(lens.device)).abs().max())
+    allowed = TOLERANCE
+    if decoder.dtype != torch.float32:
+        largest = float(logits.abs().max())
+        allowed = 2 * torch.finfo(decoder.dtype).eps * 2 ** np.floor(np.log2(largest))
+    if not difference <= allowed:
+        raise InputError(
+            f"{decoder.card.slug}: lens self-test: the lens at the last layer differs from the "
+            f"model by {difference:.2g} nat, {allowed:.2g} is allowed: this architecture is not "
+            "supported as it is loaded"
+        )
+    return {"difference": difference, "allowed": float(allowed)}
+
+
+def check_packing(
+    decoder: Decoder, readout: Readout, asked: Sequence[Question], item_ids: Sequence[str]
+) -> dict[str, float]:
+    """Compare packed scores with the model's own, one plain row a phrase.
+
+    Returns:
+        The largest difference over the phrases of the first questions [nat a token]; empty where
+        nothing is scored.
+
+    Raises:
+        InputError: more than 1e-4 in float32, or more than a tenth of the scores' spread plus
+            1 nat in narrower types, where kernels of different shapes round differently; or
+            states or scores that are not finite.
+    """
+    chosen = ([q for q in asked if q.phrases] or asked)[:CHECKED]
+    trees, layers = [lay_out(q) for q in chosen], list(range(decoder.n_layers + 1))
+    names = [item_ids[q.item] for q in chosen]
+    shard = finite_shard(
+        partial(compute_shard, decoder, readout, trees, range(len(trees)), layers, CHECKED_TOKENS),
+        partial(check_finite, names=names, trees=trees, layers=layers, dtype=decoder.dtype),
+    )
+    if not chosen[0].phrases:
+        return {}
+    packed = shard["log_probability"]
+    plain = np.concatenate([_plain(decoder, readout, q) for q in chosen])
+    difference = float(np.abs(packed - plain).max())
+    allowed = TOLERANCE if decoder.dtype == torch.float32 else 0.1 * float(plain.std() + 1)
+    if not difference <= allowed:
+        raise InputError(
+            f"{decoder.card.slug}: packing self-test: packed scores differ from unpacked ones by "
+            f"{difference:.2g} nat, {allowed:.2g} is allowed: attention in this architecture "
+            "depends on a token's place in the row"
+        )
+    return {"packing_difference": difference, "packing_allowed": allowed}
+
+
+def _plain(decoder: Decoder, readout: Readout, question: Question) -> np.ndarray:
+    """Log-probabilities of every phrase's tokens, each phrase in a row of its own.
+
+    The model's own causal attention is used; padding is at the right, where no token looks.
+    """
+    rows = [torch.tensor([*question.prompt, *phrase.tokens]) for phrase in question.phrases]
+    final: list[torch.Tensor] = []
+
+    def keep(_: Any, args: tuple) -> None:
+        final.append(args[0])
+
+    handle = decoder.final_norm.register_forward_pre_hook(keep)
+    try:
+        with torch.inference_mode():
+            ids = pad_sequence(rows, batch_first=True).to(decoder.input_device)
+            decoder.backbone(input_ids=ids, use_cache=False)
+    finally:
+        handle.remove()
+    first = len(question.prompt) - 1
+    states = [
+        own[first : first + len(phrase.tokens)]
+        for own, phrase in zip(final[0], question.phrases, strict=True)
+    ]
+    target = torch.tensor([token for phrase in question.phrases for token in phrase.tokens])
+    found = token_log_probabilities(torch.cat(states), readout, torch.arange(len(target)), target)
+    return found.cpu().numpy()
+
+
+def precision(
+    source: ModelSource,
+    cache: Path,
+    device: str,
+    decoder: Decoder,
+    readout: Readout,
+    asked: dict[str, list[Question]],
+    n_items: int,
+) -> dict[str, dict[str, Any]]:
+    """What the model's type costs: the scores of some items beside those in float32.
+
+    Returns:
+        By language: number of phrases, largest and mean absolute difference of their
+        log-likelihoods [nat]; empty in float32, or where none are asked for. Where there is no
+        memory for the model in float32, `not_compared` says so in every language.
+    """
+    if n_items == 0 or decoder.dtype == torch.float32:
+        return {}
+    trees = {
+        language: [
+            lay_out(q)
+            for q in islice((q for q in questions if q.kind == "main" and q.phrases), n_items)
+        ]
+        for language, questions in asked.items()
+    }
+    try:
+        with memory_errors("scores in float32"):
+            own = _sums(decoder, readout, trees)
+            exact = load(replace(source, dtype="float32"), cache, device, decoder.tokenizer)
+            theirs = _sums(exact, readout_of(exact), trees)
+    except OutOfMemory:
+        return {language: {"not_compared": "out of memory"} for language in asked}
+    found = {}
+    for language in trees:
+        if len(difference := np.abs(own[language] - theirs[language])):
+            found[language] = {
+                "phrases": len(difference),
+                "largest": float(difference.max()),
+                "mean": float(difference.mean()),
+            }
+    return found
+
+
+def _sums(
+    decoder: Decoder, readout: Readout, by_language: dict[str, list[Tree]]
+) -> dict[str, np.ndarray]:
+    """Log-likelihood of every phrase of every question, in order, by language [nat].
+
+    Batches are formed across languages, since some questions of one would not fill any.
+    """
+    trees = [tree for own in by_language.values() for tree in own]
+    sums: list[np.ndarray] = [np.empty(0)] * len(trees)
+    for batch in packed(decoder, trees, range(len(trees)), PRECISION_TOKENS):
+        scores = score(capture(decoder, batch, trees, []), batch.members, trees, readout)
+        for member, values in zip(batch.members, scores, strict=True):
+            sums[member] = np.bincount(trees[member].target_phrase, values)
+    ordered = iter(sums)
+    return {
+        language: np.concatenate([np.empty(0), *islice(ordered, len(own))])
+        for language, own in by_language.items()
+    }

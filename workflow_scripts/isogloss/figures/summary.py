@@ -1,0 +1,418 @@
+"""The summary of a study: its main table, what was measured and how well, what was not found.
+
+Nothing is computed here but the text: every number is a variable of a result or a record of an
+extraction.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy.special import ndtri
+
+from isogloss.figures.text import as_markdown, span_of_points
+from isogloss.files.netcdf import confidence_of
+from isogloss.questions.languages import language_name
+from isogloss.study.steering_methods import MAIN_CLAIM, family_of
+
+POWER = 0.8
+# What the main table says of steering, after its own prefix.
+STEERING_COLUMNS = ("fitted", "method", "effect", "low", "high", MAIN_CLAIM.p, MAIN_CLAIM.least)
+NOTHING = "–"
+CHECKS_NOTE = (
+    "Steering by 0 must change nothing within a batch. What is unsteered among steered questions "
+    "differs from what extraction stored by the rounding of another batch; effects compare steered "
+    "with unsteered answers of the same run."
+)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one model gave on one dataset.
+
+    Attributes:
+        model: name of the model as it is, conversions included.
+        dataset: name of the dataset.
+        behaviour: of `behaviour.behaviour`.
+        similarity: of `similarity.similarity`.
+        steering: of `steering_effects.steering_effects`, by the dataset of the vectors.
+        records: of the extraction, by language.
+    """
+
+    model: str
+    dataset: str
+    behaviour: xr.Dataset
+    similarity: xr.Dataset
+    steering: Mapping[str, xr.Dataset] = field(default_factory=dict)
+    records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def pivot(self) -> str:
+        return str(self.behaviour.attrs["pivot"])
+
+    @property
+    def languages(self) -> list[str]:
+        """The pivot first."""
+        tags = [str(tag) for tag in self.behaviour["language"].values]
+        return sorted(tags, key=lambda tag: tag != self.pivot)
+
+    @property
+    def near_chance(self) -> list[str]:
+        marked = self.behaviour["near_chance"].astype(bool)
+        return [tag for tag in self.languages if bool(marked.sel(language=tag))]
+
+
+# Numbers
+
+
+def default_steering(result: Result, language: str) -> dict[str, Any]:
+    """The effect in a language of the study's first method with vectors of its first dataset.
+
+    Both are named before anything is measured: the largest effect of several would need a wider
+    interval than its own, and p values of all methods a wider family than the main claim's.
+
+    Returns:
+        `STEERING_COLUMNS`; empty where the language was not steered.
+    """
+    fitted = next(iter(result.steering), None)
+    if fitted is None or language not in result.steering[fitted]["language"].values:
+        return {}
+    method = str(result.steering[fitted].attrs["default_method"])
+    own = result.steering[fitted].sel({"language": language, "method": method})
+    names = {"effect": "effect", "low": "effect_low", "high": "effect_high"}
+    names |= {name: name for name in (MAIN_CLAIM.p, MAIN_CLAIM.least)}
+    values = {key: float(own[name]) for key, name in names.items()}
+    return {"fitted": fitted, "method": method, **values}
+
+
+def main_table(results: Sequence[Result]) -> pd.DataFrame:
+    """A row a model, dataset and language: every number of the main table with its interval."""
+    return pd.DataFrame([_row(result, tag) for result in results for tag in result.languages])
+
+
+def _row(result: Result, tag: str) -> dict[str, Any]:
+    own = result.behaviour.sel(language=tag)
+    pair = result.behaviour.sel(language=result.pivot, language_2=tag)
+    to_here = pair.sel(sign="positive")
+    row: dict[str, Any] = {
+        "model": result.model,
+        "dataset": result.dataset,
+        "language": tag,
+        "near_chance": tag in result.near_chance,
+        "chance": float(result.behaviour["chance"]),
+    }
+    apart = result.similarity.sel(language=tag)
+    other = tag != result.pivot
+    for name, held, variable in (
+        ("accuracy", own, "accuracy"),
+        ("consistency_with_pivot", pair, "consistency"),
+        ("transfer_from_pivot", to_here, "transfer"),
+        ("transfer_lift", to_here, "lift_independent"),
+        ("dissociation_from_pivot", apart, "dissociation_by_language"),
+    ):
+        for end in ("", "_low", "_high"):
+            known = other or name == "accuracy"
+            row[name + end] = float(held[variable + end]) if known else np.nan
+    steered = default_steering(result, tag)
+    for key in STEERING_COLUMNS:
+        row[f"steering_{key}"] = steered.get(key)
+    return row
+
+
+# Text
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.0f}" if np.isfinite(value) else NOTHING
+
+
+def signed(value: float) -> str:
+    """A difference of shares in percentage points, with a proper minus sign."""
+    rounded = round(100 * value, 1) + 0.0
+    return (f"{rounded:+.1f}" if rounded else "0.0").replace("-", "−")
+
+
+def decimal(value: float) -> str:
+    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
+
+
+def with_interval(
+    row: Mapping[str, Any], name: str, how: Callable[[float], str] = decimal, unit: str = ""
+) -> str:
+    """A value and its interval: "0.22 [0.18, 0.27]"; a dash where there is none."""
+    value, low, high = (row[name + end] for end in ("", "_low", "_high"))
+    if not np.isfinite(value):
+        return NOTHING
+    if not np.isfinite([low, high]).all():
+        return f"{how(value)}{unit}"
+    return f"{how(value)}{unit} [{how(low)}, {how(high)}]"
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table.
+
+    >>> print(markdown_table(["a", "b"], [["1", "2"]]))
+    | a | b |
+    | --- | --- |
+    | 1 | 2 |
+    """
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def summary(results: Sequence[Result], study: str) -> str:
+    """The summary of a study as Markdown.
+
+    Args:
+        results: every model on every dataset with choices.
+        study: its name.
+    """
+    parts = [f"# Summary of the study {study}", _opening(results)]
+    table = main_table(results)
+    for dataset in dict.fromkeys(result.dataset for result in results):
+        own = [result for result in results if result.dataset == dataset]
+        parts += [f"## {dataset}: main table", _table_text(table[table["dataset"] == dataset], own)]
+        parts += [_overall_table(own)]
+    parts += ["## What can be told from nothing, and what cannot"]
+    parts += ["\n".join(f"- {line}" for result in results for line in findings(result))]
+    parts += ["## Near chance", _near_chance_text(results)]
+    parts += ["## What was measured, and how exactly", _measured_table(results)]
+    if any(result.steering for result in results):
+        parts += [CHECKS_NOTE]
+    parts += [_models_text(results)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _opening(results: Sequence[Result]) -> str:
+    pivot = language_name(results[0].pivot)
+    return (
+        "Values in brackets are intervals over clusters of items "
+        f"({100 * confidence_of(results[0].behaviour):g}%). "
+        f"Consistency is Spearman's rho of the choices' ranks with those in {pivot}; transfer is "
+        f"the share of items right in {pivot} that are right here too, with its lift over what the "
+        f"accuracies alone give; dissociation is 1 − item share with {pivot} in the middle half of "
+        "depth (1: translations share nothing). Steering is the change of accuracy by the study's "
+        "first method with vectors of its first dataset, layer and strength chosen on other "
+        "folds. An asterisk marks languages whose accuracy is not above chance: consistency and "
+        "transfer say little there."
+    )
+
+
+def _table_text(table: pd.DataFrame, own: Sequence[Result]) -> str:
+    pivot = language_name(own[0].pivot)
+    header = ["model", "language", "accuracy [%]", f"consistency with {pivot}"]
+    header += [f"transfer from {pivot} [%]", "lift [points]", f"dissociation from {pivot}"]
+    header += ["steering", "its effect [points]"]
+    rows = []
+    for row in table.to_dict("records"):
+        mark = " *" if row["near_chance"] else ""
+        steered = isinstance(row["steering_method"], str)
+        method = (
+            f"{row['steering_method'].replace('_', ' ')} ({row['steering_fitted']})"
+            if steered
+            else NOTHING
+        )
+        effect = {
+            "effect": row["steering_effect"],
+            "effect_low": row["steering_low"],
+            "effect_high": row["steering_high"],
+        }
+        rows.append(
+            [
+                row["model"],
+                language_name(row["language"]) + mark,
+                with_interval(row, "accuracy", percent),
+                with_interval(row, "consistency_with_pivot"),
+                with_interval(row, "transfer_from_pivot", percent),
+                with_interval(row, "transfer_lift", signed),
+                with_interval(row, "dissociation_from_pivot"),
+                method,
+                with_interval(effect, "effect", signed) if steered else NOTHING,
+            ]
+        )
+    return markdown_table(header, rows)
+
+
+def _overall_table(own: Sequence[Result]) -> str:
+    """Means over languages and pairs: a row a model."""
+    header = [
+        "model",
+        "accuracy [%]",
+        "consistency, all pairs",
+        "transfer lift, all pairs [points]",
+    ]
+    header += ["dissociation, all languages", "with shuffled items", "debiased CKA"]
+    rows = []
+    for result in own:
+        pairs = result.behaviour.sel(scope="all_pairs")
+        held = result.similarity
+        rows.append(
+            [
+                result.model,
+                with_interval(_values(pairs, "mean_accuracy"), "mean_accuracy", percent),
+                with_interval(_values(pairs, "mean_consistency"), "mean_consistency"),
+                with_interval(
+                    _values(pairs.sel(sign="positive"), "mean_lift_independent"),
+                    "mean_lift_independent",
+                    signed,
+                ),
+                with_interval(_values(held, "dissociation"), "dissociation"),
+                decimal(float(held["dissociation_null"])),
+                with_interval(_values(held, "cka_middle_mean"), "cka_middle_mean"),
+            ]
+        )
+    return "Means over languages and their pairs:\n\n" + markdown_table(header, rows)
+
+
+def _values(held: xr.Dataset, name: str) -> dict[str, float]:
+    """A scalar variable with its bounds, NaN where it has none."""
+    return {
+        name + end: float(held[name + end]) if name + end in held else np.nan
+        for end in ("", "_low", "_high")
+    }
+
+
+# What was found, and what was not
+
+
+def detectable(low: float, high: float, confidence: float = 0.95) -> float:
+    """The smallest effect that would be found with 80% power, from the width of an interval.
+
+    Source: normal approximation, (z of the test + z of the power) times the standard error.
+
+    >>> round(detectable(-0.0196, 0.0196), 4)
+    0.028
+    """
+    z = ndtri((1 + confidence) / 2)
+    return float((z + ndtri(POWER)) * (high - low) / 2 / z)
+
+
+def findings(result: Result) -> Iterator[str]:
+    """One line a question that was asked of a model and dataset, null results with their power."""
+    name = f"**{result.model}, {result.dataset}**"
+    pairs = result.behaviour.sel(scope="all_pairs", sign="positive")
+    lift = _values(pairs, "mean_lift_independent")
+    value, low, high = lift.values()
+    if np.isfinite([value, low, high]).all():
+        said = f"{signed(value)} [{signed(low)}, {signed(high)}] points"
+        if low <= 0 <= high:
+            least = detectable(low, high, confidence_of(result.behaviour))
+            yield (
+                f"{name}: no transfer beyond accuracy was found ({said}); {100 * least:.1f} points "
+                "would have been found with 80% power."
+            )
+        else:
+            yield f"{name}: transfer beyond what the accuracies give is {said}, over all pairs."
+    apart = result.similarity
+    if np.isfinite(float(apart["dissociation"])):
+        yield (
+            f"{name}: dissociation {with_interval(_values(apart, 'dissociation'), 'dissociation')} "
+            f"against {decimal(float(apart['dissociation_null']))} with shuffled items "
+            f"(p = {float(apart['dissociation_p']):.2g})."
+        )
+    for fitted, effects in result.steering.items():
+        for method in effects["method"].values:
+            yield f"{name}, vectors from {fitted}: {_steering_line(effects, method)}"
+
+
+def _steering_line(effects: xr.Dataset, method: str) -> str:
+    own, alpha = effects.sel({"method": method}), 1 - confidence_of(effects)
+    family = family_of(method, effects.attrs["default_method"])
+    sure = [
+        t for t in map(str, own["language"].values) if float(own[family.p].sel(language=t)) < alpha
+    ]
+    pooled = with_interval(_values(own, "pooled_effect"), "pooled_effect", signed)
+    each = (
+        f"told from 0 in {', '.join(language_name(tag) for tag in sure)} (sign-flip, {family.said})"
+        if sure
+        else f"in no language told from 0 (sign-flip, {family.said}), where "
+        f"{span_of_points(own[family.least])} would have been found with 80% power"
+    )
+    p = float(own[family.pooled_p])
+    verdict = (f"p = {p:.2g}" if np.isfinite(p) else f"p = {NOTHING}") + family.pooled_said
+    if not p < alpha:
+        verdict += f", {span_of_points(own[family.pooled_least])} detectable"
+    return (
+        f"{str(method).replace('_', ' ')} changes accuracy by {pooled} points in the mean over "
+        f"languages ({verdict}); {each}."
+    )
+
+
+def _near_chance_text(results: Sequence[Result]) -> str:
+    lines = []
+    for result in results:
+        names = [language_name(tag) for tag in result.near_chance]
+        total = len(result.languages)
+        listed = f"{len(names)} of {total}: {', '.join(names)}" if names else f"none of {total}"
+        lines.append(f"- {result.model}, {result.dataset}: {listed}")
+    return "\n".join(lines)
+
+
+def _measured_table(results: Sequence[Result]) -> str:
+    """Items, languages, what a narrow dtype costs, self-tests: a row a model and dataset."""
+    header = ["model", "dataset", "items", "languages", "scores against float32 [nat]"]
+    header += ["phrases compared", "lens against model [nat]"]
+    header += ["steered by 0 against unsteered [nat]", "unsteered against stored [nat]"]
+    header += ["prompts cut", "extraction [s]"]
+    rows = []
+    for result in results:
+        records = list(result.records.values())
+        costs = [r["precision"] for r in records if r.get("precision")]
+        exact = [cost for cost in costs if "phrases" in cost]
+        reasons = {str(cost["not_compared"]) for cost in costs if "not_compared" in cost}
+        tests = [record["self_test"]["lens"] for record in records if "self_test" in record]
+        rows.append(
+            [
+                result.model,
+                result.dataset,
+                str(result.behaviour.sizes["item"]),
+                str(len(result.languages)),
+                _precision_text(exact, sorted(reasons)),
+                str(sum(int(one["phrases"]) for one in exact)) if exact else NOTHING,
+                _largest([float(test["difference"]) for test in tests]),
+                _largest_of(result, "zero_same_batch_difference"),
+                _largest_of(result, "unsteered_max_abs_difference"),
+                str(sum(int(record.get("truncated_prompts", 0)) for record in records)),
+                f"{sum(float(record.get('seconds', 0)) for record in records):.0f}",
+            ]
+        )
+    return markdown_table(header, rows)
+
+
+def _precision_text(exact: Sequence[Mapping[str, Any]], reasons: Sequence[str]) -> str:
+    """Mean and largest difference over the languages' compared phrases, or why there are none."""
+    phrases = [float(one["phrases"]) for one in exact]
+    if not exact or not sum(phrases):
+        return "not compared" + (f" ({', '.join(reasons)})" if reasons else "")
+    mean = float(np.average([float(one["mean"]) for one in exact], weights=phrases))
+    return f"{mean:.2g} on average, {max(float(one['largest']) for one in exact):.2g} at most"
+
+
+def _largest(values: Sequence[float]) -> str:
+    return f"{max(values):.2g} at most" if values else NOTHING
+
+
+def _largest_of(result: Result, name: str) -> str:
+    """The largest value of a check of steering, over its vectors' datasets and languages."""
+    held = [effects[name].values.ravel() for effects in result.steering.values() if name in effects]
+    values = np.concatenate([*held, []])
+    return _largest(values[np.isfinite(values)].tolist())
+
+
+def _models_text(results: Sequence[Result]) -> str:
+    """The models as they are, with licences."""
+    lines = {}
+    for result in results:
+        record = next(iter(result.records.values()), {})
+        licence = as_markdown(record.get("licence", {}).get("model", ""))
+        lines[result.model] = f"- {result.model}" + (f"; licence: {licence}" if licence else "")
+    note = (
+        "\n\nModels converted from quantised files are what was measured: nothing here is a claim "
+        "about the originals."
+        if any("converted" in model for model in lines)
+        else ""
+    )
+    return "Models, as they are:\n\n" + "\n".join(lines.values()) + note

@@ -1,0 +1,298 @@
+"""The activation file: states and scores of one language's questions, from one pass.
+
+One netCDF-4 (HDF5) file a (model, dataset, language), named by the key of its spec:
+
+- root: `prompt_last`, `prompt_mean` (item, layer, feature), `log_probability` and counts
+  (item, latent, choice), what the items are (`item_id`, `cluster`, `answer`, ...);
+- `rows`: `state` (row, lens_layer, feature), every state that predicts a token of a phrase,
+  the state at the prompt's end once for all phrases;
+- `targets`: one row a predicted token: which row predicts it, of which item, latent language,
+  choice and position, and the model's own log-probability.
+
+Layer 0 is the embedding that enters the first block; the last layer is the residual stream
+before the final norm. bfloat16 is stored as its raw 16 bits with `stored_as = "bfloat16"`.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import h5netcdf
+import h5py
+import numpy as np
+import xarray as xr
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from isogloss.errors import InputError
+from isogloss.files.atomic import canonical_json
+from isogloss.files.hdf5 import HDF5_FORMAT, check_header, header, reading, seal
+from isogloss.files.hdf5_on_disk import DiskFile
+from isogloss.files.parallel_states import ParallelStates
+
+
+def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
+    """The raw 16 bits of bfloat16 as float32, exactly.
+
+    >>> widen_bfloat16(np.array([0x3F80, 0xC000], dtype=np.uint16)).tolist()
+    [1.0, -2.0]
+    """
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def decode_states(values: np.ndarray, stored_as: str) -> np.ndarray:
+    """Stored states as float32."""
+    return widen_bfloat16(values) if stored_as == "bfloat16" else values.astype(np.float32)
+
+
+class _StoredStates(BackendArray):
+    """A stored variable that decodes what is asked of it, and nothing else."""
+
+    def __init__(self, path: Path, name: str, shape: tuple[int, ...], stored_as: str) -> None:
+        self.path, self.name, self.stored_as = path, name, stored_as
+        self.shape, self.dtype = shape, np.dtype("float32")
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> np.ndarray:
+        return indexing.explicit_indexing_adapter(
+            key, self.shape, indexing.IndexingSupport.OUTER_1VECTOR, self._read
+        )
+
+    def _read(self, key: tuple) -> np.ndarray:
+        with reading(self.path), h5py.File(self.path) as file:
+            return decode_states(np.asarray(file[self.name][key]), self.stored_as)
+
+
+def open_activations(path: Path) -> xr.Dataset:
+    """An activation file as one lazy dataset: states are read when they are asked for.
+
+    Args:
+        path: an activation file.
+
+    Returns:
+        Dataset with dimensions item, layer, feature, latent, choice, and, where the file keeps
+        the rows of the lens, row, lens_layer and target. States are float32.
+
+    Raises:
+        InputError: missing, not an activation file, or of another schema version.
+
+    >>> # open_activations(path).prompt_mean.sel(layer=9)  reads one layer
+    """
+    check_header(path)
+    with reading(path):
+        parts = [_open_group(path, name) for name in ("", "rows", "targets")]
+        return xr.merge([part for part in parts if part is not None], combine_attrs="no_conflicts")
+
+
+def _open_group(path: Path, group: str) -> xr.Dataset | None:
+    prefix = f"{group}_" if group else ""
+    with h5netcdf.File(path, "r", decode_vlen_strings=True) as file:
+        if group and group not in file.groups:
+            return None
+        node = file.groups[group] if group else file
+        variables = {}
+        for name, stored in node.variables.items():
+            attrs = {k: v for k, v in stored.attrs.items() if k != "stored_as"}
+            if stored.dtype.kind in "uf" and stored.ndim == 3 and "feature" in stored.dimensions:
+                lazy = _StoredStates(
+                    path, f"{group}/{name}", stored.shape, stored.attrs.get("stored_as", "")
+                )
+                data: Any = indexing.LazilyIndexedArray(lazy)
+            else:
+                data = stored[...]
+            own = name if name in stored.dimensions else f"{prefix}{name}"
+            variables[own] = xr.Variable(stored.dimensions, data, attrs)
+        attrs = {} if group else {k: v for k, v in file.attrs.items()}
+    coordinates = [n for n in variables if n in ("item_id", "layer", "lens_layer", "latent")]
+    return xr.Dataset(variables, attrs=attrs).set_coords(coordinates)
+
+
+def open_states(paths: Sequence[Path], pooling: str = "prompt_mean") -> ParallelStates:
+    """States of the same items in several languages, from their activation files.
+
+    Args:
+        paths: one activation file a language, of one model and one dataset.
+        pooling: "prompt_mean" (BOS and sinks left out) or "prompt_last".
+
+    Raises:
+        InputError: fewer than two files, or files of different models, items or layers.
+    """
+    if len(paths) < 2:
+        raise InputError(f"{len(paths)} activation files: comparing languages needs two or more")
+    specs = [check_header(path) for path in paths]
+    for path, spec in zip(paths, specs, strict=True):
+        for field in ("model", "dtype", "dataset", "extraction_version"):
+            if spec.get(field) != specs[0].get(field):
+                raise InputError(f"{path}: {field} differs from that of {paths[0]}: extract anew")
+    tokens = []
+    with reading(paths[0]), h5netcdf.File(paths[0], "r", decode_vlen_strings=True) as file:
+        item_ids = tuple(file["item_id"][...])
+        clusters, depths = file["cluster"][...], file["relative_depth"][...]
+    for path in paths:
+        with reading(path), h5netcdf.File(path, "r", decode_vlen_strings=True) as file:
+            if tuple(file["item_id"][...]) != item_ids:
+                raise InputError(f"{path}: item_id differs from that of {paths[0]}: extract anew")
+            tokens.append(file["n_prompt_tokens"][...])
+
+    def at(layer: int) -> np.ndarray:
+        def one(path: Path) -> np.ndarray:
+            with reading(path), h5py.File(path) as file:
+                stored = file[pooling]
+                return decode_states(stored[:, layer, :], stored.attrs.get("stored_as", ""))
+
+        return np.stack([one(path) for path in paths])
+
+    languages = tuple(spec["language"] for spec in specs)
+    return ParallelStates(languages, item_ids, clusters, depths, np.stack(tokens), at)
+
+
+def open_scores(paths: Sequence[Path]) -> xr.Dataset:
+    """What the model gave each choice, from the activation files of all languages.
+
+    Returns:
+        Dataset (language, item, choice), NaN where an item has fewer choices: `sum` [nat],
+        `n_tokens`, `n_characters`, `n_bytes`, `identical_to_pivot`, and `pmi`, `letter` where
+        they were extracted; `answer`, `n_choices`, `cluster` (item).
+    """
+    parts: list[xr.Dataset] = []
+    for path in paths:
+        whole = open_activations(path)
+        own = whole.sel(latent="prompt", drop=True)
+        part = xr.Dataset(
+            {
+                "sum": own.log_probability,
+                "n_tokens": own.phrase_tokens,
+                "n_characters": whole.n_characters,
+                "n_bytes": whole.n_bytes,
+                "identical_to_pivot": whole.identical_to_pivot.astype(bool),
+            }
+        )
+        if "unconditional" in whole:
+            part["pmi"] = own.log_probability - whole.unconditional
+        if "letter" in whole:
+            part["letter"] = whole.letter
+        part = part.assign_coords(item=np.asarray(whole.item_id)).drop_vars("item_id")
+        if parts and not np.array_equal(part.item, parts[0].item):
+            raise InputError(f"{path}: item_id differs from that of {paths[0]}: extract anew")
+        language = json.loads(whole.attrs["spec"])["language"]
+        with reading(path):
+            parts.append(part.expand_dims(language=[language]).load())
+    shared = open_activations(paths[0])[["answer", "n_choices", "cluster"]].load()
+    scores = xr.concat(parts, "language", join="exact")
+    for name in shared.data_vars:
+        scores[name] = ("item", shared[name].values, shared[name].attrs)
+    pivot = json.loads(open_activations(paths[0]).attrs["spec"])["pivot"]
+    return scores.assign_attrs(pivot=pivot)
+
+
+class WholeChunks:
+    """Fills a variable along its first dimension, a number of whole chunks at a time.
+
+    HDF5 takes parts of chunks three times as long: each goes through its cache, and where that is
+    full to the disk and back.
+
+    >>> import h5py
+    >>> file = h5py.File("filled", "w", driver="core", backing_store=False)
+    >>> variable = file.create_dataset("x", 5, "i4", chunks=(2,))
+    >>> filled = WholeChunks(variable)
+    >>> for part in ([1], [2, 2], [3, 3]):
+    ...     filled.append(np.array(part))
+    >>> filled.finish()
+    >>> variable[:].tolist()
+    [1, 2, 2, 3, 3]
+    """
+
+    def __init__(self, variable: Any) -> None:
+        self._variable, self._at = variable, 0
+        self._held: list[np.ndarray] = []
+
+    def append(self, values: np.ndarray) -> None:
+        """What comes next; kept until it fills a chunk."""
+        self._held.append(values)
+        size = sum(map(len, self._held))
+        self._write(size - size % self._variable.chunks[0])
+
+    def finish(self) -> None:
+        """The last chunk, which need not be full."""
+        self._write(sum(map(len, self._held)))
+
+    def _write(self, size: int) -> None:
+        if size:
+            values = np.concatenate(self._held)
+            self._variable[self._at : self._at + size] = values[:size]
+            self._held, self._at = [values[size:].copy()], self._at + size
+
+
+class ActivationWriter:
+    """Writes one activation file piece by piece, in memory that does not grow with the items.
+
+    The caller gives a temporary name and publishes it: a half-written file never has the name
+    of a whole one.
+    """
+
+    def __init__(self, path: Path, spec: dict[str, Any], record: dict[str, Any]) -> None:
+        self.path = path
+        self._disk = DiskFile(path, "w+")
+        self._file = h5netcdf.File(self._disk, "w", decode_vlen_strings=True, libver=HDF5_FORMAT)
+        for name, value in header(spec).items():
+            self._file.attrs[name] = value
+        self._file.attrs["record"] = canonical_json(record)
+
+    def dimensions(self, group: str = "", **sizes: int) -> None:
+        """Name the dimensions of the root or of a group."""
+        node = self._file.groups[group] if group in self._file.groups else self._file
+        if group and group not in self._file.groups:
+            node = self._file.create_group(group)
+        for name, size in sizes.items():
+            node.dimensions[name] = size
+
+    def create(
+        self,
+        name: str,
+        dimensions: tuple[str, ...],
+        dtype: Any,
+        *,
+        long_name: str,
+        units: str = "1",
+        chunks: tuple[int, ...] | None = None,
+    ) -> Any:
+        """An empty variable, checksummed; `dtype` "bfloat16" is kept as raw bits."""
+        stored_as = "bfloat16" if dtype == "bfloat16" else ""
+        stored = np.uint16 if stored_as else dtype
+        string = h5py.check_string_dtype(np.dtype(stored)) if not stored_as else None
+        if chunks is not None:  # HDF5 refuses chunks larger than what they divide
+            group = name.rpartition("/")[0]
+            sizes = (self._file.groups[group] if group else self._file).dimensions
+            held = (max(1, sizes[dimension].size) for dimension in dimensions)
+            chunks = tuple(map(min, chunks, held))
+        variable = self._file.create_variable(
+            name, dimensions, dtype=stored, chunks=chunks, fletcher32=string is None
+        )
+        variable.attrs["long_name"], variable.attrs["units"] = long_name, units
+        if stored_as:
+            variable.attrs["stored_as"] = stored_as
+        return variable
+
+    def write(
+        self, name: str, dimensions: tuple[str, ...], values: Any, long_name: str, units: str = "1"
+    ) -> None:
+        """A small variable, at once."""
+        values = np.asarray(values)
+        dtype = h5py.string_dtype() if values.dtype.kind in "UO" else values.dtype
+        variable = self.create(name, dimensions, dtype, long_name=long_name, units=units)
+        variable[...] = values.astype(object) if values.dtype.kind in "UO" else values
+
+    def __enter__(self) -> "ActivationWriter":
+        return self
+
+    def __exit__(self, kind: type | None, *_: Any) -> None:
+        """Close the file; where nothing failed, take its content's digest and keep it in it.
+
+        Raises:
+            OSError: something could not be written, which is also why HDF5 may have failed.
+        """
+        with self._disk:
+            self._file.close()
+        self._disk.check()
+        if kind is None:
+            seal(self.path)

@@ -1,0 +1,97 @@
+"""netCDF artifacts: labelled datasets of results with the settings that made them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from isogloss.errors import InputError
+from isogloss.files.atomic import canonical_json, whole_file
+from isogloss.files.hdf5 import header, seal, verify
+
+
+def write_netcdf(dataset: xr.Dataset, path: Path, spec: Any = None) -> None:
+    """Write a dataset as netCDF-4, whole or not at all, with the spec that made it.
+
+    Args:
+        dataset: named dimensions; every variable with `long_name` and `units`.
+        path: file to write; its folder is made.
+        spec: the settings behind the numbers, kept as canonical JSON in the attribute `spec`.
+
+    Raises:
+        ValueError: a variable without `long_name` or `units`.
+    """
+    _check_labels(dataset, path)
+    if spec is not None:
+        dataset = dataset.assign_attrs(spec=canonical_json(spec))
+    with whole_file(path) as temporary:
+        _write(dataset, temporary)
+
+
+def write_artifact(dataset: xr.Dataset, path: Path, spec: Any) -> None:
+    """Write a dataset that is named by the key of its spec, sealed (`isogloss.files.hdf5`).
+
+    Raises:
+        ValueError: a variable without `long_name` or `units`.
+    """
+    _check_labels(dataset, path)
+    with whole_file(path) as temporary:
+        _write(dataset.assign_attrs(header(spec)), temporary)
+        seal(temporary)
+
+
+def open_artifact(path: Path) -> xr.Dataset:
+    """A keyed netCDF artifact, in memory, every byte as it was sealed.
+
+    Raises:
+        InputError: missing.
+        Damaged: a bit has changed, or another key or schema version than the name and this
+            program say.
+    """
+    verify(path)
+    return open_netcdf(path)
+
+
+def _check_labels(dataset: xr.Dataset, path: Path) -> None:
+    bare = [n for n, v in dataset.data_vars.items() if not {"long_name", "units"} <= set(v.attrs)]
+    if bare:
+        raise ValueError(f"{path.name}: variables without long_name and units: {bare}")
+
+
+def _write(dataset: xr.Dataset, path: Path) -> None:
+    packed = {
+        name: {"zlib": True, "complevel": 1}
+        for name, variable in dataset.data_vars.items()
+        if variable.ndim and variable.dtype.kind in "fiu"
+    }
+    # In memory first: HDF5 ends the process where it cannot write on a full disk.
+    path.write_bytes(dataset.to_netcdf(engine="h5netcdf", encoding=packed))
+
+
+def confidence_of(dataset: xr.Dataset) -> float:
+    """Confidence of an artifact's intervals and tests: an attribute of it or of its spec.
+
+    >>> confidence_of(xr.Dataset(attrs={"spec": '{"confidence":0.9}'})), confidence_of(xr.Dataset())
+    (0.9, 0.95)
+    """
+    spec = json.loads(dataset.attrs.get("spec", "{}"))
+    return float(dataset.attrs.get("confidence", spec.get("confidence", 0.95)))
+
+
+def open_netcdf(path: Path) -> xr.Dataset:
+    """A netCDF artifact, in memory.
+
+    Raises:
+        InputError: the file is missing or is not a whole netCDF file.
+    """
+    if not path.exists():
+        raise InputError(f"{path}: no such artifact: run the rule that makes it")
+    try:
+        # An eighth of h5netcdf's time a variable, and results hold hundreds.
+        with xr.open_dataset(path, engine="netcdf4") as dataset:
+            return dataset.load()
+    except (OSError, KeyError) as error:
+        raise InputError(
+            f"{path}: not a whole netCDF file ({error}): delete it and run again"
+        ) from error

@@ -1,0 +1,1 @@
+"""What is measured: pure NumPy kernels and their labelled wrappers."""

@@ -1,0 +1,197 @@
+"""Transfer between languages: which answers two languages share, and which of them need explaining.
+
+transfer+(l1 -> l2) = |F_l1 & F_l2| / |F_l1| and transfer-(l1 -> l2) = shared incorrect answers /
+|not F_l1|, F_l the items answered correctly in l (Lim, Aji and Cohn 2025). Alone they rise with
+accuracy, so each stands beside what chance, item difficulty and popular distractors give.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from isogloss.measures.statistics import Resampling, divide
+
+# Under so many items in the denominator a transfer is not a number worth reading.
+MIN_ITEMS = 10
+# Difficulty is not stretched further than this from languages that hardly beat chance.
+MAX_SENSITIVITY = 2.0
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One kind of transfer from language (second axis) to language (third axis).
+
+    Attributes:
+        observed: (row, language, language) share of the first language's items; NaN where they are
+            fewer than `MIN_ITEMS`. Rows are those of a `Resampling`; row 0 is the data.
+        independent: the same if items were paired at random; NaN on the diagonal, as below.
+        difficulty: the same from how hard items are in the other languages; NaN with fewer than
+            three languages.
+        popularity: as difficulty, with the choices that the other languages take when wrong; None
+            where the kind of transfer does not ask which choice is shared.
+        relative: baselines that use up what languages share on average. Their lift compares a pair
+            with the other languages: over all targets of one source it averages to 0 whatever the
+            model does, since what all languages share cannot be told from difficulty.
+    """
+
+    observed: np.ndarray
+    independent: np.ndarray
+    difficulty: np.ndarray
+    popularity: np.ndarray | None = None
+    relative: tuple[str, ...] = ()
+
+
+def transfers(
+    predictions: np.ndarray, answers: np.ndarray, n_choices: np.ndarray, resampling: Resampling
+) -> dict[str, Transfer]:
+    """The three kinds of transfer, on the data and on every row of a resampling.
+
+    Args:
+        predictions: (language, item) int index of the predicted choice.
+        answers, n_choices: (item,) int.
+        resampling: of these items.
+
+    Returns:
+        "positive", "negative" (the same wrong choice) and "both_wrong" (any wrong choice).
+
+    Source: positive, negative: Lim, Aji and Cohn (2025); the baselines are our choice.
+    """
+    right = (predictions == answers).T.astype(float)
+    wrong = 1 - right
+    same = predictions.T[:, :, None] == predictions.T[:, None, :]
+    shared_wrong = wrong[:, :, None] * same
+    guess = 1 / (n_choices - 1.0)[:, None, None]
+    popular = popular_choice(predictions, answers, n_choices)
+    expect = _Expectation.of(right, n_choices, resampling)
+    one = np.ones_like(guess)
+    first_right, first_wrong = right[:, :, None], wrong[:, :, None]
+    sums = resampling.sums
+    positive = Transfer(
+        sums(first_right * right[:, None, :]),
+        expect.independent(first_right, right=True),
+        expect.difficulty(first_right, right=True),
+        relative=("difficulty",),
+    )
+    negative = Transfer(
+        sums(shared_wrong),
+        expect.independent(first_wrong * guess, right=False),
+        expect.difficulty(first_wrong * guess, right=False),
+        expect.difficulty(first_wrong * popular, right=False),
+        relative=("popularity",),
+    )
+    both_wrong = Transfer(
+        sums(first_wrong * wrong[:, None, :]),
+        expect.independent(first_wrong * one, right=False),
+        expect.difficulty(first_wrong * one, right=False),
+        relative=("difficulty",),
+    )
+    return {
+        "positive": _shares(positive, sums(right)),
+        "negative": _shares(negative, sums(wrong)),
+        "both_wrong": _shares(both_wrong, sums(wrong)),
+    }
+
+
+def popular_choice(
+    predictions: np.ndarray, answers: np.ndarray, n_choices: np.ndarray
+) -> np.ndarray:
+    """How often the other languages, when wrong, take the choice that the first language took.
+
+    Args:
+        predictions: (language, item); answers, n_choices: (item,).
+
+    Returns:
+        (item, language, language): among the languages other than the two that are wrong, the
+        share with the first one's choice; 1 / (n_choices - 1) where none of them is wrong.
+        Meaningless where the first language is right.
+    """
+    taken = predictions.T[:, :, None] == np.arange(n_choices.max())
+    counts = taken.sum(axis=1)
+    of_first = np.take_along_axis(counts, predictions.T, axis=1)[:, :, None]
+    same = predictions.T[:, :, None] == predictions.T[:, None, :]
+    wrong = predictions.T != answers[:, None]
+    others_wrong = wrong.sum(axis=1)[:, None, None] - wrong[:, :, None] - wrong[:, None, :]
+    uniform = 1 / (n_choices - 1.0)[:, None, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = (of_first - 1 - same) / others_wrong
+    return np.where(others_wrong > 0, share, uniform)
+
+
+@dataclass(frozen=True)
+class _Expectation:
+    """Expected shared answers when languages meet only through their accuracy, or difficulty too.
+
+    The chance that language 2 is right on item i is taken as
+    accuracy_2 + sensitivity (p_i - mean p), p_i the share of the other languages (neither of the
+    two) that are right on i. It is linear in p_i on purpose: the noise of a share of few languages
+    then averages out, where a logistic curve or a regression would bend it. The sensitivity is
+    that of a logistic curve above a guessing floor c, (a - c)(1 - a), relative to the mean of the
+    other languages: languages at the floor or at the ceiling do not follow difficulty.
+
+    Attributes:
+        resampling: of the items.
+        ease: (item, language, language) p_i of each pair.
+        accuracy: (row, 1, language) of the second language.
+        mean_ease: (row, language, language).
+        sensitivity: (row, language, language).
+    """
+
+    resampling: Resampling
+    ease: np.ndarray
+    accuracy: np.ndarray
+    mean_ease: np.ndarray
+    sensitivity: np.ndarray
+
+    @classmethod
+    def of(cls, right: np.ndarray, n_choices: np.ndarray, resampling: Resampling) -> "_Expectation":
+        """From (item, language) right answers."""
+        n_languages = right.shape[1]
+        n_items = resampling.sums(np.ones(len(right)))[:, None]
+        accuracy = divide(resampling.sums(right), n_items)
+        floor = divide(resampling.sums(1.0 / n_choices)[:, None], n_items)
+        n_others = n_languages - 2 if n_languages > 2 else np.nan
+        known = right.sum(axis=1)[:, None, None]
+        ease = (known - right[:, :, None] - right[:, None, :]) / n_others
+        slope = np.maximum(accuracy - floor, 0) * (1 - accuracy)
+        first, second = slope[:, :, None], slope[:, None, :]
+        of_others = (slope.sum(axis=1)[:, None, None] - first - second) / n_others
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where(of_others > 1e-12, second / of_others, 0.0)
+        return cls(
+            resampling,
+            ease,
+            accuracy[:, None, :],
+            divide(resampling.sums(ease), n_items[:, :, None]),
+            np.minimum(ratio, MAX_SENSITIVITY),
+        )
+
+    def independent(self, weight: np.ndarray, right: bool) -> np.ndarray:
+        """Expected sum of weight over items that language 2 has right (or wrong), by accuracy.
+
+        Args: weight (item, language, 1). Returns (row, language, language).
+        """
+        chance = self.accuracy if right else 1 - self.accuracy
+        return self.resampling.sums(weight) * chance
+
+    def difficulty(self, weight: np.ndarray, right: bool) -> np.ndarray:
+        """The same by accuracy and the item's ease; weight (item, language, 1 or language)."""
+        total = self.resampling.sums(weight)
+        expected = (self.accuracy - self.sensitivity * self.mean_ease) * total
+        expected += self.sensitivity * self.resampling.sums(weight * self.ease)
+        return expected if right else total - expected
+
+
+def _shares(counts: Transfer, of: np.ndarray) -> Transfer:
+    """Counts over (row, language) items of the first language, few items and diagonals left out."""
+    enough = (of[0] >= MIN_ITEMS)[None, :, None]
+    apart = ~np.eye(of.shape[1], dtype=bool)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        per_item = np.where(enough & (of[:, :, None] > 0), 1 / of[:, :, None], np.nan)
+    apart_per_item = np.where(apart, per_item, np.nan)
+    return Transfer(
+        counts.observed * per_item,
+        counts.independent * apart_per_item,
+        counts.difficulty * apart_per_item,
+        None if counts.popularity is None else counts.popularity * apart_per_item,
+        counts.relative,
+    )

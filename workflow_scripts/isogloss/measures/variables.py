@@ -1,0 +1,37 @@
+"""Named variables with their meaning, and intervals as three of them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from isogloss.measures.statistics import Interval
+
+
+def variable(
+    dims: Sequence[str], values: np.ndarray | float, long_name: str, units: str = "1"
+) -> xr.Variable:
+    """An array with named dimensions, what it is and its unit."""
+    return xr.Variable(tuple(dims), values, {"long_name": long_name, "units": units})
+
+
+def interval_variables(
+    name: str,
+    dims: Sequence[str],
+    interval: Interval,
+    long_name: str,
+    units: str = "1",
+    confidence: float = 0.95,
+) -> dict[str, xr.Variable]:
+    """An estimate and its bounds: variables `name`, `name_low` and `name_high`.
+
+    >>> one = Interval(np.array(0.5), np.array(0.4), np.array(0.6))
+    >>> sorted(interval_variables("accuracy", (), one, "accuracy"))
+    ['accuracy', 'accuracy_high', 'accuracy_low']
+    """
+    level = f"{confidence:.0%} interval over clusters of items"
+    return {
+        name: variable(dims, interval.estimate, long_name, units),
+        f"{name}_low": variable(dims, interval.low, f"{long_name}, lower bound, {level}", units),
+        f"{name}_high": variable(dims, interval.high, f"{long_name}, upper bound, {level}", units),
+    }

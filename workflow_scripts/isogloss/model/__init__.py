@@ -1,0 +1,1 @@
+"""Language models: found, loaded, run in packed rows, read by the logit lens."""

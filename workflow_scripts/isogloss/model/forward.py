@@ -1,0 +1,173 @@
+"""One forward pass of packed rows, with a hand on the residual stream at every layer."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+
+from isogloss.model.load import Decoder
+from isogloss.model.packing import Batch
+
+AtLayer = Callable[[int, torch.Tensor], torch.Tensor | None]
+
+
+def attention_masks(
+    decoder: Decoder, mask: torch.Tensor, positions: torch.Tensor, segments: Sequence[int]
+) -> Any:
+    """The block mask in the form that this family's model takes.
+
+    Families with layer types take one mask a type (a plain mask is silently wrong for Gemma 3);
+    a sliding window counts positions on a path, not places in the row. Boolean for SDPA,
+    additive for others.
+
+    Args:
+        mask, positions, segments: of a `Batch`, or of some of its rows.
+    """
+
+    def formed(allowed: torch.Tensor) -> torch.Tensor:
+        allowed = allowed[:, None]
+        if decoder.attention == "sdpa":
+            return allowed
+        least = torch.finfo(decoder.dtype).min
+        zero = torch.zeros((), dtype=decoder.dtype, device=allowed.device)
+        return torch.where(allowed, zero, torch.full_like(zero, least))
+
+    windowed = mask
+    if decoder.sliding_window is not None:
+        distance = positions[:, :, None] - positions[:, key_places(mask.shape[2], segments)]
+        windowed = mask & (distance < decoder.sliding_window)
+    if decoder.mask_style == "by_layer_type":
+        return {"full_attention": formed(mask), "sliding_attention": formed(windowed)}
+    return formed(windowed)
+
+
+def key_places(widest: int, segments: Sequence[int]) -> torch.Tensor:
+    """(place, key) where in a row the keys of each query are, counted from its segment's beginning.
+
+    >>> key_places(2, [2, 1])
+    tensor([[0, 1],
+            [0, 1],
+            [2, 2]])
+    """
+    sizes = torch.tensor(segments)
+    begin = torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
+    places = begin[:, None] + torch.arange(widest)
+    return places.clamp(max=len(begin) - 1)  # behind the row's end, where nothing is attended
+
+
+@contextmanager
+def residual_stream(decoder: Decoder, at: AtLayer) -> Iterator[None]:
+    """Call `at(layer, states)` at every layer of each forward; what it returns takes its place.
+
+    Layer 0 is what enters the first block, layer n what leaves the last one, before the final
+    norm. Blocks return a tensor or a tuple, by family and version: both are handled.
+    """
+
+    def entering(_: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        states = args[0] if args else kwargs["hidden_states"]
+        new = at(0, states)
+        if new is None:
+            return None
+        return ((new, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": new})
+
+    def leaving(layer: int) -> Callable:
+        def hook(_: Any, __: tuple, output: Any) -> Any:
+            states = output[0] if isinstance(output, tuple) else output
+            new = at(layer, states)
+            if new is None:
+                return None
+            return (new, *output[1:]) if isinstance(output, tuple) else new
+
+        return hook
+
+    handles = [decoder.layers[0].register_forward_pre_hook(entering, with_kwargs=True)]
+    handles += [
+        block.register_forward_hook(leaving(i + 1)) for i, block in enumerate(decoder.layers)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def without_blocks(decoder: Decoder, skipped: range) -> Iterator[None]:
+    """Leave out some blocks: those under a layer whose states are given, or above the last one
+    that is wanted."""
+
+    def identity() -> Callable:
+        def forward(hidden_states: torch.Tensor, *_: Any, **__: Any) -> Any:
+            return (hidden_states,) if decoder.blocks_return_tuples else hidden_states
+
+        return forward
+
+    blocks = [decoder.layers[i] for i in skipped]
+    before = [block.__dict__.get("forward") for block in blocks]  # accelerate keeps one there
+    for block in blocks:
+        block.forward = identity()
+    try:
+        yield
+    finally:
+        for block, own in zip(blocks, before, strict=True):
+            del block.forward
+            if own is not None:
+                block.forward = own
+
+
+@contextmanager
+def last_mlp_at(decoder: Decoder, row: np.ndarray, column: np.ndarray) -> Iterator[None]:
+    """Compute the last block's MLP, most of its cost, at some places only.
+
+    For forwards of which the last layer's states are wanted at these places alone; the others are
+    not to be used. A block whose MLP is not called `mlp` computes it everywhere.
+
+    Args:
+        row, column: (place,) each.
+    """
+    mlp = getattr(decoder.layers[-1], "mlp", None)
+    if mlp is None:
+        yield
+        return
+    own, before = mlp.forward, mlp.__dict__.get("forward")
+
+    def forward(states: torch.Tensor) -> torch.Tensor:
+        at = (torch.from_numpy(row).to(states.device), torch.from_numpy(column).to(states.device))
+        found = torch.zeros_like(states)
+        found[at] = own(states[at][None])[0]
+        return found
+
+    mlp.forward = forward
+    try:
+        yield
+    finally:
+        del mlp.forward
+        if before is not None:
+            mlp.forward = before
+
+
+@torch.inference_mode()
+def run(decoder: Decoder, batch: Batch, at: AtLayer, rows: Sequence[int] | None = None) -> None:
+    """One forward of the blocks over a batch, without the head.
+
+    Args:
+        decoder: the model.
+        batch: packed rows.
+        at: sees, and may replace, the residual stream at every layer.
+        rows: rows of the batch to run, with repeats; all by default.
+    """
+    device = decoder.input_device
+    pick = slice(None) if rows is None else torch.as_tensor(rows)
+    tokens, positions = batch.tokens[pick].to(device), batch.positions[pick].to(device)
+    masks = attention_masks(decoder, batch.mask[pick].to(device), positions, batch.segments)
+    by_segments = {"segments": batch.segments} if decoder.by_segments else {}
+    with residual_stream(decoder, at):
+        decoder.backbone(
+            input_ids=tokens,
+            attention_mask=masks,
+            position_ids=positions,
+            use_cache=False,
+            **by_segments,
+        )

@@ -1,0 +1,495 @@
+"""Parallel items: what a question is, and which questions must stay together."""
+
+import hashlib
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from isogloss.errors import InputError
+from isogloss.files.atomic import canonical_json
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question in one language; a sentence has no choices and the answer -1."""
+
+    item_id: str
+    context: str
+    question: str
+    choices: tuple[str, ...]
+    answer: int
+    category: str | None = None
+    cluster: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ParallelItems:
+    """The same items in several languages.
+
+    Attributes:
+        name: of the dataset.
+        items: by canonical language tag; the same ids in the same order in each.
+        clusters: (item,) int, items of one cluster are never divided between fit and test.
+        licence: of the dataset.
+        normalised: by language, how many strings normalisation changed.
+
+    Raises:
+        InputError: no items, or a language whose items are not parallel (METHOD 1).
+    """
+
+    name: str
+    items: Mapping[str, tuple[Item, ...]]
+    clusters: np.ndarray
+    licence: str = ""
+    normalised: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_parallel(self.items, lambda language, row: self.name)
+        if np.shape(self.clusters) != (len(self.item_ids),):
+            raise ValueError(
+                f"{self.name}: {len(self.item_ids)} items, clusters of {np.shape(self.clusters)}"
+            )
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        return tuple(self.items)
+
+    @property
+    def item_ids(self) -> tuple[str, ...]:
+        return tuple(item.item_id for item in self._any)
+
+    @property
+    def n_choices(self) -> np.ndarray:
+        """(item,) int, 0 for sentences."""
+        return np.array([len(item.choices) for item in self._any], dtype=int)
+
+    @property
+    def answers(self) -> np.ndarray:
+        """(item,) int, index of the right choice, -1 for sentences."""
+        return np.array([item.answer for item in self._any], dtype=int)
+
+    @property
+    def _any(self) -> tuple[Item, ...]:
+        return next(iter(self.items.values()))
+
+    def digest(self, language: str) -> str:
+        """SHA-256 (hex) of what one language's items say, and of their clusters.
+
+        Categories and the dataset's name are left out: they change no number of a model.
+        """
+        said = [
+            [item.item_id, item.context, item.question, item.choices, item.answer]
+            for item in self.items[language]
+        ]
+        spec = {"items": said, "clusters": [int(label) for label in self.clusters]}
+        return hashlib.sha256(canonical_json(spec).encode()).hexdigest()
+
+    def digests(self) -> dict[str, str]:
+        """`digest` of every language, each computed once: they are needed for every key."""
+        return {language: self.digest(language) for language in self.items}
+
+    def sample(self, n_items: int, seed: int = 0) -> "ParallelItems":
+        """A seeded draw of whole clusters, up to `n_items` items, in the dataset's order.
+
+        All items where there are no more; the first cluster drawn is kept whatever its size.
+        """
+        order = np.random.default_rng(seed).permutation(np.unique(self.clusters))
+        sizes = np.array([(self.clusters == cluster).sum() for cluster in order])
+        drawn = order[: max(1, int((np.cumsum(sizes) <= n_items).sum()))]
+        kept = np.flatnonzero(np.isin(self.clusters, drawn))
+        items = {tag: tuple(own[i] for i in kept) for tag, own in self.items.items()}
+        return replace(self, items=items, clusters=self.clusters[kept])
+
+    def select(self, languages: Sequence[str]) -> "ParallelItems":
+        """The same items in some of the languages, in the order given.
+
+        Raises:
+            InputError: a language that the dataset does not have.
+        """
+        missing = [language for language in languages if language not in self.items]
+        if missing:
+            raise InputError(
+                f"{self.name}: no {', '.join(missing)}: choose from {', '.join(self.languages)}"
+            )
+        return replace(
+            self,
+            items={language: self.items[language] for language in languages},
+            normalised={k: v for k, v in self.normalised.items() if k in languages},
+        )
+
+
+def normalise(text: str) -> str:
+    """Text in NFC, without byte-order marks and outer spaces.
+
+    >>> normalise("\\ufeff cafe\\u0301 ")
+    'café'
+    """
+    return unicodedata.normalize("NFC", text.replace("\ufeff", "")).strip()
+
+
+def same_text(text: str) -> str:
+    """What two strings have in common when they are the same word: NFC, whatever the case.
+
+    >>> same_text("CAFE\\u0301") == same_text("café")
+    True
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())
+
+
+def item_problem(item: Item) -> str | None:
+    """What is wrong with one item by itself, and what to do; None where nothing is.
+
+    >>> item_problem(Item("a", "", "Which?", ("x", "x"), 0))
+    'the choice "x" is there twice: make all choices of an item different'
+    """
+    if not item.item_id:
+        return "the id is empty: give every item an id"
+    if not (item.context or item.question):
+        return "context and question are both empty: write a question"
+    if not item.choices and item.answer == -1:
+        return None
+    n = len(item.choices)
+    if n < 2:
+        return f"has {n} choices: give at least 2"
+    if not all(item.choices):
+        return f"choice {item.choices.index('')} is empty: give every choice a text"
+    repeated = [text for text, count in Counter(item.choices).items() if count > 1]
+    if repeated:
+        return f'the choice "{repeated[0]}" is there twice: make all choices of an item different'
+    if not 0 <= item.answer < n:
+        return f"the answer is {item.answer}, the choices are 0 to {n - 1}: count choices from 0"
+    return None
+
+
+def check_parallel(items: Mapping[str, Sequence[Item]], where: Callable[[str, int], str]) -> None:
+    """Refuse items that are not the same in every language.
+
+    Args:
+        items: by language; the first language is the one the others are held against.
+        where: names the place of a language's item by its row, for the message.
+
+    Raises:
+        InputError: no items; an item wrong by itself; an id that is repeated, missing or in
+            another place; another number of choices or another answer than in the first language.
+    """
+    if not items or not any(items.values()):
+        raise InputError("items: there are none: name a dataset with at least one item")
+    first, reference = next(iter(items.items()))
+    for language, rows in items.items():
+        seen: dict[str, int] = {}
+        for row, item in enumerate(rows):
+            place = f'{where(language, row)}: item "{item.item_id}" ({language})'
+            if problem := item_problem(item):
+                raise InputError(f"{place}: {problem}")
+            if item.item_id in seen:
+                raise InputError(f"{place}: the id is there twice: give every item its own id")
+            seen[item.item_id] = row
+        _check_ids(language, rows, first, reference, where)
+        for row, (item, other) in enumerate(zip(rows, reference, strict=True)):
+            if problem := _difference(item, other, first):
+                place = f'{where(language, row)}: item "{item.item_id}" ({language})'
+                raise InputError(f"{place}: {problem}")
+
+
+def _check_ids(
+    language: str,
+    rows: Sequence[Item],
+    first: str,
+    reference: Sequence[Item],
+    where: Callable[[str, int], str],
+) -> None:
+    """Refuse a language whose ids are not the reference's, in the same order."""
+    here, there = [item.item_id for item in rows], [item.item_id for item in reference]
+    lost, extra = set(there) - set(here), set(here) - set(there)
+    for absent, rich, poor, ids in ((lost, first, language, there), (extra, language, first, here)):
+        if absent:
+            row = min(map(ids.index, absent))
+            raise InputError(
+                f'{where(rich, row)}: item "{ids[row]}" ({poor}): missing in {poor}'
+                f" ({len(absent)} such): give every language the same items"
+            )
+    for row, (one, other) in enumerate(zip(here, there, strict=True)):
+        if one != other:
+            raise InputError(
+                f'{where(language, row)}: item "{one}" ({language}): {first} has "{other}" here:'
+                " give every language the same items in the same order"
+            )
+
+
+def _difference(item: Item, other: Item, first: str) -> str | None:
+    """How an item differs from the reference language's, and what to do."""
+    n, n_other = len(item.choices), len(other.choices)
+    if n != n_other:
+        return (
+            f"has {n} choices, {first} has {n_other}:"
+            " give every language the same choices in the same order"
+        )
+    if item.answer != other.answer:
+        return (
+            f"the answer is {item.answer}, in {first} it is {other.answer}:"
+            " give every language the same choices in the same order"
+        )
+    return None
+
+
+def find_clusters(items: Sequence[Item]) -> np.ndarray:
+    """Which items of one language belong together (METHOD 1).
+
+    An item that names its cluster belongs to that. Of the others, those that share a context, or
+    that have each other's gold answers among their choices, are joined, and so are sentences
+    that say the same; clusters are the connected components.
+
+    Args:
+        items: the items of one language, so that adding a language cannot move an item.
+
+    Returns:
+        (item,) int, numbered as they first appear.
+
+    Source: our choice (METHOD 1).
+
+    >>> def ask(context, *choices):
+    ...     return Item("x", context, "Which?", choices, 0)
+    >>> find_clusters([ask("A", "1", "2"), ask("B", "3", "4"), ask("A", "5", "6"),
+    ...                ask("C", "4", "3")]).tolist()
+    [0, 1, 0, 1]
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    first_with: dict[Hashable, int] = {}
+    links = []
+    for row, item in enumerate(items):
+        if key := _shared_key(item):
+            links.append((first_with.setdefault(key, row), row))
+    free = [row for row, item in enumerate(items) if item.cluster is None and item.choices]
+    links += _mutual_golds(items, free)
+    ends = np.array(links, dtype=int).reshape(-1, 2).T
+    graph = coo_array((np.ones(ends.shape[1]), (ends[0], ends[1])), shape=(len(items),) * 2)
+    labels = connected_components(graph, directed=False)[1]
+    order = {label: number for number, label in enumerate(dict.fromkeys(labels.tolist()))}
+    return np.array([order[label] for label in labels.tolist()], dtype=int)
+
+
+def _shared_key(item: Item) -> Hashable:
+    """What joins an item to others with the same: its named cluster, its context, its sentence."""
+    if item.cluster is not None:
+        return ("cluster", item.cluster)
+    if item.context:
+        return ("context", same_text(item.context))
+    return None if item.choices else ("sentence", same_text(item.question))
+
+
+def _mutual_golds(items: Sequence[Item], rows: Sequence[int]) -> list[tuple[int, int]]:
+    """Pairs of rows whose items have each other's gold answers among their choices."""
+    choices = {row: {same_text(choice) for choice in items[row].choices} for row in rows}
+    gold = {row: same_text(items[row].choices[items[row].answer]) for row in rows}
+    with_gold: dict[str, list[int]] = {}
+    for row in rows:
+        with_gold.setdefault(gold[row], []).append(row)
+    return [
+        (row, other)
+        for row in rows
+        for choice in choices[row]
+        for other in with_gold.get(choice, [])
+        if other > row and gold[row] in choices[other]
+    ]
+
+
+LEAST_IN_A_FOLD = 3
+"""Items that what is fitted on the other folds is tested on."""
+
+
+def check_enough(clusters: np.ndarray, n_folds: int, dataset: str) -> None:
+    """Refuse a dataset too small for the folds: it would end only after extraction.
+
+    Args:
+        clusters: (item,) labels.
+        n_folds: as in `folds`, whose sizes depend on no seed.
+        dataset: its name in the configuration.
+
+    Raises:
+        InputError: fewer clusters than folds, or fewer items in one than `LEAST_IN_A_FOLD`.
+    """
+    least = int(np.bincount(folds(clusters, n_folds)).min())
+    if least < LEAST_IN_A_FOLD:
+        raise InputError(
+            f"datasets.{dataset}: {len(clusters)} items in {n_folds} folds leave {least} in one, "
+            f"{LEAST_IN_A_FOLD} are needed: lower statistics.folds or add items"
+        )
+
+
+def folds(clusters: np.ndarray, n_folds: int = 5, seed: int = 0) -> np.ndarray:
+    """Fold of each item: whole clusters, of sizes as equal as they allow.
+
+    The largest clusters go first, each to the smallest fold so far; the seed orders clusters
+    of one size. Folds depend on nothing but the clusters, so all languages have the same.
+
+    Args:
+        clusters: (item,) labels.
+        n_folds: how many.
+        seed: of the order.
+
+    Returns:
+        (item,) int, 0 to n_folds - 1.
+
+    Raises:
+        InputError: fewer clusters than folds, or fewer than two folds.
+
+    >>> np.bincount(folds(np.arange(12), 5)).tolist()
+    [3, 3, 2, 2, 2]
+    """
+    labels, sizes = np.unique(clusters, return_counts=True)
+    if not 2 <= n_folds <= len(labels):
+        raise InputError(
+            f"folds: {n_folds} folds of {len(labels)} clusters of items: ask for at least 2 folds"
+            " and at most as many as there are clusters"
+        )
+    load = np.zeros(n_folds, dtype=int)
+    fold_of: dict[Hashable, int] = {}
+    for cluster in _large_first(sizes, seed):
+        fold_of[labels[cluster]] = int(load.argmin())
+        load[load.argmin()] += sizes[cluster]
+    return np.array([fold_of[label] for label in clusters], dtype=int)
+
+
+def _large_first(sizes: np.ndarray, seed: int) -> np.ndarray:
+    """Indices of clusters by falling size, in seeded order within one size."""
+    shuffled = np.random.default_rng(seed).permutation(len(sizes))
+    return shuffled[np.argsort(-sizes[shuffled], kind="stable")]
+
+
+def split(clusters: np.ndarray, sizes: Mapping[str, float], seed: int = 0) -> np.ndarray:
+    """Role of each item when fit, selection and test have sets of their own.
+
+    Args:
+        clusters: (item,) labels; clusters stay whole.
+        sizes: by role, its share of the items; shares are taken relative to their sum.
+        seed: of the order of clusters of one size.
+
+    Returns:
+        (item,) str, the role.
+
+    Raises:
+        InputError: a share that is not positive, or more roles than clusters.
+
+    >>> roles = split(np.arange(10), {"fit": 0.6, "select": 0.2, "test": 0.2})
+    >>> [int((roles == role).sum()) for role in ("fit", "select", "test")]
+    [6, 2, 2]
+    """
+    labels, counts = np.unique(clusters, return_counts=True)
+    names = list(sizes)
+    shares = np.array([sizes[name] for name in names], dtype=float)
+    if not names or not (shares > 0).all() or len(names) > len(labels):
+        raise InputError(
+            f"split: sizes {dict(sizes)} of {len(labels)} clusters of items: give every role a"
+            " positive share, and have at least one cluster for each"
+        )
+    target = shares / shares.sum() * len(clusters)
+    load = np.zeros(len(names))
+    role_of: dict[Hashable, str] = {}
+    for cluster in _large_first(counts, seed):
+        # Roles still empty come first once only as many clusters are left as there are of them.
+        must = (load == 0) if len(labels) - len(role_of) <= (load == 0).sum() else load >= 0
+        role = int(np.where(must, target - load, -np.inf).argmax())
+        role_of[labels[cluster]] = names[role]
+        load[role] += counts[cluster]
+    return np.array([role_of[label] for label in clusters])
+
+
+FIT, SELECT, TEST = -1, 0, 1
+
+
+def evaluation_folds(
+    clusters: np.ndarray, n_folds: int, seed: int = 0, sizes: Mapping[str, float] | None = None
+) -> np.ndarray:
+    """Fold in which each item is evaluated, in either design of METHOD 1.
+
+    Args:
+        clusters: (item,) labels; clusters stay whole.
+        n_folds: of cross-fitting: an item is evaluated with what the other folds gave.
+        seed: of the draw.
+        sizes: shares of `fit`, `select` and `test`: separate sets, in place of cross-fitting.
+
+    Returns:
+        (item,) int: 0 to n_folds - 1; or, with separate sets, FIT, SELECT or TEST.
+
+    >>> sizes = {"fit": 0.5, "select": 0.25, "test": 0.25}
+    >>> sorted(evaluation_folds(np.arange(4), 5, sizes=sizes).tolist())
+    [-1, -1, 0, 1]
+    """
+    if sizes is None:
+        return folds(clusters, n_folds, seed)
+    number = {"fit": FIT, "select": SELECT, "test": TEST}
+    return np.array([number[role] for role in split(clusters, sizes, seed)])
+
+
+def check_disjoint(
+    fit_items: Iterable[int],
+    evaluated_items: Iterable[int],
+    clusters: np.ndarray | None = None,
+) -> None:
+    """Make sure that nothing is evaluated with what was fitted on it.
+
+    Args:
+        fit_items: indices of the items fitted on.
+        evaluated_items: indices of the items evaluated.
+        clusters: (item,) labels; where given, no cluster may be on both sides either.
+
+    Raises:
+        ValueError: an item or a cluster on both sides.
+    """
+    fit, evaluated = {int(i) for i in fit_items}, {int(i) for i in evaluated_items}
+    both = fit & evaluated
+    if both:
+        raise ValueError(f"items fitted on and evaluated: {sorted(both)[:10]} of {len(both)}")
+    if clusters is None:
+        return
+    shared = {clusters[i].item() for i in fit} & {clusters[i].item() for i in evaluated}
+    if shared:
+        raise ValueError(f"clusters fitted on and evaluated: {sorted(shared)[:10]}")
+
+
+def identical_to(items: ParallelItems, language: str, pivot: str) -> np.ndarray:
+    """Which choices are the same string in a language as in the pivot, whatever the case.
+
+    Returns:
+        (item, choice) bool, False beyond an item's own choices.
+    """
+    same = np.zeros((len(items.item_ids), int(items.n_choices.max())), dtype=bool)
+    for row, (item, other) in enumerate(
+        zip(items.items[language], items.items[pivot], strict=True)
+    ):
+        for column, (one, two) in enumerate(zip(item.choices, other.choices, strict=True)):
+            same[row, column] = same_text(one) == same_text(two)
+    return same
+
+
+def check_folds(folds: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """The folds (>= 0) that items are evaluated in, after a check that no cluster is torn.
+
+    Args:
+        folds: (item,) int; -1 for items that are in every fit and never evaluated.
+        clusters: (item,) int.
+
+    Raises:
+        InputError: a cluster is in two folds, or a fold leaves fewer than 3 items to fit on.
+    """
+    if len(folds) != len(clusters):
+        raise InputError(
+            f"folds: {len(folds)} items, the states have {len(clusters)}: use the same dataset"
+        )
+    evaluated = np.unique(folds[folds >= 0])
+    for fold in evaluated:
+        inside = folds == fold
+        if set(clusters[inside]) & set(clusters[~inside]):
+            raise InputError(
+                f"fold {fold}: a cluster is also in another fold: make folds of whole clusters"
+            )
+        if (~inside).sum() < 3:
+            raise InputError(
+                f"fold {fold}: {(~inside).sum()} items to fit on: use fewer folds or more items"
+            )
+    return evaluated

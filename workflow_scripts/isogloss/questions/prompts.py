@@ -1,0 +1,349 @@
+"""From items to token ids: prompts, and the phrases that are scored after them.
+
+The separator between prompt and choice belongs to the choice and to its language. A choice's
+tokens are those that follow the prompt's own in the tokenised whole; where the tokeniser merges
+across the boundary the choice is tokenised by itself and counted.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from isogloss.errors import InputError, one_line
+from isogloss.questions.items import Item, ParallelItems
+from isogloss.questions.languages import separator
+
+LATENTS = ("prompt", "pivot", "control", "prompt_mismatched", "pivot_mismatched")
+"""Whose words are scored, in the order of an artifact's axis `latent`."""
+
+LETTERS = "ABCDEFGHIJ"
+# What PMI's phrases follow where the template without its question is empty.
+NEUTRAL = "\n"
+
+
+@dataclass(frozen=True)
+class PromptStyle:
+    """How a question becomes a prompt.
+
+    Attributes:
+        mode: "raw" (the template alone), "chat" (the template as a user's turn in the model's
+            own chat template) or "few_shot" (worked items of other clusters before it).
+        templates: by language, with "default" for the others; fields {context} and {question}.
+        shots: worked items before the question, in few_shot.
+        truncate: drop tokens from the left of prompts longer than the context, and count them;
+            otherwise such a prompt is an error.
+    """
+
+    mode: str
+    templates: Mapping[str, str]
+    shots: int = 0
+    truncate: bool = False
+
+    def template(self, language: str) -> str:
+        return self.templates.get(language, self.templates["default"])
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """Text scored after a prompt.
+
+    Attributes:
+        latent: index into LATENTS: whose words these are.
+        choice: index of the choice (0 for the gold answer of a mismatched item).
+        tokens: token ids, at least one.
+        merged: tokenised by itself, since the tokeniser merges it with the prompt's end.
+    """
+
+    latent: int
+    choice: int
+    tokens: tuple[int, ...]
+    merged: bool
+
+
+@dataclass(frozen=True)
+class Question:
+    """One prompt and every phrase scored after it.
+
+    Attributes:
+        item: index of the item.
+        kind: "main" (gives states and scores), "unconditional" (the template without question
+            and context, for PMI) or "letter" (options listed in the prompt, phrases are their
+            letters).
+        prompt: token ids, BOS included where the model uses one.
+        phrases: what is scored.
+        truncated: tokens dropped from the left.
+    """
+
+    item: int
+    kind: str
+    prompt: tuple[int, ...]
+    phrases: tuple[Phrase, ...]
+    truncated: int = 0
+
+
+class Tokens:
+    """A model's tokeniser with the exact number of BOS tokens, and a memory for phrases.
+
+    Args:
+        tokenizer: a fast tokeniser of transformers.
+        bos_id: the token that every sequence of this model begins with; None where it has none.
+    """
+
+    def __init__(self, tokenizer: Any, bos_id: int | None) -> None:
+        self.tokenizer, self.bos_id = tokenizer, bos_id
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids without any special token that the text does not spell out itself."""
+        return self.tokenizer(list(texts), add_special_tokens=False).input_ids if texts else []
+
+    def begin(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """The ids behind exactly one BOS, or none where the model uses none.
+
+        Raises:
+            InputError: the text itself spells out BOS more than once.
+        """
+        if self.bos_id is None:
+            return tuple(ids)
+        body = list(ids[1:]) if ids and ids[0] == self.bos_id else list(ids)
+        if self.bos_id in body:
+            raise InputError(
+                f"prompt has {1 + body.count(self.bos_id)} BOS tokens, the model expects 1: "
+                "remove BOS from the template"
+            )
+        return (self.bos_id, *body)
+
+    def after(self, prompt: str, phrases: Sequence[str]) -> Iterator[tuple[tuple[int, ...], bool]]:
+        """Tokens of each phrase as it stands after a prompt, and whether it merged with it."""
+        start, *whole = self.encode([prompt, *(prompt + phrase for phrase in phrases)])
+        merged = [ids[: len(start)] != start for ids in whole]
+        alone = iter(self.encode([p for p, apart in zip(phrases, merged, strict=True) if apart]))
+        for ids, apart in zip(whole, merged, strict=True):
+            yield tuple(next(alone) if apart else ids[len(start) :]), apart
+
+
+def prompt_text(items: ParallelItems, language: str, index: int, style: PromptStyle) -> str:
+    """The text of one prompt, before any chat template."""
+    own = items.items[language][index]
+    return _shots(items, language, index, style) + _fill(style, language, own)
+
+
+def _shots(items: ParallelItems, language: str, index: int, style: PromptStyle) -> str:
+    """The worked items before one question; empty in other modes than few_shot."""
+    if style.mode != "few_shot":
+        return ""
+    own, gap = items.items[language], separator(language)
+    worked = [own[i] for i in worked_items(items.clusters, index, style.shots)]
+    return "".join(f"{_fill(style, language, w)}{gap}{w.choices[w.answer]}\n\n" for w in worked)
+
+
+def _fill(style: PromptStyle, language: str, item: Item) -> str:
+    return style.template(language).format(context=item.context, question=item.question).strip()
+
+
+def worked_items(clusters: np.ndarray, index: int, shots: int) -> list[int]:
+    """The next `shots` items after this one that belong to other clusters, cyclically.
+
+    >>> worked_items(np.array([0, 0, 1, 2]), index=0, shots=2)
+    [2, 3]
+    """
+    others = np.roll(np.arange(len(clusters)), -index - 1)
+    chosen = [int(i) for i in others if clusters[i] != clusters[index]][:shots]
+    if len(chosen) < shots:
+        raise InputError(
+            f"few_shot: {shots} shots from other clusters, only {len(chosen)} items are: "
+            "lower `prompt.shots`"
+        )
+    return chosen
+
+
+def mismatched(clusters: np.ndarray, seed: int = 0) -> np.ndarray:
+    """(item,) another item, of another cluster, for each item; -1 where there is none.
+
+    Every item is used about equally often: a seeded cycle, stepped on past one's own cluster.
+    """
+    order = np.random.default_rng(seed).permutation(len(clusters))
+    partner = np.full(len(clusters), -1)
+    for place, item in enumerate(order):
+        for other in np.roll(order, -place - 1):
+            if clusters[other] != clusters[item]:
+                partner[item] = other
+                break
+    return partner
+
+
+def control_language(language: str, pivot: str, candidates: Sequence[str]) -> str | None:
+    """The first candidate that is neither the prompt's language nor the pivot."""
+    return next((c for c in candidates if c not in (language, pivot)), None)
+
+
+def questions(
+    items: ParallelItems,
+    language: str,
+    tokens: Tokens,
+    style: PromptStyle,
+    *,
+    pivot: str,
+    control: str | None,
+    latents: bool = True,
+    pmi: bool = False,
+    letters: bool = False,
+    context_length: int | None = None,
+) -> list[Question]:
+    """Every prompt of one language with all that is scored after it.
+
+    PMI's unconditional prompt is the template without question and context, and without worked
+    items in few_shot; where nothing is left of it, as of "{question}", it is one line break.
+
+    Args:
+        items: the dataset, with the pivot's and the control's languages.
+        language: language of the prompts.
+        tokens: the model's tokeniser.
+        style: how prompts are made.
+        pivot: language whose choices ride along.
+        control: a second latent language, neither the prompt's nor the pivot.
+        latents: whether the pivot's, control's and mismatched phrases ride along; steering
+            needs the prompt language's own choices only.
+        pmi: add one unconditional question an item.
+        letters: add one question an item and cyclic rotation of its options.
+        context_length: the model's.
+
+    Raises:
+        InputError: a choice without tokens, a prompt longer than the context.
+    """
+    partner = mismatched(items.clusters) if latents else None
+    made = []
+    for index in range(len(items.items[language])):
+        text = _chat(prompt_text(items, language, index, style), tokens, style)
+        wanted = _phrases(items, language, index, pivot, control, partner)
+        if style.mode == "chat":
+            wanted = [(latent, choice, words.lstrip()) for latent, choice, words in wanted]
+        made.append(_question(tokens, index, "main", text, wanted))
+        if pmi:
+            empty = Item(items.item_ids[index], "", "", items.items[language][index].choices, 0)
+            bare = _chat(_fill(style, language, empty) or NEUTRAL, tokens, style)
+            own = [w for w in wanted if w[0] == 0]
+            made.append(_question(tokens, index, "unconditional", bare, own))
+        if letters:
+            made += _letter_questions(items, language, index, tokens, style)
+    return [_fit(q, items, language, style, tokens, context_length) for q in made]
+
+
+def _phrases(
+    items: ParallelItems,
+    language: str,
+    index: int,
+    pivot: str,
+    control: str | None,
+    partner: np.ndarray | None,
+) -> list[tuple[int, int, str]]:
+    """(latent, choice, separator and words) of everything scored after one prompt."""
+    roles = {"prompt": language}
+    if partner is not None:
+        roles |= {} if language == pivot else {"pivot": pivot}
+        roles |= {} if control is None else {"control": control}
+    wanted = [
+        (LATENTS.index(role), choice, separator(spoken) + words)
+        for role, spoken in roles.items()
+        for choice, words in enumerate(items.items[spoken][index].choices)
+    ]
+    if partner is not None and partner[index] >= 0 and wanted:
+        for role in ("prompt", "pivot"):
+            if role in roles:
+                other = items.items[roles[role]][partner[index]]
+                words = separator(roles[role]) + other.choices[other.answer]
+                wanted.append((LATENTS.index(f"{role}_mismatched"), 0, words))
+    return wanted
+
+
+def _question(
+    tokens: Tokens, index: int, kind: str, text: str, wanted: list[tuple[int, int, str]]
+) -> Question:
+    found = tokens.after(text, [words for _, _, words in wanted])
+    phrases = tuple(
+        Phrase(latent, choice, ids, merged)
+        for (latent, choice, _), (ids, merged) in zip(wanted, found, strict=True)
+    )
+    return Question(index, kind, tokens.begin(tokens.encode([text])[0]), phrases)
+
+
+def _letter_questions(
+    items: ParallelItems, language: str, index: int, tokens: Tokens, style: PromptStyle
+) -> list[Question]:
+    """One question a cyclic rotation of the options, which takes out position bias.
+
+    In few_shot the worked items go before it as they go before the main prompt: without a list
+    of options, and answered in words.
+    """
+    item = items.items[language][index]
+    n = len(item.choices)
+    if n > len(LETTERS):
+        raise InputError(
+            f'item "{item.item_id}" ({language}): {n} choices, letters end at {LETTERS[-1]}: '
+            "set extraction.letters: false, or leave the item out"
+        )
+    made, shots = [], _shots(items, language, index, style)
+    for shift in range(n):
+        order = [(place + shift) % n for place in range(n)]
+        listed = "".join(f"\n{LETTERS[p]}. {item.choices[c]}" for p, c in enumerate(order))
+        asked = Item(item.item_id, item.context, item.question + listed, item.choices, item.answer)
+        text = _chat(shots + _fill(style, language, asked), tokens, style)
+        gap = "" if style.mode == "chat" else separator(language)
+        wanted = [(0, choice, gap + LETTERS[place]) for place, choice in enumerate(order)]
+        made.append(_question(tokens, index, "letter", text, wanted))
+    return made
+
+
+def _chat(text: str, tokens: Tokens, style: PromptStyle) -> str:
+    if style.mode != "chat":
+        return text
+    if not getattr(tokens.tokenizer, "chat_template", None):
+        raise InputError("prompt.mode: chat, but the model has no chat template: use raw")
+    turns = [{"role": "user", "content": text}]
+    try:
+        return tokens.tokenizer.apply_chat_template(
+            turns, tokenize=False, add_generation_prompt=True
+        )
+    except Exception as error:  # a template is a program of the model's, run in a sandbox
+        raise InputError(
+            f"prompt.mode: chat: the model's chat template fails ({one_line(error)}): use raw"
+        ) from error
+
+
+def _fit(
+    question: Question,
+    items: ParallelItems,
+    language: str,
+    style: PromptStyle,
+    tokens: Tokens,
+    context_length: int | None,
+) -> Question:
+    """Refuse what the model cannot score; truncate from the left where that is asked for."""
+    where = f'item "{items.item_ids[question.item]}" ({language})'
+    for phrase in question.phrases:
+        if not phrase.tokens:
+            raise InputError(
+                f"{where}: choice {phrase.choice} ({LATENTS[phrase.latent]}) has no token in this "
+                "model's tokeniser: change its text"
+            )
+    least = 1 if question.kind == "unconditional" else 2  # states leave out the first position
+    if len(question.prompt) < least:
+        raise InputError(f"{where}: prompt of {len(question.prompt)} token: change the template")
+    longest = max((len(p.tokens) for p in question.phrases), default=0)
+    over = len(question.prompt) + longest - (context_length or 10**9)
+    if over <= 0:
+        return question
+    if not style.truncate:
+        raise InputError(
+            f"{where}: {len(question.prompt) + longest} tokens, the model's context holds "
+            f"{context_length}: set prompt.truncate: true, or leave the item out"
+        )
+    head = 0 if tokens.bos_id is None else 1
+    kept = question.prompt[:head] + question.prompt[head + over :]
+    if len(kept) < 2:
+        raise InputError(
+            f"{where}: a choice of {longest} tokens leaves no room for the prompt in the model's "
+            f"context of {context_length}: leave the item out"
+        )
+    return Question(question.item, question.kind, kept, question.phrases, over)

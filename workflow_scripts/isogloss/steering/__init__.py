@@ -1,0 +1,1 @@
+"""Steering: vectors, steered evaluation and its effects."""

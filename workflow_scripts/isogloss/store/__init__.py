@@ -1,0 +1,1 @@
+"""The store: artifacts here and in shared places, verified, handed on and tidied."""

@@ -1,0 +1,156 @@
+"""The store: artifacts named by the key of what they are, and manifests that list them.
+
+A job that computes many languages writes one manifest. The artifacts themselves are no declared
+outputs of the workflow, so that it never deletes them, and a changed setting names others: going
+back finds the old ones. Where a study is shared, the local store is filled from the shared place
+first, and what is computed is published there.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from isogloss.errors import InputError
+from isogloss.files.atomic import canonical_json, write_json
+from isogloss.store.places import Place, open_place
+
+
+@dataclass(frozen=True)
+class Store:
+    """The local folder of artifacts, and the place where collaborators share theirs.
+
+    Attributes:
+        folder: of this machine.
+        place: None where nothing is shared.
+        publish: whether what is computed here goes there.
+        say: takes lines for the log.
+    """
+
+    folder: Path
+    place: Place | None = None
+    publish: bool = True
+    say: Callable[[str], None] = print
+
+    @classmethod
+    def of(
+        cls, folder: Path, sharing: Mapping[str, Any], say: Callable[[str], None] = print
+    ) -> "Store":
+        """The store of a configuration's `store` and `sharing`."""
+        return cls(folder, open_place(sharing), sharing["publish"], say)
+
+    def missing(
+        self,
+        names: Mapping[str, str],
+        progress: Callable[[Iterable], Iterable] = iter,
+    ) -> list[str]:
+        """Which artifacts have to be computed, after fetching those that are shared.
+
+        Args:
+            names: by language (or whatever the caller computes one by one), the names.
+            progress: wraps the artifacts that are fetched.
+
+        Returns:
+            Languages that are neither here nor shared. Permission to publish them is checked.
+
+        Raises:
+            InputError: the place cannot be used, or an artifact in it is refused.
+        """
+        shared = self._shared(names.values())
+        absent = {tag: name for tag, name in names.items() if not self.path(name).exists()}
+        wanted = [name for name in absent.values() if name in shared]
+        for name in progress(wanted) if wanted else ():
+            self._fetch(name)
+        missing = [tag for tag, name in absent.items() if name not in shared]
+        if self.place is not None and self.publish:
+            if missing:
+                self.place.check_writable()
+            for name in names.values():
+                if name not in shared and self.path(name).exists():
+                    from isogloss.store.verification import verify_artifact  # HDF5, as in sharing
+
+                    verify_artifact(self.path(name))  # it may be old, and stays where it goes
+                    self.keep(name)
+        elif missing and self.place is not None:
+            self.say(f"not in {self.place.url} either, to be computed here: {' '.join(missing)}")
+        return missing
+
+    def path(self, name: str) -> Path:
+        """Where an artifact lies here."""
+        return self.folder / name
+
+    def paths(self, names: Mapping[str, str]) -> dict[str, Path]:
+        """Where several artifacts lie here, by the same names."""
+        return {tag: self.path(name) for tag, name in names.items()}
+
+    def keep(self, name: str) -> None:
+        """Publish an artifact that is whole; where another was quicker, theirs is taken.
+
+        Raises:
+            InputError: it could not be published; it is kept here.
+        """
+        if self.place is None or not self.publish:
+            return
+        if self.place.publish(self.path(name), name):
+            self.say(f"published: {self.place.url}/{name}")
+        else:
+            self.say(f"published by somebody else meanwhile: {self.place.url}/{name}")
+            self._fetch(name)
+
+    def _fetch(self, name: str) -> None:
+        assert self.place is not None
+        self.path(name).parent.mkdir(parents=True, exist_ok=True)
+        self.place.fetch(name, self.path(name))
+        self.say(f"fetched: {self.place.url}/{name}")
+
+    def _shared(self, names: Iterable[str]) -> set[str]:
+        """Which artifacts the place has, by one listing of each stage and dataset."""
+        if self.place is None:
+            return set()
+        folders = sorted({"/".join(name.split("/")[:3]) for name in names if name.count("/") > 2})
+        folders += sorted({name.rpartition("/")[0] for name in names if name.count("/") <= 2})
+        return {name for folder in folders for name in self.place.names(folder)}
+
+
+def write_manifest(path: Path, stage: str, spec: Any, artifacts: dict[str, Path]) -> None:
+    """List the artifacts of a stage, by language, in the spec's order."""
+    content = {
+        "stage": stage,
+        "spec": canonical_json(spec),
+        "artifacts": [{"language": tag, "path": str(file)} for tag, file in artifacts.items()],
+    }
+    write_json(content, path)
+
+
+def manifest_spec(path: Path) -> dict[str, Any]:
+    """The settings behind a manifest's artifacts.
+
+    Raises:
+        InputError: no manifest, or a damaged one.
+    """
+    try:
+        spec: dict[str, Any] = json.loads(json.loads(path.read_text(encoding="utf-8"))["spec"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a manifest ({error}): delete it and run again") from error
+    return spec
+
+
+def read_manifest(path: Path) -> dict[str, Path]:
+    """The artifacts that a manifest lists, by language.
+
+    Raises:
+        InputError: no manifest, a damaged one, or an artifact that is gone.
+    """
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))["artifacts"]
+        artifacts = {entry["language"]: Path(entry["path"]) for entry in listed}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a manifest ({error}): delete it and run again") from error
+    gone = [str(file) for file in artifacts.values() if not file.exists()]
+    if gone:
+        raise InputError(
+            f"{path}: lists {gone[0]}, which is gone ({len(gone)} in all): delete this manifest "
+            "and run again"
+        )
+    return artifacts

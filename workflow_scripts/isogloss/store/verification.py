@@ -1,0 +1,19 @@
+"""Whether an artifact of any kind is what its name says, whole and unchanged."""
+
+from pathlib import Path
+
+from isogloss.files import hdf5 as sealed
+
+
+def verify_artifact(path: Path) -> None:
+    """Read everything of an artifact and compare it with its key and its digest.
+
+    Raises:
+        Damaged: it is not what its name says, of another version, not whole, or changed since.
+    """
+    if path.suffix == ".safetensors":
+        from isogloss.model.readout import verify_readout
+
+        verify_readout(path)
+    else:
+        sealed.verify(path)

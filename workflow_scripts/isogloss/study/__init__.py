@@ -1,0 +1,1 @@
+"""A study: its settings, and what identifies every artifact that it names."""

@@ -1,0 +1,136 @@
+"""A study's file as plain values: safe YAML or JSON, refused where it is not what it seems.
+
+Snakemake reads `--configfile` itself, before the workflow, and takes more than it should: of a key
+that is there twice the last one, and with `__use_yte__` Python expressions, which it runs. So
+the workflow reads the file again in this way; `configure.py --check` reads it in this way alone.
+"""
+
+import json
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from isogloss.errors import InputError, is_unprintable
+from isogloss.files.atomic import fields_once
+
+LARGEST = 100_000
+"""Values that a study may have, aliases followed: a few lines of YAML can stand for billions."""
+
+# Keys below which a text may have several lines.
+SEVERAL_LINES = ("templates", "columns")
+
+
+def mapping_of(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML or JSON file.
+
+    Raises:
+        InputError: no such file, not UTF-8, neither JSON nor YAML, with tags that make objects, a
+            key twice, aliases without end, templates that are programs, or no keys at all.
+    """
+    try:
+        if not path.is_file():
+            raise InputError(f"{path}: cannot be read: no such file")
+        text = path.read_text(encoding="utf-8")
+        content = _json(text) if text.lstrip().startswith("{") else _NOTHING
+        content = _yaml(text) if content is _NOTHING else content
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise InputError(f"{place}: cannot be read: {error.problem or error.context}") from error
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: cannot be read: {said}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected keys and values, got {type(content).__name__}")
+    if "__use_yte__" in content:
+        raise InputError(
+            f"{path}: __use_yte__: Snakemake runs such a file as a program: write plain values"
+        )
+    return content
+
+
+_NOTHING = object()
+
+
+def _json(text: str) -> Any:
+    """The content as JSON; _NOTHING where it is not JSON."""
+    try:
+        return json.loads(text, object_pairs_hook=fields_once)
+    except json.JSONDecodeError:
+        return _NOTHING
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """Safe YAML in which a key that is there twice, or aliases without end, are errors."""
+
+    def get_single_node(self) -> Any:
+        node = super().get_single_node()
+        if node is not None:
+            _size(node, {}, ())
+        return node
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        seen: set[Hashable] = set()
+        for key_node, _ in node.value:
+            key = (key_node.tag, key_node.value)
+            if isinstance(key_node, yaml.ScalarNode) and key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key_node.value}: the key is there twice", key_node.start_mark
+                )
+            seen.add(key if isinstance(key_node, yaml.ScalarNode) else id(key_node))
+        return super().construct_mapping(node, deep)
+
+
+def _size(node: Any, known: dict[int, int], above: tuple[int, ...]) -> int:
+    """How many values a node stands for, each alias counted as what it repeats."""
+    if id(node) in known:
+        return known[id(node)]
+    if id(node) in above:
+        raise yaml.constructor.ConstructorError(
+            None, None, "an alias stands for what it is in", node.start_mark
+        )
+    inner = node.value if isinstance(node, yaml.CollectionNode) else []
+    parts = [part for pair in inner for part in (pair if isinstance(pair, tuple) else (pair,))]
+    size = 1 + sum(_size(part, known, (*above, id(node))) for part in parts)
+    if size > LARGEST:
+        raise yaml.constructor.ConstructorError(
+            None, None, f"more than {LARGEST} values, aliases followed", node.start_mark
+        )
+    known[id(node)] = size
+    return size
+
+
+def _yaml(text: str) -> Any:
+    """The content as YAML of the safe kind: plain values only."""
+    return yaml.load(text, Loader=_OnceLoader)  # a SafeLoader
+
+
+def refuse_what_no_setting_holds(content: Any, origin: str, place: tuple[str, ...] = ()) -> None:
+    """Refuse control characters, halves of surrogate pairs, lines where one is meant, and numbers
+    of more than 64 bits.
+
+    Texts reach commands, logs, tables and pages; numbers reach floats.
+
+    Raises:
+        InputError: naming the key.
+    """
+    if isinstance(content, dict):
+        for key, value in content.items():
+            refuse_what_no_setting_holds(str(key), origin, (*place, "a key"))
+            refuse_what_no_setting_holds(value, origin, (*place, str(key)))
+    elif isinstance(content, list):
+        for number, value in enumerate(content):
+            refuse_what_no_setting_holds(value, origin, (*place, str(number)))
+    elif isinstance(content, int) and content.bit_length() > 64:
+        raise InputError(f"{origin}: {'.'.join(place)}: the number is too large: correct it")
+    elif isinstance(content, str):
+        allowed = "\n\t" if set(place) & set(SEVERAL_LINES) else ""
+        if wrong := [c for c in content if c not in allowed and is_unprintable(c)]:
+            raise InputError(
+                f"{origin}: {'.'.join(place)}: character U+{ord(wrong[0]):04X} cannot be in a"
+                " setting of one line: remove it"
+            )
