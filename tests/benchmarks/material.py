@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from isogloss.model.sources import ModelSource
-from isogloss.questions.datasets import load_jsonl
 from isogloss.questions.items import Item, ParallelItems
+from isogloss.questions.local_files import load_jsonl
 from isogloss.questions.prompts import PromptStyle
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -27,8 +27,8 @@ from isogloss.model.load import Decoder, readout_of
 from isogloss.model.logit_lens import lens_dataset
 from isogloss.model.packing import lay_out
 from isogloss.model.tiny_models import tiny_model
-from isogloss.questions.datasets import load_jsonl
 from isogloss.questions.items import folds
+from isogloss.questions.local_files import load_jsonl
 from isogloss.questions.prompts import PromptStyle, Tokens, questions
 from isogloss.steering.evaluate import Plan, evaluate, unsteered_pivot
 from isogloss.steering.vectors import fit_vectors

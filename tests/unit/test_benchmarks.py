@@ -12,7 +12,7 @@ from benchmarks.measuring import Run, Worker, alternate, check_equal, ratio
 from benchmarks.table import Row, markdown, write
 
 from isogloss.errors import InputError
-from isogloss.questions.datasets import load_jsonl
+from isogloss.questions.local_files import load_jsonl
 
 ROOT = Path(__file__).resolve().parents[2]
 CONDITIONS = {"machine": {"CPU": "abacus"}, "settings": {"model": "tiny"}}

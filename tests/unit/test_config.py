@@ -7,7 +7,7 @@ import yaml
 from isogloss.errors import InputError
 from isogloss.model.logit_lens import lens_layers
 from isogloss.model.sources import ModelSource
-from isogloss.questions.datasets import HUB_EXAMPLES
+from isogloss.questions.hub import HUB_EXAMPLES
 from isogloss.study.schema import Config, Dataset, commented, read, schema, validate
 from isogloss.study.specs import prompt_style
 

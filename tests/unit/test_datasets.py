@@ -7,14 +7,9 @@ import numpy as np
 import pytest
 
 from isogloss.errors import InputError
-from isogloss.questions.datasets import (
-    HUB_EXAMPLES,
-    dataset_files,
-    load_dataset,
-    load_hub,
-    load_jsonl,
-    load_sentences,
-)
+from isogloss.questions.datasets import dataset_files, load_dataset
+from isogloss.questions.hub import HUB_EXAMPLES, load_hub
+from isogloss.questions.local_files import load_jsonl, load_sentences
 
 RealData = Callable[[str], Path]
 GOOD = {

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from isogloss.questions.datasets import load_jsonl
 from isogloss.questions.items import ParallelItems, folds, identical_to, same_text
+from isogloss.questions.local_files import load_jsonl
 
 EVERYDAY = Path(__file__).resolve().parents[2] / "data" / "everyday"
 LANGUAGES = ("en", "de", "es", "ru", "zh", "ar", "hi", "id", "tr", "sw")

@@ -1,0 +1,195 @@
+"""Parallel items in local files, one a language: JSON lines, or line-aligned sentences."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from isogloss.errors import InputError
+from isogloss.files.atomic import fields_once
+from isogloss.questions.items import Item, ParallelItems
+from isogloss.questions.languages import canonical_tag
+from isogloss.questions.records import (
+    Rows,
+    distinct,
+    item_of_record,
+    parallel,
+    reference_of,
+    text_of,
+)
+
+
+def load_jsonl(
+    folder: Path, languages: Sequence[str], name: str, licence: str = ""
+) -> ParallelItems:
+    """Items from a folder with one `<language>.jsonl` a language, one JSON object a line.
+
+    An object has `item_id`, `context` (may be left out), `question`, `choices`, `answer` (counted
+    from 0), and may have `category` and `cluster`. Names of files go through `canonical_tag`.
+
+    Args:
+        folder: of the files.
+        languages: tags to read.
+        name: of the dataset.
+        licence: of the dataset.
+
+    Raises:
+        InputError: a file is missing, empty, not UTF-8 or not JSON, or an item is not what
+            METHOD 1 asks for; with file, line, item and language.
+    """
+    return _load_files(folder, ".jsonl", _item_of_line, languages, name, licence)
+
+
+def load_sentences(
+    folder: Path, languages: Sequence[str], name: str, licence: str = ""
+) -> ParallelItems:
+    """Parallel sentences from a folder with one `<language>.txt` a language, aligned by line.
+
+    A sentence becomes the question of an item without choices, whose id is its line's number.
+
+    Args:
+        folder: of the files.
+        languages: tags to read.
+        name: of the dataset.
+        licence: of the dataset.
+
+    Raises:
+        InputError: a file is missing, empty or not UTF-8, a line is empty, or another number of
+            lines than in the reference language.
+    """
+    return _load_files(folder, ".txt", _sentence_of_line, languages, name, licence)
+
+
+def _load_files(
+    folder: Path,
+    suffix: str,
+    read_line: Callable[[str, str, str, int], tuple[Item, int]],
+    languages: Sequence[str],
+    name: str,
+    licence: str,
+) -> ParallelItems:
+    """Read one file a language, the reference language first."""
+    wanted = distinct(languages)
+    rows = {
+        language: _read_file(path, language, read_line)
+        for language, path in language_files(folder, suffix, wanted).items()
+    }
+    if suffix == ".txt":
+        _check_line_counts(rows)
+    return parallel(rows, wanted, name, licence)
+
+
+def language_files(folder: Path, suffix: str, languages: Sequence[str]) -> dict[str, Path]:
+    """The reference language's file, then those of the languages asked for."""
+    if not os.path.isdir(folder):  # whatever the path: too long, a loop of links
+        raise InputError(f"{folder}: no such folder: give the folder of the <language>{suffix}")
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.glob(f"*{suffix}")):
+        try:
+            found.setdefault(canonical_tag(path.stem), []).append(path)
+        except InputError:
+            continue  # other files may lie in the folder
+    missing = [language for language in languages if language not in found]
+    if missing or not found:
+        wanted, here = (missing or ["<language>"])[0], ", ".join(found) or "nothing"
+        raise InputError(f"{folder}: no {wanted}{suffix}: add it, or choose from {here}")
+    return {
+        language: _one_file(language, found[language])
+        for language in (reference_of(found), *languages)
+    }
+
+
+def _one_file(language: str, paths: Sequence[Path]) -> Path:
+    """The file of a language: the one that bears its tag, else the only one."""
+    exact = [path for path in paths if path.stem == language]
+    if not exact and len(paths) > 1:
+        one, other = paths[:2]
+        raise InputError(
+            f"{other}: {one.name} is {language} as well: keep one of them, or call one"
+            f" {language}{one.suffix}"
+        )
+    path = (exact or paths)[0]
+    if not os.path.isfile(path):
+        raise InputError(f"{path}: ({language}) is no file: put the items of the language there")
+    return path
+
+
+def _read_file(
+    path: Path, language: str, read_line: Callable[[str, str, str, int], tuple[Item, int]]
+) -> Rows:
+    """Items of one file, one a line; empty lines at its end do not count.
+
+    `read_line` gets the line, the place ("path:line"), the language and the line's number, and
+    returns the item and how many of its strings normalisation changed.
+    """
+    try:
+        lines = path.read_bytes().rstrip().split(b"\n")
+    except OSError as error:
+        raise InputError(
+            f"{path}: ({language}) cannot be read ({error.strerror}): correct its permissions"
+        ) from error
+    if lines == [b""]:
+        raise InputError(f"{path}: the file is empty: give it one item a line")
+    items, places, changed = [], [], 0
+    for number, line in enumerate(lines, start=1):
+        place = f"{path}:{number}"
+        try:
+            text = line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{place}: ({language}) byte {error.start + 1} of the line is not UTF-8:"
+                " save the file as UTF-8"
+            ) from error
+        item, count = read_line(text, place, language, number)
+        items.append(item)
+        places.append(place)
+        changed += count
+    return Rows(items, places, changed)
+
+
+def _sentence_of_line(text: str, place: str, language: str, number: int) -> tuple[Item, int]:
+    """A line of text as an item without choices."""
+    line = text.removesuffix("\r")
+    if "\r" in line:
+        raise InputError(
+            f"{place}: ({language}) ends lines by a carriage return alone: end them by a line feed"
+        )
+    sentence = text_of(line, f'{place}: item "{number}" ({language})')
+    if not sentence:
+        raise InputError(
+            f'{place}: item "{number}" ({language}): the line is empty: give every line a'
+            " sentence, the same one in every language"
+        )
+    return Item(str(number), "", sentence, (), -1), int(sentence != line)
+
+
+def _check_line_counts(rows: Mapping[str, Rows]) -> None:
+    """Refuse sentences that cannot be aligned by line."""
+    counts = {language: len(read.items) for language, read in rows.items()}
+    reference, expected = next(iter(counts.items()))
+    for language, count in counts.items():
+        if count != expected:
+            file = rows[language].places[0].rpartition(":")[0]
+            raise InputError(
+                f"{file}:{min(count, expected) + 1}: ({language}) {count} lines, {reference} has"
+                f" {expected}: give every language the same sentences, one a line"
+            )
+
+
+def _item_of_line(text: str, place: str, language: str, number: int) -> tuple[Item, int]:
+    """A JSON object as an item."""
+    bare = text.lstrip("\ufeff")
+    try:
+        record = json.loads(bare, object_pairs_hook=fields_once)
+    except (ValueError, RecursionError) as error:  # also a number of too many digits
+        raise InputError(
+            f"{place}: ({language}) not JSON ({error}): write one JSON object a line"
+        ) from error
+    if not isinstance(record, dict):
+        raise InputError(
+            f"{place}: ({language}) a JSON {type(record).__name__}: write one JSON object a line"
+        )
+    identity = record.get("item_id")
+    shown = identity if isinstance(identity, str) else f"of line {number}"
+    item, changed = item_of_record(record, f'{place}: item "{shown}" ({language})')
+    return item, changed + int(bare != text)

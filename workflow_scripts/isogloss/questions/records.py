@@ -1,0 +1,119 @@
+"""Items of one language as a source gives them: rows, their places, and what is wrong with them."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from isogloss.errors import InputError, is_unprintable
+from isogloss.questions.items import Item, ParallelItems, check_parallel, find_clusters, normalise
+from isogloss.questions.languages import canonical_tag
+
+
+@dataclass
+class Rows:
+    """Items of one language as read, with the place of each and what normalisation changed."""
+
+    items: list[Item]
+    places: list[str]
+    normalised: int
+
+
+def distinct(languages: Iterable[str]) -> list[str]:
+    """Canonical tags, each once, in the order given."""
+    return list(dict.fromkeys(map(canonical_tag, languages)))
+
+
+def parallel(
+    rows: Mapping[str, Rows], languages: Sequence[str], name: str, licence: str
+) -> ParallelItems:
+    """Check the rows, reference language first, and keep the languages asked for."""
+
+    def where(language: str, row: int) -> str:
+        return rows[language].places[row]
+
+    check_parallel({language: read.items for language, read in rows.items()}, where)
+    reference = next(iter(rows.values())).items
+    return ParallelItems(
+        name=name,
+        items={language: tuple(rows[language].items) for language in languages},
+        clusters=find_clusters(reference),
+        licence=licence,
+        normalised={language: rows[language].normalised for language in languages},
+    )
+
+
+def reference_of(languages: Iterable[str]) -> str:
+    """The language that clusters come from: English, else the first by the alphabet."""
+    tags = sorted(languages)
+    return "en" if "en" in tags else tags[0]
+
+
+FIELDS: dict[str, tuple[Callable[[Any], bool], str, bool]] = {
+    # field: (test, what it must be, required)
+    "item_id": (lambda v: isinstance(v, str), "a string", True),
+    "context": (lambda v: isinstance(v, str), "a string", False),
+    "question": (lambda v: isinstance(v, str), "a string", True),
+    "choices": (
+        lambda v: isinstance(v, list) and all(isinstance(choice, str) for choice in v),
+        "a list of strings",
+        True,
+    ),
+    "answer": (
+        lambda v: isinstance(v, int) and not isinstance(v, bool),
+        "a whole number, counted from 0",
+        True,
+    ),
+    "category": (lambda v: v is None or isinstance(v, str), "a string", False),
+    "cluster": (lambda v: v is None or isinstance(v, str), "a string", False),
+}
+
+
+def item_of_record(record: Mapping[str, Any], place: str) -> tuple[Item, int]:
+    """An item from a mapping with its fields, and how many strings normalisation changed.
+
+    Raises:
+        InputError: a field is missing, unknown or not of its kind, or text that is not Unicode.
+    """
+    unknown = sorted(set(record) - set(FIELDS))
+    if unknown:
+        raise InputError(f'{place}: unknown field "{unknown[0]}": use {", ".join(FIELDS)}')
+    for name, (test, what, required) in FIELDS.items():
+        if required and name not in record:
+            raise InputError(f'{place}: no field "{name}": add it, {what}')
+        if name in record and not test(record[name]):
+            raise InputError(f'{place}: "{name}" is not {what}: make it {what}')
+    for name in ("item_id", "category", "cluster"):
+        if any(is_unprintable(character) for character in record.get(name) or ""):
+            raise InputError(f'{place}: "{name}" has a character that is not printed: remove it')
+    raw = [record.get("context", ""), record["question"], *record["choices"]]
+    clean = [text_of(text, place) for text in raw]
+    item = Item(
+        item_id=record["item_id"],
+        context=clean[0],
+        question=clean[1],
+        choices=tuple(clean[2:]),
+        answer=record["answer"],
+        category=record.get("category"),
+        cluster=record.get("cluster"),
+    )
+    if not item.choices:
+        raise InputError(f"{place}: has 0 choices: give at least 2")
+    return item, sum(one != other for one, other in zip(raw, clean, strict=True))
+
+
+def text_of(raw: str, place: str) -> str:
+    """Text in its normal form.
+
+    Raises:
+        InputError: half a surrogate pair, or a control character other than tab and line ends.
+    """
+    if found := _NO_TEXT.search(raw):
+        if found[0] >= "\ud800":
+            raise InputError(f"{place}: half a surrogate pair is no text: save it as UTF-8")
+        raise InputError(f"{place}: control character U+{ord(found[0]):04X} in the text: remove it")
+    return normalise(raw)
+
+
+# Control characters that are no white space (others stand in published data), and surrogates.
+_NO_TEXT = re.compile("[\x00-\x08\x0e-\x1b\ud800-\udfff]")
