@@ -11,6 +11,7 @@ from isogloss.study.schema import Config, commented, read, schema
 from isogloss.study.settings import dump
 
 HEADER = """\
+# yaml-language-server: $schema=schema.json
 # The default study: two small models on questions in ten languages.
 # A study of your own names only what differs: copy config/studies/own-data.yaml, not this file.
 # What each key changes, and what reruns when it does: config/README.md.
