@@ -38,6 +38,43 @@ def accuracy_interval(correct, clusters):
     return s.accuracy_from(correct, s.Resampling.of(clusters, n_boot=500))
 
 
+# Jackknife
+
+
+def test_jackknife_interval_of_a_mean_is_the_textbook_one(rng):
+    values = rng.normal(size=25)
+    left_out = (values.sum() - values) / 24
+    found = s.jackknife_interval(values.mean(), left_out)
+    expected = stats.t.interval(0.95, 24, values.mean(), stats.sem(values))
+    assert (found.low, found.high) == pytest.approx(expected)
+
+
+def crossed_mean(values):
+    """Mean over (item, language), and with each item and each language left out."""
+    total, (n, m) = values.sum(), values.shape
+    items = (total - values.sum(axis=1)) / ((n - 1) * m)
+    return values.mean(), items, (total - values.sum(axis=0)) / (n * (m - 1))
+
+
+@pytest.mark.parametrize("n_languages", [3, 5, 10])
+@pytest.mark.parametrize("item, language, both", [(1, 0.3, 1), (0.2, 1, 1), (1, 0, 0), (0, 0, 1)])
+def test_two_way_jackknife_covers_items_and_languages_in_general(
+    rng, n_languages, item, language, both
+):
+    covered = []
+    for _ in range(600):
+        values = item * rng.normal(size=(40, 1)) + language * rng.normal(size=n_languages)
+        values = values + both * rng.normal(size=(40, n_languages))
+        found = s.two_way_jackknife(*crossed_mean(values))
+        covered.append(found.low <= 0 <= found.high)
+    assert np.mean(covered) > 0.93  # 0.95 less two Monte Carlo errors
+
+
+def test_two_way_jackknife_needs_two_languages(rng):
+    found = s.two_way_jackknife(np.array(0.5), rng.normal(size=9), np.array([np.nan]))
+    assert np.isfinite(found.estimate) and np.isnan(found.low) and np.isnan(found.high)
+
+
 # Bootstrap
 
 

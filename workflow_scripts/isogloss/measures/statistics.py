@@ -145,6 +145,70 @@ def bca_interval(
     return Interval(estimate, np.where(usable, low, np.nan), np.where(usable, high, np.nan))
 
 
+def jackknife_variance(left_out: np.ndarray) -> np.ndarray:
+    """Variance of an estimate from its values with each unit left out: (unit, ...) to (...).
+
+    Source: Efron and Stein (1981).
+
+    >>> sample = np.array([1.0, 2.0, 6.0])
+    >>> bool(np.isclose(jackknife_variance((sample.sum() - sample) / 2), sample.var(ddof=1) / 3))
+    True
+    """
+    n = len(left_out)
+    return (n - 1) / n * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0)
+
+
+def jackknife_interval(
+    estimate: np.ndarray, left_out: np.ndarray, confidence: float = 0.95
+) -> Interval:
+    """Interval of an estimate (...) from its values with each unit left out (unit, ...).
+
+    Student's t with one degree of freedom fewer than units; NaN where any value is.
+    """
+    return _t_interval(estimate, jackknife_variance(left_out), len(left_out) - 1, confidence)
+
+
+def two_way_jackknife(
+    estimate: np.ndarray,
+    without_cluster: np.ndarray,
+    without_language: np.ndarray,
+    confidence: float = 0.95,
+) -> Interval:
+    """Interval for other items **and** other languages, which are crossed.
+
+    The variance is the sum of both jackknives'. What is neither the items' nor the languages'
+    alone is in both, so where it prevails the interval is too wide, never too narrow. Student's t
+    has the languages' degrees of freedom, the fewer: a percentile bootstrap over both covers .83
+    of .95 at five languages.
+
+    Args:
+        estimate: (...).
+        without_cluster: (cluster, ...) with each cluster of items left out.
+        without_language: (language, ...) with each language left out, those alone that stand for
+            others (around a pivot, all but the pivot).
+        confidence: of the interval.
+
+    Returns:
+        Interval of shape (...); NaN bounds with one language or cluster, or where a value is NaN.
+
+    Source: the two variances of Cameron, Gelbach and Miller (2011), Robust inference with multiway
+    clustering, without their third, which may leave a negative sum.
+    """
+    fewest = min(len(without_cluster), len(without_language)) - 1
+    variance = jackknife_variance(without_cluster) + jackknife_variance(without_language)
+    return _t_interval(estimate, variance, fewest, confidence)
+
+
+def _t_interval(
+    estimate: np.ndarray, variance: np.ndarray, degrees: int, confidence: float
+) -> Interval:
+    """Estimate and Student's t bounds, NaN without a degree of freedom."""
+    estimate = np.asarray(estimate, dtype=float)
+    t = stdtrit(degrees, (1 + confidence) / 2) if degrees > 0 else np.nan
+    half = np.sqrt(variance) * t
+    return Interval(estimate, estimate - half, estimate + half)
+
+
 def _bias(estimate: np.ndarray, draws: np.ndarray, n_finite: np.ndarray) -> np.ndarray:
     """Normal quantile of the share of draws below the estimate, ties counted as a half."""
     room = ROUNDING * np.maximum(1, np.abs(estimate))
