@@ -72,7 +72,7 @@ class Warm:
     def stop(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(timeout=10)
+        self._process.wait()
 
 
 @dataclass

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.faults.conftest import CONFIG, Bench, contents
+from tests.patience import PATIENCE
 from tests.workflow.conftest import ENVIRONMENT, Study
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
@@ -69,7 +70,7 @@ def test_snakemake_stopped_needs_no_unlocking(number: signal.Signals, bench: Ben
             assert running.poll() is None, (bench.folder / "said").read_text(encoding="utf-8")
             time.sleep(0.005)
         os.killpg(running.pid, number)  # all of the processes, as Ctrl-C and SLURM do
-        assert running.wait(timeout=60) != 0
+        assert running.wait(PATIENCE) != 0
     assert "Traceback" not in (bench.folder / "said").read_text(encoding="utf-8")
     assert len(bench.files("*.h5")) < 2 and not bench.files("manifests/*/*/*.json")
     again = study.snakemake("--cores", "1", "--until", "extract")

@@ -4,10 +4,9 @@ import threading
 import time
 
 import pytest
+from tests.patience import PATIENCE, until
 
 from isogloss.extraction.background import Background
-
-PATIENCE = 10.0
 
 
 def test_calls_are_made_in_order_and_all_done_at_the_end():
@@ -39,7 +38,8 @@ def test_only_so_many_calls_are_under_way():
 
     asking = threading.Thread(target=ask)
     asking.start()
-    time.sleep(0.2)
+    until(lambda: len(begun) >= 2, "two calls")
+    time.sleep(0.1)  # a third one would have come
     assert begun == [0, 1]
     gate.set()
     asking.join(PATIENCE)

@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from tests.patience import PATIENCE, until
 
 from isogloss.errors import InputError
 from isogloss.extraction import extract as extraction
@@ -243,17 +244,19 @@ def test_computing_waits_for_a_slow_disk(tmp_path, monkeypatch, small_shards):
     asked, computed, gate = ask(decoder, data), counted(monkeypatch), threading.Event()
 
     def slow(file, shard):
-        gate.wait(10)
+        gate.wait(PATIENCE)
         write_shard(file, shard)
 
     monkeypatch.setattr(extraction, "write_shard", slow)
     running = threading.Thread(target=extract, args=(decoder, data, asked, tmp_path))
     running.start()
-    time.sleep(1)
+    expected = extraction.WRITTEN_BEHIND + 1
+    until(lambda: len(computed) >= expected, "shards that wait for the disk")
+    time.sleep(0.1)  # one more would have come
     waiting = len(computed)
     gate.set()
-    running.join(30)
-    assert waiting == extraction.WRITTEN_BEHIND + 1 and len(computed) == 6
+    running.join(PATIENCE)
+    assert waiting == expected and len(computed) == 6
     assert len(list(tmp_path.glob("*.h5"))) == 1
 
 

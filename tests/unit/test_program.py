@@ -3,6 +3,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.patience import PATIENCE
 
 DROPPED = """
 import os, signal, time
@@ -51,7 +52,7 @@ def stopped(script: str) -> str:
         env={"PYTHONPATH": library},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
     )
     assert done.returncode == 143
     assert done.stderr.endswith("stopped by SIGTERM: run again to go on with what is finished\n")

@@ -18,6 +18,7 @@ from zlib import crc32
 
 import pytest
 from filelock import FileLock
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 TREE = ("Snakefile", "rules", "workflow_scripts", "config", "data", "profiles", "report")
@@ -97,10 +98,10 @@ class Study:
         shutil.copytree(self.folder, folder, symlinks=True)
         return replace(self, folder=folder)
 
-    def snakemake(self, *arguments: str, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run Snakemake here and return what it said, whether or not it succeeded."""
         options = [] if self.config is None else ["--configfile", self.written()]
-        return self.python("-m", "snakemake", *arguments, *options, timeout=timeout)
+        return self.python("-m", "snakemake", *arguments, *options)
 
     def written(self) -> str:
         """The configuration as a file of the folder: its name."""
@@ -109,7 +110,7 @@ class Study:
         path.write_text(text, encoding="utf-8")
         return path.name
 
-    def python(self, *arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run Python here, away from the network and from the user's caches."""
         return subprocess.run(
             [sys.executable, *arguments],
@@ -117,7 +118,7 @@ class Study:
             env=os.environ | ENVIRONMENT | {"ISOGLOSS_CACHE": str(self.cache)},
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=PATIENCE,
         )
 
     @property
@@ -130,9 +131,9 @@ class Study:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    def plan(self, *arguments: str, timeout: float = 60) -> Counter[str]:
+    def plan(self, *arguments: str) -> Counter[str]:
         """How many jobs of each rule a dry-run names; `all` itself left out."""
-        done = self.snakemake("--dry-run", *arguments, timeout=timeout)
+        done = self.snakemake("--dry-run", *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
         table = re.search(r"Job stats:\njob +count\n-[- ]*\n(.*?)\ntotal ", done.stdout, re.DOTALL)
         if table is None:

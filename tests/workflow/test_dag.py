@@ -39,7 +39,7 @@ def expected_jobs(study: Config) -> Counter[str]:
 def test_a_shipped_study_plans_every_job_once_and_fetches_nothing(tree: Study, path: Path) -> None:
     study = read(path)
     options = [] if path.stem == "config" else ["--configfile", str(path.relative_to(ROOT))]
-    plan = tree.plan(*options, timeout=30)
+    plan = tree.plan(*options)
     assert Counter({r: n for r, n in plan.items() if r in COMPUTE}) == expected_jobs(study)
     assert not tree.cache.exists()
 
