@@ -28,7 +28,7 @@ os.environ.update(
     DOCUTILSCONFIG=str(Path(workflow.basedir) / "report/docutils.conf"),
 )
 
-from isogloss.files.atomic import canonical_json, key_of
+from isogloss.files.canonical import canonical_json, key_of
 from isogloss.study.schema import validate
 from isogloss.study.yaml_files import mapping_of
 from isogloss.questions.datasets import dataset_files

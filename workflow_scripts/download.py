@@ -4,7 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from isogloss.model.sources import fetch, model_digest
+from isogloss.model.fetching import fetch
+from isogloss.model.sources import model_digest
 from isogloss.program import run, say
 from isogloss.questions.datasets import load_dataset
 from isogloss.study.specs import source_of

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from isogloss.extraction.background import Background
-from isogloss.extraction.shards import clear
-from isogloss.files.atomic import key_of
+from isogloss.extraction.work_folder import clear
+from isogloss.files.canonical import key_of
 from isogloss.program import add_store, progress, run, say
 from isogloss.questions.datasets import load_dataset
 from isogloss.questions.items import check_enough
@@ -62,10 +62,13 @@ def extract(
     args: Any, items: Any, specs: dict, store: Store, names: dict, missing: list[str]
 ) -> None:
     """Load the model once and compute the missing languages."""
-    from isogloss.extraction.extract import assemble, compute_shards
+    from isogloss.extraction.assembly import assemble
     from isogloss.extraction.self_tests import check_lens, check_packing, precision
-    from isogloss.model.load import load, memory_errors, readout_of
-    from isogloss.model.logit_lens import lens_layers
+    from isogloss.extraction.shards import compute_shards
+    from isogloss.measures.lens import lens_layers
+    from isogloss.model.load import load
+    from isogloss.model.memory import memory_errors
+    from isogloss.model.readout import readout_of
 
     spec, source, paths = args.spec, source_of(args.spec), store.paths(names)
     style = prompt_style(spec["prompt"])
@@ -84,7 +87,7 @@ def extract(
             control=specs[tag]["control"],
             pmi=spec["extraction"]["pmi"],
             letters=spec["extraction"]["letters"],
-            context_length=decoder.card.context_length,
+            context_length=decoder.context_length,
         )
         for tag in missing
     }

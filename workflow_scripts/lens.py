@@ -43,8 +43,9 @@ def compute(
     args: Any, sources: dict, specs: dict, store: Store, names: dict, missing: list[str]
 ) -> None:
     """Read the readout once and compute the missing languages."""
-    from isogloss.model.load import device_named, memory_errors
+    from isogloss.model.load import device_named
     from isogloss.model.logit_lens import lens_dataset
+    from isogloss.model.memory import memory_errors
     from isogloss.model.readout import read_readout
 
     with memory_errors(f"lens {args.spec['slug']} {args.spec['name']}: readout"):

@@ -59,8 +59,10 @@ def steered_scores(
     args: Any, sources: dict, vectors: Any, missing: list[str]
 ) -> Iterator[tuple[str, Any]]:
     """Load the model once and evaluate the missing languages."""
-    from isogloss.model.load import load, memory_errors, readout_of
+    from isogloss.model.load import load
+    from isogloss.model.memory import memory_errors
     from isogloss.model.packing import lay_out
+    from isogloss.model.readout import readout_of
     from isogloss.questions.prompts import Tokens, questions
     from isogloss.steering.evaluate import check_unsteered, evaluate, unsteered_pivot
 
@@ -92,7 +94,7 @@ def steered_scores(
             pivot=spec["pivot"],
             control=None,
             latents=False,
-            context_length=decoder.card.context_length,
+            context_length=decoder.context_length,
         )
         return [lay_out(asked[i]) for i in used]
 

@@ -20,7 +20,8 @@ from benchmarks.measuring import tell
 from benchmarks.table import markdown, shown, write
 
 from isogloss.errors import InputError
-from isogloss.model.sources import ModelSource, fetch
+from isogloss.model.fetching import fetch
+from isogloss.model.sources import ModelSource
 from isogloss.program import run
 
 COMPARISONS = {

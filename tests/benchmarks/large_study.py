@@ -30,7 +30,7 @@ from tests.sharing.server import BUCKET, WEED, Server, keys_in, running_server
 from tests.workflow.conftest import ENVIRONMENT, Study, copy_tree
 
 from isogloss.errors import InputError
-from isogloss.files.atomic import key_of
+from isogloss.files.canonical import key_of
 from isogloss.model.sources import ModelSource, model_digest
 from isogloss.program import run, say
 from isogloss.questions.languages import canonical_tag

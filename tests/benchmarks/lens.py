@@ -12,9 +12,10 @@ from benchmarks.material import LONG, Setting
 from benchmarks.measuring import Job, Run, Worker, alternate, check_equal, ratio, seconds
 from benchmarks.table import Row
 
-from isogloss.model.logit_lens import lens_dataset, token_log_probabilities
+from isogloss.model.logit_lens import lens_dataset
 from isogloss.model.packing import lay_out
 from isogloss.model.readout import read_readout, write_readout
+from isogloss.model.token_scores import token_log_probabilities
 
 SHARE = {"float32": 0.80, "bfloat16": 0.65}
 MEMORY = 1.5

@@ -10,10 +10,13 @@ import numpy as np
 from benchmarks.material import Setting, all_items, chosen, spread, style
 
 from isogloss.errors import InputError
-from isogloss.extraction.extract import assemble, compute_shard, compute_shards
-from isogloss.files.atomic import key_of
-from isogloss.model.load import Decoder, Readout, load, readout_of
+from isogloss.extraction.assembly import assemble
+from isogloss.extraction.shards import compute_shard, compute_shards
+from isogloss.files.canonical import key_of
+from isogloss.model.decoder import Decoder
+from isogloss.model.load import load
 from isogloss.model.packing import Tree, lay_out
+from isogloss.model.readout import Readout, readout_of
 from isogloss.questions.items import ParallelItems
 from isogloss.questions.languages import separator
 from isogloss.questions.prompts import Question, Tokens, prompt_text, questions

@@ -12,7 +12,7 @@ from benchmarks.material import LONG, Setting
 from benchmarks.measuring import Job
 from benchmarks.ours import Loaded
 
-from isogloss.model.sources import fetch
+from isogloss.model.fetching import fetch
 
 # They would look for updates, for repositories, or for an account.
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "WANDB_MODE": "disabled"}

@@ -15,9 +15,9 @@ from benchmarks.measuring import Job, Run, Worker, alternate, ratio, seconds
 from benchmarks.table import Row
 
 from isogloss.files.activation_file import open_activations
-from isogloss.model.load import adapt, card_of, readout_of
+from isogloss.model.decoder import adapt
 from isogloss.model.packing import lay_out
-from isogloss.model.sources import ModelSource
+from isogloss.model.readout import readout_of
 from isogloss.model.tiny_models import VOCABULARY, tiny_tokenizer
 from isogloss.questions.items import Item, ParallelItems
 from isogloss.questions.prompts import Phrase, Question
@@ -64,8 +64,7 @@ def wide_model(setting: Setting) -> ours.Loaded:
         num_attention_heads=1, num_key_value_heads=1, head_dim=32,
     )  # fmt: skip
     model = Gemma3ForCausalLM(config)
-    card = card_of(model, ModelSource("wide", "path"), "")
-    decoder = adapt(model, tiny_tokenizer(True), card)
+    decoder = adapt(model, tiny_tokenizer(True), "wide")
     return ours.Loaded(setting, decoder, readout_of(decoder))
 
 

@@ -7,7 +7,7 @@ from benchmarks.material import LONG, Setting
 from benchmarks.measuring import Job, Run, Worker, alternate, check_equal, ratio, seconds
 from benchmarks.table import Row
 
-from isogloss.extraction.extract import Captured, score
+from isogloss.extraction.capture import score
 from isogloss.model.forward import run
 from isogloss.model.packing import Tree, batches, collate, lay_out
 from isogloss.steering.evaluate import Condition, steer, steered_scores
@@ -86,10 +86,8 @@ def anew(tool: ours.Loaded, trees: list[Tree], condition: Condition) -> np.ndarr
             return steer(states, condition, where)[0] if layer == condition.layer else None
 
         run(decoder, batch, at)
-        nothing = torch.empty(0)
-        captured = Captured(nothing, nothing, nothing, final[0])
         for member, values in zip(
-            members, score(captured, members, trees, tool.readout), strict=True
+            members, score(final[0], members, trees, tool.readout), strict=True
         ):
             scores[member] = np.bincount(trees[member].target_phrase, values)
     return scores

@@ -12,7 +12,7 @@ import pytest
 from tests.faults.conftest import SHARDS, Bench, contents, said_in_one_line
 
 from isogloss.errors import InputError
-from isogloss.extraction.shards import is_whole, read_shard, write_shard
+from isogloss.extraction.work_folder import is_whole, read_shard, write_shard
 from isogloss.files.activation_file import open_activations, open_scores, open_states
 
 FLIPS = 40

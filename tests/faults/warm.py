@@ -35,7 +35,7 @@ DOING = {
 }
 BEFORE = "before"
 IMPORTED = [
-    "isogloss.extraction.extract",
+    "isogloss.extraction.shards",
     "isogloss.extraction.self_tests",
     "isogloss.steering.evaluate",
     "isogloss.model.tiny_models",

@@ -19,13 +19,15 @@ import pytest
 import torch
 import xarray as xr
 
-from isogloss.extraction.extract import assemble, compute_shards
+from isogloss.extraction.assembly import assemble
+from isogloss.extraction.shards import compute_shards
 from isogloss.files.activation_file import open_activations, open_scores, open_states
-from isogloss.files.atomic import key_of
+from isogloss.files.canonical import key_of
 from isogloss.files.hdf5 import verify
-from isogloss.model.load import Decoder, readout_of
+from isogloss.model.decoder import Decoder
 from isogloss.model.logit_lens import lens_dataset
 from isogloss.model.packing import lay_out
+from isogloss.model.readout import readout_of
 from isogloss.model.tiny_models import tiny_model
 from isogloss.questions.items import folds
 from isogloss.questions.local_files import load_jsonl

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 import yaml
 
-from isogloss.files.atomic import canonical_json
+from isogloss.files.canonical import canonical_json
 from isogloss.files.netcdf import write_artifact
 from isogloss.model.readout import write_readout
 from isogloss.model.tiny_models import tiny_model

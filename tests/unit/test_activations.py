@@ -10,7 +10,8 @@ import torch
 import xarray as xr
 
 from isogloss.errors import InputError
-from isogloss.extraction.extract import assemble, compute_shards
+from isogloss.extraction.assembly import assemble
+from isogloss.extraction.shards import compute_shards
 from isogloss.files.activation_file import (
     ActivationWriter,
     decode_states,
@@ -19,10 +20,10 @@ from isogloss.files.activation_file import (
     open_states,
     widen_bfloat16,
 )
-from isogloss.files.atomic import key_of
+from isogloss.files.canonical import key_of
 from isogloss.files.hdf5 import check_header, content_digest, verify
 from isogloss.measures.behaviour import choice_scores
-from isogloss.model.load import readout_of
+from isogloss.model.readout import readout_of
 from isogloss.model.tiny_models import tiny_model
 from isogloss.questions.items import Item, ParallelItems
 from isogloss.questions.prompts import LATENTS, PromptStyle, Tokens, questions

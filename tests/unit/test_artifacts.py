@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isogloss.errors import InputError
-from isogloss.files.atomic import canonical_json, file_digest, key_of, whole_file, write_json
+from isogloss.files.atomic import whole_file, write_json
+from isogloss.files.canonical import canonical_json, file_digest, key_of
 from isogloss.files.netcdf import open_netcdf, write_netcdf
 
 VALUES = st.recursive(

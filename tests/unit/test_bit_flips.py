@@ -12,7 +12,7 @@ from tests.unit.test_activations import extract, model
 
 from isogloss.errors import Damaged
 from isogloss.files.activation_file import open_activations
-from isogloss.files.atomic import key_of
+from isogloss.files.canonical import key_of
 from isogloss.files.netcdf import open_artifact, write_artifact
 from isogloss.model.logit_lens import lens_dataset
 from isogloss.model.readout import read_readout, readout_of, write_readout

@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from isogloss.errors import InputError
-from isogloss.model.logit_lens import lens_layers
+from isogloss.measures.lens import lens_layers
 from isogloss.model.sources import ModelSource
 from isogloss.questions.hub import HUB_EXAMPLES
 from isogloss.study.schema import Config, Dataset, commented, read, schema, validate

@@ -34,16 +34,16 @@ from isogloss.cost.costs import extract as cost
 from isogloss.cost.fitting import fitted_shares
 from isogloss.cost.machines import known, named
 from isogloss.cost.workload import Forwards, Rows, Scored, counted
-from isogloss.extraction import extract as extraction
+from isogloss.extraction import capture
 from isogloss.extraction import self_tests as extraction_checks
 from isogloss.extraction.self_tests import check_lens, check_packing, precision
 from isogloss.model import attention as segments
 from isogloss.model.forward import run
-from isogloss.model.load import readout_of
-from isogloss.model.logit_lens import token_log_probabilities
 from isogloss.model.packing import collate, lay_out
+from isogloss.model.readout import readout_of
 from isogloss.model.sources import ModelSource
 from isogloss.model.tiny_models import tiny_model
+from isogloss.model.token_scores import token_log_probabilities
 from isogloss.questions.prompts import PromptStyle, Tokens
 from isogloss.steering.evaluate import Condition
 from isogloss.steering.vectors import CONTROLS
@@ -86,7 +86,7 @@ def watched(decoder, monkeypatch):
             lambda _, args, __: attention.append(args[0].shape[:2])))  # fmt: skip
         hooks.append(block.mlp.up_proj.register_forward_hook(
             lambda _, args, __: mlp.append(args[0][..., 0].numel())))  # fmt: skip
-    for module in (extraction, extraction_checks):
+    for module in (capture, extraction_checks):
 
         def scoring(states, *rest):
             head.append(states[..., 0])

@@ -12,22 +12,20 @@ import torch
 from tests.patience import PATIENCE, until
 
 from isogloss.errors import InputError
-from isogloss.extraction import extract as extraction
+from isogloss.extraction import assembly
 from isogloss.extraction import self_tests as extraction_checks
-from isogloss.extraction.extract import (
-    assemble,
-    check_finite,
-    compute_shard,
-    compute_shards,
-    shards,
-)
+from isogloss.extraction import shards as extraction
+from isogloss.extraction.assembly import assemble
+from isogloss.extraction.capture import capture
 from isogloss.extraction.self_tests import check_lens, check_packing, precision
-from isogloss.extraction.shards import write_shard
+from isogloss.extraction.shards import check_finite, compute_shard, compute_shards, shards
+from isogloss.extraction.work_folder import write_shard
 from isogloss.files.activation_file import open_activations
-from isogloss.files.atomic import key_of
+from isogloss.files.canonical import key_of
 from isogloss.files.hdf5 import check_header, content_digest, verify
-from isogloss.model.load import load, readout_of
+from isogloss.model.load import load
 from isogloss.model.packing import collate_rows, lay_out, packed_batches
+from isogloss.model.readout import readout_of
 from isogloss.model.sources import ModelSource
 from isogloss.model.tiny_models import FAMILIES, save_tiny_model, tiny_model
 from isogloss.questions.items import Item, ParallelItems
@@ -360,7 +358,7 @@ def test_rows_keep_the_models_own_bits(dtype, tmp_path):
     trees = [lay_out(q) for q in asked]
     (rows,) = packed_batches(trees, range(2), 4096)
     batch = collate_rows(trees, rows)
-    captured = extraction.capture(decoder, batch, trees, [4])
+    captured = capture(decoder, batch, trees, [4])
     assert captured.lens.dtype == dtype
     with h5py.File(path) as file:
         stored = file["rows/state"]
@@ -514,5 +512,5 @@ def test_latents_are_at_the_places_that_their_names_say():
     phrase = Phrase(LATENTS.index("control"), 1, (5,), False)
     question = Question(0, "main", (0, 3), (phrase,))
     (tree,) = [lay_out(question)]
-    table = extraction._targets([question], [tree])
+    table = assembly._targets([question], [tree])
     assert (table["latent"].tolist(), table["choice"].tolist()) == ([2], [1])

@@ -8,15 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from isogloss.files.atomic import whole_file
-from isogloss.files.temporary_files import STALE_SECONDS, remove_leftovers, temporary_name
-from isogloss.model.sources import whole_folder
+from isogloss.files.atomic import (
+    STALE_SECONDS,
+    remove_leftovers,
+    temporary_name,
+    whole_file,
+    whole_folder,
+)
 
 WRITER = """
 import sys, time
 from pathlib import Path
 from isogloss.files.atomic import whole_file
-from isogloss.model.sources import whole_folder
+from isogloss.files.atomic import whole_folder
 target = Path(sys.argv[1])
 with whole_file(target / "a.nc") as file, whole_folder(target / "model") as folder:
     file.write_text("half")

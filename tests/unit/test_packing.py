@@ -7,8 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isogloss.extraction.extract import compute_shard
-from isogloss.model.load import readout_of
+from isogloss.extraction.shards import compute_shard
 from isogloss.model.packing import (
     batches,
     collate,
@@ -18,6 +17,7 @@ from isogloss.model.packing import (
     packed_batches,
     visible,
 )
+from isogloss.model.readout import readout_of
 from isogloss.model.tiny_models import FAMILIES, VOCABULARY, tiny_model
 from isogloss.questions.prompts import Phrase, Question
 

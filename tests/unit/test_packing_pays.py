@@ -7,10 +7,10 @@ import pytest
 import torch
 from tests.counted_work import tokens_through_blocks
 
-from isogloss.extraction.extract import compute_shard
-from isogloss.model.load import Decoder, adapt, card_of, readout_of
+from isogloss.extraction.shards import compute_shard
+from isogloss.model.decoder import Decoder, adapt
 from isogloss.model.packing import lay_out
-from isogloss.model.sources import ModelSource
+from isogloss.model.readout import readout_of
 from isogloss.model.tiny_models import tiny_tokenizer
 from isogloss.questions.prompts import Phrase, Question
 
@@ -29,8 +29,7 @@ def decoder() -> Decoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model: Any = AutoModelForCausalLM.from_config(config)
-    source = ModelSource("random", "path", family="llama", licence="CC0-1.0")
-    return adapt(model, tiny_tokenizer(True), card_of(model, source, digest="random"))
+    return adapt(model, tiny_tokenizer(True), "random")
 
 
 def questions(n_prompt: int, n_phrase: int, n: int) -> list[Question]:

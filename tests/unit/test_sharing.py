@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from isogloss.errors import Damaged, InputError
-from isogloss.files.atomic import key_of
+from isogloss.files.canonical import key_of
 from isogloss.files.netcdf import write_artifact
 from isogloss.store.local import Store
 from isogloss.store.places import MARKER, Bucket, Folder, open_place

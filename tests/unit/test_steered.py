@@ -6,11 +6,12 @@ import torch
 import xarray as xr
 
 from isogloss.errors import InputError
-from isogloss.extraction.extract import capture, compute_shard
+from isogloss.extraction.capture import capture
+from isogloss.extraction.shards import compute_shard
 from isogloss.files.parallel_states import ParallelStates
 from isogloss.measures.behaviour import choice_scores, predictions
-from isogloss.model.load import readout_of
 from isogloss.model.packing import collate, lay_out
+from isogloss.model.readout import readout_of
 from isogloss.model.tiny_models import FAMILIES, tiny_model
 from isogloss.questions.items import Item, ParallelItems, folds
 from isogloss.questions.prompts import LATENTS, PromptStyle, Tokens, questions

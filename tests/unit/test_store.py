@@ -3,7 +3,7 @@ import json
 import pytest
 
 from isogloss.errors import InputError
-from isogloss.files.atomic import key_of
+from isogloss.files.canonical import key_of
 from isogloss.store.local import read_manifest, write_manifest
 from isogloss.study.keys import artifact_name
 

@@ -16,7 +16,7 @@ from isogloss.figures.summary import (
     main_table,
     summary,
 )
-from isogloss.files.atomic import canonical_json
+from isogloss.files.canonical import canonical_json
 from isogloss.files.netcdf import write_netcdf
 from isogloss.store.local import write_manifest
 from summary import results_of

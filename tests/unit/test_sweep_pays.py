@@ -5,11 +5,11 @@ import torch
 from tests.counted_work import tokens_through_blocks
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from isogloss.extraction.extract import Captured, score
+from isogloss.extraction.capture import score
+from isogloss.model.decoder import Decoder, adapt
 from isogloss.model.forward import run
-from isogloss.model.load import Decoder, adapt, card_of, readout_of
 from isogloss.model.packing import Tree, batches, collate, lay_out
-from isogloss.model.sources import ModelSource
+from isogloss.model.readout import readout_of
 from isogloss.model.tiny_models import tiny_tokenizer
 from isogloss.questions.prompts import Phrase, Question
 from isogloss.steering.evaluate import Condition, steer, steered_scores
@@ -28,8 +28,7 @@ def decoder() -> Decoder:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = LlamaForCausalLM(config)
-    card = card_of(model, ModelSource("sweep", "path"), digest="sweep")
-    return adapt(model, tiny_tokenizer(True), card)
+    return adapt(model, tiny_tokenizer(True), "sweep")
 
 
 def trees(n: int) -> list[Tree]:
@@ -77,9 +76,7 @@ def anew(model: Decoder, asked: list[Tree], condition: Condition) -> np.ndarray:
             return steer(states, condition, chosen)[0] if layer == condition.layer else None
 
         run(model, batch, at)
-        nothing = torch.empty(0)
-        captured = Captured(nothing, nothing, nothing, final[0])
-        for member, values in zip(members, score(captured, members, asked, readout), strict=True):
+        for member, values in zip(members, score(final[0], members, asked, readout), strict=True):
             found[member] = np.bincount(asked[member].target_phrase, values)
     return found
 

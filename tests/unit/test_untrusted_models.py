@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from isogloss.errors import InputError
-from isogloss.extraction.extract import read_shard
+from isogloss.extraction.work_folder import read_shard
+from isogloss.model.fetching import fetch
 from isogloss.model.load import load
-from isogloss.model.sources import ModelSource, fetch, model_digest
+from isogloss.model.sources import ModelSource, model_digest
 from isogloss.model.tiny_models import save_tiny_model, tiny_tokenizer
 from isogloss.questions.prompts import PromptStyle, _chat
 

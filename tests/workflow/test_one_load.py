@@ -9,7 +9,7 @@ import pytest
 from tests.benchmarks.large_study import settings, tags, write_data
 from tests.workflow.conftest import ROOT
 
-from isogloss.files.atomic import canonical_json
+from isogloss.files.canonical import canonical_json
 from isogloss.model import load as models
 from isogloss.model.sources import ModelSource, model_digest
 from isogloss.model.tiny_models import save_tiny_model

@@ -15,7 +15,7 @@ from isogloss.cost.machines import Machine
 from isogloss.cost.side_by_side import models_at_once
 from isogloss.cost.workload import Rows, Scored
 from isogloss.errors import InputError
-from isogloss.model.logit_lens import lens_layers
+from isogloss.measures.lens import lens_layers
 from isogloss.model.sources import ModelSource, cache_folder, folder_here
 from isogloss.questions.datasets import load_dataset
 from isogloss.questions.items import ParallelItems
@@ -156,7 +156,8 @@ class Estimator:
             folder = folder_here(source, cache_folder(self.study.cache))
             self._tokens[slug] = None
             if folder is not None:
-                from isogloss.model.load import begins_with, load_tokenizer
+                from isogloss.model.decoder import begins_with
+                from isogloss.model.load import load_tokenizer
 
                 tokenizer = load_tokenizer(folder, source)
                 self._tokens[slug] = Tokens(tokenizer, begins_with(tokenizer))

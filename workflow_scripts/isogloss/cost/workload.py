@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from isogloss.extraction.extract import shard_members
+from isogloss.extraction.shards import shard_members
 from isogloss.model.attention import multiplied
 from isogloss.model.packing import lay_out, packed_rows
 from isogloss.questions.items import ParallelItems

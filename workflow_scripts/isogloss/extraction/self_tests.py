@@ -16,20 +16,16 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from isogloss.errors import InputError, OutOfMemory
-from isogloss.extraction.extract import (
-    capture,
-    check_finite,
-    compute_shard,
-    finite_shard,
-    packed,
-    score,
-)
+from isogloss.extraction.capture import capture, packed, score
+from isogloss.extraction.shards import check_finite, compute_shard, finite_shard
+from isogloss.model.decoder import Decoder
 from isogloss.model.forward import residual_stream
-from isogloss.model.load import Decoder, load, memory_errors, readout_of
-from isogloss.model.logit_lens import token_log_probabilities
+from isogloss.model.load import load
+from isogloss.model.memory import memory_errors
 from isogloss.model.packing import Tree, lay_out
-from isogloss.model.readout import Readout
+from isogloss.model.readout import Readout, readout_of
 from isogloss.model.sources import ModelSource
+from isogloss.model.token_scores import token_log_probabilities
 from isogloss.questions.prompts import Question
 
 TOLERANCE = 1e-4
@@ -69,7 +65,7 @@ def check_lens(decoder: Decoder, readout: Readout, asked: Sequence[Question]) ->
         allowed = 2 * torch.finfo(decoder.dtype).eps * 2 ** np.floor(np.log2(largest))
     if not difference <= allowed:
         raise InputError(
-            f"{decoder.card.slug}: lens self-test: the lens at the last layer differs from the "
+            f"{decoder.slug}: lens self-test: the lens at the last layer differs from the "
             f"model by {difference:.2g} nat, {allowed:.2g} is allowed: this architecture is not "
             "supported as it is loaded"
         )
@@ -105,7 +101,7 @@ def check_packing(
     allowed = TOLERANCE if decoder.dtype == torch.float32 else 0.1 * float(plain.std() + 1)
     if not difference <= allowed:
         raise InputError(
-            f"{decoder.card.slug}: packing self-test: packed scores differ from unpacked ones by "
+            f"{decoder.slug}: packing self-test: packed scores differ from unpacked ones by "
             f"{difference:.2g} nat, {allowed:.2g} is allowed: attention in this architecture "
             "depends on a token's place in the row"
         )
@@ -193,7 +189,8 @@ def _sums(
     trees = [tree for own in by_language.values() for tree in own]
     sums: list[np.ndarray] = [np.empty(0)] * len(trees)
     for batch in packed(decoder, trees, range(len(trees)), PRECISION_TOKENS):
-        scores = score(capture(decoder, batch, trees, []), batch.members, trees, readout)
+        captured = capture(decoder, batch, trees, [])
+        scores = score(captured.final, batch.members, trees, readout)
         for member, values in zip(batch.members, scores, strict=True):
             sums[member] = np.bincount(trees[member].target_phrase, values)
     ordered = iter(sums)

@@ -26,9 +26,8 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from isogloss.errors import InputError
-from isogloss.files.atomic import canonical_json
-from isogloss.files.hdf5 import HDF5_FORMAT, check_header, header, reading, seal
-from isogloss.files.hdf5_on_disk import DiskFile
+from isogloss.files.canonical import canonical_json
+from isogloss.files.hdf5 import HDF5_FORMAT, DiskFile, check_header, header, reading, seal
 from isogloss.files.parallel_states import ParallelStates
 
 

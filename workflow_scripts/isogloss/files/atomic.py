@@ -1,49 +1,29 @@
-"""Artifacts: what they are (canonical specs and keys) and how they reach the disk whole."""
+"""Files and folders that are there whole or not at all.
+
+They are written under a temporary name that says whose it is, and renamed at the end. A process
+that is killed cannot remove what it was writing. Its file is removed by whoever next writes in the
+same folder, and only when it is certain that nobody writes it any more.
+"""
 
 import errno
 import hashlib
 import json
 import os
 import re
+import shutil
+import socket
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from isogloss.errors import InputError
-from isogloss.files.temporary_files import remove_leftovers, temporary_name
 
-
-def canonical_json(spec: Any) -> str:
-    """JSON with sorted keys and no spaces: equal specs give equal text.
-
-    >>> canonical_json({"b": 1, "a": [2.0, "é"]})
-    '{"a":[2.0,"é"],"b":1}'
-    """
-    return json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def fields_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, as `object_pairs_hook`; of a field that is there twice, one would be lost.
-
-    Raises:
-        ValueError: a field is there twice.
-    """
-    names = [name for name, _ in pairs]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f'field "{twice[0]}" is there twice: keep one of them')
-    return dict(pairs)
-
-
-def key_of(spec: Any) -> str:
-    """SHA-256 (hex) of a spec's canonical JSON: the name of the artifact that it describes."""
-    return hashlib.sha256(canonical_json(spec).encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+STALE_SECONDS = 7 * 24 * 3600.0
+_OWNED = re.compile(r"\..+\.([0-9a-f]{12})-(\d+)-[0-9a-f]{8}\.tmp")
 
 
 @contextmanager
@@ -70,6 +50,28 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside `folder` that takes its name only when the block succeeds.
+
+    When another process was quicker, its folder stays and this one is dropped.
+    """
+    temporary = temporary_name(folder)
+    with disk_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder.parent)
+        temporary.mkdir()
+        try:
+            yield temporary
+            try:
+                os.replace(temporary, folder)
+            except OSError:
+                if not folder.is_dir():
+                    raise
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turn a full disk in the block into an error that names what was being written.
 
@@ -92,3 +94,52 @@ def write_json(content: Any, path: Path) -> None:
     with whole_file(path) as temporary:
         text = json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         temporary.write_text(text, encoding="utf-8")
+
+
+def temporary_name(path: Path) -> Path:
+    """A new hidden name beside `path` that holds the machine and the process using it."""
+    return path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{uuid4().hex[:8]}.tmp")
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove temporary files and folders whose process is dead.
+
+    A process of this machine is asked for; what another machine began goes when it has not
+    changed for a week.
+    """
+    for path in folder.glob(".*.tmp"):
+        with suppress(OSError):  # removed by another process meanwhile, or not ours to remove
+            if _is_left(path):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _is_left(path: Path) -> bool:
+    owner = _OWNED.fullmatch(path.name)
+    if owner is None:
+        return False
+    if owner[1] == _machine():
+        return not _alive(int(owner[2]))
+    return time.time() - path.stat().st_mtime > STALE_SECONDS
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
+@cache
+def _machine() -> str:
+    """Where a process id means the same: this host, since its start, and this container.
+
+    Host names repeat, and containers of one host count their processes anew.
+    """
+    facts = [socket.gethostname()]
+    with suppress(OSError):
+        facts.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+        facts.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.sha256(repr(facts).encode()).hexdigest()[:12]

@@ -6,6 +6,7 @@ bit is found before HDF5 reads it: its reader may crash or never end on a damage
 """
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Collection, Iterator
@@ -17,8 +18,7 @@ import h5py
 import numpy as np
 
 from isogloss.errors import Damaged, InputError, one_line
-from isogloss.files.atomic import canonical_json, key_of
-from isogloss.files.hdf5_on_disk import DiskFile
+from isogloss.files.canonical import canonical_json, key_of
 from isogloss.versions import SCHEMA_VERSION
 
 DAMAGE = (OSError, RuntimeError, LookupError, ValueError, AttributeError, TypeError)
@@ -128,6 +128,39 @@ def reading(path: Path) -> Iterator[None]:
         raise
     except DAMAGE as error:
         raise Damaged(path, f"cannot be read whole ({one_line(error)})") from error
+
+
+class DiskFile(io.FileIO):
+    """A file to give to h5py in place of its path: no write to it fails while HDF5 looks on.
+
+    Where HDF5 cannot write what it still holds, closing the file ends the process by a segmentation
+    fault. So the first error is kept, what comes after it is dropped, and `check` raises it.
+    """
+
+    def __init__(self, path: Path, mode: str) -> None:
+        super().__init__(path, mode)
+        self._error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        left = memoryview(data)
+        try:
+            while left and self._error is None:
+                left = left[super().write(left) :]
+        except OSError as error:
+            self._error = error
+        return len(data)
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer, with zeros where what was written has been dropped."""
+        found = super().readinto(buffer) or 0
+        if self._error is not None:
+            memoryview(buffer)[found:] = bytes(len(buffer) - found)
+        return len(buffer) if self._error is not None else found
+
+    def check(self) -> None:
+        """Raise what was kept."""
+        if self._error is not None:
+            raise self._error
 
 
 def content_digest(path: Path, leave_out: Collection[str] = ()) -> str:

@@ -7,7 +7,8 @@ from typing import Any
 import xarray as xr
 
 from isogloss.errors import InputError
-from isogloss.files.atomic import canonical_json, whole_file
+from isogloss.files.atomic import whole_file
+from isogloss.files.canonical import canonical_json
 from isogloss.files.hdf5 import header, seal, verify
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from isogloss.model.load import Decoder
+from isogloss.model.decoder import Decoder
 from isogloss.model.packing import Batch
 
 AtLayer = Callable[[int, torch.Tensor], torch.Tensor | None]

@@ -1,14 +1,6 @@
-"""A loaded language model, seen alike whatever its family: blocks, final norm, unembedding.
-
-`load` opens what `isogloss.model.sources.fetch` left in a folder; `adapt` finds the parts in a
-model that is already in memory. The readout (`isogloss.model.readout`) is what the
-lens needs of it.
-"""
+"""Loading a language model from the folder that `isogloss.model.fetching.fetch` gives."""
 
 import json
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,160 +9,27 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from isogloss.errors import InputError, OutOfMemory, one_line
-from isogloss.model.allocator import keep_freed_memory
-from isogloss.model.attention import BY_SEGMENTS, use_segments
-from isogloss.model.matrix_products import speed_up
-from isogloss.model.readout import HasReadout, Readout, read_readout, readout_of, write_readout
-from isogloss.model.sources import ModelSource, fetch, model_digest
+from isogloss.errors import InputError, one_line
+from isogloss.model.decoder import (
+    SUPPORTED,
+    Decoder,
+    adapt,
+    check_readout,
+    find_backbone,
+    find_head,
+    softcap_of,
+)
+from isogloss.model.fetching import fetch
+from isogloss.model.memory import keep_freed_memory, memory_errors
+from isogloss.model.sources import ModelSource
 
-__all__ = [
-    "Decoder",
-    "Ends",
-    "ModelCard",
-    "Readout",
-    "adapt",
-    "card_of",
-    "device_named",
-    "device_of",
-    "load",
-    "load_ends",
-    "memory_errors",
-    "read_readout",
-    "readout_of",
-    "write_readout",
-]
-
-SUPPORTED = "Gemma 2, Gemma 3, Qwen 2, Qwen 3, Llama and Mistral are supported"
-BACKBONES = ("model.language_model", "language_model", "model")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-@dataclass(frozen=True)
-class ModelCard:
-    """What a model is, for captions and attributes.
-
-    `parameters` counts tied weights once; `context_length` is in tokens; `note` says how the
-    weights differ from the published ones ('' when they do not); `digest` identifies weights and
-    tokenizer.
-    """
-
-    slug: str
-    family: str
-    parameters: int
-    n_layers: int
-    width: int
-    vocabulary: int
-    context_length: int
-    licence: str
-    note: str
-    digest: str
-
-
-@dataclass
-class Decoder:
-    """A loaded decoder-only model and its parts.
-
-    Attributes:
-        model: in evaluation mode, without gradients.
-        tokenizer: transformers' tokenizer of the model.
-        card: what the model is.
-        backbone: the model without its head: embeddings, blocks, final norm.
-        layers: the blocks; layer i of the residual stream is what leaves block i - 1.
-        final_norm: applied to the last layer before the head.
-        head: the unembedding.
-        embed: token embeddings.
-        softcap: of the final logits; None where there is none.
-        mask_style: "by_layer_type": the backbone takes one attention mask for each layer type, as a
-            dictionary (a plain mask is silently wrong for Gemma 3); "plain": one mask.
-        layer_types: "full_attention" or "sliding_attention", by block.
-        sliding_window: tokens that a sliding block sees, itself included; None without such blocks.
-        bos_id: the token that begins every sequence of this model; None when it uses none.
-        attention: attention implementation in use ("segments", "sdpa", "eager", ...).
-        blocks_return_tuples: whether a block returns a tuple rather than a tensor.
-    """
-
-    model: Any
-    tokenizer: Any
-    card: ModelCard
-    backbone: nn.Module
-    layers: nn.ModuleList
-    final_norm: nn.Module
-    head: nn.Linear
-    embed: nn.Module
-    softcap: float | None
-    mask_style: str
-    layer_types: tuple[str, ...]
-    sliding_window: int | None
-    bos_id: int | None
-    attention: str
-    blocks_return_tuples: bool
-
-    @property
-    def by_segments(self) -> bool:
-        """Whether it attends by segments, and can so run a row of joined ones."""
-        return self.attention == BY_SEGMENTS
-
-    @property
-    def n_layers(self) -> int:
-        return len(self.layers)
-
-    @property
-    def width(self) -> int:
-        return self.head.weight.shape[1]
-
-    @property
-    def vocabulary(self) -> int:
-        return self.head.weight.shape[0]
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.head.weight.dtype
-
-    @property
-    def input_device(self) -> torch.device:
-        """Where token ids must be."""
-        return device_of(self.embed)
-
-    def device_of_layer(self, layer: int) -> torch.device:
-        """Where block `layer` computes: with a device map, blocks are on several devices."""
-        return device_of(self.layers[layer])
-
-
-def device_of(module: nn.Module) -> torch.device:
-    """The device that a module computes on, which for offloaded weights is not where they lie."""
-    hook = getattr(module, "_hf_hook", None)
-    if (device := getattr(hook, "execution_device", None)) is not None:
-        return torch.device(device)
-    return next(module.parameters()).device
-
-
-@contextmanager
-def memory_errors(what: str) -> Iterator[None]:
-    """Turn running out of memory in the block into an error that names the settings to change.
-
-    Raises:
-        OutOfMemory: an InputError: memory ran out, on the device or on the host.
-    """
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not known and not re.search("can't allocate memory|out of memory", str(error)):
-            raise
-        raise OutOfMemory(
-            f"{what}: out of memory ({one_line(error) or 'host memory'}): use dtype bfloat16, a "
-            "smaller batch_tokens, or device_map auto to spread the model over devices"
-        ) from error
-
-
-# -- loading ---------------------------------------------------------------------------------------
 
 
 def load(source: ModelSource, cache: Path, device: str = "auto", tokenizer: Any = None) -> Decoder:
     """Load a model for inference, fetching it first where needed.
 
-    From then on the process keeps the memory that it frees (`isogloss.model.allocator`).
+    From then on the process keeps the memory that it frees (`isogloss.model.memory`).
 
     Args:
         source: which model, and its dtype, attention implementation and device map.
@@ -192,8 +51,7 @@ def load(source: ModelSource, cache: Path, device: str = "auto", tokenizer: Any 
         model = _load_weights(folder, source, place)
     keep_freed_memory()
     tokenizer = tokenizer or load_tokenizer(folder, source)
-    digest = model_digest(source, cache)
-    return adapt(model, tokenizer, card_of(model, source, digest))
+    return adapt(model, tokenizer, source.slug)
 
 
 @dataclass
@@ -220,9 +78,9 @@ def load_ends(source: ModelSource, cache: Path) -> Ends:
     with memory_errors(f"models.{source.slug}: loading"):
         model = _load_weights(folder, source, {"": torch.device("cpu")}, only_first_block=True)
     model.eval().requires_grad_(False)
-    norm = _backbone(model, source.slug).get_submodule("norm")
-    ends = Ends(norm, _head(model, source.slug), _softcap(model))
-    _check_readout(ends, source.slug)
+    norm = find_backbone(model, source.slug).get_submodule("norm")
+    ends = Ends(norm, find_head(model, source.slug), softcap_of(model))
+    check_readout(ends, source.slug)
     return ends
 
 
@@ -344,135 +202,3 @@ def _converted_tokenizer(folder: Path) -> Any:
     if template.exists():
         settings["chat_template"] = template.read_text(encoding="utf-8")
     return PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer.json"), **settings)
-
-
-# -- finding the parts -----------------------------------------------------------------------------
-
-
-def card_of(model: Any, source: ModelSource, digest: str) -> ModelCard:
-    """The card of a model in memory, with what its registry entry says of it."""
-    config = model.config.get_text_config()
-    return ModelCard(
-        slug=source.slug,
-        family=source.family or config.model_type,
-        parameters=source.parameters or sum(p.numel() for p in model.parameters()),
-        n_layers=config.num_hidden_layers,
-        width=config.hidden_size,
-        vocabulary=config.vocab_size,
-        context_length=config.max_position_embeddings,
-        licence=source.licence,
-        note=source.note,
-        digest=digest,
-    )
-
-
-def adapt(model: Any, tokenizer: Any, card: ModelCard) -> Decoder:
-    """Find the parts of a causal language model and make it ready for inference.
-
-    Raises:
-        InputError: no blocks, final norm, embeddings or unembedding where the supported families
-            have them, or a final norm of another kind.
-    """
-    model.eval().requires_grad_(False)
-    speed_up(model)
-    use_segments(model)
-    config = model.config.get_text_config()
-    backbone = _backbone(model, card.slug)
-    head = _head(model, card.slug)
-    types = _layer_types(config)
-    decoder = Decoder(
-        model=model,
-        tokenizer=tokenizer,
-        card=card,
-        backbone=backbone,
-        layers=backbone.get_submodule("layers"),  # type: ignore[arg-type]
-        final_norm=backbone.get_submodule("norm"),
-        head=head,
-        embed=backbone.get_submodule("embed_tokens"),
-        softcap=_softcap(model),
-        mask_style="by_layer_type" if getattr(config, "layer_types", None) else "plain",
-        layer_types=types,
-        sliding_window=config.sliding_window if "sliding_attention" in types else None,
-        bos_id=begins_with(tokenizer),
-        attention=config._attn_implementation,
-        blocks_return_tuples=False,
-    )
-    _check_readout(decoder, card.slug)
-    decoder.blocks_return_tuples = _blocks_return_tuples(decoder)
-    return decoder
-
-
-def _backbone(model: Any, slug: str) -> nn.Module:
-    """The module that holds blocks, final norm and embeddings."""
-    modules = dict(model.named_modules())
-    for name in BACKBONES:
-        if isinstance(getattr(modules.get(name), "layers", None), nn.ModuleList):
-            break
-    else:
-        raise _unsupported(slug, model, f"decoder blocks ({', '.join(BACKBONES)} with .layers)")
-    for part, what in (("norm", "final norm"), ("embed_tokens", "token embeddings")):
-        if not isinstance(getattr(modules[name], part, None), nn.Module):
-            raise _unsupported(slug, model, f"{what} ({name}.{part})")
-    return modules[name]
-
-
-def _head(model: Any, slug: str) -> nn.Linear:
-    """The unembedding."""
-    head = model.get_output_embeddings()
-    if not isinstance(head, nn.Linear):
-        raise _unsupported(slug, model, "unembedding (a linear output layer)")
-    return head
-
-
-def _softcap(model: Any) -> float | None:
-    """The cap of the final logits."""
-    return getattr(model.config.get_text_config(), "final_logit_softcapping", None)
-
-
-def _check_readout(parts: HasReadout, slug: str) -> None:
-    """Refuse a final norm that the lens could not apply."""
-    try:
-        readout_of(parts)
-    except InputError as error:
-        raise InputError(f"models.{slug}: {error}; {SUPPORTED}") from error
-
-
-def _unsupported(slug: str, model: Any, missing: str) -> InputError:
-    return InputError(
-        f"models.{slug}: {type(model).__name__}: no {missing} found: {SUPPORTED}, choose such a "
-        "model"
-    )
-
-
-def _layer_types(config: Any) -> tuple[str, ...]:
-    """Attention of each block; a configuration without types slides everywhere or nowhere."""
-    if types := getattr(config, "layer_types", None):
-        return tuple(types)
-    slides = getattr(config, "sliding_window", None) is not None
-    return ("sliding_attention" if slides else "full_attention",) * config.num_hidden_layers
-
-
-def begins_with(tokenizer: Any) -> int | None:
-    """The BOS token where the tokenizer begins text with it, else None.
-
-    Having a BOS token is not using it: SmolLM's never appears unless a chat template writes it.
-    """
-    bos = tokenizer.bos_token_id
-    return bos if bos is not None and tokenizer("a").input_ids[:1] == [bos] else None
-
-
-@torch.inference_mode()
-def _blocks_return_tuples(decoder: Decoder) -> bool:
-    """What a block returns, seen in a forward of one token (it differs by family and version)."""
-    seen: list[bool] = []
-    hook = decoder.layers[0].register_forward_hook(
-        lambda module, args, output: seen.append(isinstance(output, tuple))
-    )
-    try:
-        decoder.backbone(
-            input_ids=torch.zeros(1, 1, dtype=torch.long, device=decoder.input_device),
-            use_cache=False,
-        )
-    finally:
-        hook.remove()
-    return seen[0]

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from isogloss.errors import Damaged, InputError
-from isogloss.files.atomic import canonical_json, key_of, whole_file
+from isogloss.files.atomic import whole_file
+from isogloss.files.canonical import canonical_json, key_of
 from isogloss.model.matrix_products import linear
 from isogloss.versions import READOUT_VERSION
 
@@ -25,7 +26,7 @@ NORM_STYLES = ("weight", "one_plus_weight")
 
 
 class HasReadout(Protocol):
-    """What `readout_of` needs of a loaded model (`isogloss.model.load.Decoder` has it)."""
+    """What `readout_of` needs of a loaded model (`isogloss.model.decoder.Decoder` has it)."""
 
     final_norm: nn.Module
     head: nn.Linear

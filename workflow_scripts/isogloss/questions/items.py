@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from isogloss.errors import InputError
-from isogloss.files.atomic import canonical_json
+from isogloss.files.canonical import canonical_json
 
 
 @dataclass(frozen=True)

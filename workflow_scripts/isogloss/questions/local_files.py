@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from isogloss.errors import InputError
-from isogloss.files.atomic import fields_once
+from isogloss.files.canonical import fields_once
 from isogloss.questions.items import Item, ParallelItems
 from isogloss.questions.languages import canonical_tag
 from isogloss.questions.records import (

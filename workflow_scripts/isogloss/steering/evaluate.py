@@ -18,10 +18,10 @@ import xarray as xr
 from torch.nn.utils.rnn import pad_sequence
 
 from isogloss.errors import InputError
-from isogloss.extraction.extract import Captured, score
+from isogloss.extraction.capture import score
 from isogloss.measures.behaviour import choice_scores, margins, predictions
+from isogloss.model.decoder import Decoder
 from isogloss.model.forward import last_mlp_at, run, without_blocks
-from isogloss.model.load import Decoder
 from isogloss.model.packing import Batch, Tree, batches, collate
 from isogloss.model.readout import Readout
 from isogloss.steering.vectors import Intervention, control, intervention
@@ -246,8 +246,7 @@ def _fan_out(
 
     with without_blocks(decoder, range(layer)), last_mlp_at(decoder, row, column):
         run(decoder, batch, at, rows=rows.tolist())
-    nothing = torch.empty(0)
-    by_target = score(Captured(nothing, nothing, nothing, final[0]), members, trees, readout)
+    by_target = score(final[0], members, trees, readout)
     sums = [
         np.bincount(trees[m].target_phrase, weights=values)
         for m, values in zip(members, by_target, strict=True)

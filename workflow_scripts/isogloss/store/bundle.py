@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 import bagit
 
 from isogloss.errors import Damaged, InputError
-from isogloss.files.temporary_files import temporary_name
+from isogloss.files.atomic import temporary_name
 from isogloss.store.names import parse
 from isogloss.store.verification import verify_artifact
 

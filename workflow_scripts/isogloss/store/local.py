@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from isogloss.errors import InputError
-from isogloss.files.atomic import canonical_json, write_json
+from isogloss.files.atomic import write_json
+from isogloss.files.canonical import canonical_json
 from isogloss.store.places import Place, open_place
 
 

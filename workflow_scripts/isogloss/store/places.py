@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from isogloss.errors import Damaged, InputError, one_line
-from isogloss.files.temporary_files import temporary_name
+from isogloss.files.atomic import temporary_name
 from isogloss.study.schema import Config
 from isogloss.study.settings import dump
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from isogloss.files.atomic import key_of
+from isogloss.files.canonical import key_of
 from isogloss.questions.datasets import load_dataset
 from isogloss.study.settings import Slices
 from isogloss.study.specs import (

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from isogloss.errors import InputError
-from isogloss.files.atomic import key_of
+from isogloss.files.canonical import key_of
 from isogloss.model.sources import ModelSource, model_digest
 from isogloss.questions.languages import separator
 from isogloss.questions.prompts import PromptStyle, control_language

