@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from isogloss.model.load import Decoder
+from isogloss.model.decoder import Decoder
 
 
 def tokens_through_blocks(decoder: Decoder, work: Callable[[], object]) -> int:
