@@ -10,8 +10,8 @@ from benchmarks.table import Row
 from isogloss.extraction.capture import score
 from isogloss.model.forward import run
 from isogloss.model.packing import Tree, batches, collate, lay_out
-from isogloss.steering.evaluate import Condition, steer, steered_scores
-from isogloss.steering.vectors import constant_shift
+from isogloss.steering.interventions import constant_shift
+from isogloss.steering.sweep import Condition, steer, steered_scores
 
 DEPTHS = (0.2, 0.4, 0.6, 0.8)
 STRENGTHS = (0.0, 0.25, 0.5, 0.75, 1.0)

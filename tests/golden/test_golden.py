@@ -17,23 +17,20 @@ import h5netcdf
 import numpy as np
 import pytest
 import torch
-import xarray as xr
 
 from isogloss.extraction.assembly import assemble
 from isogloss.extraction.shards import compute_shards
-from isogloss.files.activation_file import open_activations, open_scores, open_states
+from isogloss.files.activation_file import open_activations, open_scores
 from isogloss.files.canonical import key_of
 from isogloss.files.hdf5 import verify
 from isogloss.model.decoder import Decoder
 from isogloss.model.logit_lens import lens_dataset
-from isogloss.model.packing import lay_out
 from isogloss.model.readout import readout_of
 from isogloss.model.tiny_models import tiny_model
-from isogloss.questions.items import folds
 from isogloss.questions.local_files import load_jsonl
 from isogloss.questions.prompts import PromptStyle, Tokens, questions
-from isogloss.steering.evaluate import Plan, evaluate, unsteered_pivot
-from isogloss.steering.vectors import fit_vectors
+from isogloss.steering.evaluate import steered_languages
+from isogloss.steering.vectors import vectors_of_files
 from isogloss.versions import EXTRACTION_VERSION, LENS_VERSION, STEERING_VERSION, VECTORS_VERSION
 
 HERE = Path(__file__).parent
@@ -48,6 +45,7 @@ VERSIONS = {
     "steered": ("STEERING_VERSION", STEERING_VERSION),
 }
 TOLERANCE = 1e-3
+TEMPLATES = {"default": "{context}\nQ: {question}\nA:"}
 REWRITE = "ISOGLOSS_WRITE_GOLDEN=1 pytest tests/golden"
 
 
@@ -69,7 +67,7 @@ def summary(values: Any) -> list[float]:
 
 
 def ask(decoder: Decoder, items: Any, language: str, latents: bool) -> list:
-    style = PromptStyle("raw", {"default": "{context}\nQ: {question}\nA:"})
+    style = PromptStyle("raw", TEMPLATES)
     tokens = Tokens(decoder.tokenizer, decoder.bos_id)
     return questions(
         items, language, tokens, style, pivot="en", control=None, latents=latents,
@@ -92,21 +90,16 @@ def extracted(decoder: Decoder, items: Any, folder: Path) -> dict[str, Path]:
     return files
 
 
-def steered_from(
-    decoder: Decoder, items: Any, vectors: xr.Dataset, scores: xr.Dataset, fold: np.ndarray
-) -> xr.Dataset:
-    plan = Plan(
-        methods=METHODS, layers=(1, 3), depths=(0.25, 0.75), strengths=(0.5, 1.0),
-        controls=("random", "wrong_layer", "reverse", "zero"), draws=2, positions="prompt",
-        score="token",
-    )  # fmt: skip
-    trees = {tag: [lay_out(q) for q in ask(decoder, items, tag, False)] for tag in LANGUAGES}
-    readout = readout_of(decoder)
-    pivot = unsteered_pivot(decoder, readout, plan, trees["en"], budget=256)
-    return evaluate(
-        decoder, readout, vectors, plan, "de", trees["de"], pivot,
-        scores.sel(language="de"), fold, fold, budget=256,
-    )  # fmt: skip
+STEERING = {
+    "methods": METHODS, "layers": (0.25, 0.75), "strengths": (0.5, 1.0), "random_draws": 2,
+    "controls": ("random", "wrong_layer", "reverse", "zero"), "positions": "prompt",
+}  # fmt: skip
+FOLDS = {"folds": 4, "seed": 0, "split": None}
+STEERED = {
+    "slug": "golden", "name": "golden", "fitted": "golden", "pivot": "en", "score": "token",
+    "prompt": {"mode": "raw", "templates": TEMPLATES, "shots": 0, "truncate": False},
+    "steering": STEERING, "folds": FOLDS,
+}  # fmt: skip
 
 
 def numbers(folder: Path) -> dict[str, dict[str, list[float]]]:
@@ -124,13 +117,13 @@ def numbers(folder: Path) -> dict[str, dict[str, list[float]]]:
         for name in ("log_probability", "first_token"):
             for layer in lens.layer.values:
                 found["lens"][f"{tag} {name} {layer}"] = summary(lens[name].sel(layer=layer))
-    paths, fold = list(files.values()), folds(items.clusters, 4)
-    states = (open_states(paths, pooling) for pooling in ("prompt_mean", "prompt_last"))
-    vectors = fit_vectors(*states, fold, "en", (1, 3), METHODS, draws=2)
+    paths = list(files.values())
+    vectors = vectors_of_files(paths, "en", FOLDS, STEERING)
     for name in ("mean", "overall_mean", "basis_variance", "map_penalty"):
         found["vectors"][name] = summary(vectors[name])
     found["vectors"]["random"] = summary(np.abs(vectors["random"]))
-    steered = steered_from(decoder, items, vectors, open_scores(paths), fold)
+    scores = open_scores(paths)
+    ((_, steered),) = steered_languages(decoder, items, scores, vectors, STEERED, ["de"], 256)
     keys = zip(steered.role.values, steered.method.values, strict=True)
     for key in dict.fromkeys(keys):
         rows = (steered.role == key[0]) & (steered.method == key[1])

@@ -45,8 +45,8 @@ from isogloss.model.sources import ModelSource
 from isogloss.model.tiny_models import tiny_model
 from isogloss.model.token_scores import token_log_probabilities
 from isogloss.questions.prompts import PromptStyle, Tokens
-from isogloss.steering.evaluate import Condition
-from isogloss.steering.vectors import CONTROLS
+from isogloss.steering.sweep import Condition
+from isogloss.study.steering_methods import CONTROLS
 
 GERMAN = Scored("de", "en", "zh")
 NOMINAL = {"blocks": 0.4, "head": 0.4, "lens": 0.4, "steer": 0.25, "steer_head": 0.25}

@@ -15,19 +15,22 @@ from isogloss.model.readout import readout_of
 from isogloss.model.tiny_models import FAMILIES, tiny_model
 from isogloss.questions.items import Item, ParallelItems, folds
 from isogloss.questions.prompts import LATENTS, PromptStyle, Tokens, questions
-from isogloss.steering import evaluate as steered
-from isogloss.steering.evaluate import (
-    Below,
+from isogloss.steering import evaluate as evaluation
+from isogloss.steering import plan as planning
+from isogloss.steering import sweep
+from isogloss.steering.design import ALL_ITEMS, Design, evaluation_design, fitting_design
+from isogloss.steering.evaluate import Runner, check_unsteered, evaluate, unsteered_pivot
+from isogloss.steering.interventions import Intervention, constant_shift, intervention
+from isogloss.steering.plan import LanguageConditions, Plan, controls_at, select_settings
+from isogloss.steering.sweep import (
     Condition,
-    Plan,
-    controls_at,
-    evaluate,
-    select_settings,
+    UnsteeredStates,
+    run_time_overheads,
     steer,
     steered_scores,
-    unsteered_pivot,
 )
-from isogloss.steering.vectors import ALL_ITEMS, CONTROLS, Intervention, constant_shift, fit_vectors
+from isogloss.steering.vectors import fit_vectors
+from isogloss.study.steering_methods import CONTROLS
 
 LANGUAGES = ("en", "de", "zh")
 model = cache(tiny_model)
@@ -157,7 +160,7 @@ def test_only_prompt_positions_but_the_first_are_changed(positions, expected, mo
         changed.append((chosen, (new != states).any(-1)))
         return new, ratio
 
-    monkeypatch.setattr(steered, "steer", spy)
+    monkeypatch.setattr(sweep, "steer", spy)
     scores_of(family, [Condition(1, random_shift(), 1.0)], trees, positions=positions, budget=9999)
     ((chosen, differs),) = changed
     assert torch.equal(chosen, differs)
@@ -174,7 +177,8 @@ def test_alpha_scales_the_change():
     change = random_map()
     full, half = (steer(states, Condition(1, change, a), chosen)[0] for a in (1.0, 0.5))
     torch.testing.assert_close(half - states, (full - states) / 2)
-    expected = change.apply(states[chosen].numpy(), 1.0)
+    before = states[chosen].numpy()
+    expected = before + change.displacement(before)
     np.testing.assert_allclose(full[chosen], expected, atol=1e-4)
     assert torch.equal(full[~chosen], states[~chosen])
 
@@ -255,31 +259,31 @@ def test_each_question_is_steered_in_its_own_ways(budget):
 def test_the_first_two_conditions_share_a_forward_however_long_the_batch():
     for n_rows, n_conditions in ((1, 2), (1, 15), (3, 15), (7, 5)):
         layers = np.full((n_rows, n_conditions), 2)
-        fewest = 2 if n_rows == 1 else steered.FAN_OUT * n_rows  # a batch leaves that much room
+        fewest = 2 if n_rows == 1 else sweep.FAN_OUT * n_rows  # a batch leaves that much room
         for most in range(fewest, fewest + 40):
-            rows, conditions = next(iter(steered.cases(layers, most)))
+            rows, conditions = next(iter(sweep.cases(layers, most)))
             assert ((conditions == 0).sum(), (conditions == 1).sum()) == (n_rows, n_rows)
-            cases = [len(r) for r, _ in steered.cases(layers, most)]
+            cases = [len(r) for r, _ in sweep.cases(layers, most)]
             assert sum(cases) == n_rows * n_conditions and max(cases) <= most
 
 
 @pytest.mark.parametrize("kept", [10**9, 30_000, 0])  # bytes: all batches, some, none
 def test_lower_states_are_computed_once_and_scores_are_the_same(kept, monkeypatch):
     """Also when the next call has other conditions, and only some of the questions."""
-    monkeypatch.setattr(steered, "KEPT", kept)
+    monkeypatch.setattr(sweep, "KEPT", kept)
     decoder, trees, ran = model("gemma3"), trees_of("gemma3"), []
-    below = Below(decoder, [0, 2, 3, 4])
+    unsteered = UnsteeredStates(decoder, [0, 2, 3, 4])
 
     def counted(decoder, batch, layers):
         ran.append(batch.members)
         return of_blocks(decoder, batch, layers)
 
-    of_blocks = steered._states_at
-    monkeypatch.setattr(steered, "_states_at", counted)
-    first = scores_of("gemma3", many(), trees, below=below, budget=256)
+    of_blocks = sweep._states_at
+    monkeypatch.setattr(sweep, "_states_at", counted)
+    first = scores_of("gemma3", many(), trees, unsteered=unsteered, budget=256)
     batches = len(ran)
     some = trees[1:]
-    second = scores_of("gemma3", many()[::-1], some, below=below, budget=256)
+    second = scores_of("gemma3", many()[::-1], some, unsteered=unsteered, budget=256)
     again = len(ran) - batches
     assert batches > 1 and (again == 0 if kept == 10**9 else 0 < again)
     monkeypatch.undo()
@@ -351,6 +355,30 @@ def test_vectors_come_from_the_positions_that_are_steered():
     assert plan().pooling == "prompt_mean" and plan(positions="last").pooling == "prompt_last"
 
 
+def test_cross_fitting_steers_each_item_with_the_vectors_of_its_fold():
+    settings = {"folds": 5, "seed": 0, "split": None}
+    clusters = np.arange(40) // 2
+    fitted_items, fold = fitting_design(clusters, settings)
+    here = evaluation_design(clusters, settings, fitted_here=True)
+    assert fitted_items.all() and np.array_equal(here.folds, fold)
+    assert np.array_equal(here.vector_folds, fold) and here.reported == (0, 1, 2, 3, 4)
+    elsewhere = evaluation_design(clusters, settings, fitted_here=False)
+    assert (elsewhere.vector_folds == ALL_ITEMS).all() and np.array_equal(elsewhere.folds, fold)
+
+
+def test_separate_sets_are_fitted_selected_and_evaluated_on_different_items():
+    settings = {"folds": 5, "seed": 0, "split": {"fit": 0.5, "select": 0.25, "test": 0.25}}
+    clusters = np.arange(40) // 2
+    fitted_items, fold = fitting_design(clusters, settings)
+    here = evaluation_design(clusters, settings, fitted_here=True)
+    assert fold is None and fitted_items.sum() == 20 and not fitted_items[here.items].any()
+    assert (here.vector_folds == ALL_ITEMS).all() and here.reported == (1,)
+    assert np.bincount(here.folds).tolist() == [10, 10]
+    elsewhere = evaluation_design(clusters, settings, fitted_here=False)
+    assert len(elsewhere.items) == 40  # what would be fitted on is selected on
+    assert np.array_equal(elsewhere.items[elsewhere.evaluated], here.items[here.evaluated])
+
+
 # -- from the vectors to the steered file ----------------------------------------------------------
 
 N = 8
@@ -409,19 +437,28 @@ def stored_scores(language="de", family="gemma3"):
     )
 
 
-def pivot_of(decoder, budget=512, **other):
-    trees = trees_of("gemma3", "en", N)
-    return unsteered_pivot(decoder, readout_of(decoder), plan(**other), trees, budget=budget)
+def runner(budget=512):
+    decoder = model("gemma3")
+    return Runner(decoder, readout_of(decoder), budget)
+
+
+def crossed(fold, vector_folds=None):
+    """The design of cross-fitting."""
+    vectors = fold if vector_folds is None else vector_folds
+    return Design(np.arange(len(fold)), fold, vectors, tuple(np.unique(fold).tolist()))
+
+
+def pivot_of(budget=512, **other):
+    return unsteered_pivot(runner(budget), plan(**other), trees_of("gemma3", "en", N))
 
 
 def evaluated(vectors=None, vector_folds=None, budget=512, **other):
-    decoder = model("gemma3")
-    own, fold = fitted()
+    fitted_vectors, fold = fitted()
     return evaluate(
-        decoder, readout_of(decoder), own if vectors is None else vectors,
+        runner(budget), fitted_vectors if vectors is None else vectors,
         plan(methods=("mean_difference", "shared_projection"), **other), "de",
-        trees_of("gemma3", "de", N), pivot_of(decoder, budget, **other), stored_scores(), fold,
-        fold if vector_folds is None else vector_folds, budget=budget,
+        trees_of("gemma3", "de", N), pivot_of(budget, **other), stored_scores(),
+        crossed(fold, vector_folds),
     )  # fmt: skip
 
 
@@ -479,7 +516,7 @@ def test_the_selected_rows_are_those_of_the_setting_that_other_folds_choose():
 
 
 def test_an_item_is_never_steered_with_what_its_own_fold_was_fitted_on(monkeypatch):
-    decoder, (vectors, fold) = model("gemma3"), fitted()
+    vectors, fold = fitted()
     fold_of_change, used = {}, []
 
     def remembering(make):
@@ -497,12 +534,12 @@ def test_an_item_is_never_steered_with_what_its_own_fold_was_fitted_on(monkeypat
         return steered_scores(decoder, readout, trees, conditions, **settings)
 
     for name in ("intervention", "control"):
-        monkeypatch.setattr(steered, name, remembering(getattr(steered, name)))
-    pivot = pivot_of(decoder)
-    monkeypatch.setattr(steered, "steered_scores", spy_scores)
+        monkeypatch.setattr(planning, name, remembering(getattr(planning, name)))
+    pivot = pivot_of()
+    monkeypatch.setattr(evaluation, "steered_scores", spy_scores)
     evaluate(
-        decoder, readout_of(decoder), vectors, plan(), "de", trees_of("gemma3", "de", N),
-        pivot, stored_scores(), fold, fold, budget=512,
+        runner(), vectors, plan(), "de", trees_of("gemma3", "de", N), pivot, stored_scores(),
+        crossed(fold),
     )  # fmt: skip
     assert len(used) == 3  # the grid, the controls, the pivot
     for by_tree in used:  # vectors of fold k are fitted without it
@@ -526,7 +563,7 @@ def test_states_of_a_fold_do_not_reach_that_folds_own_scores(moved):
 def test_vectors_of_another_dataset_are_those_fitted_on_all_its_items():
     vectors, fold = fitted()
     found = evaluated(vector_folds=np.full(N, ALL_ITEMS))
-    change = steered.intervention(vectors, "mean_difference", language="de", fold=-1, layer=3)
+    change = intervention(vectors, "mean_difference", language="de", fold=-1, layer=3)
     expected = scores_of("gemma3", [Condition(3, change, 1.0)], trees_of("gemma3", "de", N))
     grid = rows(found, "grid", "mean_difference")
     (at,) = np.flatnonzero((grid.layer == 3) & (grid.alpha == 1.0))
@@ -539,7 +576,7 @@ def test_controls_are_of_the_first_method_and_zero_comes_first():
     assert [(name, draw) for name, draw, _ in made] == [
         ("zero", 0), ("random", 0), ("random", 1), ("reverse", 0),
     ]  # fmt: skip
-    own = steered.intervention(vectors, "mean_difference", language="de", fold=0, layer=3)
+    own = intervention(vectors, "mean_difference", language="de", fold=0, layer=3)
     np.testing.assert_array_equal(made[-1][2].shift, -own.shift)
     norms = [np.linalg.norm(change.shift) for _, _, change in made]
     assert norms[0] == 0
@@ -567,12 +604,11 @@ def test_the_overhead_is_that_of_the_positions_steered(monkeypatch):
         steered_at.append(chosen.sum(1).tolist())
         return steer(states, condition, chosen)
 
-    monkeypatch.setattr(steered, "steer", spy)
+    monkeypatch.setattr(sweep, "steer", spy)
     vectors, _ = fitted()
     for positions in ("last", "prompt"):
-        own = plan(positions=positions)
-        work = steered._Work(model("gemma3"), None, vectors, own, "de", 512, iter)
-        work.overheads(trees_of("gemma3"), 0)
+        timed = LanguageConditions(vectors, plan(positions=positions), "de").timed(0)
+        run_time_overheads(model("gemma3"), trees_of("gemma3"), timed, positions, 64)
         counts = {n for of_rows in steered_at for n in of_rows}
         assert (counts == {1}) == (positions == "last")
         steered_at.clear()
@@ -585,10 +621,10 @@ def test_steering_asks_for_the_prompts_own_choices():
 
 def test_with_separate_sets_only_the_test_set_is_reported_and_only_the_others_choose():
     """Fold 1 is evaluated with what fold 0 selects; the items of fold 0 are not told."""
-    decoder, (vectors, fold) = model("gemma3"), fitted()
+    vectors, fold = fitted()
     found = evaluate(
-        decoder, readout_of(decoder), vectors, plan(), "de", trees_of("gemma3", "de", N),
-        pivot_of(decoder), stored_scores(), fold, fold, reported=[1], budget=512,
+        runner(), vectors, plan(), "de", trees_of("gemma3", "de", N), pivot_of(), stored_scores(),
+        Design(np.arange(N), fold, fold, reported=(1,)),
     )  # fmt: skip
     assert (found.fold == 1).all() and found.sizes["item"] == (fold == 1).sum()
     whole = evaluated()
@@ -603,8 +639,8 @@ def test_with_separate_sets_only_the_test_set_is_reported_and_only_the_others_ch
 
 def test_unsteered_rows_that_are_not_the_stored_ones_are_refused_in_float32():
     found, stored = evaluated(), stored_scores()
-    steered.check_unsteered(found, stored, "torch.float32")
+    check_unsteered(found, stored, "torch.float32")
     off = stored.assign(sum=stored["sum"] + 0.01)
     with pytest.raises(InputError, match="unsteered scores differ"):
-        steered.check_unsteered(found, off, "torch.float32")
-    steered.check_unsteered(found, off, "torch.bfloat16")
+        check_unsteered(found, off, "torch.float32")
+    check_unsteered(found, off, "torch.bfloat16")

@@ -476,7 +476,7 @@ def test_what_has_no_subspaces_is_refused(layers):
         (lambda: subspaces(parallel_states([x[:1] for x in layers]), FOLDS), "one language"),
         (lambda: subspaces(good, FOLDS, paraphrases=[other]), "same items"),
         (lambda: subspaces(torn, FOLDS), "whole clusters"),
-        (lambda: subspaces(good, np.full(N_ITEMS, -1)), "no fold"),
+        (lambda: subspaces(good, np.zeros(N_ITEMS, int)), "items to fit on"),
         (lambda: subspaces(good, np.arange(N_ITEMS)), "a fold of 1 items"),
     ]:
         with pytest.raises(InputError, match=words):

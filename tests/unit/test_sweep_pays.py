@@ -12,8 +12,8 @@ from isogloss.model.packing import Tree, batches, collate, lay_out
 from isogloss.model.readout import readout_of
 from isogloss.model.tiny_models import tiny_tokenizer
 from isogloss.questions.prompts import Phrase, Question
-from isogloss.steering.evaluate import Condition, steer, steered_scores
-from isogloss.steering.vectors import constant_shift
+from isogloss.steering.interventions import constant_shift
+from isogloss.steering.sweep import Condition, steer, steered_scores
 
 LAYERS, WIDTH, VOCABULARY = 10, 64, 2000
 QUESTIONS, BUDGET = 6, 2048

@@ -10,20 +10,17 @@ from isogloss.errors import InputError
 from isogloss.files.netcdf import open_netcdf, write_netcdf
 from isogloss.files.parallel_states import ParallelStates
 from isogloss.measures.subspaces import language_basis
-from isogloss.steering.vectors import (
-    ALL_ITEMS,
-    CONTROLS,
-    METHODS,
+from isogloss.steering.design import ALL_ITEMS
+from isogloss.steering.interventions import (
     Intervention,
     control,
     farthest_layer,
-    fit_vectors,
     intervention,
     map_factors,
-    map_penalty,
     other_language,
-    random_directions,
 )
+from isogloss.steering.vectors import fit_vectors, map_penalty, random_directions
+from isogloss.study.steering_methods import CONTROLS, METHODS
 
 LANGUAGES = ("en", "it", "sw", "th")
 N_ITEMS, WIDTH = 30, 24
@@ -54,6 +51,11 @@ def planted(seed: int, n_layers: int = 3) -> list[np.ndarray]:
     ]
 
 
+def steered(change: Intervention, states: np.ndarray, alpha: float = 1.0) -> np.ndarray:
+    """States steered by a change."""
+    return states + alpha * change.displacement(states)
+
+
 MEAN_STATES, LAST_STATES = planted(1), planted(2)
 
 
@@ -75,7 +77,7 @@ def test_mean_difference_maps_the_fit_mean_on_the_pivots(vectors, pooling, state
     change = intervention(
         vectors, "mean_difference", language="sw", fold=3, layer=2, pooling=pooling
     )
-    moved = change.apply(fit_states(3, "sw", 2, states)).mean(axis=0)
+    moved = steered(change, fit_states(3, "sw", 2, states)).mean(axis=0)
     np.testing.assert_allclose(moved, fit_states(3, "en", 2, states).mean(axis=0), atol=1e-5)
 
 
@@ -110,22 +112,22 @@ def test_shared_projection_removes_exactly_the_language_component(vectors):
     fits = np.stack([fit_states(1, name, 0).mean(axis=0) for name in LANGUAGES])
     basis = np.linalg.qr((fits - fits.mean(axis=0))[:-1].T)[0].T
     h = MEAN_STATES[0][2]
-    steered = change.apply(h, 1.0)
-    np.testing.assert_allclose((steered - fits[0]) @ basis.T, 0, atol=1e-4)
+    after = steered(change, h, 1.0)
+    np.testing.assert_allclose((after - fits[0]) @ basis.T, 0, atol=1e-4)
     outside = np.eye(WIDTH) - basis.T @ basis
-    np.testing.assert_allclose(steered @ outside, h @ outside, atol=1e-4)
+    np.testing.assert_allclose(after @ outside, h @ outside, atol=1e-4)
 
 
 def test_shared_projection_at_half_strength_halves_the_language_component(vectors):
     change = intervention(vectors, "shared_projection", language="sw", fold=1, layer=0)
     h = MEAN_STATES[0][2]
-    before, after = ((x - change.centre) @ change.down.T for x in (h, change.apply(h, 0.5)))
+    before, after = ((x - change.centre) @ change.down.T for x in (h, steered(change, h, 0.5)))
     np.testing.assert_allclose(after, before / 2, atol=1e-4)
 
 
 def test_shared_centroid_moves_to_the_mean_of_all_languages(vectors):
     change = intervention(vectors, "shared_centroid", language="th", fold=0, layer=2)
-    moved = change.apply(fit_states(0, "th", 2)).mean(axis=0)
+    moved = steered(change, fit_states(0, "th", 2)).mean(axis=0)
     overall = np.mean([fit_states(0, name, 2).mean(axis=0) for name in LANGUAGES], axis=0)
     np.testing.assert_allclose(moved, overall, atol=1e-5)
 
@@ -177,7 +179,7 @@ def test_linear_map_recovers_a_planted_rotation_of_held_out_items():
     vectors = fit_vectors(both, both, folds, "en", [0], ["linear_map"])
     change = intervention(vectors, "linear_map", language="it", fold=0, layer=0)
     held_out = folds == 0
-    error = change.apply(source[held_out]) - states[0][0, held_out]
+    error = steered(change, source[held_out]) - states[0][0, held_out]
     assert np.abs(error).max() < 0.05
 
 
@@ -255,8 +257,8 @@ def test_reverse_undoes_and_zero_does_nothing(vectors, method):
     back = control(vectors, "reverse", method=method, **where)
     np.testing.assert_allclose(own.displacement(h), -back.displacement(h), atol=1e-4)
     zero = control(vectors, "zero", method=method, **where)
-    np.testing.assert_array_equal(zero.apply(h, 3.0), h)
-    assert zero.apply(h, 3.0).dtype == np.float32
+    np.testing.assert_array_equal(steered(zero, h, 3.0), h)
+    assert steered(zero, h, 3.0).dtype == np.float32
 
 
 def test_the_other_language_is_never_itself_nor_the_pivot(vectors):
@@ -331,19 +333,12 @@ def test_vectors_survive_their_file(vectors, tmp_path):
         control(again, name, language="th", fold=4, layer=2)
 
 
-def test_items_of_a_fitting_set_are_in_every_fit_and_never_evaluated():
-    folds = np.where(np.arange(N_ITEMS) < 20, -1, 0)
-    v = fit_vectors(
-        parallel_states(MEAN_STATES),
-        parallel_states(LAST_STATES),
-        folds,
-        "en",
-        [0],
-        ["mean_difference"],
-    )
-    assert v["fold"].values.tolist() == [ALL_ITEMS, 0]
-    mean = v["mean"].sel(pooling="prompt_mean", fold=0, layer=0, language="en")
-    np.testing.assert_allclose(mean, MEAN_STATES[0][0, :20].mean(axis=0), atol=1e-5)
+def test_a_fitting_set_of_its_own_gives_one_fit_on_all_its_items():
+    mean, last = parallel_states(MEAN_STATES), parallel_states(LAST_STATES)
+    v = fit_vectors(mean, last, None, "en", [0], ["mean_difference"])
+    assert v["fold"].values.tolist() == [ALL_ITEMS]
+    fitted = v["mean"].sel(pooling="prompt_mean", fold=ALL_ITEMS, layer=0, language="en")
+    np.testing.assert_allclose(fitted, MEAN_STATES[0][0].mean(axis=0), atol=1e-5)
 
 
 def test_what_cannot_be_fitted_is_refused():

@@ -460,7 +460,7 @@ def steer(
         rows: of each steered language, with its own choices only.
         pivot: the pivot's.
     """
-    from isogloss.steering.evaluate import KEPT
+    from isogloss.steering.sweep import KEPT
 
     one = model.architecture
     languages, most = {}, 0.0
@@ -496,7 +496,7 @@ def evaluated(
         again: share of the questions whose states below are not kept from the grid, or from the
             unsteered pivot, for what comes later.
     """
-    from isogloss.steering.evaluate import FAN_OUT, TIMED  # not before: it takes SciPy along
+    from isogloss.steering.sweep import FAN_OUT, TIMED  # not before: it takes SciPy along
 
     selected = sum(grid.layers) / len(grid.layers)
     settings: list[float] = [max(grid.layers)]  # unsteered
@@ -524,7 +524,7 @@ def steered(
         layers: of each condition.
         below: share of the questions whose states below are computed.
     """
-    from isogloss.steering.evaluate import FAN_OUT, cases
+    from isogloss.steering.sweep import FAN_OUT, cases
 
     trees, each = rows.all()
     work = Work()

@@ -452,9 +452,8 @@ def subspaces(
         raise InputError("subspaces: one language: give two or more")
     if any((p.languages, p.item_ids) != (states.languages, states.item_ids) for p in paraphrases):
         raise InputError("subspaces: paraphrases of other items: use the same items")
-    if not len(check_folds(folds, states.clusters)):
-        raise InputError("subspaces: no fold to evaluate on: number them from 0")
-    if (size := int(np.bincount(folds[folds >= 0]).min())) < LEAST_IN_A_FOLD:
+    check_folds(folds, states.clusters)
+    if (size := int(np.bincount(folds).min())) < LEAST_IN_A_FOLD:
         raise InputError(f"subspaces: a fold of {size} items: use fewer folds or more items")
     count = len(states.depths)
     costly = set(np.linspace(0, count - 1, min(n_layers, count)).round().astype(int).tolist())

@@ -399,33 +399,6 @@ def split(clusters: np.ndarray, sizes: Mapping[str, float], seed: int = 0) -> np
     return np.array([role_of[label] for label in clusters])
 
 
-FIT, SELECT, TEST = -1, 0, 1
-
-
-def evaluation_folds(
-    clusters: np.ndarray, n_folds: int, seed: int = 0, sizes: Mapping[str, float] | None = None
-) -> np.ndarray:
-    """Fold in which each item is evaluated, in either design of METHOD 1.
-
-    Args:
-        clusters: (item,) labels; clusters stay whole.
-        n_folds: of cross-fitting: an item is evaluated with what the other folds gave.
-        seed: of the draw.
-        sizes: shares of `fit`, `select` and `test`: separate sets, in place of cross-fitting.
-
-    Returns:
-        (item,) int: 0 to n_folds - 1; or, with separate sets, FIT, SELECT or TEST.
-
-    >>> sizes = {"fit": 0.5, "select": 0.25, "test": 0.25}
-    >>> sorted(evaluation_folds(np.arange(4), 5, sizes=sizes).tolist())
-    [-1, -1, 0, 1]
-    """
-    if sizes is None:
-        return folds(clusters, n_folds, seed)
-    number = {"fit": FIT, "select": SELECT, "test": TEST}
-    return np.array([number[role] for role in split(clusters, sizes, seed)])
-
-
 def check_disjoint(
     fit_items: Iterable[int],
     evaluated_items: Iterable[int],
@@ -468,10 +441,10 @@ def identical_to(items: ParallelItems, language: str, pivot: str) -> np.ndarray:
 
 
 def check_folds(folds: np.ndarray, clusters: np.ndarray) -> np.ndarray:
-    """The folds (>= 0) that items are evaluated in, after a check that no cluster is torn.
+    """The folds that items are evaluated in, after a check that no cluster is torn.
 
     Args:
-        folds: (item,) int; -1 for items that are in every fit and never evaluated.
+        folds: (item,) int.
         clusters: (item,) int.
 
     Raises:
@@ -481,7 +454,7 @@ def check_folds(folds: np.ndarray, clusters: np.ndarray) -> np.ndarray:
         raise InputError(
             f"folds: {len(folds)} items, the states have {len(clusters)}: use the same dataset"
         )
-    evaluated = np.unique(folds[folds >= 0])
+    evaluated = np.unique(folds)
     for fold in evaluated:
         inside = folds == fold
         if set(clusters[inside]) & set(clusters[~inside]):

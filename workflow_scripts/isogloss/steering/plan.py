@@ -1,0 +1,196 @@
+"""What a steered evaluation tries: the grid of settings, the one selected, and its controls."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from isogloss.steering.interventions import Intervention, control, intervention
+from isogloss.steering.sweep import Condition
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a steered evaluation tries.
+
+    Attributes:
+        methods: the first is the one that controls are run for.
+        layers: layer indices of the grid.
+        depths: their relative depths.
+        strengths: alphas of the grid.
+        controls: of `isogloss.study.steering_methods.CONTROLS`, at the selected setting.
+        draws: of the control `random`.
+        positions: "prompt" or "last".
+        score: how choices are ranked when a setting is selected.
+    """
+
+    methods: tuple[str, ...]
+    layers: tuple[int, ...]
+    depths: tuple[float, ...]
+    strengths: tuple[float, ...]
+    controls: tuple[str, ...]
+    draws: int
+    positions: str
+    score: str
+
+    @classmethod
+    def of(cls, steering: Mapping[str, Any], score: str, vectors: xr.Dataset) -> "Plan":
+        """The plan of a study's settings, at the layers of its vectors."""
+        return cls(
+            methods=tuple(steering["methods"]),
+            layers=tuple(int(layer) for layer in vectors["layer"].values),
+            depths=tuple(float(depth) for depth in vectors["relative_depth"].values),
+            strengths=tuple(steering["strengths"]),
+            controls=tuple(steering["controls"]),
+            draws=steering["random_draws"],
+            positions=steering["positions"],
+            score=score,
+        )
+
+    @property
+    def pooling(self) -> str:
+        """The states that vectors come from: those of the positions steered."""
+        return "prompt_last" if self.positions == "last" else "prompt_mean"
+
+    def grid(self) -> list[tuple[str, int, float]]:
+        """(method, layer, alpha) of every setting."""
+        return [(m, i, a) for m in self.methods for i in self.layers for a in self.strengths]
+
+
+def select_settings(
+    plan: Plan, gold_margin: np.ndarray, correct: np.ndarray, folds: np.ndarray
+) -> np.ndarray:
+    """For each method and fold, the setting that does best on the items of the other folds.
+
+    Args:
+        plan: its grid gives the settings' order.
+        gold_margin: (setting, item) score of the gold choice over the best other.
+        correct: (setting, item) bool.
+        folds: (item,).
+
+    Returns:
+        (method, fold) index into the grid: highest accuracy, ties by the mean margin.
+    """
+    grid = plan.grid()
+    chosen = np.empty((len(plan.methods), int(folds.max()) + 1), dtype=int)
+    for m, method in enumerate(plan.methods):
+        settings = np.array([i for i, (name, _, _) in enumerate(grid) if name == method])
+        for fold in range(chosen.shape[1]):
+            others = folds != fold
+            accuracy = correct[settings][:, others].mean(1).round(9)
+            order = np.lexsort((gold_margin[settings][:, others].mean(1), accuracy))
+            chosen[m, fold] = settings[order[-1]]
+    return chosen
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a condition is called in the steered file."""
+
+    role: str
+    method: str
+    layer: int = -1
+    alpha: float = np.nan
+    draw: int = 0
+
+
+UNSTEERED = Label("unsteered", "unsteered", alpha=0.0)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where the items of a fold are steered: the fold of their vectors, layer and strength."""
+
+    vectors_of: int
+    layer: int
+    alpha: float
+
+
+@dataclass(frozen=True)
+class LanguageConditions:
+    """The conditions of one language's questions: their labels, and what they are in each fold."""
+
+    vectors: xr.Dataset
+    plan: Plan
+    language: str
+
+    def grid(self, vectors_of: Sequence[int]) -> tuple[list[Label], list[list[Condition]]]:
+        """Unsteered, then every setting.
+
+        Args: vectors_of (fold,): fold of the vectors that steer each fold's items.
+        Returns: labels, and by fold the conditions.
+        """
+        labels = [UNSTEERED, *(Label("grid", *setting) for setting in self.plan.grid())]
+        # At the last layer, up to which the blocks run unsteered anyway.
+        unsteered, by_vectors = Condition(max(self.plan.layers), None), {}
+        for fold in set(vectors_of):
+            by_vectors[fold] = [unsteered]
+            for method in self.plan.methods:
+                for layer in self.plan.layers:
+                    change = self.change(method, fold, layer)
+                    by_vectors[fold] += [Condition(layer, change, a) for a in self.plan.strengths]
+        return labels, [by_vectors[fold] for fold in vectors_of]
+
+    def controls(
+        self, settings: Mapping[int, Setting]
+    ) -> tuple[list[Label], dict[int, list[Condition]]]:
+        """Unsteered, then the controls, at each fold's selected setting; by fold."""
+        labels, conditions = [], {}
+        for fold, at in settings.items():
+            made = controls_at(self.vectors, self.plan, self.language, at.vectors_of, at.layer)
+            labels = [Label("control", name, draw=draw) for name, draw, _ in made]
+            conditions[fold] = [Condition(at.layer, None)]
+            conditions[fold] += [Condition(at.layer, change, at.alpha) for _, _, change in made]
+        return [UNSTEERED, *labels], conditions
+
+    def harm(
+        self, settings: Mapping[int, Setting]
+    ) -> tuple[list[Label], dict[int, list[Condition]]]:
+        """The pivot's questions, steered as this language's are; by fold."""
+        conditions = {
+            fold: [
+                Condition(
+                    at.layer,
+                    self.change(self.plan.methods[0], at.vectors_of, at.layer),
+                    at.alpha,
+                )
+            ]
+            for fold, at in settings.items()
+        }
+        return [Label("control", "pivot_harm")], conditions
+
+    def timed(self, fold: int) -> list[Condition]:
+        """Each method at the middle layer of the grid."""
+        layer = self.plan.layers[len(self.plan.layers) // 2]
+        return [
+            Condition(layer, self.change(method, fold, layer), 1.0) for method in self.plan.methods
+        ]
+
+    def change(self, method: str, fold: int, layer: int) -> Intervention:
+        """A method's intervention with the vectors of a fold."""
+        return intervention(
+            self.vectors,
+            method,
+            language=self.language,
+            fold=fold,
+            layer=layer,
+            pooling=self.plan.pooling,
+        )
+
+
+def controls_at(
+    vectors: xr.Dataset, plan: Plan, language: str, fold: int, layer: int
+) -> list[tuple[str, int, Intervention]]:
+    """(control, draw, intervention) of every control of the first method at one layer."""
+    where: dict[str, Any] = {"language": language, "fold": fold, "layer": layer}
+    made = []
+    # "zero" first: it then shares a batch with the unsteered rows that it must equal.
+    for name in sorted(plan.controls, key=lambda name: name != "zero"):
+        for draw in range(plan.draws if name == "random" else 1):
+            change = control(
+                vectors, name, method=plan.methods[0], pooling=plan.pooling, draw=draw, **where
+            )
+            made.append((name, draw, change))
+    return made
