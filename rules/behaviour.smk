@@ -10,6 +10,7 @@ rule behaviour:
     input:
         **with_code("behaviour.py"),
         manifest=activations,
+        questions=question_files,
     output:
         f"{RESULTS}/{{model}}/{{dataset}}/behaviour.nc",
     log:
@@ -18,7 +19,14 @@ rule behaviour:
     resources:
         **asks(mem_mb=(3000, 0), runtime=(60, 0), more_mb=pairs_in_draws),
     params:
-        spec=canonical_json(dump(STUDY.behaviour) | bootstrap_slice()),
+        spec=lambda w: canonical_json(
+            dump(STUDY.behaviour)
+            | {
+                "confidence": STUDY.statistics.confidence,
+                "dataset": w.dataset,
+                "questions": SLICES.questions(w.dataset),
+            }
+        ),
     shell:
         "python {input.program} --spec {params.spec:q} --output {output:q}"
         " {input.manifest:q} 2> >(tee -i {log:q} >&2)"

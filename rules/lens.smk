@@ -46,7 +46,7 @@ rule trajectories:
         **asks(mem_mb=(3000, 0), runtime=(60, 0)),
     params:
         spec=canonical_json(
-            bootstrap_slice()
+            {"confidence": STUDY.statistics.confidence}
             # Latent log-probabilities are summed or a token; other scores of behaviour: a token.
             | {"score": "sum" if STUDY.behaviour.score == "sum" else "token"}
         ),

@@ -3,11 +3,18 @@
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import xarray as xr
+
+from isogloss.errors import InputError
 from isogloss.files.activation_file import open_scores
 from isogloss.files.netcdf import write_netcdf
 from isogloss.measures.behaviour import behaviour
 from isogloss.program import run
+from isogloss.questions.datasets import load_dataset
+from isogloss.questions.items import spellings
 from isogloss.store.local import read_manifest
 
 
@@ -18,10 +25,26 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
     args = parser.parse_args()
 
-    settings = dict(args.spec)
     scores = open_scores(list(read_manifest(args.manifest).values()))
-    found = behaviour(scores, mode=settings.pop("score"), **settings)
+    scores = with_spelling(scores, args.spec["questions"], args.spec["dataset"])
+    found = behaviour(scores, args.spec["score"], args.spec["confidence"])
     write_netcdf(found, args.output, args.spec)
+
+
+def with_spelling(scores: xr.Dataset, questions: dict[str, Any], dataset: str) -> xr.Dataset:
+    """The scores, with which choices of any two languages are the same text.
+
+    Raises:
+        InputError: the questions are not those that were scored.
+    """
+    languages = [str(language) for language in scores["language"].values]
+    items = load_dataset(questions, languages, dataset)
+    if not np.array_equal(np.array(items.item_ids, dtype=object), scores["item"].values):
+        raise InputError(
+            f"dataset {dataset}: its questions are not those that were scored: extract it again"
+        )
+    found = spellings(items, languages)[..., : scores.sizes["choice"]]
+    return scores.assign(spelling=(("language", "item", "choice"), found))
 
 
 if __name__ == "__main__":

@@ -8,48 +8,19 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import pearsonr, rankdata, spearmanr
+from simulated_worlds import Answers, clusters_of, scores_dataset
 from sklearn.metrics import cohen_kappa_score
 
 from isogloss.errors import InputError
 from isogloss.measures import behaviour as b
 from isogloss.measures import transfer as t
-from isogloss.measures.statistics import Resampling
-
-CHOICES = ("language", "item", "choice")
+from isogloss.measures.statistics import Jackknife
 
 
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
-
-
-def scores_dataset(values, answers, n_choices=None, clusters=None, identical=None, lengths=None):
-    """What `open_scores` gives, from token-mean scores; the pivot is the first language, l0."""
-    n_languages, n_items, width = values.shape
-    n_choices = np.full(n_items, width) if n_choices is None else n_choices
-    lengths = np.ones(values.shape) if lengths is None else lengths
-    values = np.where(np.arange(width) < n_choices[:, None], values, np.nan)
-    return xr.Dataset(
-        {
-            "sum": (CHOICES, values * lengths),
-            "n_tokens": (CHOICES, lengths),
-            "n_characters": (CHOICES, 2 * lengths),
-            "n_bytes": (CHOICES, 3 * lengths),
-            "answer": ("item", answers),
-            "n_choices": ("item", n_choices),
-            "cluster": ("item", np.arange(n_items) if clusters is None else clusters),
-            "identical_to_pivot": (
-                CHOICES,
-                np.zeros(values.shape, bool) if identical is None else identical,
-            ),
-        },
-        {
-            "language": [f"l{i}" for i in range(n_languages)],
-            "item": [f"i{i}" for i in range(n_items)],
-        },
-        {"pivot": "l0"},
-    )
 
 
 def random_scores(rng, n_languages=4, n_items=60, width=4, ragged=False):
@@ -161,17 +132,47 @@ def test_concatenated_equals_per_item_with_equal_choices_and_no_ties(rng):
     values, n_choices, _ = random_scores(rng, 5, 30)
     ranked = b.ranks(values, n_choices)
     per_item = mean_consistency(ranked)
-    np.testing.assert_allclose(b.concatenated_consistency(ranked, n_choices), per_item)
+    np.testing.assert_allclose(concatenated(ranked), per_item)
 
 
-def test_concatenated_is_spearman_of_rank_vectors_otherwise(rng):
+def concatenated(ranked):
+    """`concatenated_consistency` on the data alone."""
+    return b.concatenated_consistency(ranked, Jackknife.of(np.arange(ranked.shape[1])))[0]
+
+
+def test_concatenated_is_the_correlation_of_rank_vectors_centred_by_item(rng):
     values, n_choices, _ = random_scores(rng, 2, 30, ragged=True)
     ranked = b.ranks(np.round(values), n_choices)
-    average = (n_choices[:, None] + 1) / 2
-    filled = np.where(np.isnan(ranked), average, ranked)
-    one, two = filled[:, np.arange(4) < n_choices[:, None]]
-    found = b.concatenated_consistency(ranked, n_choices)[0, 1]
-    assert found == pytest.approx(spearmanr(one, two).statistic)
+    both = np.arange(4) < n_choices[:, None]
+    first, second = np.nan_to_num(ranked - (n_choices[:, None] + 1) / 2)  # tied: all the average
+    assert concatenated(ranked)[0, 1] == pytest.approx(pearsonr(first[both], second[both])[0])
+
+
+def test_concatenated_is_nothing_for_random_rankings_of_unequal_length(rng):
+    n_choices = np.tile(np.arange(2, 12), 6)
+    found = []
+    for _ in range(60):
+        ranked = b.ranks(rng.normal(size=(2, 60, 11)), n_choices)
+        found.append(concatenated(ranked)[0, 1])
+        # The plain Spearman of the rank vectors: long items have large ranks in both languages.
+        plain = [r[np.isfinite(r)] for r in ranked]
+        assert spearmanr(*plain).statistic > 0.1
+    assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(60)
+
+
+def test_concatenated_does_not_depend_on_the_direction_of_ranks(rng):
+    values = rng.normal(size=(2, 60, 11))
+    values[1] += values[0]
+    n_choices = np.tile(np.arange(2, 12), 6)
+    best_first, worst_first = (concatenated(b.ranks(v, n_choices))[0, 1] for v in (values, -values))
+    assert best_first == pytest.approx(worst_first)
+    assert best_first > 0.4
+
+
+def test_concatenated_has_an_interval(study):
+    _, found = study
+    low, high = found.consistency_concatenated_low, found.consistency_concatenated_high
+    assert low[0, 2] < found.consistency_concatenated[0, 2] < high[0, 2]
 
 
 def test_shuffled_baseline_is_the_mean_over_pairings_of_other_clusters(rng):
@@ -208,7 +209,7 @@ def test_shuffled_baseline_shows_position_bias_that_consistency_does_not_tell_ap
 def test_kappa_is_sklearns(rng):
     values, n_choices, answers = random_scores(rng, 3, 50, ragged=True)
     values[1] += values[0]
-    found = b.behaviour(scores_dataset(values, answers, n_choices), n_boot=20)
+    found = b.behaviour(scores_dataset(values, answers, n_choices))
     expected = cohen_kappa_score(*found.prediction.values[:2])
     assert found.kappa[0, 1] == pytest.approx(expected)
     assert expected > 0.1
@@ -217,7 +218,7 @@ def test_kappa_is_sklearns(rng):
 def test_two_choices_make_rho_a_sign_and_kappa_tells_agreement_from_habit(rng):
     # Both languages nearly always take choice 0: consistent, but not about the questions.
     values = rng.normal(size=(2, 400, 2)) + np.array([2.5, 0])
-    found = b.behaviour(scores_dataset(values, rng.integers(0, 2, 400)), n_boot=50)
+    found = b.behaviour(scores_dataset(values, rng.integers(0, 2, 400)))
     assert found.consistency[0, 1] > 0.7
     assert abs(found.kappa[0, 1]) < 0.15
 
@@ -227,7 +228,7 @@ def test_two_choices_make_rho_a_sign_and_kappa_tells_agreement_from_habit(rng):
 
 def transfer_matrices(predicted, answers, n_choices):
     """`transfers` on the data alone: matrices (language, language)."""
-    only = Resampling(np.zeros(len(answers), dtype=int), np.ones((1, 1)))
+    only = Jackknife.of(np.arange(len(answers)))
     found = t.transfers(predicted, answers, n_choices, only)
     return {
         kind: replace(
@@ -407,7 +408,7 @@ def study():
     data = scores_dataset(
         values, answers, n_choices, np.repeat(np.arange(45), 2), identical, np.full(values.shape, 2)
     )
-    return data, b.behaviour(data, n_boot=300)
+    return data, b.behaviour(data)
 
 
 def test_dataset_holds_what_the_contract_names(study):
@@ -516,6 +517,49 @@ def test_lift_is_transfer_minus_its_baseline(study):
     np.testing.assert_allclose(found.lift_both_wrong_difficulty, lift)
 
 
+def test_identity_is_told_for_every_pair_not_only_through_the_pivot(rng):
+    values, _, answers = random_scores(rng, 3, 40)
+    spelling = np.arange(values.size).reshape(values.shape)
+    spelling[2, :30, 1] = spelling[1, :30, 1]  # Spanish and Portuguese alike, English not
+    found = b.behaviour(scores_dataset(values, answers, spelling=spelling))
+    assert found.identical_share.values.tolist() == [1, 0, 0]
+    assert found.identical_share_pairs[1, 2] == pytest.approx(30 / 160)
+    rho = b.item_consistency(b.ranks(values, np.full(40, 4)))
+    assert found.consistency_distinct[1, 2] == pytest.approx(rho[30:, 1, 2].mean())
+    assert found.consistency_distinct[0, 2] == pytest.approx(rho[:, 0, 2].mean())
+    assert not found.mostly_alike.any()
+
+
+def test_languages_that_spell_most_choices_alike_are_marked(rng):
+    values, _, answers = random_scores(rng, 3, 40)
+    identical = np.zeros(values.shape, bool)
+    identical[1, :, :3] = True
+    found = b.behaviour(scores_dataset(values, answers, identical=identical))
+    assert found.mostly_alike.values.tolist() == [True, True, False]
+
+
+def test_a_taste_for_certain_strings_shows_without_the_question(rng):
+    """Choices are numerals in all languages: no question is read, and all agree all the same."""
+    taste = rng.normal(size=(1, 120, 4))
+    values = taste + 0.3 * rng.normal(size=(3, 120, 4))
+    data = scores_dataset(values, rng.integers(0, 4, 120), spelling=np.zeros(values.shape, int))
+    data["pmi"] = data["sum"] - np.repeat(taste, 3, axis=0)
+    found = b.behaviour(data)
+    assert found.consistency[0, 1] > 0.7 and found.mostly_alike.all()
+    assert np.isnan(found.consistency_distinct[0, 1])
+    assert found.consistency_choices_only[0, 1] == pytest.approx(1)
+    own = b.behaviour(data, "pmi").mean_consistency
+    assert abs(own.sel(scope="all_pairs")) < 0.15  # what the question adds agrees on nothing
+    lift = found.mean_lift_independent.sel(scope="all_pairs", sign="positive")
+    alone = found.mean_lift_independent_choices_only.sel(scope="all_pairs")
+    assert lift > 0.2 and alone == pytest.approx(float(lift), abs=0.2)
+
+
+def test_without_an_extra_pass_there_is_no_control_of_the_choices(study):
+    _, found = study
+    assert not [name for name in found.data_vars if "choices_only" in str(name)]
+
+
 def test_string_identical_choices_are_left_out_of_the_distinct_consistency(study):
     data, found = study
     same = (data["identical_to_pivot"].values & np.isfinite(data["sum"].values)).any(axis=2)
@@ -526,13 +570,27 @@ def test_string_identical_choices_are_left_out_of_the_distinct_consistency(study
     assert found.identical_share[0] == 1
 
 
-def test_bootstrap_seed_changes_bounds_and_nothing_else(study):
-    data, found = study
-    other = b.behaviour(data, n_boot=300, seed=1)
-    xr.testing.assert_equal(other.transfer, found.transfer)
-    assert (other.mean_consistency_low != found.mean_consistency_low).any()
-    again = b.behaviour(data, n_boot=300)
-    xr.testing.assert_identical(again, found)
+def test_intervals_of_lift_over_difficulty_cover_at_sixty_items(rng):
+    """In clusters of three: bias-corrected bootstrap intervals hold 91%."""
+    world, clusters = Answers(), clusters_of(60, "threes")
+    big = world.scores(rng, np.arange(40_000))
+    truth = lifts_over_difficulty(big, Jackknife(np.zeros(40_000, int))).estimate
+    held = []
+    for _ in range(150):
+        found = lifts_over_difficulty(world.scores(rng, clusters), Jackknife.of(clusters))
+        held.append(
+            np.where(np.isfinite(found.low), (found.low <= truth) & (truth <= found.high), np.nan)
+        )
+    off = ~np.eye(5, dtype=bool)
+    by_pair = np.nanmean(held, axis=0)[off]
+    assert by_pair.mean() > 0.935
+    assert by_pair.min() > 0.87
+
+
+def lifts_over_difficulty(data, jackknife):
+    predicted = b.predictions(b.choice_scores(data))
+    found = t.transfers(predicted, data.answer.values, data.n_choices.values, jackknife)
+    return jackknife.interval(found["positive"].observed - found["positive"].difficulty)
 
 
 def test_intervals_of_lift_cover_independence(rng):
@@ -540,9 +598,9 @@ def test_intervals_of_lift_cover_independence(rng):
     for _ in range(60):
         right = rng.random((3, 80)) < 0.5
         predicted, answers = np.where(right, 0, 1), np.zeros(80, dtype=int)
-        resampling = Resampling.of(np.arange(80), n_boot=300)
-        positive = t.transfers(predicted, answers, np.full(80, 4), resampling)["positive"]
-        found = resampling.interval(positive.observed - positive.independent)
+        jackknife = Jackknife.of(np.arange(80))
+        positive = t.transfers(predicted, answers, np.full(80, 4), jackknife)["positive"]
+        found = jackknife.interval(positive.observed - positive.independent)
         held.append((found.low <= 0) & (found.high >= 0))
     assert 0.9 <= np.mean(held, axis=0)[~np.eye(3, dtype=bool)].mean() <= 0.99
 
@@ -552,7 +610,7 @@ def test_intervals_of_lift_cover_independence(rng):
 def test_few_languages_and_constant_answers_give_nan_without_warnings(n_languages):
     values = np.zeros((n_languages, 20, 2))
     values[:, :, 0] = 1
-    found = b.behaviour(scores_dataset(values, np.zeros(20, int)), n_boot=50)
+    found = b.behaviour(scores_dataset(values, np.zeros(20, int)))
     assert (found.accuracy == 1).all() and (found.accuracy_low < 1).all()
     assert np.isnan(found.transfer.sel(sign="negative")).all()
     assert np.isnan(found.kappa).all()
@@ -560,7 +618,7 @@ def test_few_languages_and_constant_answers_give_nan_without_warnings(n_language
 
 @pytest.mark.filterwarnings("error")
 def test_all_choices_tied_has_no_consistency_and_is_counted():
-    found = b.behaviour(scores_dataset(np.zeros((2, 12, 3)), np.zeros(12, int)), n_boot=50)
+    found = b.behaviour(scores_dataset(np.zeros((2, 12, 3)), np.zeros(12, int)))
     assert np.isnan(found.consistency).all()
     assert (found.tie_rate == 1).all() and (found.best_tie_rate == 1).all()
     assert (found.prediction == 0).all()
@@ -569,6 +627,6 @@ def test_all_choices_tied_has_no_consistency_and_is_counted():
 def test_a_pivot_outside_the_languages_leaves_pivot_means_empty(rng):
     values, _, answers = random_scores(rng, 3, 30)
     data = scores_dataset(values, answers).assign_attrs(pivot="xx")
-    found = b.behaviour(data, n_boot=50)
+    found = b.behaviour(data)
     assert np.isnan(found.mean_consistency.sel(scope="pivot_pairs"))
     assert np.isfinite(found.mean_consistency.sel(scope="all_pairs"))

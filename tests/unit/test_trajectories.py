@@ -133,7 +133,7 @@ def planted():
         values[:, :, [1, 4]] += 3
         values[1, :, 1, 0] += 1.5
         files[language] = lens_file(language, values)
-    return trajectories(files, n_boot=300)
+    return trajectories(files)
 
 
 def test_planted_settling_layer_is_found(planted):
@@ -175,7 +175,7 @@ def test_consistency_is_one_for_equal_ranks_and_minus_one_for_reversed():
     files = {"en": lens_file("en", values)}
     files["de"] = lens_file("de", values * 2)
     files["sw"] = lens_file("sw", -values)
-    found = trajectories(files, n_boot=100)["latent_consistency"]
+    found = trajectories(files)["latent_consistency"]
     assert np.allclose(found.sel(language="de"), 1)
     assert np.allclose(found.sel(language="sw"), -1)
 
@@ -186,7 +186,7 @@ def test_distinct_consistency_leaves_out_items_with_a_choice_spelled_alike():
     other[:, :15] = values[:, :15]
     identical[:15, 3] = True
     files = {"en": lens_file("en", values), "de": lens_file("de", other, identical=identical)}
-    found = trajectories(files, n_boot=100).sel(language="de")
+    found = trajectories(files).sel(language="de")
     assert (found["latent_consistency"] > 0.35).all()
     assert (np.abs(found["latent_consistency_distinct"]) < 0.35).all()
 
@@ -198,14 +198,14 @@ def test_settling_depends_on_the_score():
     counts[:, :, 1] = 3
     values[0, :, :, 1] = -13.0  # per token -4.33: choice 0 wins; at the last layer -3: choice 1
     files = {name: lens_file(name, values, n_tokens=counts) for name in ("en", "de")}
-    by_score = trajectories(files, n_boot=100)["settling_layer_by_score"]
+    by_score = trajectories(files)["settling_layer_by_score"]
     assert by_score.sel(language="de", latent="prompt").values.tolist() == [3, 0]
 
 
 def test_layers_in_any_order_give_the_same():
     files = {name: lens_file(name, noise(i)) for i, name in enumerate(["en", "de"])}
     turned = {name: file.isel(layer=[2, 0, 3, 1]) for name, file in files.items()}
-    xr.testing.assert_identical(trajectories(files, n_boot=50), trajectories(turned, n_boot=50))
+    xr.testing.assert_identical(trajectories(files), trajectories(turned))
 
 
 def test_files_that_do_not_fit_are_refused_by_name():

@@ -1,4 +1,4 @@
-"""Behaviour: what a model answers in each language, and how far its languages agree (METHOD 3).
+"""Behaviour: what a model answers in each language, and how far its languages agree.
 
 From the scores of parallel multiple-choice items to accuracy, consistency and transfer, each with
 its baselines and an interval over clusters of items. Arrays are (language, item, choice); choices
@@ -6,18 +6,11 @@ that an item does not have are NaN.
 """
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 
 from isogloss.errors import InputError
 from isogloss.measures.language_pairs import SCOPES, PairTable
-from isogloss.measures.statistics import (
-    Resampling,
-    accuracy_from,
-    cluster_codes,
-    divide,
-    sum_by_cluster,
-)
+from isogloss.measures.statistics import Jackknife, cluster_codes, divide, sum_by_cluster
 from isogloss.measures.transfer import MIN_ITEMS, Transfer, transfers
 
 # How the log-likelihood of a choice is made comparable with its rivals': variable that divides it.
@@ -33,6 +26,9 @@ LONG_NAMES = {
     "popularity": "accuracy, difficulty and popular wrong choices",
 }
 TIE = 1e-4  # scores this close, or closer, are tied
+# From this share of choices on that two languages spell alike, what they agree on may be a taste
+# for strings: numbers, names, formulas.
+MOSTLY_ALIKE = 0.5
 
 
 def choice_scores(scores: xr.Dataset, mode: str = "token") -> np.ndarray:
@@ -144,17 +140,21 @@ def margins(scores: np.ndarray, answers: np.ndarray) -> np.ndarray:
     return right - np.where(gold | np.isnan(scores), -np.inf, scores).max(axis=-1)
 
 
-def standardised_ranks(ranked: np.ndarray) -> np.ndarray:
-    """Ranks (..., choice) centred and of unit length, 0 for absent choices; NaN where all are tied.
-
-    The correlation of two rankings is then their inner product.
-    """
+def centred_ranks(ranked: np.ndarray) -> np.ndarray:
+    """Ranks (..., choice) less their mean over the item's choices; 0 for absent or tied choices."""
     present = np.isfinite(ranked)
     n = present.sum(axis=-1, keepdims=True)
     mean = divide(np.where(present, ranked, 0.0).sum(axis=-1, keepdims=True), n)
-    centred = np.where(present, ranked - mean, 0.0)
-    length = np.sqrt((centred**2).sum(axis=-1, keepdims=True))
-    return divide(centred, length)
+    return np.where(present, ranked - mean, 0.0)
+
+
+def standardised_ranks(ranked: np.ndarray) -> np.ndarray:
+    """`centred_ranks` of unit length; NaN where all choices are tied.
+
+    The correlation of two rankings is then their inner product.
+    """
+    centred = centred_ranks(ranked)
+    return divide(centred, np.sqrt((centred**2).sum(axis=-1, keepdims=True)))
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -177,26 +177,26 @@ def item_consistency(ranked: np.ndarray) -> np.ndarray:
     return by_item @ by_item.transpose(0, 2, 1)
 
 
-def concatenated_consistency(ranked: np.ndarray, n_choices: np.ndarray) -> np.ndarray:
-    """Spearman's rho between two languages' rank vectors, all items one after the other.
+def concatenated_consistency(ranked: np.ndarray, jackknife: Jackknife) -> np.ndarray:
+    """Correlation of two languages' rank vectors, all items one after the other.
 
-    Equal to the mean of `item_consistency` where all items have as many choices and no ties.
-    Items whose choices are all tied keep their average rank here.
+    Ranks are centred within their item: otherwise items with more choices, whose ranks are
+    larger, would correlate by themselves. Equal to the mean of `item_consistency` where all items
+    have as many choices and no ties; items whose choices are all tied add nothing.
 
     Args:
         ranked: (language, item, choice).
-        n_choices: (item,).
+        jackknife: of the items.
 
     Returns:
-        (language, language).
+        (row, language, language).
 
-    Source: Lim, Aji and Cohn (2025).
+    Source: Lim, Aji and Cohn (2025); the centring is our choice.
     """
-    exists = _exists(n_choices, ranked.shape[-1])
-    average = (np.asarray(n_choices)[:, None] + 1) / 2
-    vectors = np.where(np.isnan(ranked), average, ranked)[:, exists]
-    unit = standardised_ranks(pd.DataFrame(vectors).rank(axis=1).to_numpy())
-    return unit @ unit.T
+    by_item = centred_ranks(ranked).transpose(1, 0, 2)
+    products = jackknife.sums(by_item @ by_item.transpose(0, 2, 1))
+    lengths = np.sqrt(np.einsum("rll->rl", products))
+    return divide(products, lengths[:, :, None] * lengths[:, None, :])
 
 
 def shuffled_consistency(
@@ -237,52 +237,51 @@ def _between_clusters(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return everything @ everything.T - np.einsum("cld,cmd->lm", within, within)
 
 
-def _kappa(predicted: np.ndarray, resampling: Resampling) -> np.ndarray:
-    """Cohen's kappa on each row of a resampling: (row, language, language)."""
-    by_item = predicted.T
-    n = resampling.sums(np.ones(len(by_item)))[:, None, None]
-    agreed = divide(resampling.sums(by_item[:, :, None] == by_item[:, None, :]), n)
+def cohens_kappa(first: np.ndarray, second: np.ndarray, jackknife: Jackknife) -> np.ndarray:
+    """Cohen's kappa of two predictions on each row: (item, ...) twice to (row, ...).
+
+    NaN where a prediction is NaN, and where chance alone would make all agree.
+    """
+    first, second = np.broadcast_arrays(first, second)
+    n_items = jackknife.sums(np.ones(first.shape))
+    agreed = divide(jackknife.sums(first == second), n_items)
     expected = np.zeros_like(agreed)
-    for choice in range(int(predicted.max()) + 1):
-        share = divide(resampling.sums(by_item == choice), n[:, :, 0])
-        expected += share[:, :, None] * share[:, None, :]
-    return divide(agreed - expected, np.where(np.abs(1 - expected) < 1e-12, 0, 1 - expected))
+    for choice in np.unique(first[np.isfinite(first)]):
+        shares = [divide(jackknife.sums(x == choice), n_items) for x in (first, second)]
+        expected += shares[0] * shares[1]
+    kappa = divide(agreed - expected, np.where(1 - expected < 1e-9, 0, 1 - expected))
+    known = (np.isfinite(first) & np.isfinite(second)).all(axis=0)
+    return np.where(known, kappa, np.nan)
 
 
-def distinct_items(identical: np.ndarray, n_choices: np.ndarray) -> np.ndarray:
-    """Items without a choice spelled the same in both languages, as far as the pivot shows it.
+def spelled_alike(spelling: np.ndarray, n_choices: np.ndarray) -> np.ndarray:
+    """Choices that two languages spell alike.
 
     Args:
-        identical: (language, item, choice) whether a choice is the same string as the pivot's;
-            all True in the pivot's own row.
+        spelling: (language, item, choice) number of a choice's text, the same for the same text.
         n_choices: (item,).
 
     Returns:
-        (item, language, language) bool.
+        (item, language, language, choice) bool.
     """
-    same = (identical & _exists(n_choices, identical.shape[-1])).transpose(1, 0, 2).astype(int)
-    return same @ same.transpose(0, 2, 1) == 0
+    by_item = spelling.transpose(1, 0, 2)
+    same = by_item[:, :, None] == by_item[:, None, :]
+    return same & _exists(n_choices, spelling.shape[-1])[:, None, None]
 
 
-def behaviour(
-    scores: xr.Dataset,
-    mode: str = "token",
-    n_boot: int = 2000,
-    seed: int = 0,
-    confidence: float = 0.95,
-) -> xr.Dataset:
+def behaviour(scores: xr.Dataset, mode: str = "token", confidence: float = 0.95) -> xr.Dataset:
     """Accuracy, consistency and transfer of a model over parallel items, with their intervals.
 
     Args:
-        scores: of `activations.open_scores`.
+        scores: of `activations.open_scores`, with `spelling` (language, item, choice): the number
+            of a choice's text, the same for the same text.
         mode: score of a choice, see `choice_scores`.
-        n_boot: bootstrap draws of clusters of items, the same for all languages.
-        seed: of the draws.
         confidence: of the intervals.
 
     Returns:
         Dataset over language, language_2 (transfer goes from `language` to `language_2`), item,
-        sign, scope and score; intervals are `<name>_low`, `<name>_high`.
+        sign, scope and score; intervals are `<name>_low`, `<name>_high`. Where scores without the
+        question were extracted (`pmi`), `<name>_choices_only` is what they alone give.
 
     Raises:
         InputError: see `choice_scores`.
@@ -290,25 +289,34 @@ def behaviour(
     values = choice_scores(scores, mode)
     n_choices, answers = scores["n_choices"].values, scores["answer"].values
     languages = [str(language) for language in scores["language"].values]
-    clusters = scores["cluster"].values
-    resampling = Resampling.of(clusters, n_boot=n_boot, seed=seed, confidence=confidence)
+    jackknife = Jackknife.of(scores["cluster"].values, confidence)
     pivot = str(scores.attrs["pivot"])
-    table = PairTable(languages, pivot, resampling, seed)
-    identical = scores["identical_to_pivot"].transpose("language", "item", "choice").values
-    identical = identical.astype(bool) | (scores["language"].values == pivot)[:, None, None]
+    table = PairTable(languages, pivot, jackknife)
+    spelling = scores["spelling"].transpose("language", "item", "choice").values
+    alike = spelled_alike(spelling, n_choices)
     predicted = predictions(values)
     _add_accuracy(table, scores, values, predicted)
-    _add_identity(table, identical, n_choices)
-    _add_consistency(table, ranks(values, n_choices), n_choices, clusters, identical)
-    table.add_pairs("kappa", [_kappa(predicted, resampling)], "Cohen's kappa of predictions")
-    _add_transfer(table, transfers(predicted, answers, n_choices, resampling))
+    _add_identity(table, alike, n_choices)
+    _add_consistency(table, ranks(values, n_choices), scores, ~alike.any(axis=-1))
+    by_item = predicted.T.astype(float)
+    kappa = cohens_kappa(by_item[:, :, None], by_item[:, None, :], jackknife)
+    table.add_pairs("kappa", [kappa], "Cohen's kappa of predictions")
+    _add_transfer(table, transfers(predicted, answers, n_choices, jackknife))
+    if "pmi" in scores:
+        _add_choices_only(table, scores)
     coordinates = {"language": languages, "language_2": languages, "item": scores["item"].values}
-    settings = {"n_boot": n_boot, "seed": seed, "confidence": confidence}
     return xr.Dataset(
         table.variables,
         coordinates
         | {"sign": list(SIGNS), "scope": list(SCOPES), "score": list(_extracted(scores))},
-        settings | {"pivot": pivot, "score": mode, "min_items": MIN_ITEMS, "tie_tolerance": TIE},
+        {
+            "confidence": confidence,
+            "pivot": pivot,
+            "score": mode,
+            "n_clusters": jackknife.n_clusters,
+            "min_items": MIN_ITEMS,
+            "tie_tolerance": TIE,
+        },
     )
 
 
@@ -324,10 +332,11 @@ def _add_accuracy(
     """Accuracy against chance, by score, and what each item's answer was."""
     n_choices, answers = scores["n_choices"].values, scores["answer"].values
     correct = predicted == answers
-    accuracy = accuracy_from(correct.T, table.resampling)
+    rows = table.jackknife.means(correct.T.astype(float))
+    accuracy = table.jackknife.share_interval(rows, len(answers))
     chance = float(np.mean(1 / n_choices))
     table.add_interval("accuracy", ("language",), accuracy, "accuracy")
-    mean = accuracy_from(correct.mean(axis=0), table.resampling)
+    mean = table.jackknife.share_interval(rows.mean(axis=1), len(answers))
     table.add_interval("mean_accuracy", (), mean, "accuracy, mean over languages")
     table.add("chance", (), np.asarray(chance), "accuracy of guessing")
     near = ~(accuracy.low > chance)
@@ -352,46 +361,69 @@ def _add_accuracy(
     table.add("margin", ("language", "item"), margins(values, answers), long_name, "nat per unit")
 
 
-def _add_identity(table: PairTable, identical: np.ndarray, n_choices: np.ndarray) -> None:
-    """How many choices are spelled as in the pivot."""
-    exists = _exists(n_choices, identical.shape[-1])
-    share = (identical & exists).sum(axis=(1, 2)) / exists.sum()
-    table.add("identical_share", ("language",), share, "choices spelled as in the pivot")
+def _add_identity(table: PairTable, alike: np.ndarray, n_choices: np.ndarray) -> None:
+    """How many choices are spelled alike, by pair and as in the pivot, and where most are."""
+    pairs = ("language", "language_2")
+    share = alike.sum(axis=(0, 3)) / n_choices.sum()
+    table.add("identical_share_pairs", pairs, share, "choices spelled alike in both languages")
+    with_pivot = share[:, table.is_pivot].sum(axis=1) if table.is_pivot.any() else share[0] * np.nan
+    table.add("identical_share", ("language",), with_pivot, "choices spelled as in the pivot")
+    between = np.where(np.eye(len(share), dtype=bool), 0, share)
+    marked = between.max(axis=1, initial=0) >= MOSTLY_ALIKE
+    text = f"some language spells at least {MOSTLY_ALIKE:.0%} of the choices alike"
+    table.add("mostly_alike", ("language",), marked, text)
 
 
 def _add_consistency(
-    table: PairTable,
-    ranked: np.ndarray,
-    n_choices: np.ndarray,
-    clusters: np.ndarray,
-    identical: np.ndarray,
+    table: PairTable, ranked: np.ndarray, scores: xr.Dataset, distinct: np.ndarray
 ) -> None:
-    """Consistency per item, concatenated, without string-identical items, and its baseline."""
+    """Consistency per item, concatenated, of items spelled differently, and its baseline.
+
+    Args: ranked (language, item, choice), distinct (item, language, language) bool.
+    """
     rho = item_consistency(ranked)
-    pairs = ("language", "language_2")
-    for name, used, long_name in (
-        ("consistency", np.isfinite(rho), "consistency per item"),
-        (
-            "consistency_distinct",
-            np.isfinite(rho) & distinct_items(identical, n_choices),
-            "consistency per item, no choice spelled the same in both languages",
-        ),
-    ):
-        sums = table.resampling.sums
-        rows = divide(sums(np.where(used, rho, 0.0)), sums(used))
-        table.add_pairs(name, [rows], f"{long_name} (Spearman's rho)")
-    together = concatenated_consistency(ranked, n_choices)
-    table.add("consistency_concatenated", pairs, together, "Spearman's rho of concatenated ranks")
-    shuffled = shuffled_consistency(ranked, n_choices, clusters)
-    table.add("consistency_shuffled", pairs, shuffled, "consistency between different items")
+    means = table.jackknife.means
+    text = "consistency per item (Spearman's rho)"
+    table.add_pairs("consistency", [means(rho)], text)
+    rows = means(np.where(distinct, rho, np.nan))
+    text = "consistency per item, no choice spelled alike in the two languages (Spearman's rho)"
+    table.add_pairs("consistency_distinct", [rows], text)
+    text = "correlation of concatenated ranks, centred by item"
+    rows = concatenated_consistency(ranked, table.jackknife)
+    table.add_pairs("consistency_concatenated", [rows], text)
+    shuffled = shuffled_consistency(ranked, scores["n_choices"].values, scores["cluster"].values)
+    pairs, text = ("language", "language_2"), "consistency between different items"
+    table.add("consistency_shuffled", pairs, shuffled, text)
+
+
+def _add_choices_only(table: PairTable, scores: xr.Dataset) -> None:
+    """Accuracy, consistency and lift of the choices' scores without the question."""
+    n_choices, answers = scores["n_choices"].values, scores["answer"].values
+    values = choice_scores(scores.assign(sum=scores["sum"] - scores["pmi"]), "token")
+    predicted, note = predictions(values), "from the choices alone, without the question"
+    rows = table.jackknife.means((predicted == answers).T.astype(float))
+    accuracy = table.jackknife.share_interval(rows, len(answers))
+    table.add_interval("accuracy_choices_only", ("language",), accuracy, f"accuracy {note}")
+    rho = table.jackknife.means(item_consistency(ranks(values, n_choices)))
+    text = f"consistency per item {note} (Spearman's rho)"
+    table.add_pairs("consistency_choices_only", [rho], text)
+    positive = transfers(predicted, answers, n_choices, table.jackknife)["positive"]
+    rows = positive.observed - positive.independent
+    text = f"positive transfer minus that expected from accuracy, {note}"
+    table.add_pairs("lift_independent_choices_only", [rows], text)
 
 
 def _add_transfer(table: PairTable, found: dict[str, Transfer]) -> None:
     """Transfer, what it would be without any, and the lift over that."""
     signed = [found[sign] for sign in SIGNS]
     both = found["both_wrong"]
-    table.add_pairs("transfer", [t.observed for t in signed], "transfer to language_2")
-    table.add_pairs("transfer_both_wrong", [both.observed], "negative transfer, any wrong choice")
+    shares = [np.asarray(t.n_items) for t in signed]
+    text = "transfer to language_2"
+    table.add_pairs("transfer", [t.observed for t in signed], text, n_items=shares)
+    text = "negative transfer, any wrong choice"
+    table.add_pairs(
+        "transfer_both_wrong", [both.observed], text, n_items=[np.asarray(both.n_items)]
+    )
     pairs = ("language", "language_2")
     for baseline in BASELINES:
         relative = tuple(baseline in of.relative for of in (*signed, both))

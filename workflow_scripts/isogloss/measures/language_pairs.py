@@ -1,7 +1,7 @@
 """Numbers over pairs of languages: a table of them with intervals, and their means by scope.
 
-Items and languages are crossed (METHOD 8), so a mean over pairs has two intervals: one for these
-languages, with clusters of items drawn anew, and one for languages like these, with both drawn.
+Items and languages are crossed, so a mean over pairs has two intervals: one for these languages,
+over clusters of items like these, and one for languages like these too.
 """
 
 from collections.abc import Iterable
@@ -9,10 +9,12 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
-from isogloss.measures.statistics import Interval, Resampling, cluster_counts, divide
+from isogloss.measures.statistics import Interval, Jackknife, crossed_interval, divide
+from isogloss.measures.variables import interval_variables, variable
 
 # Ordered pairs: all of them, those with the pivot on either side, and each side of those.
 SCOPES = ("all_pairs", "pivot_pairs", "from_pivot", "to_pivot")
+SHARES, CORRELATIONS = (0.0, 1.0), (-1.0, 1.0)
 
 
 class PairTable:
@@ -20,70 +22,97 @@ class PairTable:
 
     Attributes:
         variables: what was added, by name, with `long_name` and `units`.
-        resampling: of the items; its rows lead every array that is added as pairs.
+        jackknife: of the items; its rows lead every array that is added as pairs.
         scopes: of `pair_scopes`.
-        language_weights: of `language_draws`.
     """
 
-    def __init__(self, languages: list[str], pivot: str, resampling: Resampling, seed: int) -> None:
+    def __init__(self, languages: list[str], pivot: str, jackknife: Jackknife) -> None:
         self.variables: dict[str, xr.Variable] = {}
-        self.resampling = resampling
+        self.jackknife = jackknife
         self.scopes = pair_scopes(languages, pivot)
-        self.language_weights = language_draws(
-            len(languages),
-            languages.index(pivot) if pivot in languages else None,
-            resampling.n_boot,
-            seed,
-        )
+        self.is_pivot = np.array([language == pivot for language in languages])
 
     def add(
         self, name: str, dims: Iterable[str], values: np.ndarray, long_name: str, units: str = "1"
     ) -> None:
-        attributes = {"long_name": long_name, "units": units}
-        self.variables[name] = xr.Variable(tuple(dims), values, attributes)
+        self.variables[name] = variable(tuple(dims), values, long_name, units)
 
     def add_interval(
-        self, name: str, dims: Iterable[str], interval: Interval, long_name: str
+        self,
+        name: str,
+        dims: Iterable[str],
+        interval: Interval,
+        long_name: str,
+        over: str = "clusters of items",
     ) -> None:
-        level = f"{self.resampling.confidence:.0%} interval over clusters of items"
-        self.add(name, dims, interval.estimate, long_name)
-        self.add(f"{name}_low", dims, interval.low, f"{long_name}, lower bound, {level}")
-        self.add(f"{name}_high", dims, interval.high, f"{long_name}, upper bound, {level}")
+        confidence = self.jackknife.confidence
+        self.variables |= interval_variables(
+            name, tuple(dims), interval, long_name, confidence=confidence, over=over
+        )
 
     def add_pairs(
-        self, name: str, rows: list[np.ndarray], long_name: str, relative: tuple[bool, ...] = ()
+        self,
+        name: str,
+        rows: list[np.ndarray],
+        long_name: str,
+        relative: tuple[bool, ...] = (),
+        n_items: list[np.ndarray] | None = None,
     ) -> None:
-        """A variable over pairs, from one array (row, language, language), or from one a sign.
+        """A variable over pairs, from one array (row, language, language), or from one per sign.
 
         Beside it `mean_<name>`: means over pairs, with intervals over clusters of items
         (`_low`, `_high`) and over clusters and languages at once (`_crossed_low`, `_crossed_high`).
         Where an entry is `relative` to the study's other languages, its mean over all targets is 0
         whatever the model does: those means are NaN.
+
+        Args:
+            n_items: items behind the values, where these are shares; else they lie in -1 .. 1.
         """
+        limits = CORRELATIONS if n_items is None else SHARES
         sign = ("sign",) if len(rows) > 1 else ()
-        matrices = [self.resampling.interval(r) for r in rows]
+        if n_items is None:
+            matrices = [self.jackknife.interval(r, limits) for r in rows]
+        else:
+            matrices = [
+                self.jackknife.share_interval(r, n) for r, n in zip(rows, n_items, strict=True)
+            ]
         self.add_interval(name, (*sign, "language", "language_2"), _stack(matrices), long_name)
-        means = [self.resampling.interval(pair_means(r, self.scopes)) for r in rows]
-        crossed = [self._crossed(r) for r in rows]
+        by_scope = [pair_means(r, self.scopes) for r in rows]
+        means = [self.jackknife.interval(m, limits) for m in by_scope]
+        crossed = [self._crossed(r, m, limits) for r, m in zip(rows, by_scope, strict=True)]
         for index in np.flatnonzero(relative):
             means[index], crossed[index] = map(_to_pivot_only, (means[index], crossed[index]))
         mean_name, dims = f"mean_{name}", (*sign, "scope")
         long_name += ", mean over pairs"
         self.add_interval(mean_name, dims, _stack(means), long_name)
-        level = f"{self.resampling.confidence:.0%} interval over clusters of items and languages"
-        both = _stack(crossed)
-        self.add(f"{mean_name}_crossed_low", dims, both.low, f"{long_name}, lower bound, {level}")
-        self.add(f"{mean_name}_crossed_high", dims, both.high, f"{long_name}, upper bound, {level}")
+        over = "clusters of items and languages"
+        crossed_name = f"{mean_name}_crossed"
+        self.add_interval(crossed_name, dims, _stack(crossed), long_name, over)
+        del self.variables[crossed_name]  # the estimate is that of the mean
 
-    def _crossed(self, rows: np.ndarray) -> Interval:
-        """Percentile interval of the means over pairs when items and languages are both drawn."""
-        draws = rows[-self.resampling.n_boot :]
-        drawn = pair_means(draws, self.scopes, rows[0], self.language_weights)
-        tail = (1 - self.resampling.confidence) / 2
-        usable = np.isfinite(drawn).sum(axis=0) * 2 >= len(drawn)
-        bounds = np.full((2, len(self.scopes)), np.nan)
-        bounds[:, usable] = np.nanquantile(drawn[:, usable], [tail, 1 - tail], axis=0)
-        return Interval(pair_means(rows[:1], self.scopes)[0], *bounds)
+    def _crossed(
+        self, rows: np.ndarray, means: np.ndarray, limits: tuple[float, float]
+    ) -> Interval:
+        """Interval of the means over pairs, over clusters of items and languages.
+
+        The pivot is no sample of anything: it stays in every scope around it.
+
+        Args: rows (row, language, language), means (row, scope) of them.
+        """
+        intervals = []
+        for index, scope in enumerate(self.scopes):
+            drawn = np.ones(len(self.is_pivot), bool) if index == 0 else ~self.is_pivot
+            without = without_language(rows[0], scope)[drawn]
+            intervals.append(
+                crossed_interval(
+                    means[0, index],
+                    means[1:, index],
+                    without,
+                    self.jackknife.confidence,
+                    limits,
+                )
+            )
+        return _stack(intervals)
 
 
 def _stack(intervals: list[Interval]) -> Interval:
@@ -115,48 +144,28 @@ def pair_scopes(languages: list[str], pivot: str) -> np.ndarray:
     return np.stack([apart, source | target, source, target])
 
 
-def language_draws(n: int, pivot: int | None, n_boot: int, seed: int) -> np.ndarray:
-    """How often each bootstrap draw holds each language: (scope, draw, language).
-
-    The pivot is no sample of anything: scopes around it keep it and draw the other languages.
-    """
-    stream = (seed, 1)  # not the stream that draws the clusters of items
-    free = cluster_counts(n, n_boot, stream)
-    if pivot is None or n < 2:
-        return np.stack([free] * len(SCOPES))
-    around = np.insert(cluster_counts(n - 1, n_boot, stream), pivot, 1, axis=1)
-    return np.stack([free, around, around, around])
-
-
-def pair_means(
-    rows: np.ndarray,
-    scopes: np.ndarray,
-    estimate: np.ndarray | None = None,
-    language_weights: np.ndarray | None = None,
-) -> np.ndarray:
+def pair_means(rows: np.ndarray, scopes: np.ndarray) -> np.ndarray:
     """Means over the pairs of each scope that have a value on the data.
 
     Args:
-        rows: (row, language, language), the data first unless `estimate` is given.
+        rows: (row, language, language), the data first.
         scopes: (scope, language, language) bool.
-        estimate: (language, language) on the data.
-        language_weights: (scope, row, language) how often each row holds each language.
 
     Returns:
         (row, scope); NaN where no pair is left.
     """
-    on_data = np.isfinite(rows[0] if estimate is None else estimate)
     present = np.isfinite(rows)
-    filled = np.where(present, rows, 0.0)
-    means = []
-    for index, scope in enumerate(scopes):
-        used = (scope & on_data).astype(float)
-        if language_weights is None:
-            total = np.einsum("rlm,lm->r", filled, used)
-            weight = np.einsum("rlm,lm->r", present, used)
-        else:
-            w = language_weights[index].astype(float)
-            total = np.einsum("rl,rlm,rm->r", w, filled * used, w, optimize=True)
-            weight = np.einsum("rl,rlm,rm->r", w, present * used, w, optimize=True)
-        means.append(divide(total, weight))
-    return np.stack(means, axis=1)
+    used = (scopes & present[0]).astype(float)
+    total = np.einsum("rlm,slm->rs", np.where(present, rows, 0.0), used)
+    return divide(total, np.einsum("rlm,slm->rs", present, used))
+
+
+def without_language(matrix: np.ndarray, scope: np.ndarray) -> np.ndarray:
+    """(language,) means over the pairs of a scope that each language has no part in.
+
+    Args: matrix (language, language) on the data, NaN left out; scope (language, language) bool.
+    """
+    used = scope & np.isfinite(matrix)
+    values = np.where(used, matrix, 0.0)
+    total, count = (x.sum() - x.sum(axis=0) - x.sum(axis=1) for x in (values, used.astype(int)))
+    return divide(total, count)

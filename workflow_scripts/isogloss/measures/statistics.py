@@ -1,8 +1,8 @@
-"""Intervals and tests whose unit is the cluster of items (METHOD, section 8).
+"""Intervals and tests whose unit is the cluster of items.
 
-Everything that is a function of sums over items goes through `Resampling`: one matrix of cluster
-weights (the data, each cluster left out, the bootstrap's draws) multiplies the cluster sums of all
-languages and pairs at once, so that their draws are the same and differences stay paired.
+Everything that is a function of sums over items goes through `Jackknife`: the statistic on the
+data and with each cluster left out, for all languages and pairs at once, so that differences stay
+paired. Its spread over the clusters is the standard error, with Student's t behind the interval.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from scipy.special import ndtr, ndtri, stdtrit
 ROUNDING = 1e-12
 # Up to this many clusters that are not zero, all sign patterns are enumerated (4096).
 EXACT_CLUSTERS = 12
+NO_LIMITS = (-np.inf, np.inf)
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,167 @@ def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """numerator / denominator, NaN (and no warning) where the denominator is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(denominator == 0, np.nan, numerator / denominator)
+
+
+@dataclass(frozen=True)
+class Jackknife:
+    """Sums over items on the data and with each cluster left out; intervals from their spread.
+
+    "Row" below means: the data first, then one row per cluster, without it.
+
+    Attributes:
+        codes: (item,) number of each item's cluster.
+        confidence: of the intervals.
+    """
+
+    codes: np.ndarray
+    confidence: float = 0.95
+
+    @classmethod
+    def of(cls, clusters: np.ndarray, confidence: float = 0.95) -> "Jackknife":
+        codes = cluster_codes(clusters)
+        if not codes.size:
+            raise ValueError("no items to leave out")
+        return cls(codes, confidence)
+
+    @property
+    def n_clusters(self) -> int:
+        return int(self.codes.max()) + 1
+
+    def sums(self, values: np.ndarray) -> np.ndarray:
+        """Sums over items: (item, ...) to (row, ...)."""
+        values = np.asarray(values, dtype=float)
+        if len(values) != len(self.codes):
+            raise ValueError(f"{len(values)} values for {len(self.codes)} items")
+        by_cluster = sum_by_cluster(values, self.codes)
+        total = by_cluster.sum(axis=0, keepdims=True)
+        return np.concatenate([total, total - by_cluster])
+
+    def means(self, values: np.ndarray) -> np.ndarray:
+        """Means over items, NaN entries left out: (item, ...) to (row, ...)."""
+        present = np.isfinite(values)
+        return divide(self.sums(np.where(present, values, 0.0)), self.sums(present))
+
+    def interval(
+        self,
+        rows: np.ndarray,
+        limits: tuple[float, float] = NO_LIMITS,
+        n_clusters: np.ndarray | int | None = None,
+    ) -> Interval:
+        """Interval of a statistic computed from each row's sums: (row, ...) to (...).
+
+        Args:
+            rows: (row, ...).
+            limits: smallest and largest value that the statistic can have.
+            n_clusters: (...) clusters that enter the statistic, all by default.
+        """
+        n = np.asarray(self.n_clusters if n_clusters is None else n_clusters)
+        error = jackknife_error(rows[1:], rows[0], n)
+        return t_interval(rows[0], error, n - 1, self.confidence, limits)
+
+    def mean_interval(
+        self, values: np.ndarray, limits: tuple[float, float] = NO_LIMITS
+    ) -> Interval:
+        """Interval of the mean over items, NaN entries left out: (item, ...) to (...).
+
+        For means the jackknife is the cluster-robust standard error.
+        """
+        present = sum_by_cluster(np.isfinite(values).astype(int), self.codes) > 0
+        return self.interval(self.means(values), limits, present.sum(axis=0))
+
+    def share_interval(self, rows: np.ndarray, n_items: np.ndarray | float) -> Interval:
+        """Interval of a share of items: Wilson's, with as many items as its spread is worth.
+
+        Where the share does not vary over clusters (all right, say), nothing can be estimated:
+        the items then count as under the largest design effect that the clusters allow.
+
+        Args:
+            rows: (row, ...) shares.
+            n_items: (...) items behind the share.
+
+        Source: Wilson (1927), with the effective sample size of Korn and Graubard (1998).
+        """
+        share = rows[0]
+        variance = jackknife_error(rows[1:], share, self.n_clusters) ** 2
+        flat = np.asarray(n_items) / largest_design_effect(self.codes)
+        n = np.where(variance > ROUNDING, divide(share * (1 - share), variance), flat)
+        t = _t_quantile(self.n_clusters - 1, self.confidence)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            centre = (share + t**2 / (2 * n)) / (1 + t**2 / n)
+            half = t / (1 + t**2 / n) * np.sqrt(share * (1 - share) / n + (t / (2 * n)) ** 2)
+        usable = np.isfinite(share) & (n > 0)
+        low, high = np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
+        return Interval(share, np.where(usable, low, np.nan), np.where(usable, high, np.nan))
+
+
+def jackknife_error(
+    left_out: np.ndarray, estimate: np.ndarray, n: np.ndarray | int | None = None
+) -> np.ndarray:
+    """Standard error of a statistic from its values with each unit left out: (unit, ...) to (...).
+
+    Args:
+        left_out: (unit, ...).
+        estimate: (...) with all units.
+        n: (...) units that enter the statistic, all by default.
+
+    Returns:
+        NaN with fewer than two units, or where the statistic needs one of them.
+
+    >>> values = np.array([1.0, 2.0, 6.0])
+    >>> without = np.array([np.delete(values, i).mean() for i in range(3)])
+    >>> round(float(jackknife_error(without, values.mean())), 6)  # sd / sqrt(3)
+    1.527525
+    """
+    n = np.asarray(len(left_out) if n is None else n)
+    error = np.sqrt(divide(n - 1.0, n) * ((left_out - estimate) ** 2).sum(axis=0))
+    return np.where(n > 1, error, np.nan)
+
+
+def t_interval(
+    estimate: np.ndarray,
+    error: np.ndarray,
+    degrees: np.ndarray | int,
+    confidence: float = 0.95,
+    limits: tuple[float, float] = NO_LIMITS,
+) -> Interval:
+    """Estimate and Student's t times its standard error on either side, cut at the limits."""
+    estimate = np.asarray(estimate, dtype=float)
+    half = _t_quantile(degrees, confidence) * error
+    low, high = np.clip(estimate - half, *limits), np.clip(estimate + half, *limits)
+    return Interval(estimate, low, high)
+
+
+def _t_quantile(degrees: np.ndarray | int, confidence: float) -> np.ndarray:
+    """Quantile of Student's t for a two-sided interval; NaN without degrees of freedom."""
+    degrees = np.asarray(degrees, dtype=float)
+    quantile = stdtrit(np.maximum(degrees, 1), (1 + confidence) / 2)
+    return np.where(degrees >= 1, quantile, np.nan)
+
+
+def crossed_interval(
+    estimate: np.ndarray,
+    without_cluster: np.ndarray,
+    without_language: np.ndarray,
+    confidence: float = 0.95,
+    limits: tuple[float, float] = NO_LIMITS,
+) -> Interval:
+    """Interval over clusters of items and over languages like these: two-way jackknife.
+
+    The two variances add up; languages are few, so t has their number less one as degrees of
+    freedom. Percentile intervals of crossed draws cover 83% with five languages where 95% are
+    wanted.
+
+    Args:
+        estimate: (...) on the data.
+        without_cluster: (cluster, ...) with each cluster left out.
+        without_language: (language, ...) with each language left out.
+
+    Source: Owen (2007) for crossed factors; our choice of degrees of freedom.
+    """
+    of_clusters = jackknife_error(without_cluster, estimate)
+    of_languages = jackknife_error(without_language, estimate)
+    error = np.sqrt(of_clusters**2 + of_languages**2)
+    return t_interval(estimate, error, len(without_language) - 1, confidence, limits)
 
 
 @dataclass(frozen=True)
@@ -436,9 +598,11 @@ def qap_test(x: np.ndarray, y: np.ndarray, n_perm: int = 999, seed: int = 0) -> 
     rng = np.random.default_rng(seed)
     labels = np.arange(n)
     orders = permutations(labels) if exact else (rng.permutation(n) for _ in range(n_perm))
-    permuted = [_matrix_correlation(x, y[np.ix_(o, o)]) for o in map(np.asarray, orders)]
-    reached = np.nansum(_at_least(np.array(permuted), np.asarray(observed)))
-    p = reached / len(permuted) if exact else (1 + reached) / (1 + n_perm)
+    permuted = np.array([_matrix_correlation(x, y[np.ix_(o, o)]) for o in map(np.asarray, orders)])
+    # Where pairs are missing, a relabelling can leave too few: it then says nothing.
+    permuted = permuted[np.isfinite(permuted)]
+    reached = _at_least(permuted, np.asarray(observed)).sum()
+    p = reached / len(permuted) if exact else (1 + reached) / (1 + len(permuted))
     return observed, float(p)
 
 

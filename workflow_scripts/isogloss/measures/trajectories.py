@@ -1,4 +1,4 @@
-"""Lens trajectories: what a model's layers say, and in which language (METHOD 4).
+"""Lens trajectories: what a model's layers say, and in which language.
 
 From the latent log-probabilities of choices, layer by layer: how often the layer's best choice is
 right, whether languages rank the choices alike, whether the gold answer is likelier in the pivot
@@ -12,14 +12,23 @@ import numpy as np
 import xarray as xr
 
 from isogloss.errors import InputError
-from isogloss.measures.behaviour import TIE, predictions, rank_correlation, ranks
-from isogloss.measures.statistics import Interval, Resampling, accuracy_from, divide
+from isogloss.measures.behaviour import predictions, rank_correlation, ranks
+from isogloss.measures.statistics import (
+    Interval,
+    Jackknife,
+    cluster_codes,
+    crossed_interval,
+    divide,
+)
 from isogloss.measures.variables import interval_variables, variable
+from isogloss.questions.prompts import mismatched
 
 # Languages in which the choices are read; the mismatched rows only serve the log-odds.
 LATENTS = ("prompt", "pivot", "control")
 # Scores that the lens can give: lengths other than tokens are not kept for it.
 LENS_SCORES = ("token", "sum")
+# Paired differences of latent accuracy: name, and the two latent languages.
+CONTRASTS = {"pivot_prompt": ("pivot", "prompt"), "pivot_control": ("pivot", "control")}
 
 
 # Kernels
@@ -35,44 +44,36 @@ def settling_index(predicted: np.ndarray) -> np.ndarray:
     return predicted.shape[-1] - np.cumprod(stands[..., ::-1], axis=-1).sum(axis=-1)
 
 
-def shuffled_settling(positions: np.ndarray, n_choices: np.ndarray) -> np.ndarray:
-    """Where answers would settle if each layer had the item's choices in a random order.
+def settling_of_others(
+    predicted: np.ndarray, positions: np.ndarray, n_choices: np.ndarray, clusters: np.ndarray
+) -> np.ndarray:
+    """Where an item's trajectory would settle on the final answers of other items.
 
-    Exact, without draws: the prediction of every layer is then uniform over the choices, and equals
-    the last layer's with probability 1 / n_choices.
+    The baseline of the settling layer: what layers share because they prefer the same choice
+    whatever the question, layer after layer. Exact, without draws: the mean over all items of
+    other clusters with as many choices. The last layer counts as settled.
 
     Args:
+        predicted: (..., item, layer) index of the predicted choice.
         positions: (layer,) number or relative depth of each layer, ascending.
-        n_choices: (item,).
+        n_choices, clusters: (item,).
 
     Returns:
-        (item,) expected position of the settling layer.
+        (..., item); NaN where there is no other such item.
 
     Source: our choice.
 
-    >>> shuffled_settling(np.array([0.0, 1.0, 2.0]), np.array([2])).tolist()
-    [1.25]
+    >>> settles = np.array([[0, 1, 1], [0, 0, 0]])  # on 0 only at the end, on 1 from layer 1
+    >>> settling_of_others(settles, np.arange(3.0), np.array([2, 2]), np.arange(2)).tolist()
+    [2.0, 2.0]
     """
-    n_layers = len(positions)
-    from_here = (1 / np.asarray(n_choices, dtype=float))[:, None] ** np.arange(n_layers)[::-1]
-    earlier = np.concatenate([np.zeros_like(from_here[:, :1]), from_here[:, :-1]], axis=1)
-    return (from_here - earlier) @ np.asarray(positions, dtype=float)
-
-
-def same_phrase(
-    first: np.ndarray, second: np.ndarray, first_tokens: np.ndarray, second_tokens: np.ndarray
-) -> np.ndarray:
-    """Items whose two phrases are one string: as many tokens, as likely at every layer.
-
-    Args:
-        first, second: (layer, item) log-probabilities [nat].
-        first_tokens, second_tokens: (item,).
-
-    Returns:
-        (item,) bool.
-    """
-    alike = (np.abs(first - second) <= TIE).all(axis=0)
-    return alike & (first_tokens == second_tokens)
+    codes, total = cluster_codes(clusters), np.zeros(predicted.shape[:-1])
+    others = (n_choices[:, None] == n_choices) & (codes[:, None] != codes)
+    for choice in range(int(n_choices.max())):
+        stands = np.cumprod((predicted == choice)[..., -2::-1], axis=-1).sum(axis=-1)
+        settles = positions[len(positions) - 1 - stands]
+        total += settles * ((predicted[..., -1] == choice) @ others.T.astype(float))
+    return divide(total, others.sum(axis=1))
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class LogOdds:
 
     Attributes:
         raw: log p(gold in the pivot) - log p(gold in the prompt's language) [nat per token].
-        corrected: raw minus the same for the gold answer of a mismatched item.
+        corrected: raw minus the same of this gold answer after the prompts of other items.
         first_token: as corrected, of the phrases' first tokens [nat].
     """
 
@@ -93,33 +94,45 @@ class LogOdds:
 def pivot_log_odds(lens: xr.Dataset) -> LogOdds:
     """How much likelier the gold answer is in the pivot, after one language's prompts.
 
-    Items whose gold answer is spelled alike in both languages are left out; the corrected values
-    also leave out items whose mismatched answer is. In the pivot's own prompts there is nothing
-    to compare: all NaN.
+    The same phrase after another item's prompt is subtracted, not another phrase after the same
+    prompt: phrases differ much more than prompts do, and so cancel in every item.
+    Items whose gold answer is spelled alike in both languages are left out, and of the corrected
+    values those whose phrase no other prompt was followed by. In the pivot's own prompts there is
+    nothing to compare: all NaN.
 
     Args:
         lens: a lens file: `log_probability`, `first_token` (layer, item, latent, choice) [nat],
-            `n_tokens` (item, latent, choice), `identical_to_pivot` (item, choice), `answer`.
+            `n_tokens` (item, latent, choice), `identical_to_pivot` (item, choice), `answer`,
+            `cluster`.
 
     Source: the mismatched term is our choice: forced later tokens and byte fallback raise the
     likelihood of any phrase of a language, right or wrong.
     """
-    answer, nothing = lens["answer"].values, np.zeros(lens.sizes["item"], dtype=int)
+    answer, first_choice = lens["answer"].values, np.zeros(lens.sizes["item"], dtype=int)
     gold, gold_first = _odds(lens, ("pivot", "prompt"), answer)
-    mismatched = ("pivot_mismatched", "prompt_mismatched")
-    other, other_first = _odds(lens, mismatched, nothing)
-    alike = _of_phrase(lens, "identical_to_pivot", answer).astype(bool)
-    alike_other = same_phrase(
-        *(_of_phrase(lens.sel(latent=m), "log_probability", nothing) for m in mismatched),
-        *(_of_phrase(lens.sel(latent=m), "n_tokens", nothing) for m in mismatched),
+    partner = mismatched(lens["cluster"].values)
+    other, other_first = (
+        _by_phrase(odds, partner)
+        for odds in _odds(lens, ("pivot_mismatched", "prompt_mismatched"), first_choice)
     )
+    alike = _of_phrase(lens, "identical_to_pivot", answer).astype(bool)
     left_out = alike | (lens.attrs["language"] == lens.attrs["pivot"])
-    left_out_corrected = left_out | alike_other
     return LogOdds(
         np.where(left_out, np.nan, gold),
-        np.where(left_out_corrected, np.nan, gold - other),
-        np.where(left_out_corrected, np.nan, gold_first - other_first),
+        np.where(left_out, np.nan, gold - other),
+        np.where(left_out, np.nan, gold_first - other_first),
     )
+
+
+def _by_phrase(odds: np.ndarray, partner: np.ndarray) -> np.ndarray:
+    """Values by prompt as means by phrase: (layer, item) twice.
+
+    Args: partner (item,) the item whose gold answer followed each prompt, -1 for none.
+    Returns: NaN for items whose gold answer followed no other prompt.
+    """
+    n_items = odds.shape[-1]
+    follows = (partner[:, None] == np.arange(n_items)) & np.isfinite(odds).all(axis=0)[:, None]
+    return divide(np.nan_to_num(odds) @ follows, follows.sum(axis=0))
 
 
 def _odds(
@@ -171,8 +184,6 @@ def lens_scores(lens: xr.Dataset, score: str = "token") -> np.ndarray:
 def trajectories(
     lens: Mapping[str, xr.Dataset],
     score: str = "token",
-    n_boot: int = 2000,
-    seed: int = 0,
     confidence: float = 0.95,
 ) -> xr.Dataset:
     """Trajectories over layers of all languages, with intervals over clusters of items.
@@ -180,13 +191,15 @@ def trajectories(
     Args:
         lens: lens files by language; the same items and layers in each, the pivot among them.
         score: what ranks the choices: "token" or "sum". Log-odds are per token with either.
-        n_boot, seed, confidence: of the cluster bootstrap, the same draws for all languages.
+        confidence: of the intervals.
 
     Returns:
-        Dataset over language, latent, layer, item and score: `latent_accuracy`,
-        `latent_consistency` (and `_distinct`), `pivot_log_odds` (and `_raw`, `_first_token`),
-        `pivot_share`, `settling_layer`, `settling_depth` (and `_shuffled`), each mean with
-        `_low`, `_high`; `settles_at` per item; `settling_layer_by_score`.
+        Dataset over language, latent, layer, contrast, item and score: `latent_accuracy`, its
+        `latent_accuracy_contrast` between latent languages (and `mean_` over languages),
+        `latent_accuracy_choices_only` (the lens at the embedding), `latent_consistency` (and
+        `_distinct`), `pivot_log_odds` (and `_raw`, `_first_token`), `pivot_share`,
+        `settling_layer`, `settling_depth` (and `_shuffled`), each mean with `_low`, `_high`;
+        `settles_at` per item; `settling_layer_by_score`.
 
     Raises:
         InputError: unknown score, no file of the pivot, or files that differ in items or layers.
@@ -195,16 +208,15 @@ def trajectories(
         raise InputError(f"score: the lens has no {score!r}: use one of {', '.join(LENS_SCORES)}")
     files = _checked(lens)
     first = next(iter(files.values()))
-    resampling = Resampling.of(
-        first["cluster"].values, n_boot=n_boot, seed=seed, confidence=confidence
-    )
+    jackknife = Jackknife.of(first["cluster"].values, confidence)
     values = np.stack([lens_scores(file, score) for file in files.values()])
     predicted, present = _predicted(values)
     variables = {
-        **_accuracy(predicted, present, first, resampling),
-        **_consistency(values, files, resampling),
-        **_log_odds(files, resampling),
-        **_settling(predicted, present, first, resampling),
+        **_accuracy(predicted, present, first, jackknife),
+        **_contrasts(predicted, present, first, jackknife),
+        **_consistency(values, files, jackknife),
+        **_log_odds(files, jackknife),
+        **_settling(predicted, present, first, jackknife),
         **_settling_by_score(files),
     }
     variables["chance"] = variable(
@@ -214,11 +226,12 @@ def trajectories(
         "language": list(files),
         "latent": list(LATENTS),
         "score": list(LENS_SCORES),
+        "contrast": list(CONTRASTS),
         "layer": first["layer"].values,
         "relative_depth": ("layer", first["relative_depth"].values),
         "item": first["item"].values,
     }
-    settings = {"score": score, "n_boot": n_boot, "seed": seed, "confidence": confidence}
+    settings = {"score": score, "confidence": confidence, "n_clusters": jackknife.n_clusters}
     dataset = xr.Dataset(variables, coordinates, settings | {"pivot": first.attrs["pivot"]})
     dataset["relative_depth"].attrs = {"long_name": "relative depth", "units": "1"}
     return dataset
@@ -263,28 +276,86 @@ def _where_present(interval: Interval, present: np.ndarray) -> Interval:
     )
 
 
-def _mean(values: np.ndarray, resampling: Resampling) -> Interval:
+def _mean(
+    values: np.ndarray, jackknife: Jackknife, limits: tuple[float, float] = (-np.inf, np.inf)
+) -> Interval:
     """Mean over items (last axis) with its interval; NaN entries are left out."""
-    by_item = np.moveaxis(values, -1, 0)
-    finite = np.isfinite(by_item)
-    sums = resampling.sums(np.where(finite, by_item, 0.0))
-    return resampling.interval(divide(sums, resampling.sums(finite)))
+    return jackknife.mean_interval(np.moveaxis(values, -1, 0), limits)
 
 
 def _accuracy(
-    predicted: np.ndarray, present: np.ndarray, first: xr.Dataset, resampling: Resampling
+    predicted: np.ndarray, present: np.ndarray, first: xr.Dataset, jackknife: Jackknife
 ) -> dict[str, xr.Variable]:
-    correct = np.moveaxis(predicted == first["answer"].values, -1, 0)
-    interval = _where_present(accuracy_from(correct, resampling), present)
-    dims = ("language", "latent", "layer")
+    """Accuracy of each layer's best choice, and of the embedding's, which sees no question.
+
+    At the embedding a state holds the prompt's last token and nothing before it: where prompts
+    end alike, its lens ranks the choices by themselves.
+    """
+    correct = np.moveaxis(predicted == first["answer"].values, -1, 0).astype(float)
+    interval = jackknife.share_interval(jackknife.means(correct), len(correct))
+    interval = _where_present(interval, present)
+    dims, level = ("language", "latent", "layer"), jackknife.confidence
     text = "accuracy of the layer's best choice"
-    return interval_variables(
-        "latent_accuracy", dims, interval, text, confidence=resampling.confidence
+    found = interval_variables("latent_accuracy", dims, interval, text, confidence=level)
+    embedding = int(first["layer"][0]) == 0
+    alone = Interval(
+        *(
+            values[..., 0] if embedding else np.full(present.shape, np.nan)
+            for values in (interval.estimate, interval.low, interval.high)
+        )
     )
+    name, text = "latent_accuracy_choices_only", "accuracy of the embedding's best choice"
+    return found | interval_variables(name, dims[:2], alone, text, confidence=level)
+
+
+def _contrasts(
+    predicted: np.ndarray, present: np.ndarray, first: xr.Dataset, jackknife: Jackknife
+) -> dict[str, xr.Variable]:
+    """Paired differences of latent accuracy, by language and in the mean over languages."""
+    correct = (predicted == first["answer"].values).astype(float)
+    correct[~present] = np.nan
+    at = {latent: correct[:, index] for index, latent in enumerate(LATENTS)}
+    change = np.stack([at[a] - at[b] for a, b in CONTRASTS.values()], axis=1)
+    dims, level = ("language", "contrast", "layer"), jackknife.confidence
+    name, text = "latent_accuracy_contrast", "difference of latent accuracies"
+    limits = (-1.0, 1.0)
+    found = interval_variables(name, dims, _mean(change, jackknife, limits), text, confidence=level)
+    # Languages that have both latents: the pivot's own prompts have no second language.
+    pooled = [
+        _over_languages(change[both, index], jackknife, limits)
+        for index, pair in enumerate(CONTRASTS.values())
+        for both in [present[:, [LATENTS.index(latent) for latent in pair]].all(axis=1)]
+    ]
+    for place, (ending, over) in enumerate(
+        (("", "clusters of items"), ("_crossed", "clusters of items and languages"))
+    ):
+        parts = [(p[place].estimate, p[place].low, p[place].high) for p in pooled]
+        interval = Interval(*(np.stack(ends) for ends in zip(*parts, strict=True)))
+        found |= interval_variables(
+            f"mean_{name}{ending}",
+            dims[1:],
+            interval,
+            f"{text}, mean over languages",
+            confidence=level,
+            over=over,
+        )
+    del found[f"mean_{name}_crossed"]  # the estimate is that of the mean
+    return found
+
+
+def _over_languages(
+    values: np.ndarray, jackknife: Jackknife, limits: tuple[float, float]
+) -> tuple[Interval, Interval]:
+    """Mean over languages (first axis) and items (last), with both kinds of intervals."""
+    rows = jackknife.means(np.moveaxis(values, -1, 0))
+    n, pooled = rows.shape[1], divide(rows.sum(axis=1), np.array(rows.shape[1]))
+    without = divide(rows[0].sum(axis=0) - rows[0], np.array(n - 1))
+    crossed = crossed_interval(pooled[0], pooled[1:], without, jackknife.confidence, limits)
+    return jackknife.interval(pooled, limits), crossed
 
 
 def _consistency(
-    values: np.ndarray, files: Mapping[str, xr.Dataset], resampling: Resampling
+    values: np.ndarray, files: Mapping[str, xr.Dataset], jackknife: Jackknife
 ) -> dict[str, xr.Variable]:
     """Ranks of the choices in a language's own prompt against those in the pivot's."""
     first = next(iter(files.values()))
@@ -307,27 +378,27 @@ def _consistency(
             f"{text}, items without a choice spelled alike",
         ),
     ):
-        interval = _mean(kept, resampling)
+        interval = _mean(kept, jackknife, (-1.0, 1.0))
         found |= interval_variables(
-            name, ("language", "layer"), interval, note, confidence=resampling.confidence
+            name, ("language", "layer"), interval, note, confidence=jackknife.confidence
         )
     return found
 
 
-def _log_odds(files: Mapping[str, xr.Dataset], resampling: Resampling) -> dict[str, xr.Variable]:
+def _log_odds(files: Mapping[str, xr.Dataset], jackknife: Jackknife) -> dict[str, xr.Variable]:
     odds = [pivot_log_odds(file) for file in files.values()]
     corrected = np.stack([o.corrected for o in odds])
     intervals = {
-        "pivot_log_odds": _mean(corrected, resampling),
-        "pivot_log_odds_raw": _mean(np.stack([o.raw for o in odds]), resampling),
-        "pivot_log_odds_first_token": _mean(np.stack([o.first_token for o in odds]), resampling),
+        "pivot_log_odds": _mean(corrected, jackknife),
+        "pivot_log_odds_raw": _mean(np.stack([o.raw for o in odds]), jackknife),
+        "pivot_log_odds_first_token": _mean(np.stack([o.first_token for o in odds]), jackknife),
     }
     texts = {
-        "pivot_log_odds": "log-odds of the gold answer in the pivot, less mismatched answers",
+        "pivot_log_odds": "log-odds of the gold answer in the pivot, less after other prompts",
         "pivot_log_odds_raw": "log-odds of the gold answer in the pivot, uncorrected",
-        "pivot_log_odds_first_token": "log-odds of the first token, less mismatched answers",
+        "pivot_log_odds_first_token": "log-odds of the first token, less after other prompts",
     }
-    dims, level = ("language", "layer"), resampling.confidence
+    dims, level = ("language", "layer"), jackknife.confidence
     found: dict[str, xr.Variable] = {}
     for name, interval in intervals.items():
         unit = "nat" if name.endswith("first_token") else "nat per token"
@@ -353,7 +424,7 @@ def _settles_at(predicted: np.ndarray, present: np.ndarray) -> np.ndarray:
 
 
 def _settling(
-    predicted: np.ndarray, present: np.ndarray, first: xr.Dataset, resampling: Resampling
+    predicted: np.ndarray, present: np.ndarray, first: xr.Dataset, jackknife: Jackknife
 ) -> dict[str, xr.Variable]:
     """Settling layers: per item, and means in layers and in relative depth."""
     index = _settles_at(predicted, present)
@@ -368,15 +439,28 @@ def _settling(
         ),
     ):
         at = np.where(index >= 0, np.asarray(positions, dtype=float)[index], np.nan)
-        interval = _mean(at, resampling)
-        found |= interval_variables(name, dims, interval, text, confidence=resampling.confidence)
-        expected = shuffled_settling(positions, first["n_choices"].values).mean()
-        shuffled = np.where(present, expected, np.nan)
-        note = f"{text}, choices shuffled at every layer"
-        found[f"{name}_shuffled"] = variable(dims, shuffled, note)
+        level, limits = jackknife.confidence, (float(positions[0]), float(positions[-1]))
+        found |= interval_variables(
+            name, dims, _mean(at, jackknife, limits), text, confidence=level
+        )
+        others = settling_of_others(
+            np.moveaxis(predicted, 2, -1),
+            np.asarray(positions, dtype=float),
+            first["n_choices"].values,
+            first["cluster"].values,
+        )
+        expected = _finite_means(np.where(present[..., None], others, np.nan))
+        note = f"{text}, on the final answers of other items"
+        found[f"{name}_shuffled"] = variable(dims, expected, note)
         if name == "settling_layer":
             found["settles_at"] = variable((*dims, "item"), at, text)
     return found
+
+
+def _finite_means(values: np.ndarray) -> np.ndarray:
+    """Means over the last axis, NaN entries left out."""
+    present = np.isfinite(values)
+    return divide(np.where(present, values, 0.0).sum(axis=-1), present.sum(axis=-1))
 
 
 def _settling_by_score(files: Mapping[str, xr.Dataset]) -> dict[str, xr.Variable]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isogloss.measures.statistics import Resampling, divide
+from isogloss.measures.statistics import Jackknife, divide
 
 # Under so many items in the denominator a transfer is not a number worth reading.
 MIN_ITEMS = 10
@@ -23,7 +23,7 @@ class Transfer:
 
     Attributes:
         observed: (row, language, language) share of the first language's items; NaN where they are
-            fewer than `MIN_ITEMS`. Rows are those of a `Resampling`; row 0 is the data.
+            fewer than `MIN_ITEMS`. Rows are those of a `Jackknife`; row 0 is the data.
         independent: the same if items were paired at random; NaN on the diagonal, as below.
         difficulty: the same from how hard items are in the other languages; NaN with fewer than
             three languages.
@@ -32,6 +32,7 @@ class Transfer:
         relative: baselines that use up what languages share on average. Their lift compares a pair
             with the other languages: over all targets of one source it averages to 0 whatever the
             model does, since what all languages share cannot be told from difficulty.
+        n_items: (language, 1) items behind the shares of each first language.
     """
 
     observed: np.ndarray
@@ -39,17 +40,18 @@ class Transfer:
     difficulty: np.ndarray
     popularity: np.ndarray | None = None
     relative: tuple[str, ...] = ()
+    n_items: np.ndarray | float = np.nan
 
 
 def transfers(
-    predictions: np.ndarray, answers: np.ndarray, n_choices: np.ndarray, resampling: Resampling
+    predictions: np.ndarray, answers: np.ndarray, n_choices: np.ndarray, jackknife: Jackknife
 ) -> dict[str, Transfer]:
-    """The three kinds of transfer, on the data and on every row of a resampling.
+    """The three kinds of transfer, on the data and on every row of a jackknife.
 
     Args:
         predictions: (language, item) int index of the predicted choice.
         answers, n_choices: (item,) int.
-        resampling: of these items.
+        jackknife: of these items.
 
     Returns:
         "positive", "negative" (the same wrong choice) and "both_wrong" (any wrong choice).
@@ -62,10 +64,10 @@ def transfers(
     shared_wrong = wrong[:, :, None] * same
     guess = 1 / (n_choices - 1.0)[:, None, None]
     popular = popular_choice(predictions, answers, n_choices)
-    expect = _Expectation.of(right, n_choices, resampling)
+    expect = _Expectation.of(right, n_choices, jackknife)
     one = np.ones_like(guess)
     first_right, first_wrong = right[:, :, None], wrong[:, :, None]
-    sums = resampling.sums
+    sums = jackknife.sums
     positive = Transfer(
         sums(first_right * right[:, None, :]),
         expect.independent(first_right, right=True),
@@ -129,26 +131,26 @@ class _Expectation:
     other languages: languages at the floor or at the ceiling do not follow difficulty.
 
     Attributes:
-        resampling: of the items.
+        jackknife: of the items.
         ease: (item, language, language) p_i of each pair.
         accuracy: (row, 1, language) of the second language.
         mean_ease: (row, language, language).
         sensitivity: (row, language, language).
     """
 
-    resampling: Resampling
+    jackknife: Jackknife
     ease: np.ndarray
     accuracy: np.ndarray
     mean_ease: np.ndarray
     sensitivity: np.ndarray
 
     @classmethod
-    def of(cls, right: np.ndarray, n_choices: np.ndarray, resampling: Resampling) -> "_Expectation":
+    def of(cls, right: np.ndarray, n_choices: np.ndarray, jackknife: Jackknife) -> "_Expectation":
         """From (item, language) right answers."""
         n_languages = right.shape[1]
-        n_items = resampling.sums(np.ones(len(right)))[:, None]
-        accuracy = divide(resampling.sums(right), n_items)
-        floor = divide(resampling.sums(1.0 / n_choices)[:, None], n_items)
+        n_items = jackknife.sums(np.ones(len(right)))[:, None]
+        accuracy = divide(jackknife.sums(right), n_items)
+        floor = divide(jackknife.sums(1.0 / n_choices)[:, None], n_items)
         n_others = n_languages - 2 if n_languages > 2 else np.nan
         known = right.sum(axis=1)[:, None, None]
         ease = (known - right[:, :, None] - right[:, None, :]) / n_others
@@ -158,10 +160,10 @@ class _Expectation:
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(of_others > 1e-12, second / of_others, 0.0)
         return cls(
-            resampling,
+            jackknife,
             ease,
             accuracy[:, None, :],
-            divide(resampling.sums(ease), n_items[:, :, None]),
+            divide(jackknife.sums(ease), n_items[:, :, None]),
             np.minimum(ratio, MAX_SENSITIVITY),
         )
 
@@ -171,13 +173,13 @@ class _Expectation:
         Args: weight (item, language, 1). Returns (row, language, language).
         """
         chance = self.accuracy if right else 1 - self.accuracy
-        return self.resampling.sums(weight) * chance
+        return self.jackknife.sums(weight) * chance
 
     def difficulty(self, weight: np.ndarray, right: bool) -> np.ndarray:
         """The same by accuracy and the item's ease; weight (item, language, 1 or language)."""
-        total = self.resampling.sums(weight)
+        total = self.jackknife.sums(weight)
         expected = (self.accuracy - self.sensitivity * self.mean_ease) * total
-        expected += self.sensitivity * self.resampling.sums(weight * self.ease)
+        expected += self.sensitivity * self.jackknife.sums(weight * self.ease)
         return expected if right else total - expected
 
 
@@ -194,4 +196,5 @@ def _shares(counts: Transfer, of: np.ndarray) -> Transfer:
         counts.difficulty * apart_per_item,
         None if counts.popularity is None else counts.popularity * apart_per_item,
         counts.relative,
+        of[0][:, None],
     )

@@ -22,14 +22,17 @@ def interval_variables(
     long_name: str,
     units: str = "1",
     confidence: float = 0.95,
+    over: str = "clusters of items",
 ) -> dict[str, xr.Variable]:
     """An estimate and its bounds: variables `name`, `name_low` and `name_high`.
 
-    >>> one = Interval(np.array(0.5), np.array(0.4), np.array(0.6))
-    >>> sorted(interval_variables("accuracy", (), one, "accuracy"))
+    Args: over: what the interval is over.
+
+    >>> half = Interval(np.array(0.5), np.array(0.4), np.array(0.6))
+    >>> sorted(interval_variables("accuracy", (), half, "accuracy"))
     ['accuracy', 'accuracy_high', 'accuracy_low']
     """
-    level = f"{confidence:.0%} interval over clusters of items"
+    level = f"{confidence:.0%} interval over {over}"
     return {
         name: variable(dims, interval.estimate, long_name, units),
         f"{name}_low": variable(dims, interval.low, f"{long_name}, lower bound, {level}", units),

@@ -440,6 +440,18 @@ def identical_to(items: ParallelItems, language: str, pivot: str) -> np.ndarray:
     return same
 
 
+def spellings(items: ParallelItems, languages: Sequence[str]) -> np.ndarray:
+    """(language, item, choice) number of each choice's text, the same for `same_text`; else -1."""
+    numbers: dict[str, int] = {}
+    shape = (len(languages), len(items.item_ids), int(items.n_choices.max()))
+    found = np.full(shape, -1)
+    for place, language in enumerate(languages):
+        for row, item in enumerate(items.items[language]):
+            texts = [numbers.setdefault(same_text(c), len(numbers)) for c in item.choices]
+            found[place, row, : len(texts)] = texts
+    return found
+
+
 def check_folds(folds: np.ndarray, clusters: np.ndarray) -> np.ndarray:
     """The folds that items are evaluated in, after a check that no cluster is torn.
 
