@@ -17,7 +17,7 @@ rule behaviour:
         "logs/{model}/{dataset}/behaviour.log",
     threads: 1
     resources:
-        **asks(mem_mb=(3000, 0), runtime=(60, 0), more_mb=pairs_in_draws),
+        **asks(mem_mb=(3000, 0), runtime=(60, 0), more_mb=pairs_left_out),
     params:
         spec=lambda w: canonical_json(
             dump(STUDY.behaviour)

@@ -117,16 +117,14 @@ def pairs_of_states(wildcards) -> int:
     )
 
 
-def pairs_in_draws(wildcards) -> int:
-    """Memory of `behaviour` for all pairs of languages in all draws [MB]; datasets as above.
+def pairs_left_out(wildcards) -> int:
+    """Memory of `behaviour` for all pairs of languages, each cluster left out [MB].
 
-    Clusters left out have rows beside the draws; they are counted as items, where announced.
+    Datasets as above; clusters are counted as items, where these are announced.
     """
     return max(
         cluster.draws_mb(
-            len(STUDY.languages_of(name)),
-            STUDY.statistics.n_boot,
-            STUDY.announced_items(name) or 0,
+            len(STUDY.languages_of(name)), 0, STUDY.announced_items(name) or 0
         )
         for name in datasets_of(wildcards)
     )

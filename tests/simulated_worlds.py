@@ -6,7 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from isogloss.questions.prompts import mismatched
+
 CHOICES = ("language", "item", "choice")
+LENS_LATENTS = ["prompt", "pivot", "control", "prompt_mismatched", "pivot_mismatched"]
 # How many clusters of each size the shipped questions have.
 EVERYDAY_SIZES = {1: 87, 2: 8, 3: 4, 5: 1}
 
@@ -107,4 +110,86 @@ def scores_dataset(
             "item": [f"i{i}" for i in range(n_items)],
         },
         {"pivot": "l0"},
+    )
+
+
+@dataclass(frozen=True)
+class Lens:
+    """Lens files in which phrases differ much and layers lean towards the pivot a little.
+
+    The log-odds of an item's gold answer are its phrase's (the same after every prompt), the
+    prompt's (the same for every phrase), `lean` where the phrase answers the prompt, and noise.
+
+    Attributes:
+        phrase, prompt, noise: standard deviations [nat per token].
+        lean: what the log-odds less those after other prompts must come out as.
+        accuracy: that the gold answer wins at the last of two layers: pivot, prompt, control.
+        n_choices: of an item.
+    """
+
+    phrase: float = 3.0
+    prompt: float = 0.3
+    noise: float = 0.5
+    lean: float = 0.4
+    accuracy: tuple[float, float, float] = (0.6, 0.45, 0.35)
+    n_choices: int = 4
+
+    def file(self, rng: np.random.Generator, language: str, clusters: np.ndarray) -> xr.Dataset:
+        """A lens file of one prompt language; the pivot is l0, the gold answer choice 0."""
+        n, partner = len(clusters), mismatched(clusters)
+        phrase, prompt = self.phrase * rng.normal(size=n), self.prompt * rng.normal(size=n)
+        values = rng.normal(-8, 1, (2, n, 5, self.n_choices))
+        difficulty = rng.random(n)  # the same items are hard in all latent languages
+        for latent, accuracy in (
+            (1, self.accuracy[0]),
+            (0, self.accuracy[1]),
+            (2, self.accuracy[2]),
+        ):
+            wrong = rng.permuted(np.tile(np.arange(1, self.n_choices), (n, 1)), axis=1)[:, 0]
+            own = np.where(rng.random(n) < 0.5, difficulty, rng.random(n))
+            best = np.where(own < accuracy, 0, wrong)
+            values[1, np.arange(n), latent, best] += 30
+        for layer in range(2):
+            matched = phrase + prompt + self.lean + self.noise * rng.normal(size=n)
+            values[layer, :, 1, 0] = values[layer, :, 0, 0] + matched
+            other = phrase[partner] + prompt + self.noise * rng.normal(size=n)
+            values[layer, :, 3, 0] = -8.0
+            values[layer, :, 4, 0] = values[layer, :, 3, 0] + other
+        return lens_file(language, values, cluster=clusters, pivot="l0")
+
+
+def lens_file(
+    language: str,
+    log_probability: np.ndarray,
+    *,
+    n_tokens: np.ndarray | None = None,
+    answer: np.ndarray | None = None,
+    identical: np.ndarray | None = None,
+    cluster: np.ndarray | None = None,
+    pivot: str = "en",
+) -> xr.Dataset:
+    """A lens file from log-probabilities (layer, item, latent, choice)."""
+    n_layers, n_items, _, n_choices = log_probability.shape
+    values = np.array(log_probability, dtype=float)
+    if language == pivot:
+        values[:, :, [1, 4]] = np.nan
+    counts = np.ones((n_items, 5, n_choices)) if n_tokens is None else n_tokens
+    same = np.zeros((n_items, n_choices), bool) if identical is None else identical
+    return xr.Dataset(
+        {
+            "log_probability": (("layer", "item", "latent", "choice"), values),
+            "first_token": (("layer", "item", "latent", "choice"), values / 2),
+            "n_tokens": (("item", "latent", "choice"), counts),
+            "answer": ("item", np.zeros(n_items, int) if answer is None else answer),
+            "n_choices": ("item", np.full(n_items, n_choices)),
+            "cluster": ("item", np.arange(n_items) if cluster is None else cluster),
+            "identical_to_pivot": (("item", "choice"), same),
+        },
+        coords={
+            "layer": np.arange(n_layers) * 3,
+            "relative_depth": ("layer", np.linspace(0, 1, n_layers)),
+            "item": [f"i{i}" for i in range(n_items)],
+            "latent": LENS_LATENTS,
+        },
+        attrs={"language": language, "pivot": pivot, "control": "es"},
     )

@@ -61,6 +61,7 @@ def scores():
             "sum": (dims, sums),
             **{name: (dims, count) for name in ("n_tokens", "n_characters", "n_bytes")},
             "identical_to_pivot": (dims, np.zeros(sums.shape, bool)),
+            "spelling": (dims, np.arange(sums.size).reshape(sums.shape)),
             "answer": ("item", answers),
             "n_choices": ("item", np.full(N, WIDTH)),
             "cluster": ("item", np.arange(N)),
@@ -167,9 +168,9 @@ def questions():
 
 @pytest.fixture(scope="module")
 def results():
-    held = {"behaviour": behaviour(scores(), n_boot=100)}
+    held = {"behaviour": behaviour(scores())}
     held["lenses"] = {tag: lens_file(tag) for tag in LANGUAGES}
-    held["trajectories"] = trajectories_of(held["lenses"], n_boot=100)
+    held["trajectories"] = trajectories_of(held["lenses"])
     states = parallel_states()
     held["similarity"] = similarity_of(states, "en", permutations=19, map_permutations=19)
     held["subspaces"] = subspaces_of(

@@ -1,5 +1,7 @@
 """Intervals and tests over clusters of items: hand-worked values, other tools, and coverage."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -73,6 +75,54 @@ def test_two_way_jackknife_covers_items_and_languages_in_general(
 def test_two_way_jackknife_needs_two_languages(rng):
     found = s.two_way_jackknife(np.array(0.5), rng.normal(size=9), np.array([np.nan]))
     assert np.isfinite(found.estimate) and np.isnan(found.low) and np.isnan(found.high)
+
+
+def test_jackknife_rows_are_the_data_and_each_cluster_left_out(rng):
+    values, clusters = clustered(rng, 6, 3)
+    rows = s.Jackknife.of(clusters).means(values)
+    assert rows[0] == pytest.approx(values.mean())
+    assert rows[1 + 2] == pytest.approx(values[clusters != 2].mean())
+
+
+def test_jackknife_of_unclustered_means_is_the_t_interval(rng):
+    values = rng.exponential(size=30)
+    found = s.Jackknife.of(np.arange(30)).mean_interval(values)
+    expected = stats.t.interval(0.95, 29, values.mean(), stats.sem(values))
+    assert [found.low, found.high] == pytest.approx(list(expected))
+
+
+def test_jackknife_of_means_leaves_nan_and_their_clusters_out(rng):
+    values, clusters = clustered(rng, 10, 2)
+    values = np.stack([values, np.where(clusters < 4, values, np.nan)], axis=1)
+    found = s.Jackknife.of(clusters).mean_interval(values)
+    alone = s.Jackknife.of(clusters[clusters < 4]).mean_interval(values[clusters < 4, 1])
+    assert found.estimate[1] == pytest.approx(alone.estimate)
+    # The spread of the values left out is that of all ten rows: 9/10 in place of 3/4 of it.
+    ratio = (found.high - found.low)[1] / (alone.high - alone.low)
+    assert 1 < ratio < 1.2
+
+
+def test_jackknife_intervals_stay_within_their_limits():
+    found = s.Jackknife.of(np.arange(4)).mean_interval(np.array([1, 1, 1, 0.2]), (-1, 1))
+    assert found.high == 1 and -1 < found.low < found.estimate
+
+
+def test_share_interval_of_unclustered_items_is_wilsons_with_t(rng):
+    right = (rng.random(50) < 0.7).astype(float)
+    jackknife = s.Jackknife.of(np.arange(50))
+    found = jackknife.share_interval(jackknife.means(right), 50)
+    t = stats.t.ppf(0.975, 49)
+    # The variance has n - 1 in its denominator, so the items count as n - 1.
+    low, high = proportion_confint(right.mean() * 49, 49, 2 * stats.norm.sf(t), method="wilson")
+    assert [found.low, found.high] == pytest.approx([low, high])
+
+
+def test_share_interval_without_spread_counts_clusters():
+    jackknife = s.Jackknife.of(np.repeat(np.arange(5), 4))
+    found = jackknife.share_interval(jackknife.means(np.ones(20)), 20)
+    t = stats.t.ppf(0.975, 4)
+    assert found.low == pytest.approx(proportion_confint(5, 5, 2 * stats.norm.sf(t), "wilson")[0])
+    assert found.high == 1
 
 
 # Bootstrap
@@ -299,6 +349,20 @@ def test_qap_correlation_skips_diagonal_and_nan(rng):
     y[0, 1] = np.nan
     assert np.isfinite(s.qap_test(x, y, n_perm=9)[0])
     assert np.isnan(s.qap_test(np.ones((5, 5)), y)[0])
+
+
+def test_qap_leaves_relabellings_that_say_nothing_out_of_its_denominator(rng):
+    """With missing pairs some relabellings keep fewer than three pairs: they are no evidence."""
+    x, y = rng.normal(size=(2, 5, 5))
+    x[1:] = np.nan  # four pairs are left
+    y[:, [0, 4]] = np.nan
+    defined = []
+    for order in itertools.permutations(range(5)):
+        r = s._matrix_correlation(x, y[np.ix_(order, order)])
+        defined += [abs(r)] if np.isfinite(r) else []
+    assert len(defined) < 120
+    r, p = s.qap_test(x, y, n_perm=999)
+    assert p == pytest.approx(np.mean(np.array(defined) >= abs(r) - 1e-12))
 
 
 def test_qap_enumerates_few_languages(rng):

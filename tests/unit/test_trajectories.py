@@ -7,48 +7,18 @@ import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from simulated_worlds import Lens, clusters_of, lens_file
 
 from isogloss.errors import InputError
+from isogloss.measures.statistics import Jackknife
 from isogloss.measures.trajectories import (
     lens_scores,
     pivot_log_odds,
-    same_phrase,
     settling_index,
-    shuffled_settling,
+    settling_of_others,
     trajectories,
 )
-
-LATENTS = ["prompt", "pivot", "control", "prompt_mismatched", "pivot_mismatched"]
-
-
-def lens_file(
-    language, log_probability, *, n_tokens=None, answer=None, identical=None, cluster=None
-):
-    """A lens file from log-probabilities (layer, item, latent, choice); pivot en."""
-    n_layers, n_items, _, n_choices = log_probability.shape
-    values = np.array(log_probability, dtype=float)
-    if language == "en":
-        values[:, :, [1, 4]] = np.nan
-    counts = np.ones((n_items, 5, n_choices)) if n_tokens is None else n_tokens
-    same = np.zeros((n_items, n_choices), bool) if identical is None else identical
-    return xr.Dataset(
-        {
-            "log_probability": (("layer", "item", "latent", "choice"), values),
-            "first_token": (("layer", "item", "latent", "choice"), values / 2),
-            "n_tokens": (("item", "latent", "choice"), counts),
-            "answer": ("item", np.zeros(n_items, int) if answer is None else answer),
-            "n_choices": ("item", np.full(n_items, n_choices)),
-            "cluster": ("item", np.arange(n_items) if cluster is None else cluster),
-            "identical_to_pivot": (("item", "choice"), same),
-        },
-        coords={
-            "layer": np.arange(n_layers) * 3,
-            "relative_depth": ("layer", np.linspace(0, 1, n_layers)),
-            "item": [f"i{i}" for i in range(n_items)],
-            "latent": LATENTS,
-        },
-        attrs={"language": language, "pivot": "en", "control": "es"},
-    )
+from isogloss.questions.prompts import mismatched
 
 
 def noise(seed, n_layers=4, n_items=30, n_choices=4):
@@ -67,52 +37,89 @@ def test_the_answer_stands_from_the_settling_layer_and_not_before(predicted):
     assert at == 0 or predicted[at - 1] != predicted[-1]
 
 
-@pytest.mark.parametrize("n_choices", [2, 4])
-def test_shuffled_settling_is_what_random_choices_give(n_choices):
-    positions = np.array([0.0, 5.0, 6.0, 9.0])
-    drawn = np.random.default_rng(0).integers(0, n_choices, (200_000, 4))
-    simulated = positions[settling_index(drawn)].mean()
-    expected = shuffled_settling(positions, np.array([n_choices]))[0]
-    assert abs(expected - simulated) < 0.03
+def test_settling_on_other_items_answers_by_hand():
+    # Item 0 stays at 1 from layer 1 on, item 1 at 0 throughout, item 2 changes at the end; item 3
+    # has another number of choices. Item 0 on the answers of 1 and 2: only at the end, 9, and at
+    # 5; item 1 on 1 and 1: at the end; item 2 on 1 and 0: at the end, and from 6 on.
+    predicted = np.array([[0, 1, 1, 1], [0, 0, 0, 0], [1, 0, 0, 1], [0, 0, 0, 0]])
+    at, n_choices = np.array([0.0, 5.0, 6.0, 9.0]), np.array([2, 2, 2, 3])
+    found = settling_of_others(predicted, at, n_choices, np.arange(4))
+    np.testing.assert_allclose(found, [(9 + 5) / 2, 9, (9 + 5) / 2, np.nan])
+    together = settling_of_others(predicted, at, n_choices, np.array([0, 1, 0, 1]))
+    np.testing.assert_allclose(together, [9, 9, 5, np.nan])
+
+
+def test_a_model_that_always_prefers_one_choice_does_not_settle_earlier_than_its_baseline():
+    """Predictions that ignore the item: layers agree with each other all the same."""
+    rng = np.random.default_rng(0)
+    habit = rng.random((300, 12)) < 0.8
+    predicted = np.where(habit, 0, rng.integers(0, 4, (300, 12)))
+    depth = np.linspace(0, 1, 12)
+    settles = depth[settling_index(predicted)].mean()
+    baseline = settling_of_others(predicted, depth, np.full(300, 4), np.arange(300)).mean()
+    independent_layers = 1 - (1 / 4) / 11  # about: each layer a random order of the choices
+    assert settles < independent_layers - 0.1
+    assert settles == pytest.approx(baseline, abs=0.03)
 
 
 def test_pivot_log_odds_by_hand():
-    values = np.zeros((1, 1, 5, 2))
-    values[0, 0, :, 1] = -100  # the gold answer, choice 1, except in the mismatched rows
-    values[0, 0, 0, 1], values[0, 0, 1, 1] = -12.0, -4.0
-    values[0, 0, 3, 0], values[0, 0, 4, 0] = -9.0, -5.0
-    counts = np.ones((1, 5, 2))
-    counts[0, 0, 1], counts[0, 1, 1], counts[0, 3, 0] = 3, 2, 3
-    odds = pivot_log_odds(lens_file("de", values, n_tokens=counts, answer=np.array([1])))
-    # raw: -4/2 - -12/3; mismatched: -5/1 - -9/3
-    assert odds.raw.item() == pytest.approx(2.0)
-    assert odds.corrected.item() == pytest.approx(2.0 - (-2.0))
-    # first tokens are half the phrase's value here: (-2 - -6) - (-2.5 - -4.5)
-    assert odds.first_token.item() == pytest.approx(4.0 - 2.0)
+    # Two items, each the other's mismatched one; one layer, gold answers are choice 1.
+    values = np.zeros((1, 2, 5, 2))
+    values[0, :, :, 1] = -100.0
+    values[0, 0, 0, 1], values[0, 0, 1, 1] = -12.0, -4.0  # item 0's phrase after its own prompt
+    values[0, 1, 3, 0], values[0, 1, 4, 0] = -9.0, -5.0  # and after item 1's
+    values[0, 1, 0, 1], values[0, 1, 1, 1] = -8.0, -6.0
+    values[0, 0, 3, 0], values[0, 0, 4, 0] = -7.0, -7.0
+    counts = np.ones((2, 5, 2))
+    counts[0, 0, 1], counts[0, 1, 1], counts[1, 3, 0], counts[1, 4, 0] = 3, 2, 3, 2
+    odds = pivot_log_odds(lens_file("de", values, n_tokens=counts, answer=np.array([1, 1])))
+    # Item 0: -4/2 - -12/3 = 2 after its prompt, -5/2 - -9/3 = 0.5 after the other's.
+    assert odds.raw[0] == pytest.approx([2.0, 2.0])
+    assert odds.corrected[0] == pytest.approx([2.0 - 0.5, 2.0 - 0.0])
+    # First tokens are half the phrase's value here: (-2 - -6) - (-2.5 - -4.5).
+    assert odds.first_token[0, 0] == pytest.approx(4.0 - 2.0)
 
 
-def test_identical_gold_leaves_both_and_identical_mismatched_answers_only_the_correction():
-    values = noise(1, n_items=4)
-    values[:, 2, 3, 0] = values[:, 2, 4, 0]
-    identical = np.zeros((4, 4), bool)
+def test_items_whose_gold_answer_is_spelled_alike_are_left_out():
+    values, identical = noise(1, n_items=4), np.zeros((4, 4), bool)
     identical[1, 0] = identical[3, 2] = True  # gold of item 1; another choice of item 3
     odds = pivot_log_odds(lens_file("de", values, identical=identical))
     assert np.isfinite(odds.raw[0]).tolist() == [True, False, True, True]
-    assert np.isfinite(odds.corrected[0]).tolist() == [True, False, False, True]
+    assert np.isfinite(odds.corrected[0]).tolist() == [True, False, True, True]
+
+
+def test_phrases_as_likely_by_chance_are_not_taken_for_one_string():
+    """Whether two phrases are one string is known from their text, not from their likelihood."""
+    values = noise(1, n_items=4)
+    values[:, :, 4, 0] = values[:, :, 3, 0]
+    odds = pivot_log_odds(lens_file("de", values))
+    assert np.isfinite(odds.corrected).all()
+
+
+def test_phrases_that_no_other_prompt_was_followed_by_are_left_out():
+    clusters = np.array([0, 0, 0, 1])
+    partner = mismatched(clusters)  # all of cluster 0 take item 3; item 3 takes one of them
+    odds = pivot_log_odds(lens_file("de", noise(2, n_items=4), cluster=clusters))
+    np.testing.assert_array_equal(np.isfinite(odds.corrected[0]), np.isin(np.arange(4), partner))
+
+
+def test_phrase_effects_cancel_in_the_interval_of_the_log_odds():
+    """Phrases differ by 3 nat, what is sought by less: the interval must be of the latter."""
+    world, rng = Lens(phrase=3.0, prompt=0.1, noise=0.5, lean=0.4), np.random.default_rng(0)
+    clusters = clusters_of(60, "everyday")
+    jackknife = Jackknife.of(clusters)
+    found = [
+        jackknife.mean_interval(pivot_log_odds(world.file(rng, "l1", clusters)).corrected[-1])
+        for _ in range(400)
+    ]
+    assert 0.93 <= np.mean([i.low <= 0.4 <= i.high for i in found]) <= 0.99
+    # As wide as the estimate varies, not as phrases do: those make it 3.92 * 3 * sqrt(2 / 60).
+    width = np.mean([i.high - i.low for i in found])
+    assert width < 1.25 * 3.92 * np.std([i.estimate for i in found]) < 0.6
 
 
 def test_the_pivots_own_prompts_have_no_log_odds():
     assert np.isnan(pivot_log_odds(lens_file("en", noise(0))).raw).all()
-
-
-def test_phrases_that_part_at_one_layer_are_not_the_same():
-    first = np.array([[-1.0, -2.0, -3.0], [-1.0, -2.0, -3.0]])
-    second = first + np.array([[0, 0, 0], [0, 0.5, 0]])
-    assert same_phrase(first, second, np.ones(3), np.array([1, 1, 2])).tolist() == [
-        True,
-        False,
-        False,
-    ]
 
 
 def test_lens_scores_divide_by_tokens_and_leave_out_absent_choices():
@@ -140,8 +147,8 @@ def test_planted_settling_layer_is_found(planted):
     assert (planted["settles_at"].sel(language="de", latent="prompt") == 6).all()
     assert planted["settling_layer"].sel(language="de", latent="prompt") == 6
     assert planted["settling_depth"].sel(language="de", latent="prompt") == pytest.approx(2 / 3)
-    shuffled = planted["settling_layer_shuffled"].sel(language="de", latent="prompt")
-    assert 6 < shuffled < 9
+    # All items give the same answer from layer 2 on: other items' final answers settle there too.
+    assert planted["settling_layer_shuffled"].sel(language="de", latent="prompt") == 6
 
 
 def test_planted_accuracy_rises_where_the_gold_answer_wins(planted):
@@ -149,6 +156,48 @@ def test_planted_accuracy_rises_where_the_gold_answer_wins(planted):
     assert accuracy.values.tolist() == [0, 0, 1, 1]
     high = planted["latent_accuracy_high"].sel(language="de", latent="prompt")
     assert 0 < high[0] < 0.1  # no certainty from 60 items, all wrong
+
+
+def test_accuracy_of_the_choices_alone_is_that_of_the_embedding(planted):
+    alone = planted.sel(language="de", latent="pivot")["latent_accuracy_choices_only"]
+    assert alone == planted["latent_accuracy"].sel(language="de", latent="pivot", layer=0)
+    later = {
+        name: lens_file(name, noise(i)).isel(layer=[1, 2, 3]) for i, name in enumerate(["en", "de"])
+    }
+    assert np.isnan(trajectories(later)["latent_accuracy_choices_only"]).all()
+
+
+def test_contrasts_of_latent_accuracy_are_paired():
+    """The pivot is right wherever the prompt's language is, and on ten items more."""
+    files = {}
+    for name in ("en", "de", "sw"):
+        values = noise(7, n_layers=2, n_items=60) * 1e-3
+        values[:, :30, :3, 0] += 5
+        values[:, 30:, :3, 1] += 5
+        if name != "en":
+            values[1, 30:40, 1, 0] += 9
+        files[name] = lens_file(name, values)
+    found = trajectories(files).sel(contrast="pivot_prompt")
+    change = found["latent_accuracy_contrast"].sel(language="de")
+    np.testing.assert_allclose(change, [0, 1 / 6])
+    assert found["latent_accuracy_contrast_low"].sel(language="de")[1] > 0.05
+    assert np.isnan(found["latent_accuracy_contrast"].sel(language="en")).all()
+    np.testing.assert_allclose(found["mean_latent_accuracy_contrast"], [0, 1 / 6])
+    items = found["mean_latent_accuracy_contrast_high"] - found["mean_latent_accuracy_contrast_low"]
+    crossed = found["mean_latent_accuracy_contrast_crossed_high"]
+    crossed = crossed - found["mean_latent_accuracy_contrast_crossed_low"]
+    assert (crossed[1:] > items[1:]).all()
+
+
+def test_without_a_control_language_its_contrast_is_unknown():
+    files = {}
+    for i, name in enumerate(["en", "de"]):
+        values = noise(i)
+        values[:, :, 2] = np.nan
+        files[name] = lens_file(name, values)
+    found = trajectories(files)["mean_latent_accuracy_contrast"]
+    assert np.isfinite(found.sel(contrast="pivot_prompt")).all()
+    assert np.isnan(found.sel(contrast="pivot_control")).all()
 
 
 def test_planted_log_odds_stand_clear_of_the_forced_part(planted):

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from tests.workflow.conftest import ROOT, Study, copy_tree
 
-from isogloss.cost.requests import PAIR_DRAW_BYTES
 from isogloss.cost.side_by_side import memory_mb
 
 PAPER = ["--configfile", "config/studies/paper.yaml"]
@@ -84,16 +83,6 @@ def test_similarity_has_memory_for_all_pairs_of_states_that_are_announced(tree: 
         assert more == {"similarity": 67_200, "behaviour": 104}.get(key[0], 0), key
     refused = tree.snakemake("--dry-run", *options, *cluster(max_mem_mb=70_000)[1:])
     assert "error: similarity of gemma-3-270m asks for mem_mb=" in refused.stderr
-
-
-def test_behaviour_has_memory_for_all_pairs_of_languages_in_all_draws(tree: Study) -> None:
-    few, many = (
-        asked(tree, "--config", f'statistics={{"n_boot": {n}}}')["behaviour", "gemma-3-270m"]
-        for n in (1000, 100_000)
-    )
-    # Ten languages.
-    assert few["mem_mb"] == 3000 + PAIR_DRAW_BYTES * 1000 * 100 / 1e6
-    assert many["mem_mb"] == 3000 + PAIR_DRAW_BYTES * 100_000 * 100 / 1e6
 
 
 def test_a_further_attempt_asks_for_more_but_not_above_the_limit(tree: Study) -> None:

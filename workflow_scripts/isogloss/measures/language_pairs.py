@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
-from isogloss.measures.statistics import Interval, Jackknife, crossed_interval, divide
+from isogloss.measures.statistics import Interval, Jackknife, divide, two_way_jackknife, within
 from isogloss.measures.variables import interval_variables, variable
 
 # Ordered pairs: all of them, those with the pivot on either side, and each side of those.
@@ -103,15 +103,9 @@ class PairTable:
         for index, scope in enumerate(self.scopes):
             drawn = np.ones(len(self.is_pivot), bool) if index == 0 else ~self.is_pivot
             without = without_language(rows[0], scope)[drawn]
-            intervals.append(
-                crossed_interval(
-                    means[0, index],
-                    means[1:, index],
-                    without,
-                    self.jackknife.confidence,
-                    limits,
-                )
-            )
+            at, confidence = means[:, index], self.jackknife.confidence
+            found = two_way_jackknife(at[0], at[1:], without, confidence)
+            intervals.append(within(found, limits))
         return _stack(intervals)
 
 

@@ -93,32 +93,26 @@ class Jackknife:
         present = np.isfinite(values)
         return divide(self.sums(np.where(present, values, 0.0)), self.sums(present))
 
-    def interval(
-        self,
-        rows: np.ndarray,
-        limits: tuple[float, float] = NO_LIMITS,
-        n_clusters: np.ndarray | int | None = None,
-    ) -> Interval:
+    def interval(self, rows: np.ndarray, limits: tuple[float, float] = NO_LIMITS) -> Interval:
         """Interval of a statistic computed from each row's sums: (row, ...) to (...).
 
-        Args:
-            rows: (row, ...).
-            limits: smallest and largest value that the statistic can have.
-            n_clusters: (...) clusters that enter the statistic, all by default.
+        Args: limits are the smallest and the largest value that the statistic can have.
         """
-        n = np.asarray(self.n_clusters if n_clusters is None else n_clusters)
-        error = jackknife_error(rows[1:], rows[0], n)
-        return t_interval(rows[0], error, n - 1, self.confidence, limits)
+        return within(jackknife_interval(rows[0], rows[1:], self.confidence), limits)
 
     def mean_interval(
         self, values: np.ndarray, limits: tuple[float, float] = NO_LIMITS
     ) -> Interval:
         """Interval of the mean over items, NaN entries left out: (item, ...) to (...).
 
-        For means the jackknife is the cluster-robust standard error.
+        For means the jackknife is the cluster-robust standard error; clusters without an entry
+        give no degree of freedom.
         """
+        rows = self.means(values)
         present = sum_by_cluster(np.isfinite(values).astype(int), self.codes) > 0
-        return self.interval(self.means(values), limits, present.sum(axis=0))
+        variance = jackknife_variance(rows[1:])
+        found = _t_interval(rows[0], variance, present.sum(axis=0) - 1, self.confidence)
+        return within(found, limits)
 
     def share_interval(self, rows: np.ndarray, n_items: np.ndarray | float) -> Interval:
         """Interval of a share of items: Wilson's, with as many items as its spread is worth.
@@ -133,7 +127,7 @@ class Jackknife:
         Source: Wilson (1927), with the effective sample size of Korn and Graubard (1998).
         """
         share = rows[0]
-        variance = jackknife_error(rows[1:], share, self.n_clusters) ** 2
+        variance = jackknife_variance(rows[1:])
         flat = np.asarray(n_items) / largest_design_effect(self.codes)
         n = np.where(variance > ROUNDING, divide(share * (1 - share), variance), flat)
         t = _t_quantile(self.n_clusters - 1, self.confidence)
@@ -143,76 +137,6 @@ class Jackknife:
         usable = np.isfinite(share) & (n > 0)
         low, high = np.clip(centre - half, 0, 1), np.clip(centre + half, 0, 1)
         return Interval(share, np.where(usable, low, np.nan), np.where(usable, high, np.nan))
-
-
-def jackknife_error(
-    left_out: np.ndarray, estimate: np.ndarray, n: np.ndarray | int | None = None
-) -> np.ndarray:
-    """Standard error of a statistic from its values with each unit left out: (unit, ...) to (...).
-
-    Args:
-        left_out: (unit, ...).
-        estimate: (...) with all units.
-        n: (...) units that enter the statistic, all by default.
-
-    Returns:
-        NaN with fewer than two units, or where the statistic needs one of them.
-
-    >>> values = np.array([1.0, 2.0, 6.0])
-    >>> without = np.array([np.delete(values, i).mean() for i in range(3)])
-    >>> round(float(jackknife_error(without, values.mean())), 6)  # sd / sqrt(3)
-    1.527525
-    """
-    n = np.asarray(len(left_out) if n is None else n)
-    error = np.sqrt(divide(n - 1.0, n) * ((left_out - estimate) ** 2).sum(axis=0))
-    return np.where(n > 1, error, np.nan)
-
-
-def t_interval(
-    estimate: np.ndarray,
-    error: np.ndarray,
-    degrees: np.ndarray | int,
-    confidence: float = 0.95,
-    limits: tuple[float, float] = NO_LIMITS,
-) -> Interval:
-    """Estimate and Student's t times its standard error on either side, cut at the limits."""
-    estimate = np.asarray(estimate, dtype=float)
-    half = _t_quantile(degrees, confidence) * error
-    low, high = np.clip(estimate - half, *limits), np.clip(estimate + half, *limits)
-    return Interval(estimate, low, high)
-
-
-def _t_quantile(degrees: np.ndarray | int, confidence: float) -> np.ndarray:
-    """Quantile of Student's t for a two-sided interval; NaN without degrees of freedom."""
-    degrees = np.asarray(degrees, dtype=float)
-    quantile = stdtrit(np.maximum(degrees, 1), (1 + confidence) / 2)
-    return np.where(degrees >= 1, quantile, np.nan)
-
-
-def crossed_interval(
-    estimate: np.ndarray,
-    without_cluster: np.ndarray,
-    without_language: np.ndarray,
-    confidence: float = 0.95,
-    limits: tuple[float, float] = NO_LIMITS,
-) -> Interval:
-    """Interval over clusters of items and over languages like these: two-way jackknife.
-
-    The two variances add up; languages are few, so t has their number less one as degrees of
-    freedom. Percentile intervals of crossed draws cover 83% with five languages where 95% are
-    wanted.
-
-    Args:
-        estimate: (...) on the data.
-        without_cluster: (cluster, ...) with each cluster left out.
-        without_language: (language, ...) with each language left out.
-
-    Source: Owen (2007) for crossed factors; our choice of degrees of freedom.
-    """
-    of_clusters = jackknife_error(without_cluster, estimate)
-    of_languages = jackknife_error(without_language, estimate)
-    error = np.sqrt(of_clusters**2 + of_languages**2)
-    return t_interval(estimate, error, len(without_language) - 1, confidence, limits)
 
 
 @dataclass(frozen=True)
@@ -310,6 +234,8 @@ def bca_interval(
 def jackknife_variance(left_out: np.ndarray) -> np.ndarray:
     """Variance of an estimate from its values with each unit left out: (unit, ...) to (...).
 
+    NaN with fewer than two units.
+
     Source: Efron and Stein (1981).
 
     >>> sample = np.array([1.0, 2.0, 6.0])
@@ -317,6 +243,8 @@ def jackknife_variance(left_out: np.ndarray) -> np.ndarray:
     True
     """
     n = len(left_out)
+    if n < 2:
+        return np.full(left_out.shape[1:], np.nan)
     return (n - 1) / n * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0)
 
 
@@ -361,14 +289,26 @@ def two_way_jackknife(
     return _t_interval(estimate, variance, fewest, confidence)
 
 
+def within(interval: Interval, limits: tuple[float, float]) -> Interval:
+    """An interval cut at the smallest and the largest value that its quantity can have."""
+    low, high = (np.clip(bound, *limits) for bound in (interval.low, interval.high))
+    return Interval(interval.estimate, low, high)
+
+
 def _t_interval(
-    estimate: np.ndarray, variance: np.ndarray, degrees: int, confidence: float
+    estimate: np.ndarray, variance: np.ndarray, degrees: np.ndarray | int, confidence: float
 ) -> Interval:
     """Estimate and Student's t bounds, NaN without a degree of freedom."""
     estimate = np.asarray(estimate, dtype=float)
-    t = stdtrit(degrees, (1 + confidence) / 2) if degrees > 0 else np.nan
-    half = np.sqrt(variance) * t
+    half = np.sqrt(variance) * _t_quantile(degrees, confidence)
     return Interval(estimate, estimate - half, estimate + half)
+
+
+def _t_quantile(degrees: np.ndarray | int, confidence: float) -> np.ndarray:
+    """Quantile of Student's t for a two-sided interval; NaN without a degree of freedom."""
+    degrees = np.asarray(degrees, dtype=float)
+    quantile = stdtrit(np.maximum(degrees, 1), (1 + confidence) / 2)
+    return np.where(degrees >= 1, quantile, np.nan)
 
 
 def _bias(estimate: np.ndarray, draws: np.ndarray, n_finite: np.ndarray) -> np.ndarray:

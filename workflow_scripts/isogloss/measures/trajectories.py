@@ -17,8 +17,9 @@ from isogloss.measures.statistics import (
     Interval,
     Jackknife,
     cluster_codes,
-    crossed_interval,
     divide,
+    two_way_jackknife,
+    within,
 )
 from isogloss.measures.variables import interval_variables, variable
 from isogloss.questions.prompts import mismatched
@@ -350,8 +351,8 @@ def _over_languages(
     rows = jackknife.means(np.moveaxis(values, -1, 0))
     n, pooled = rows.shape[1], divide(rows.sum(axis=1), np.array(rows.shape[1]))
     without = divide(rows[0].sum(axis=0) - rows[0], np.array(n - 1))
-    crossed = crossed_interval(pooled[0], pooled[1:], without, jackknife.confidence, limits)
-    return jackknife.interval(pooled, limits), crossed
+    crossed = two_way_jackknife(pooled[0], pooled[1:], without, jackknife.confidence)
+    return jackknife.interval(pooled, limits), within(crossed, limits)
 
 
 def _consistency(
