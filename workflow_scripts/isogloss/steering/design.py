@@ -1,7 +1,7 @@
 """What each item is used for in steering: fitted on, selected on, evaluated.
 
 Two designs: cross-fitting, where every item is evaluated with what other folds gave; and sets of
-their own for fit, selection and test (docs/method.md, section 1).
+their own for fit, selection and test (docs/reference.md, "Items, clusters, folds").
 """
 
 from collections.abc import Mapping
