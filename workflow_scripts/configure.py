@@ -5,7 +5,7 @@ from pathlib import Path
 
 from isogloss.files.atomic import whole_file
 from isogloss.program import run, say
-from isogloss.questions.datasets import load_dataset
+from isogloss.questions.datasets import is_local, load_dataset
 from isogloss.questions.items import check_enough
 from isogloss.study.schema import Config, commented, read, schema
 from isogloss.study.settings import dump
@@ -49,9 +49,10 @@ def check_questions(study: Config) -> None:
         InputError: a file is missing or wrong, or a fold would be too small to fit or test.
     """
     for name, dataset in study.datasets.items():
-        if dataset.source not in ("jsonl", "sentences"):
+        languages = study.languages_of(name)
+        if not is_local(dump(dataset), languages):
             continue
-        items = load_dataset(dump(dataset), study.languages_of(name), name)
+        items = load_dataset(dump(dataset), languages, name)
         check_enough(items.clusters, study.statistics.folds, name)
 
 

@@ -132,6 +132,7 @@ def extract(
                 "seconds": round(time.perf_counter() - began, 3),
                 "tokens": sum(len(tree) for tree in trees),
                 "normalised_texts": items.normalised.get(tag, 0),
+                "excluded_items": dict(items.excluded),
             }
             finishing.call(finish, tag, record | counts(asked[tag]), trees, files)
 

@@ -1,14 +1,12 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from isogloss.errors import InputError
 from isogloss.questions.datasets import dataset_files, load_dataset
-from isogloss.questions.hub import HUB_EXAMPLES, load_hub
 from isogloss.questions.local_files import load_jsonl, load_sentences
 
 RealData = Callable[[str], Path]
@@ -198,123 +196,3 @@ def test_a_lexicon_is_a_dataset_like_others() -> None:
 def test_an_unknown_source_is_refused() -> None:
     with pytest.raises(InputError, match='dataset made: source is "csv"'):
         load_dataset({"source": "csv"}, ["en"], "made")
-
-
-# --- the hub, as a local folder in its layout
-
-
-def hub_folder(path: Path, tables: dict[str, list[dict[str, Any]]]) -> Path:
-    """A repository of the hub: one configuration a table, declared in its card."""
-    lines = ["---", "configs:"]
-    for config, rows in tables.items():
-        (path / config).mkdir(parents=True)
-        text = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
-        (path / config / "test.jsonl").write_text(text, encoding="utf-8")
-        lines += [f"- config_name: {config}", "  data_files:", "  - split: test"]
-        lines += [f"    path: {config}/test.jsonl"]
-    (path / "README.md").write_text("\n".join([*lines, "---", ""]), encoding="utf-8")
-    return path
-
-
-@pytest.fixture
-def offline_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import datasets
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
-
-
-def belebele_row(number: int, text: str, gold: str = "1") -> dict[str, Any]:
-    return {
-        "link": "https://en.wikinews.org/x",
-        "question_number": number,
-        "flores_passage": f"{text} passage.",
-        "question": f"{text} question {number}?",
-        **{f"mc_answer{i}": f"{text} {i}" for i in range(1, 5)},
-        "correct_answer_num": gold,
-        "dialect": "eng_Latn",
-        "ds": "2023-05-03",
-    }
-
-
-@pytest.mark.usefixtures("offline_cache")
-def test_belebele_maps_passages_answers_from_one_and_clusters(tmp_path: Path) -> None:
-    tables = {
-        code: [belebele_row(1, text, "4"), belebele_row(2, text)]
-        for code, text in (("eng_Latn", "An"), ("swh_Latn", "Na"))
-    }
-    spec = HUB_EXAMPLES["belebele"] | {"path": str(hub_folder(tmp_path / "belebele", tables))}
-    items = load_dataset(spec, ["swh"], "belebele")
-    assert items.languages == ("sw",)
-    assert items.item_ids == ("https://en.wikinews.org/x:1", "https://en.wikinews.org/x:2")
-    assert items.answers.tolist() == [3, 0]
-    assert items.items["sw"][0].context == "Na passage."
-    assert items.items["sw"][0].choices == ("Na 1", "Na 2", "Na 3", "Na 4")
-    assert items.clusters.tolist() == [0, 0]
-    assert items.licence == "CC-BY-SA-4.0"
-
-
-@pytest.mark.usefixtures("offline_cache")
-def test_xcopa_maps_two_choices_and_answers_from_nought(tmp_path: Path) -> None:
-    row = {"premise": "P.", "choice1": "A.", "choice2": "B.", "question": "cause", "label": 1}
-    table = [{**row, "idx": 7, "changed": False}]
-    spec = HUB_EXAMPLES["xcopa"] | {
-        "path": str(hub_folder(tmp_path / "xcopa", {"et": table, "sw": table}))
-    }
-    item = load_dataset(spec, ["sw"], "xcopa").items["sw"][0]
-    assert (item.item_id, item.context, item.answer, item.category) == ("7", "P.", 1, "cause")
-
-
-@pytest.mark.usefixtures("offline_cache")
-def test_mmmlu_maps_letters_and_takes_english_from_elsewhere(tmp_path: Path) -> None:
-    french = {"Question": "Q ?", "A": "a", "B": "b", "C": "c", "D": "d", "Answer": "C"}
-    english = {"question": "Q?", "choices": ["a", "b", "c", "d"], "answer": 2, "subject": "art"}
-    translated = hub_folder(tmp_path / "mmmlu", {"FR_FR": [{**french, "Subject": "art"}]})
-    original = hub_folder(tmp_path / "mmlu", {"all": [english]})
-    configs = HUB_EXAMPLES["mmmlu"]["configs"]
-    spec = HUB_EXAMPLES["mmmlu"] | {
-        "path": str(translated),
-        "configs": {"fr": "FR_FR", "en": configs["en"] | {"path": str(original)}},
-    }
-    items = load_dataset(spec, ["en", "fr"], "mmmlu")
-    assert items.item_ids == ("0",)
-    assert items.answers.tolist() == [2]
-    assert items.items["fr"][0].category == items.items["en"][0].category == "art"
-
-
-@pytest.mark.usefixtures("offline_cache")
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"languages": ["de"]}, r"no configuration for de: add it to configs, which has en"),
-        ({"split": "dev"}, r"cannot be had"),
-        ({"columns": {"question": "{nothing}"}}, r'no column "nothing"'),
-        ({"columns": {"choices": ["mc_answer1", "x"]}}, r'no column "x"'),
-        ({"columns": {"answer_from": "2"}}, r'answer_from is "2": use 0, 1, letter'),
-        ({"columns": {"answer_from": "letter"}}, r'the answer is "4": check answer_from'),
-        ({"columns": {"answer_from": "0"}}, r"the answer is 4, the choices are 0 to 3"),
-        ({"columns": {"answer": "dialect"}}, r'the answer is "eng_Latn": check answer_from'),
-    ],
-)
-def test_a_mapping_that_does_not_fit_is_refused(
-    tmp_path: Path, changes: dict[str, Any], message: str
-) -> None:
-    folder = hub_folder(tmp_path / "belebele", {"eng_Latn": [belebele_row(1, "An", "4")]})
-    columns = HUB_EXAMPLES["belebele"]["columns"] | changes.pop("columns", {})
-    options = {"languages": ["en"], **changes}
-    with pytest.raises(InputError, match=message):
-        load_hub(str(folder), {"en": "eng_Latn"}, columns=columns, name="belebele", **options)
-
-
-@pytest.mark.usefixtures("offline_cache")
-def test_an_incomplete_mapping_is_refused(tmp_path: Path) -> None:
-    folder = hub_folder(tmp_path / "belebele", {"eng_Latn": [belebele_row(1, "An")]})
-    with pytest.raises(InputError, match='columns has no "choices"'):
-        load_hub(str(folder), {"en": "eng_Latn"}, ["en"], {"question": "{question}"}, "b")
-
-
-@pytest.mark.usefixtures("offline_cache")
-def test_a_dataset_that_is_not_there_is_refused_with_a_remedy(tmp_path: Path) -> None:
-    columns = HUB_EXAMPLES["xcopa"]["columns"]
-    with pytest.raises(InputError, match=r"cannot be had .*snakemake download"):
-        load_hub(str(tmp_path / "none"), {"en": "en"}, ["en"], columns, "none")

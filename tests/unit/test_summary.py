@@ -84,6 +84,7 @@ def record(largest, phrases):
         "licence": {"model": "Gemma Terms of Use"},
         "seconds": 3.0,
         "truncated_prompts": 1,
+        "excluded_items": {"ids": 0, "repeated_choices": 9},
     }
 
 
@@ -173,7 +174,8 @@ def test_precision_is_weighted_by_phrases_and_its_largest_is_kept():
     header, row = table_of(summary([result()], "default"), "What was measured, and how exactly")
     cells = dict(zip(header, row, strict=True))
     assert cells["scores against float32 [nat]"] == "0.17 on average, 0.8 at most"
-    assert (cells["phrases compared"], cells["items"], cells["prompts cut"]) == ("40", "120", "2")
+    assert cells["items"] == "120 (left out: 9 repeated choices)"
+    assert (cells["phrases compared"], cells["prompts cut"]) == ("40", "2")
 
 
 def test_unknown_detectable_effects_are_dashes_and_no_number():

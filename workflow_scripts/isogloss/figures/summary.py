@@ -368,7 +368,7 @@ def _measured_table(results: Sequence[Result]) -> str:
             [
                 result.model,
                 result.dataset,
-                str(result.behaviour.sizes["item"]),
+                str(result.behaviour.sizes["item"]) + _excluded_text(records),
                 str(len(result.languages)),
                 _precision_text(exact, sorted(reasons)),
                 str(sum(int(one["phrases"]) for one in exact)) if exact else NOTHING,
@@ -380,6 +380,13 @@ def _measured_table(results: Sequence[Result]) -> str:
             ]
         )
     return markdown_table(header, rows)
+
+
+def _excluded_text(records: Sequence[Mapping[str, Any]]) -> str:
+    """How many items the study leaves out, by reason; empty where none are."""
+    found = next((r["excluded_items"] for r in records if r.get("excluded_items")), {})
+    said = [f"{count} {str(reason).replace('_', ' ')}" for reason, count in found.items() if count]
+    return f" (left out: {', '.join(said)})" if said else ""
 
 
 def _precision_text(exact: Sequence[Mapping[str, Any]], reasons: Sequence[str]) -> str:

@@ -9,6 +9,8 @@ A dataset is described by a specification (a part of the configuration) with a `
 | `hub` | `path`, `configs`, `split`, `columns`, `revision`, `licence` (see `HUB_EXAMPLES`) |
 | `lexicon` | `items` (how many), `seed`, `kinds` (see `isogloss.questions.lexicon`) |
 
+All but the lexicon may have `exclude` (see `isogloss.questions.records.Exclude`).
+
 Clusters come from the items of one *reference* language, English where the dataset has it, else
 its first in alphabetical order, whichever languages are asked for: adding a language to a study
 moves no item to another cluster.
@@ -20,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from isogloss.errors import InputError
-from isogloss.questions.hub import load_hub
+from isogloss.questions.hub import load_hub, local_folders
 from isogloss.questions.items import ParallelItems
 from isogloss.questions.local_files import language_files, load_jsonl, load_sentences
-from isogloss.questions.records import distinct
+from isogloss.questions.records import Exclude, distinct
 
 
 def load_dataset(spec: Mapping[str, Any], languages: Sequence[str], name: str) -> ParallelItems:
@@ -46,11 +48,11 @@ def _load(spec: Mapping[str, Any], languages: Sequence[str], name: str) -> Paral
     """All items of a dataset."""
     wanted = distinct(languages)
     source = spec.get("source")
-    licence = spec.get("licence", "")
+    licence, exclude = spec.get("licence", ""), Exclude(**spec.get("exclude", {}))
     if source == "jsonl":
-        return load_jsonl(Path(spec["path"]), wanted, name, licence)
+        return load_jsonl(Path(spec["path"]), wanted, name, licence, exclude)
     if source == "sentences":
-        return load_sentences(Path(spec["path"]), wanted, name, licence)
+        return load_sentences(Path(spec["path"]), wanted, name, licence, exclude)
     if source == "hub":
         keys = ("path", "configs", "split", "columns", "revision")
         return load_hub(
@@ -58,6 +60,7 @@ def _load(spec: Mapping[str, Any], languages: Sequence[str], name: str) -> Paral
             languages=wanted,
             name=name,
             licence=licence,
+            exclude=exclude,
         )
     if source == "lexicon":
         from isogloss.questions.lexicon import lexicon_items
@@ -71,12 +74,26 @@ def _load(spec: Mapping[str, Any], languages: Sequence[str], name: str) -> Paral
 
 
 def dataset_files(spec: Mapping[str, Any], languages: Sequence[str]) -> list[Path]:
-    """The files that `load_dataset` reads for these languages; none for hub and lexicon.
+    """The files that `load_dataset` reads for these languages; none where it reads no folder.
 
     Raises:
         InputError: the folder or a language's file is missing.
     """
+    if spec["source"] == "hub":
+        folders = local_folders(spec["path"], spec.get("configs", {}), languages) or []
+        return [file for folder in folders for file in _files_below(folder)]
     suffix = {"jsonl": ".jsonl", "sentences": ".txt"}.get(spec["source"])
     if suffix is None:
         return []
     return list(language_files(Path(spec["path"]), suffix, distinct(languages)).values())
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """What the datasets library may read of a folder: its configurations can name any file."""
+    inside = (file.relative_to(folder) for file in sorted(folder.rglob("*")) if file.is_file())
+    return [folder / file for file in inside if not any(p.startswith(".") for p in file.parts)]
+
+
+def is_local(spec: Mapping[str, Any], languages: Sequence[str]) -> bool:
+    """Whether the questions lie in files of this machine."""
+    return spec["source"] in ("jsonl", "sentences") or bool(dataset_files(spec, languages))

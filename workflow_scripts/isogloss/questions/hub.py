@@ -1,14 +1,25 @@
-"""Parallel items from the Hugging Face hub, or from a local folder laid out like one."""
+"""Parallel items from the Hugging Face hub, or from a local folder laid out like one.
 
-from collections.abc import Callable, Mapping, Sequence
-from string import Formatter
+A repository is fetched as it is at one commit, into the hub's own cache, and read from there as a
+local folder is. A folder is read anew each time: the datasets library names its cache by the
+folder's last name and the configuration, so that an edited file, or another folder of the same
+name, would give the rows that were read before.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from isogloss.errors import InputError, one_line
+from isogloss.questions.columns import check_columns, check_letters, record_of_row
 from isogloss.questions.items import ParallelItems
 from isogloss.questions.languages import canonical_tag
 from isogloss.questions.records import (
-    FIELDS,
+    NOTHING,
+    Exclude,
     Rows,
     distinct,
     item_of_record,
@@ -16,13 +27,10 @@ from isogloss.questions.records import (
     reference_of,
 )
 
-# Worked examples of the `hub` source. `columns` says where each part of an item is: `context`,
-# `question`, `category` and `cluster` are templates over the columns' names; `item_id` lists the
-# columns that name an item together (none: the row's number); `choices` lists columns, or names
-# one column that holds a list; `answer_from` says what the column `answer` holds: an index from
-# 0, an index from 1, or a letter. A language's entry under `configs` is a configuration's name,
+# Worked examples of the `hub` source. `columns` says where each part of an item is, see
+# `isogloss.questions.columns`. A language's entry under `configs` is a configuration's name,
 # or a mapping that overrides `path`, `split`, `revision` or `columns` for that language.
-# Pin `revision` to a commit in a study: the artifacts' keys rest on it.
+# Pin `revision` to a commit in a study: all collaborators then read the same rows.
 HUB_EXAMPLES: dict[str, dict[str, Any]] = {
     "belebele": {
         "source": "hub",
@@ -99,6 +107,7 @@ def load_hub(
     split: str = "test",
     revision: str | None = None,
     licence: str = "",
+    exclude: Exclude = NOTHING,
 ) -> ParallelItems:
     """Items from a dataset of the Hugging Face hub, or a local folder laid out like one.
 
@@ -112,26 +121,50 @@ def load_hub(
         split: of the dataset.
         revision: commit, tag or branch; a study should pin a commit.
         licence: of the dataset.
+        exclude: items to leave out in every language.
 
     Raises:
         InputError: a language without configuration, a dataset that cannot be had, a column
             that is not there, or an item that is not what METHOD 1 asks for.
     """
-    by_tag = {canonical_tag(tag): config for tag, config in configs.items()}
+    usual: dict[str, Any] = {"path": path, "split": split, "revision": revision, "columns": columns}
+    entries = _entries(configs, name)
     wanted = distinct(languages)
-    missing = [language for language in wanted if language not in by_tag]
+    missing = [language for language in wanted if language not in entries]
     if missing:
         raise InputError(
             f"dataset {name}: no configuration for {missing[0]}: add it to configs, which has"
-            f" {', '.join(by_tag)}"
+            f" {', '.join(entries)}"
         )
-    usual: dict[str, Any] = {"path": path, "split": split, "revision": revision, "columns": columns}
-    rows = {}
-    for language in dict.fromkeys((reference_of(by_tag), *wanted)):
-        entry = by_tag[language]
-        own: dict[str, Any] = {"config": entry} if isinstance(entry, str) else dict(entry)
-        rows[language] = _read_hub(language, **{**usual, **own})
-    return parallel(rows, wanted, name, licence)
+    rows = {
+        language: _read_hub(language, **{**usual, **entries[language]})
+        for language in dict.fromkeys((reference_of(entries), *wanted))
+    }
+    return parallel(rows, wanted, name, licence, exclude, by_id="item_id" in columns)
+
+
+def _entries(
+    configs: Mapping[str, str | Mapping[str, Any]], name: str
+) -> dict[str, dict[str, Any]]:
+    """What each language has of its own, by canonical tag."""
+    found: dict[str, dict[str, Any]] = {}
+    for given, entry in configs.items():
+        tag = canonical_tag(given)
+        if tag in found:
+            raise InputError(f"dataset {name}: configs names {tag} twice: keep one of them")
+        found[tag] = {"config": entry} if isinstance(entry, str) else dict(entry)
+    return found
+
+
+def local_folders(
+    path: str, configs: Mapping[str, str | Mapping[str, Any]], languages: Sequence[str]
+) -> list[Path] | None:
+    """The folders that these languages are read from; None where a repository is among them."""
+    entries = _entries(configs, path)
+    tags = dict.fromkeys((reference_of(entries), *distinct(languages)))
+    paths = dict.fromkeys(str(entries.get(tag, {}).get("path", path)) for tag in tags)
+    folders = [Path(one).expanduser() for one in paths]
+    return folders if all(map(os.path.isdir, folders)) else None
 
 
 def _read_hub(
@@ -143,13 +176,15 @@ def _read_hub(
     columns: Mapping[str, Any],
 ) -> Rows:
     """Items of one language from one configuration of a dataset."""
-    table = _open_hub(path, config, split, revision)
     place = f"{path} ({config}, {split})"
-    _check_columns(columns, table.column_names, place)
     items, places, changed = [], [], 0
-    for number, row in enumerate(table):
+    with _table(path, config, split, revision) as table:
+        check_columns(columns, table.features, place)
+        rows = table.to_list()
+    check_letters(rows, columns, place)
+    for number, row in enumerate(rows):
         places.append(f"{place}:{number}")
-        record = _record_of_row(row, number, columns, f"{places[-1]} ({language})")
+        record = record_of_row(row, number, columns, f"{places[-1]} ({language})")
         shown = f'{places[-1]}: item "{record["item_id"]}" ({language})'
         item, count = item_of_record(record, shown)
         items.append(item)
@@ -159,92 +194,56 @@ def _read_hub(
     return Rows(items, places, changed)
 
 
-def _open_hub(path: str, config: str, split: str, revision: str | None) -> Any:
-    """A table of the datasets library; whatever keeps it from being had becomes an InputError."""
+@contextmanager
+def _table(path: str, config: str, split: str, revision: str | None) -> Iterator[Any]:
+    """A table of the datasets library, made from the files as they are now.
+
+    Raises:
+        InputError: whatever keeps it from being had.
+    """
+    place = f"{path} ({config}, {split})"
+    folder = Path(path).expanduser()
+    if not os.path.isdir(folder):
+        folder = _snapshot(path, revision, place)
+    with TemporaryDirectory(prefix="isogloss-") as cache:
+        try:
+            table = _read_folder(folder, config, split, cache)
+        except Exception as error:  # of many kinds, by format: all are about the data
+            raise InputError(
+                f"{place}: cannot be had ({type(error).__name__}: {one_line(error)}): check its"
+                " name, configuration, split and revision"
+            ) from error
+        yield table
+
+
+def _read_folder(folder: Path, config: str, split: str, cache: str) -> Any:
+    """The split of a configuration; of CSV files every cell as the text that it is.
+
+    The library's CSV reader takes the words None and N/A for nothing, and a column of numbers
+    for no text: 007 would be 7.
+    """
     import datasets
+    from datasets.packaged_modules.csv.csv import CsvConfig
+
+    datasets.disable_progress_bars()
+    builder = datasets.load_dataset_builder(str(folder), config, cache_dir=cache)
+    table = datasets.load_dataset(str(folder), config, split=split, cache_dir=cache)
+    if not isinstance(builder.config, CsvConfig):
+        return table
+    texts = datasets.Features({name: datasets.Value("string") for name in table.column_names})
+    options = {"features": texts, "keep_default_na": False, "cache_dir": cache}
+    return datasets.load_dataset(str(folder), config, split=split, **options)
+
+
+def _snapshot(path: str, revision: str | None, place: str) -> Path:
+    """The folder of a repository at a revision, fetched where the hub's cache does not have it."""
+    from huggingface_hub import snapshot_download
 
     try:
-        return datasets.load_dataset(path, config, split=split, revision=revision)
-    except Exception as error:  # of many kinds, by format and transport: all are about the data
-        reason = f"{type(error).__name__}: {one_line(error)}"
+        return Path(snapshot_download(path, repo_type="dataset", revision=revision))
+    except Exception as error:  # of many kinds, by transport: all are about fetching
         raise InputError(
-            f"{path} ({config}, {split}): cannot be had ({reason}): check"
-            " its name, configuration, split and revision; without a network fill the cache"
+            f"{place}: cannot be had ({type(error).__name__}: {one_line(error)}): check"
+            " its name and revision; without a network fill the cache"
             " ahead (snakemake download); for a gated one log in (hf auth login)"
         ) from error
-
-
-def _check_columns(columns: Mapping[str, Any], names: Sequence[str], place: str) -> None:
-    """Refuse a mapping that is incomplete or names columns that are not there."""
-    for key in ("question", "choices", "answer", "answer_from"):
-        if key not in columns:
-            raise InputError(f'{place}: columns has no "{key}": say where it is')
-    if columns["answer_from"] not in _ANSWERS:
-        raise InputError(
-            f'{place}: answer_from is "{columns["answer_from"]}": use {", ".join(_ANSWERS)}'
-        )
-    choices = columns["choices"]
-    if unknown := sorted(set(columns) - {*FIELDS, "answer_from"}):
-        raise InputError(f'{place}: columns has "{unknown[0]}": no such part of an item')
-    used = [columns["answer"], *columns.get("item_id", ())]
-    used += [choices] if isinstance(choices, str) else list(choices)
-    for key in ("context", "question", "category", "cluster"):
-        used += [field for _, field, _, _ in Formatter().parse(columns.get(key, "")) if field]
-    absent = [column for column in used if column not in names]
-    if absent:
-        raise InputError(
-            f'{place}: no column "{absent[0]}": choose from {", ".join(map(str, names))}'
-        )
-
-
-def _whole(value: Any) -> int:
-    """A whole number, also one that is written as text or kept as a float."""
-    if isinstance(value, bool) or isinstance(value, float) and not value.is_integer():
-        raise ValueError("not a whole number")
-    return int(value)
-
-
-def _place_of_letter(value: str) -> int:
-    letter = value.strip().upper()
-    if len(letter) != 1:
-        raise ValueError("not one letter")
-    return "ABCDEFGHIJKLMNOPQRSTUVWXYZ".index(letter)
-
-
-_ANSWERS: dict[str, Callable[[Any], int]] = {
-    "0": _whole,
-    "1": lambda value: _whole(value) - 1,
-    "letter": _place_of_letter,
-}
-
-
-def _record_of_row(
-    row: Mapping[str, Any], number: int, columns: Mapping[str, Any], place: str
-) -> dict[str, Any]:
-    """A row of a table as the fields of an item."""
-    ids, choices = columns.get("item_id"), columns["choices"]
-    value = row[columns["answer"]]
-    try:
-        answer = _ANSWERS[columns["answer_from"]](value)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f'{place}: the answer is "{value}": check answer_from, which is'
-            f' "{columns["answer_from"]}"'
-        ) from error
-    known = {name: "" if value is None else value for name, value in row.items()}
-    filled: dict[str, Any] = {
-        key: columns[key].format(**known)
-        for key in ("context", "question", "category", "cluster")
-        if key in columns
-    }
-    listed = row[choices] if isinstance(choices, str) else [row[column] for column in choices]
-    if not isinstance(listed, list):
-        raise InputError(
-            f'{place}: column "{choices}" holds no list of choices: name one column a choice'
-        )
-    return {
-        **filled,
-        "item_id": ":".join(str(row[column]) for column in ids) if ids else str(number),
-        "choices": listed,
-        "answer": answer,
-    }

@@ -35,6 +35,7 @@ class ParallelItems:
         clusters: (item,) int, items of one cluster are never divided between fit and test.
         licence: of the dataset.
         normalised: by language, how many strings normalisation changed.
+        excluded: by reason, how many items the study leaves out.
 
     Raises:
         InputError: no items, or a language whose items are not parallel (METHOD 1).
@@ -45,6 +46,7 @@ class ParallelItems:
     clusters: np.ndarray
     licence: str = ""
     normalised: Mapping[str, int] = field(default_factory=dict)
+    excluded: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_parallel(self.items, lambda language, row: self.name)
@@ -143,7 +145,7 @@ def item_problem(item: Item) -> str | None:
     """What is wrong with one item by itself, and what to do; None where nothing is.
 
     >>> item_problem(Item("a", "", "Which?", ("x", "x"), 0))
-    'the choice "x" is there twice: make all choices of an item different'
+    'the choice "x" is there twice: make choices different, or leave the item out (exclude)'
     """
     if not item.item_id:
         return "the id is empty: give every item an id"
@@ -158,7 +160,10 @@ def item_problem(item: Item) -> str | None:
         return f"choice {item.choices.index('')} is empty: give every choice a text"
     repeated = [text for text, count in Counter(item.choices).items() if count > 1]
     if repeated:
-        return f'the choice "{repeated[0]}" is there twice: make all choices of an item different'
+        return (
+            f'the choice "{repeated[0]}" is there twice: make choices different, or leave the item'
+            " out (exclude)"
+        )
     if not 0 <= item.answer < n:
         return f"the answer is {item.answer}, the choices are 0 to {n - 1}: count choices from 0"
     return None

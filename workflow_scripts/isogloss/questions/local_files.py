@@ -10,6 +10,8 @@ from isogloss.files.canonical import fields_once
 from isogloss.questions.items import Item, ParallelItems
 from isogloss.questions.languages import canonical_tag
 from isogloss.questions.records import (
+    NOTHING,
+    Exclude,
     Rows,
     distinct,
     item_of_record,
@@ -20,7 +22,11 @@ from isogloss.questions.records import (
 
 
 def load_jsonl(
-    folder: Path, languages: Sequence[str], name: str, licence: str = ""
+    folder: Path,
+    languages: Sequence[str],
+    name: str,
+    licence: str = "",
+    exclude: Exclude = NOTHING,
 ) -> ParallelItems:
     """Items from a folder with one `<language>.jsonl` a language, one JSON object a line.
 
@@ -32,16 +38,21 @@ def load_jsonl(
         languages: tags to read.
         name: of the dataset.
         licence: of the dataset.
+        exclude: items to leave out in every language.
 
     Raises:
         InputError: a file is missing, empty, not UTF-8 or not JSON, or an item is not what
             METHOD 1 asks for; with file, line, item and language.
     """
-    return _load_files(folder, ".jsonl", _item_of_line, languages, name, licence)
+    return _load_files(folder, ".jsonl", _item_of_line, languages, name, licence, exclude)
 
 
 def load_sentences(
-    folder: Path, languages: Sequence[str], name: str, licence: str = ""
+    folder: Path,
+    languages: Sequence[str],
+    name: str,
+    licence: str = "",
+    exclude: Exclude = NOTHING,
 ) -> ParallelItems:
     """Parallel sentences from a folder with one `<language>.txt` a language, aligned by line.
 
@@ -52,12 +63,13 @@ def load_sentences(
         languages: tags to read.
         name: of the dataset.
         licence: of the dataset.
+        exclude: items to leave out in every language.
 
     Raises:
         InputError: a file is missing, empty or not UTF-8, a line is empty, or another number of
             lines than in the reference language.
     """
-    return _load_files(folder, ".txt", _sentence_of_line, languages, name, licence)
+    return _load_files(folder, ".txt", _sentence_of_line, languages, name, licence, exclude)
 
 
 def _load_files(
@@ -67,6 +79,7 @@ def _load_files(
     languages: Sequence[str],
     name: str,
     licence: str,
+    exclude: Exclude,
 ) -> ParallelItems:
     """Read one file a language, the reference language first."""
     wanted = distinct(languages)
@@ -76,7 +89,7 @@ def _load_files(
     }
     if suffix == ".txt":
         _check_line_counts(rows)
-    return parallel(rows, wanted, name, licence)
+    return parallel(rows, wanted, name, licence, exclude)
 
 
 def language_files(folder: Path, suffix: str, languages: Sequence[str]) -> dict[str, Path]:

@@ -1,7 +1,7 @@
 """Items of one language as a source gives them: rows, their places, and what is wrong with them."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,23 +24,101 @@ def distinct(languages: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(map(canonical_tag, languages)))
 
 
+RULES: dict[str, Callable[[Item], bool]] = {
+    "repeated_choices": lambda item: len(set(item.choices)) < len(item.choices),
+    "empty_choices": lambda item: not all(item.choices),
+}
+"""What an item can be left out for: what makes it unusable, and stands in published data."""
+
+
+@dataclass(frozen=True)
+class Exclude:
+    """Items to leave out in every language.
+
+    Attributes:
+        ids: of items, by name.
+        rules: of `RULES`; an item goes where one holds in any of the languages that are read.
+    """
+
+    ids: Sequence[str] = ()
+    rules: Sequence[str] = ()
+
+
+NOTHING = Exclude()
+
+
 def parallel(
-    rows: Mapping[str, Rows], languages: Sequence[str], name: str, licence: str
+    rows: Mapping[str, Rows],
+    languages: Sequence[str],
+    name: str,
+    licence: str,
+    exclude: Exclude,
+    by_id: bool = True,
 ) -> ParallelItems:
-    """Check the rows, reference language first, and keep the languages asked for."""
+    """Check the rows, reference language first, and keep the languages asked for.
+
+    Args:
+        rows: of each language, the reference language first.
+        languages: to keep.
+        name, licence: of the dataset.
+        exclude: items to leave out.
+        by_id: ids name items, whatever their order; else the rows' order does.
+
+    Raises:
+        InputError: as `check_parallel`; or an id to leave out that no item has.
+    """
+    rows, excluded = _without(rows, exclude, name)
+    reference = next(iter(rows.values())).items
+    if by_id:
+        rows = {language: _in_order_of(reference, read) for language, read in rows.items()}
 
     def where(language: str, row: int) -> str:
         return rows[language].places[row]
 
     check_parallel({language: read.items for language, read in rows.items()}, where)
-    reference = next(iter(rows.values())).items
     return ParallelItems(
         name=name,
         items={language: tuple(rows[language].items) for language in languages},
         clusters=find_clusters(reference),
         licence=licence,
         normalised={language: rows[language].normalised for language in languages},
+        excluded=excluded,
     )
+
+
+def _without(
+    rows: Mapping[str, Rows], exclude: Exclude, name: str
+) -> tuple[dict[str, Rows], dict[str, int]]:
+    """The rows that stay, and by rule how many items went."""
+    wrong: dict[str, set[str]] = {"ids": set(exclude.ids)} if exclude.ids else {}
+    everything = [item for read in rows.values() for item in read.items]
+    if absent := [one for one in exclude.ids if one not in {item.item_id for item in everything}]:
+        raise InputError(
+            f'dataset {name}: exclude.ids has "{absent[0]}", which no item is: correct it'
+        )
+    for rule in exclude.rules:
+        wrong[rule] = {item.item_id for item in everything if RULES[rule](item)}
+    gone = set().union(*wrong.values())
+    kept = {language: _some(read, gone) for language, read in rows.items()}
+    if not any(read.items for read in kept.values()):
+        raise InputError(f"dataset {name}: exclude leaves no item: correct it")
+    return kept, {rule: len(ids) for rule, ids in wrong.items()}
+
+
+def _some(read: Rows, gone: Collection[str]) -> Rows:
+    """The rows without some items."""
+    kept = [i for i, item in enumerate(read.items) if item.item_id not in gone]
+    return Rows([read.items[i] for i in kept], [read.places[i] for i in kept], read.normalised)
+
+
+def _in_order_of(reference: Sequence[Item], read: Rows) -> Rows:
+    """The rows in the reference's order, where they are the same items."""
+    order = {item.item_id: place for place, item in enumerate(reference)}
+    ids = [item.item_id for item in read.items]
+    if len(ids) != len(order) or set(ids) != set(order):
+        return read  # and `check_parallel` says which is missing
+    rows = sorted(range(len(ids)), key=lambda row: order[ids[row]])
+    return Rows([read.items[i] for i in rows], [read.places[i] for i in rows], read.normalised)
 
 
 def reference_of(languages: Iterable[str]) -> str:

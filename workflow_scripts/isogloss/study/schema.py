@@ -29,6 +29,7 @@ from pydantic import Tag as Branch
 from pydantic_core import ErrorDetails
 
 from isogloss.errors import InputError
+from isogloss.questions.columns import PARTS, TEMPLATES
 from isogloss.questions.languages import canonical_tag
 from isogloss.questions.lexicon import Kind
 from isogloss.study.steering_methods import CONTROLS, Control, Method
@@ -162,10 +163,11 @@ class Prompt(Strict):
         return self
 
 
-def plain_fields(template: str) -> list[str] | None:
+def plain_fields(template: str, also: str = "") -> list[str] | None:
     """Names of a template's fields; None where one is more than a name, or a brace is alone.
 
-    A conversion, a width or an attribute has no use here, and a width of 10^10 no end.
+    A conversion, a width or an attribute has no use here, and a width of 10^10 no end. `also` are
+    characters that names may have; a name is then looked up, and no attribute taken.
 
     >>> plain_fields("{context} {{}} {question}"), plain_fields("{question:>9}"), plain_fields("{")
     (['context', 'question'], None, None)
@@ -176,7 +178,8 @@ def plain_fields(template: str) -> list[str] | None:
         return None
     names = [str(name) for name, _, _ in parts]
     bare = all(not spec and not conversion for _, spec, conversion in parts)
-    return names if bare and all(name and not set(name) & set(".[]{}") for name in names) else None
+    never = set(".[]{}") - set(also)
+    return names if bare and all(name and not set(name) & never for name in names) else None
 
 
 def _by_language(templates: dict[str, str]) -> dict[str, str]:
@@ -199,16 +202,16 @@ def _known_columns(columns: Any) -> Any:
     """Refuse parts of an item that there are not, and templates that are more than names."""
     if not isinstance(columns, dict):
         return columns
-    lists, templates = ("item_id", "choices"), ("context", "question", "category", "cluster")
+    lists, templates = ("item_id", "choices"), TEMPLATES
     for part, value in columns.items():
-        if part not in (*lists, *templates, "answer", "answer_from"):
+        if part not in PARTS:
             raise ValueError(f"{part}: no such part of an item")
         texts = value if part in lists and isinstance(value, list) else [value]
         if not all(isinstance(text, str) for text in texts):
             raise ValueError(f"{part}: name columns in quotes, {value!r} is no text")
         if part == "item_id" and not isinstance(value, list):
             raise ValueError("item_id: give a list of columns")
-        if part in templates and plain_fields(value) is None:
+        if part in templates and plain_fields(value, also=".") is None:
             raise ValueError(f"{part}: {value!r} has a field that is more than a column's name")
     return columns
 
@@ -240,6 +243,17 @@ HubConfig = Annotated[
 ]
 
 
+class Exclusion(Strict):
+    """Items that are left out, in every language."""
+
+    ids: list[str] = Field([], description="ids of items; of rows without ids, their numbers")
+    rules: list[Literal["repeated_choices", "empty_choices"]] = Field(
+        [], description="items of which this is true in any language that is read"
+    )
+
+    _lists = field_validator("ids", "rules")(_once)
+
+
 class Dataset(Strict):
     """Where parallel questions or sentences come from."""
 
@@ -257,6 +271,9 @@ class Dataset(Strict):
     split: str = Field("test", description="hub: split")
     revision: Revision | None = Field(None, description="hub: revision")
     columns: Columns = Field({}, description="hub: column mapping, see config/README.md")
+    exclude: Exclusion | None = Field(
+        None, description="items to leave out; how many is in the record and the summary"
+    )
     max_items: int | None = Field(
         None, ge=10, description="draw this many items, whole clusters; null: all"
     )
@@ -272,6 +289,8 @@ class Dataset(Strict):
     def _complete(self) -> "Dataset":
         if self.source != "lexicon" and not self.path:
             raise ValueError(f"source {self.source} needs path")
+        if self.source == "lexicon" and self.exclude:
+            raise ValueError("exclude: the lexicon has no such items: leave it out")
         if set(self.path or "") & set("{}"):  # Snakemake would take them for wildcards
             raise ValueError("path: braces cannot be in this path: rename the folder")
         return self
