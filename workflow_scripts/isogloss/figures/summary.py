@@ -384,7 +384,9 @@ def _measured_table(results: Sequence[Result]) -> str:
 
 def _excluded_text(records: Sequence[Mapping[str, Any]]) -> str:
     """How many items the study leaves out, by reason; empty where none are."""
-    found = next((r["excluded_items"] for r in records if r.get("excluded_items")), {})
+    found: Mapping[str, int] = next(
+        (r["excluded_items"] for r in records if r.get("excluded_items")), {}
+    )
     said = [f"{count} {str(reason).replace('_', ' ')}" for reason, count in found.items() if count]
     return f" (left out: {', '.join(said)})" if said else ""
 
