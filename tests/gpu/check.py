@@ -1,0 +1,404 @@
+"""What the library does on a GPU, beside the plain forward and beside the processor: right and fast?
+
+Random models of a billion parameters, built here: no downloads. It needs torch, transformers, h5py,
+xarray and NumPy, and ends in some minutes on one card:
+
+    PYTHONPATH=workflow_scripts:. python -m tests.gpu.check
+
+Checks end in PASS or FAIL, rates in figures; one FAIL gives exit code 1. `--device cpu --small`
+runs every line of it on a processor.
+"""
+
+import argparse
+import copy
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from isogloss.extraction.extract import compute_shard
+from isogloss.model.load import Decoder, adapt, card_of, load
+from isogloss.model.logit_lens import token_log_probabilities
+from isogloss.model.packing import Tree, lay_out
+from isogloss.model.readout import readout_of
+from isogloss.model.sources import ModelSource
+from isogloss.model.tiny_models import save_tiny_model, tiny_tokenizer
+from isogloss.questions.prompts import Phrase, Question
+from isogloss.steering.evaluate import Condition, steered_scores
+from isogloss.steering.vectors import constant_shift
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+FLOAT32_NAT = 1e-3
+"""Log-probabilities of whole choices may differ so much between two orders of float32 sums [nat]."""
+
+
+@dataclass
+class Report:
+    """What was seen, line by line."""
+
+    failed: list[str] = field(default_factory=list)
+
+    def say(self, name: str, value: str) -> None:
+        print(f"       {name:<58} {value}", flush=True)
+
+    def check(self, name: str, value: float, bound: float, unit: str = "") -> None:
+        good = bool(np.isfinite(value)) and value <= bound
+        print(f"{'PASS' if good else 'FAIL'}   {name:<58} {value:.3g} (<= {bound:.3g}) {unit}")
+        sys.stdout.flush()
+        if not good:
+            self.failed.append(name)
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large the models and the work are."""
+
+    width: int
+    hidden: int
+    layers: int
+    heads: int
+    vocabulary: int
+    questions: int
+    prompt: tuple[int, int]
+    batch_tokens: int
+    product: int
+    steered: int
+
+
+LARGE = Size(2048, 8192, 16, 32, 128256, 512, (40, 400), 16384, 8192, 64)
+SMALL = Size(64, 128, 4, 4, 600, 12, (5, 30), 256, 256, 4)
+
+
+def configuration(family: str, size: Size) -> Any:
+    """Llama 3.2 1B's shape, or Gemma 3's of about the same size: windows, soft norms, wide head."""
+    import transformers
+
+    common: dict[str, Any] = {
+        "vocab_size": size.vocabulary,
+        "hidden_size": size.width,
+        "intermediate_size": size.hidden,
+        "num_hidden_layers": size.layers,
+        "num_attention_heads": size.heads,
+        "num_key_value_heads": size.heads // 4,
+        "head_dim": size.width // size.heads,
+        "max_position_embeddings": 8192,
+        "initializer_range": 0.04,
+        "bos_token_id": 0,
+        "eos_token_id": 1,
+        "pad_token_id": 1,
+        "tie_word_embeddings": True,
+    }
+    if family == "llama":
+        return transformers.LlamaConfig(**common)
+    types = ["sliding_attention"] * 5 + ["full_attention"]
+    return transformers.Gemma3TextConfig(
+        **common,
+        sliding_window=min(128, size.prompt[1] // 2),
+        query_pre_attn_scalar=size.width // size.heads,
+        layer_types=(types * size.layers)[: size.layers],
+    )
+
+
+def build(family: str, size: Size, dtype: torch.dtype, device: torch.device) -> Decoder:
+    """A random model, the same on every device."""
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(configuration(family, size)).to(dtype).to(device)
+    source = ModelSource(family, "path", family=family, licence="CC0-1.0")
+    return adapt(model, tiny_tokenizer(True), card_of(model, source, digest="random"))
+
+
+def ask(size: Size) -> list[Question]:
+    """Questions of random tokens: four choices of one to eight tokens."""
+    draw = np.random.default_rng(0)
+    made = []
+    for item in range(size.questions):
+        prompt = (0, *draw.integers(2, size.vocabulary, draw.integers(*size.prompt)).tolist())
+        phrases = tuple(
+            Phrase(0, choice, tuple(draw.integers(2, size.vocabulary, n).tolist()), False)
+            for choice, n in enumerate(draw.integers(1, 9, 4))
+        )
+        made.append(Question(item, "main", prompt, phrases))
+    return made
+
+
+@torch.inference_mode()
+def plain(decoder: Decoder, questions: Sequence[Question], budget: int) -> np.ndarray:
+    """(target,) log-probabilities by transformers alone: a sequence a choice, right-padded batches
+    of similar length, the head at every place."""
+    device = decoder.input_device
+    pairs = [(q, phrase) for q in questions for phrase in q.phrases]
+    order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][0].prompt + pairs[i][1].tokens))
+    found: list[np.ndarray] = [np.empty(0)] * len(pairs)
+    while order:
+        longest = len(pairs[order[0]][0].prompt) + len(pairs[order[0]][1].tokens)
+        chosen, order = order[: max(1, budget // longest)], order[max(1, budget // longest) :]
+        ids = torch.ones(len(chosen), longest, dtype=torch.long)
+        seen = torch.zeros(len(chosen), longest, dtype=torch.long)
+        for row, i in enumerate(chosen):
+            sequence = [*pairs[i][0].prompt, *pairs[i][1].tokens]
+            ids[row, : len(sequence)] = torch.tensor(sequence)
+            seen[row, : len(sequence)] = 1
+        logits = decoder.model(
+            input_ids=ids.to(device), attention_mask=seen.to(device), use_cache=False
+        ).logits
+        for row, i in enumerate(chosen):
+            question, phrase = pairs[i]
+            start, tokens = len(question.prompt) - 1, torch.tensor(phrase.tokens, device=device)
+            own = torch.log_softmax(logits[row, start : start + len(tokens)].float(), -1)
+            found[i] = own.gather(1, tokens[:, None])[:, 0].cpu().numpy()
+    return np.concatenate(found)
+
+
+def seconds(work: Callable[[], Any], device: torch.device, repeat: int = 3) -> float:
+    """Least run time of some turns, after one that warms up."""
+    times = []
+    for _ in range(repeat + 1):
+        synchronize(device)
+        began = time.perf_counter()
+        work()
+        synchronize(device)
+        times.append(time.perf_counter() - began)
+    return min(times[1:])
+
+
+def synchronize(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def peak_bytes(work: Callable[[], Any], device: torch.device) -> int:
+    """Most memory of the card during some work, beyond what it held before."""
+    if device.type != "cuda":
+        work()
+        return 0
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    work()
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def rates(size: Size, device: torch.device, report: Report) -> dict[str, float]:
+    """The card's matrix products by type [FLOP/s], on random numbers."""
+    found = {}
+    for name, dtype in DTYPES.items():
+        a, b = (torch.randn(size.product, size.product, device=device).to(dtype) for _ in range(2))
+        took = seconds(lambda a=a, b=b: [torch.mm(a, b) for _ in range(5)], device) / 5
+        found[name] = 2 * size.product**3 / took
+        report.say(f"matrix product of {size.product}, {name}", f"{found[name] / 1e12:.3g} TFLOP/s")
+    return found
+
+
+def block_flops(decoder: Decoder, trees: Sequence[Tree]) -> float:
+    """Operations of the blocks' and the head's products, attention left out."""
+    weights = sum(p.numel() for layer in decoder.layers for p in layer.parameters() if p.ndim == 2)
+    predicting = sum(len(tree.predicting) for tree in trees)
+    head = decoder.width * decoder.vocabulary
+    return 2.0 * (weights * sum(map(len, trees)) + head * predicting)
+
+
+def extraction(
+    decoder: Decoder, size: Size, matrix_rate: float, reference: np.ndarray | None, report: Report
+) -> np.ndarray:
+    """Packed scores beside plain ones, with rates and memory; returns the plain ones."""
+    device, name = decoder.input_device, f"{decoder.card.family}, {str(decoder.dtype)[6:]}"
+    questions = ask(size)
+    trees, readout = [lay_out(q) for q in questions], readout_of(decoder)
+    layers = [decoder.n_layers // 2, decoder.n_layers]
+
+    def packed(budget: int = size.batch_tokens) -> dict[str, np.ndarray]:
+        return compute_shard(decoder, readout, trees, range(len(trees)), layers, budget)
+
+    def by_transformers() -> np.ndarray:
+        return plain(decoder, questions, size.batch_tokens)
+
+    scores, expected = packed()["log_probability"], by_transformers()
+    if decoder.dtype == torch.float32:
+        report.check(f"{name}: packed = plain", np.abs(scores - expected).max(), FLOAT32_NAT, "nat")
+        other = packed(size.batch_tokens // 7)["log_probability"]
+        report.check(f"{name}: batch size", np.abs(scores - other).max(), FLOAT32_NAT, "nat")
+    elif reference is not None:
+        ours, theirs = (np.abs(s - reference).mean() for s in (scores, expected))
+        report.say(f"{name}: plain from float32, mean", f"{theirs:.3g} nat")
+        report.check(f"{name}: packed from float32, mean", ours, 1.2 * theirs, "nat")
+    took, theirs = seconds(packed, device), seconds(by_transformers, device, repeat=1)
+    tokens, flops = sum(map(len, trees)), block_flops(decoder, trees)
+    report.say(f"{name}: extraction", f"{tokens / took:,.0f} packed tokens/s, {took:.2f} s")
+    report.say(f"{name}: share of the matrix rate", f"{flops / took / matrix_rate:.2f}")
+    report.say(f"{name}: one sequence a choice", f"{theirs:.2f} s, {theirs / took:.1f} x ours")
+    report.say(f"{name}: memory beyond weights", f"{peak_bytes(packed, device) / 1e9:.2f} GB")
+    report.say(f"{name}: the same, plain", f"{peak_bytes(by_transformers, device) / 1e9:.2f} GB")
+    return expected
+
+
+def on_the_processor(decoder: Decoder, size: Size, report: Report) -> None:
+    """States and scores of some questions, computed here and on the processor."""
+    questions = ask(size)[:6]
+    trees, layers = [lay_out(q) for q in questions], [decoder.n_layers]
+    there = compute_shard(decoder, readout_of(decoder), trees, range(6), layers, size.batch_tokens)
+    model = copy.deepcopy(decoder.model).to("cpu")
+    here = adapt(model, decoder.tokenizer, decoder.card)
+    own = compute_shard(here, readout_of(here), trees, range(6), layers, size.batch_tokens)
+    name = f"{decoder.card.family}, float32: beside the processor"
+    for part in ("mean", "last"):
+        scale = np.linalg.norm(own[part], axis=-1, keepdims=True)
+        relative = np.linalg.norm(there[part] - own[part], axis=-1, keepdims=True) / scale
+        report.check(f"{name}, {part}, relative", float(relative.max()), 1e-4)
+    worst = np.abs(there["log_probability"] - own["log_probability"]).max()
+    report.check(f"{name}, scores", float(worst), FLOAT32_NAT, "nat")
+
+
+@torch.inference_mode()
+def lens(decoder: Decoder, size: Size, matrix_rate: float, report: Report) -> None:
+    """The lens beside a plain log-softmax in float64, and its share of the matrix rate."""
+    device, readout = decoder.input_device, readout_of(decoder)
+    name = f"{decoder.card.family}, {str(decoder.dtype)[6:]}: lens"
+    rows = 4096 if size is LARGE else 64
+    draw = torch.Generator().manual_seed(1)
+    states = torch.randn(rows, decoder.width, generator=draw).to(decoder.dtype)
+    row, token = torch.arange(rows), torch.randint(decoder.vocabulary, (rows,), generator=draw)
+    found = token_log_probabilities(states.float(), readout, row, token).cpu()
+    few = slice(0, 64)
+    normed = readout.norm(states[few].to(device)).double()
+    logits = normed @ readout.weight.double().T
+    exact = torch.log_softmax(logits, -1).cpu()[torch.arange(64), token[few]]
+    bound = 1e-4 if decoder.dtype == torch.float32 else 0.02
+    report.check(f"{name} = log-softmax", float((found[few] - exact).abs().max()), bound, "nat")
+    states = states.to(device)
+    took = seconds(lambda: token_log_probabilities(states, readout, row, token), device)
+    share = 2.0 * rows * decoder.width * decoder.vocabulary / took / matrix_rate
+    report.say(f"{name}, share of the matrix rate", f"{share:.2f}")
+
+
+@torch.inference_mode()
+def steered_plainly(
+    decoder: Decoder, question: Question, layer: int, shift: torch.Tensor
+) -> np.ndarray:
+    """(choice,) log-likelihoods with a hook on one block that shifts the prompt but its first
+    token: transformers' own forward, a sequence a choice."""
+    end = len(question.prompt)
+
+    def change(_: Any, __: tuple, output: Any) -> Any:
+        states = (output[0] if isinstance(output, tuple) else output).clone()
+        states[:, 1:end] += shift
+        return (states, *output[1:]) if isinstance(output, tuple) else states
+
+    handle = decoder.layers[layer - 1].register_forward_hook(change)
+    try:
+        found = [plain(decoder, [Question(0, "main", question.prompt, (phrase,))], 1 << 20).sum()
+                 for phrase in question.phrases]  # fmt: skip
+    finally:
+        handle.remove()
+    return np.array(found)
+
+
+def steering(decoder: Decoder, size: Size, report: Report) -> None:
+    """The sweep beside plain hooks; unsteered conditions beside the unsteered forward."""
+    device, n = decoder.input_device, size.steered
+    name = f"{decoder.card.family}, {str(decoder.dtype)[6:]}: steering"
+    questions = ask(size)[:n]
+    trees, readout = [lay_out(q) for q in questions], readout_of(decoder)
+    draw = np.random.default_rng(2)
+    shift = (draw.normal(size=decoder.width) * 0.5).astype(np.float32)
+    depths = sorted({max(1, round(d * decoder.n_layers)) for d in (0.25, 0.5, 0.75)})
+    conditions = [
+        Condition(layer, change, 1.0)
+        for layer in depths
+        for change in (None, constant_shift(shift))
+    ]
+
+    def sweep() -> np.ndarray:
+        outcome = steered_scores(
+            decoder, readout, trees, [conditions] * n, budget=size.batch_tokens
+        )
+        return outcome.log_probability
+
+    found = sweep()
+    if decoder.dtype == torch.float32:
+        moved = torch.from_numpy(shift).to(device)
+        worst = max(
+            np.abs(found[2 * i + 1, q, :4] - steered_plainly(decoder, questions[q], layer, moved))
+            .max()
+            for i, layer in enumerate(depths)
+            for q in range(min(n, 4))
+        )
+        report.check(f"{name} = plain hooks", float(worst), 2 * FLOAT32_NAT, "nat")
+    same = np.abs(found[0] - found[2::2]).max()
+    report.check(f"{name}: nothing changed is the same at every layer", float(same), 0.5, "nat")
+    took = seconds(sweep, device, repeat=1)
+    each = 1000 * took / n / len(conditions)
+    report.say(f"{name}: {len(conditions)} conditions", f"{each:.2f} ms a question and condition")
+
+
+def placed(device: torch.device, report: Report) -> None:
+    """A checkpoint loaded with device maps: all on the card, half of it, and the processor alone."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for family in ("llama", "gemma3"):
+            folder = Path(scratch) / family
+            save_tiny_model(folder, family)
+            on_card: Any = device.index or 0 if device.type == "cuda" else "cpu"
+            first = ("model.embed_tokens", "model.layers.0", "model.layers.1", "model.rotary_emb")
+            rest = ("model.layers.2", "model.layers.3", "model.norm", "lm_head")
+            maps = {
+                "the processor": {"": "cpu"},
+                "the card": {"": on_card},
+                "both": dict.fromkeys(first, on_card) | dict.fromkeys(rest, "cpu"),
+            }
+            scores = {}
+            for name, device_map in maps.items():
+                source = ModelSource(family, "path", path=folder, device_map=device_map)
+                decoder = load(source, Path(scratch) / "cache")
+                trees = [lay_out(q) for q in tiny_questions()]
+                shard = compute_shard(
+                    decoder, readout_of(decoder), trees, range(len(trees)), [2, 4], 256
+                )
+                scores[name] = shard["log_probability"]
+            for name in ("the card", "both"):
+                worst = np.abs(scores[name] - scores["the processor"]).max()
+                report.check(f"device_map, {family}: {name}", float(worst), FLOAT32_NAT, "nat")
+
+
+def tiny_questions() -> list[Question]:
+    return ask(Size(0, 0, 0, 0, 384, 8, (5, 30), 0, 0, 0))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--device", default="cuda", help="cuda, cuda:1, cpu")
+    parser.add_argument("--small", action="store_true", help="tiny shapes: does it run at all?")
+    args = parser.parse_args()
+    device, size, report = torch.device(args.device), SMALL if args.small else LARGE, Report()
+    torch.set_grad_enabled(False)
+    import transformers
+
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else "processor"
+    print(f"{card}, torch {torch.__version__}, transformers {transformers.__version__}")
+    began = time.perf_counter()
+    placed(device, report)
+    matrix_rate = rates(size, device, report)
+    for family in ("llama", "gemma3"):
+        reference = None
+        for name, dtype in DTYPES.items():
+            decoder = build(family, size, dtype, device)
+            reference = extraction(decoder, size, matrix_rate[name], reference, report)
+            lens(decoder, size, matrix_rate[name], report)
+            steering(decoder, size, report)
+            if dtype == torch.float32:
+                on_the_processor(decoder, size, report)
+            del decoder
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+    print(f"{time.perf_counter() - began:.0f} s; {len(report.failed)} failed")
+    sys.exit(bool(report.failed))
+
+
+if __name__ == "__main__":
+    main()
