@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TINY := store/quick/models/tiny-gemma3
 
-.PHONY: run test test-cluster test-sharing quick lint benchmark help
+.PHONY: run test test-cluster test-sharing quick lint benchmark test-gpu help
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make test-sharing   two collaborators on a folder and on a real S3 server"
 	@echo "make benchmark   beside lm-evaluation-harness, nnsight and others, in half an hour or more;"
 	@echo "            options in BENCHMARK=, such as BENCHMARK='--quick --only lens'"
+	@echo "make test-gpu   on a machine with a card: right there too, and how fast"
 	@echo "make lint   formatting, linters, types"
 
 $(VENV)/.installed: requirements.txt pyproject.toml
@@ -53,6 +54,10 @@ lint: $(VENV)/.installed
 test-sharing: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/sharing/requirements.txt
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations=5 tests/sharing
+
+# Random models of a billion parameters; of a run's packages it needs torch, transformers and files.
+test-gpu: $(VENV)/.installed
+	PYTHONPATH=workflow_scripts:. $(BIN)/python -m tests.gpu.check
 
 BENCH := .venv-benchmark
 

@@ -1,4 +1,4 @@
-"""What the library does on a GPU, beside the plain forward and beside the processor: right and fast?
+"""What the library does on a GPU: right beside the plain forward and the processor, and how fast?
 
 Random models of a billion parameters, built here: no downloads. It needs torch, transformers, h5py,
 xarray and NumPy, and ends in some minutes on one card:
@@ -22,20 +22,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from isogloss.extraction.extract import compute_shard
-from isogloss.model.load import Decoder, adapt, card_of, load
-from isogloss.model.logit_lens import token_log_probabilities
+from isogloss.extraction.shards import compute_shard
+from isogloss.model.decoder import Decoder, adapt
+from isogloss.model.load import load
 from isogloss.model.packing import Tree, lay_out
 from isogloss.model.readout import readout_of
 from isogloss.model.sources import ModelSource
 from isogloss.model.tiny_models import save_tiny_model, tiny_tokenizer
+from isogloss.model.token_scores import token_log_probabilities
 from isogloss.questions.prompts import Phrase, Question
 from isogloss.steering.evaluate import Condition, steered_scores
 from isogloss.steering.vectors import constant_shift
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 FLOAT32_NAT = 1e-3
-"""Log-probabilities of whole choices may differ so much between two orders of float32 sums [nat]."""
+"""How far log-probabilities may differ between two orders of float32 sums [nat]."""
 
 
 @dataclass
@@ -111,8 +112,11 @@ def build(family: str, size: Size, dtype: torch.dtype, device: torch.device) -> 
 
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(configuration(family, size)).to(dtype).to(device)
-    source = ModelSource(family, "path", family=family, licence="CC0-1.0")
-    return adapt(model, tiny_tokenizer(True), card_of(model, source, digest="random"))
+    return adapt(model, tiny_tokenizer(True), family)
+
+
+def family_of(decoder: Decoder) -> str:
+    return str(decoder.model.config.model_type)
 
 
 def ask(size: Size) -> list[Question]:
@@ -209,7 +213,7 @@ def extraction(
     decoder: Decoder, size: Size, matrix_rate: float, reference: np.ndarray | None, report: Report
 ) -> np.ndarray:
     """Packed scores beside plain ones, with rates and memory; returns the plain ones."""
-    device, name = decoder.input_device, f"{decoder.card.family}, {str(decoder.dtype)[6:]}"
+    device, name = decoder.input_device, f"{family_of(decoder)}, {str(decoder.dtype)[6:]}"
     questions = ask(size)
     trees, readout = [lay_out(q) for q in questions], readout_of(decoder)
     layers = [decoder.n_layers // 2, decoder.n_layers]
@@ -244,10 +248,11 @@ def on_the_processor(decoder: Decoder, size: Size, report: Report) -> None:
     questions = ask(size)[:6]
     trees, layers = [lay_out(q) for q in questions], [decoder.n_layers]
     there = compute_shard(decoder, readout_of(decoder), trees, range(6), layers, size.batch_tokens)
+    family = family_of(decoder)
     model = copy.deepcopy(decoder.model).to("cpu")
-    here = adapt(model, decoder.tokenizer, decoder.card)
+    here = adapt(model, decoder.tokenizer, family)
     own = compute_shard(here, readout_of(here), trees, range(6), layers, size.batch_tokens)
-    name = f"{decoder.card.family}, float32: beside the processor"
+    name = f"{family}, float32: beside the processor"
     for part in ("mean", "last"):
         scale = np.linalg.norm(own[part], axis=-1, keepdims=True)
         relative = np.linalg.norm(there[part] - own[part], axis=-1, keepdims=True) / scale
@@ -260,7 +265,7 @@ def on_the_processor(decoder: Decoder, size: Size, report: Report) -> None:
 def lens(decoder: Decoder, size: Size, matrix_rate: float, report: Report) -> None:
     """The lens beside a plain log-softmax in float64, and its share of the matrix rate."""
     device, readout = decoder.input_device, readout_of(decoder)
-    name = f"{decoder.card.family}, {str(decoder.dtype)[6:]}: lens"
+    name = f"{family_of(decoder)}, {str(decoder.dtype)[6:]}: lens"
     rows = 4096 if size is LARGE else 64
     draw = torch.Generator().manual_seed(1)
     states = torch.randn(rows, decoder.width, generator=draw).to(decoder.dtype)
@@ -303,7 +308,7 @@ def steered_plainly(
 def steering(decoder: Decoder, size: Size, report: Report) -> None:
     """The sweep beside plain hooks; unsteered conditions beside the unsteered forward."""
     device, n = decoder.input_device, size.steered
-    name = f"{decoder.card.family}, {str(decoder.dtype)[6:]}: steering"
+    name = f"{family_of(decoder)}, {str(decoder.dtype)[6:]}: steering"
     questions = ask(size)[:n]
     trees, readout = [lay_out(q) for q in questions], readout_of(decoder)
     draw = np.random.default_rng(2)
@@ -325,8 +330,9 @@ def steering(decoder: Decoder, size: Size, report: Report) -> None:
     if decoder.dtype == torch.float32:
         moved = torch.from_numpy(shift).to(device)
         worst = max(
-            np.abs(found[2 * i + 1, q, :4] - steered_plainly(decoder, questions[q], layer, moved))
-            .max()
+            np.abs(
+                found[2 * i + 1, q, :4] - steered_plainly(decoder, questions[q], layer, moved)
+            ).max()
             for i, layer in enumerate(depths)
             for q in range(min(n, 4))
         )
@@ -339,7 +345,7 @@ def steering(decoder: Decoder, size: Size, report: Report) -> None:
 
 
 def placed(device: torch.device, report: Report) -> None:
-    """A checkpoint loaded with device maps: all on the card, half of it, and the processor alone."""
+    """A checkpoint loaded with device maps: on the card, half of it, on the processor."""
     with tempfile.TemporaryDirectory() as scratch:
         for family in ("llama", "gemma3"):
             folder = Path(scratch) / family
