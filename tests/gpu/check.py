@@ -31,8 +31,8 @@ from isogloss.model.sources import ModelSource
 from isogloss.model.tiny_models import save_tiny_model, tiny_tokenizer
 from isogloss.model.token_scores import token_log_probabilities
 from isogloss.questions.prompts import Phrase, Question
-from isogloss.steering.evaluate import Condition, steered_scores
-from isogloss.steering.vectors import constant_shift
+from isogloss.steering.interventions import constant_shift
+from isogloss.steering.sweep import Condition, steered_scores
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 FLOAT32_NAT = 1e-3
