@@ -37,7 +37,7 @@ rule all:
     default_target: True
     input:
         all_figures(),
-        all_manifests(),
+        [f"{STORE}/{name}" for name in MANIFESTS],
         f"{RESULTS}/summary.md",
         f"{RESULTS}/config.yaml",
 

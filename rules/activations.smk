@@ -18,14 +18,9 @@ rule extract:
     priority: HEAVY_FIRST
     threads: threads_of("extract")
     resources:
-        **asks(
-            mem_mb=MODEL_MB["extract"],
-            runtime=(240, 30),
-            gpu=gpus_of("extract", model_gpus),
-            made=lambda w: INVENTORY.activations(w.model, w.dataset),
-        ),
+        **runs_a_model("activations", runtime=(240, 30)),
     params:
-        spec=lambda w: canonical_json(SLICES.extraction(w.model, w.dataset)),
+        spec=stage_settings("activations"),
         machine=on_this_machine(
             "store",
             "sharing",

@@ -9,7 +9,7 @@ Gives:    {results}/{model}/{dataset}/behaviour.nc  (language, language_2, score
 rule behaviour:
     input:
         **with_code("behaviour.py"),
-        manifest=activations,
+        manifest=manifest("activations"),
         questions=question_files,
     output:
         f"{RESULTS}/{{model}}/{{dataset}}/behaviour.nc",
@@ -17,16 +17,9 @@ rule behaviour:
         "logs/{model}/{dataset}/behaviour.log",
     threads: 1
     resources:
-        **asks(mem_mb=(3000, 0), runtime=(60, 0), more_mb=pairs_left_out),
+        **asks(mem_mb=(3000, 0), runtime=(60, 0), more_mb=REQUESTS.pairs_left_out),
     params:
-        spec=lambda w: canonical_json(
-            dump(STUDY.behaviour)
-            | {
-                "confidence": STUDY.statistics.confidence,
-                "dataset": w.dataset,
-                "questions": SLICES.questions(w.dataset),
-            }
-        ),
+        spec=dataset_settings("behaviour"),
     shell:
         "python {input.program} --spec {params.spec:q} --output {output:q}"
         " {input.manifest:q} 2> >(tee -i {log:q} >&2)"

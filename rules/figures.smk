@@ -28,37 +28,38 @@ for MODEL in STUDY.models:
                 f"figures_{MODEL}@{DATASET}"  # which no slug holds
             input:
                 **with_code("figures.py"),
-                **figure_inputs(MODEL, DATASET),
+                results=results(MODEL, DATASET),
+                lenses=lens_manifest(MODEL, DATASET),
             output:
-                figures_of(MODEL, DATASET),
+                figures(MODEL, DATASET),
             log:
                 f"logs/{MODEL}/{DATASET}/figures.log",
-            priority: len(figure_titles(DATASET))
+            priority: len(figures_on(DATASET))
             threads: 1
             resources:
                 **asks(mem_mb=(2000, 0), runtime=(30, 0)),
             params:
-                spec=in_the_report(figures_slice(MODEL, DATASET)),
-                results=as_options(figure_inputs(MODEL, DATASET)),
+                spec=in_the_report("figures", MODEL, DATASET),
                 folder=lambda wildcards, output: os.path.dirname(output[0]),
             shell:
                 "python {input.program} --spec {params.spec:q} --folder {params.folder:q}"
-                " {params.results} 2> >(tee -i {log:q} >&2)"
+                " --results {input.results:q} --lenses {input.lenses:q}"
+                " 2> >(tee -i {log:q} >&2)"
 
 
 rule figures_scale:
     input:
         **with_code("figures.py"),
-        scale=[f"{RESULTS}/scale/{dataset}.nc" for dataset in QUESTIONS],
+        scale=[f"{RESULTS}/scale/{dataset}.nc" for dataset in STUDY.questions],
     output:
-        [file for dataset in QUESTIONS for file in scale_figure(dataset)],
+        [file for dataset in STUDY.questions for file in scale_figure(dataset)],
     log:
         "logs/scale/figures.log",
     threads: 1
     resources:
         **asks(mem_mb=(2000, 0), runtime=(30, 0)),
     params:
-        spec=in_the_report(figures_slice()),
+        spec=in_the_report("figures_scale"),
         folder=lambda wildcards, output: os.path.dirname(output[0]),
     shell:
         "python {input.program} --spec {params.spec:q} --folder {params.folder:q}"
@@ -69,17 +70,16 @@ rule summary:
     input:
         **with_code("summary.py"),
         manifests=[
-            activations(SimpleNamespace(model=m, dataset=d))
+            manifest_of("activations", m, d)
             for m in STUDY.models
-            for d in QUESTIONS
+            for d in STUDY.questions
         ],
         results=[
             file
             for m in STUDY.models
-            for d in QUESTIONS
-            for name, files in figure_inputs(m, d).items()
-            if name in ("behaviour", "similarity", "steering")
-            for file in ([files] if isinstance(files, str) else files)
+            for d in STUDY.questions
+            for file in results(m, d)
+            if Path(file).stem not in ("trajectories", "subspaces")
         ],
     output:
         summary=report(
@@ -95,18 +95,7 @@ rule summary:
     resources:
         **asks(mem_mb=(2000, 0), runtime=(30, 0)),
     params:
-        spec=in_the_report(
-            {
-                "study": STUDY.study,
-                "results": RESULTS,
-                "pivot": STUDY.pivot,
-                "models": [
-                    {"slug": slug, "name": name}
-                    for slug, name in models_as_they_are().items()
-                ],
-                "datasets": [{"name": d, "fitted": fitted_for(d)} for d in QUESTIONS],
-            }
-        ),
+        spec=in_the_report("summary"),
     shell:
         "python {input.program} --spec {params.spec:q} --table {output.table:q}"
         " --output {output.summary:q} {input.manifests:q} 2> >(tee -i {log:q} >&2)"

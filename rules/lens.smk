@@ -9,7 +9,7 @@ Gives:    {store}/lens/{model}/{dataset}/{language}/{key}.nc and the manifest th
 
 rule lens:
     input:
-        manifest=activations,
+        manifest=manifest("activations"),
         readout=readout,
     output:
         f"{STORE}/manifests/{{model}}/{{dataset}}/lens-{{key}}.json",
@@ -18,14 +18,9 @@ rule lens:
     priority: HEAVY_FIRST
     threads: threads_of("lens")
     resources:
-        **asks(
-            mem_mb=MODEL_MB["lens"],
-            runtime=(240, 30),
-            gpu=gpus_of("lens", one_gpu),
-            made=lambda w: INVENTORY.lens(w.model, w.dataset),
-        ),
+        **runs_a_model("lens", runtime=(240, 30)),
     params:
-        spec=lambda w: canonical_json(SLICES.lens(w.model, w.dataset)),
+        spec=stage_settings("lens"),
         machine=on_this_machine("store", "sharing", "device"),
     shell:
         "python workflow_scripts/lens.py --spec {params.spec:q}"
@@ -36,7 +31,7 @@ rule lens:
 rule trajectories:
     input:
         **with_code("trajectories.py"),
-        manifest=lenses,
+        manifest=manifest("lens"),
     output:
         f"{RESULTS}/{{model}}/{{dataset}}/trajectories.nc",
     log:
@@ -45,11 +40,7 @@ rule trajectories:
     resources:
         **asks(mem_mb=(3000, 0), runtime=(60, 0)),
     params:
-        spec=canonical_json(
-            {"confidence": STUDY.statistics.confidence}
-            # Latent log-probabilities are summed or a token; other scores of behaviour: a token.
-            | {"score": "sum" if STUDY.behaviour.score == "sum" else "token"}
-        ),
+        spec=settings("trajectories"),
     shell:
         "python {input.program} --spec {params.spec:q} --output {output:q}"
         " {input.manifest:q} 2> >(tee -i {log:q} >&2)"

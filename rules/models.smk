@@ -19,7 +19,7 @@ rule readout:
     params:
         # A function of `output` is not compared: the file's name says what it depends on, and
         # Snakemake would delete it where the model merely lies elsewhere.
-        spec=lambda wildcards, output: canonical_json(SLICES.readout(wildcards.model)),
+        spec=lambda wildcards, output: canonical_json(SETTINGS.readout(wildcards.model)),
         machine=on_this_machine("store", "sharing", "cache"),
     shell:
         "python workflow_scripts/readout.py --spec {params.spec:q} {params.machine}"
@@ -37,9 +37,9 @@ rule download:
     resources:
         **asks(mem_mb=(3000, 0), runtime=(60, 0)),
     params:
-        specs=lambda w: [canonical_json(SLICES.readout(m)) for m in STUDY.models],
-        datasets=lambda w: hub_datasets(),
+        specs=lambda w: [canonical_json(SETTINGS.readout(m)) for m in STUDY.models],
+        datasets=lambda w: list(map(canonical_json, SETTINGS.downloads())),
         machine=on_this_machine("cache"),
     shell:
-        "python workflow_scripts/download.py {params.specs:q} {params.datasets}"
-        " {params.machine} 2> >(tee -i {log:q} >&2)"
+        "python workflow_scripts/download.py {params.specs:q}"
+        " --datasets {params.datasets:q} {params.machine} 2> >(tee -i {log:q} >&2)"

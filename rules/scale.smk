@@ -10,11 +10,10 @@ rule scale:
     input:
         **with_code("scale.py"),
         manifests=lambda w: [
-            manifest("activations", m, w.dataset, SLICES.extraction(m, w.dataset))
-            for m in STUDY.models
+            manifest_of("activations", m, w.dataset) for m in STUDY.models
         ],
-        similarity=of_every_model("similarity"),
-        behaviour=of_every_model("behaviour"),
+        similarity=of_every_model(f"{RESULTS}/{{model}}/{{dataset}}/similarity.nc"),
+        behaviour=of_every_model(f"{RESULTS}/{{model}}/{{dataset}}/behaviour.nc"),
     output:
         f"{RESULTS}/scale/{{dataset}}.nc",
     log:
@@ -23,20 +22,7 @@ rule scale:
     resources:
         **asks(mem_mb=(3000, 0), runtime=(60, 0)),
     params:
-        spec=lambda w: canonical_json(
-            {
-                "models": [
-                    {
-                        "slug": slug,
-                        "family": model.family,
-                        "parameters": model.parameters,
-                    }
-                    for slug, model in STUDY.models.items()
-                ],
-                "permutations": STUDY.similarity.permutations,
-                **dump(STUDY.statistics, include={"seed", "confidence"}),
-            }
-        ),
+        spec=settings("scale"),
     shell:
         "python {input.program} --spec {params.spec:q} --manifests {input.manifests:q}"
         " --similarity {input.similarity:q} --behaviour {input.behaviour:q}"

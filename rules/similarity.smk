@@ -9,20 +9,16 @@ Gives:    {results}/{model}/{dataset}/similarity.nc  (layer, language, language_
 rule similarity:
     input:
         **with_code("similarity.py"),
-        manifest=activations,
+        manifest=manifest("activations"),
     output:
         f"{RESULTS}/{{model}}/{{dataset}}/similarity.nc",
     log:
         "logs/{model}/{dataset}/similarity.log",
     threads: 1
     resources:
-        **asks(mem_mb=(6000, 200), runtime=(120, 5), more_mb=pairs_of_states),
+        **asks(mem_mb=(6000, 200), runtime=(120, 5), more_mb=REQUESTS.pairs_of_states),
     params:
-        spec=canonical_json(
-            dump(STUDY.similarity)
-            | dump(STUDY.statistics, include={"seed", "confidence"})
-            | {"pivot": STUDY.pivot}
-        ),
+        spec=settings("similarity"),
     shell:
         "python {input.program} --spec {params.spec:q} --output {output:q}"
         " {input.manifest:q} 2> >(tee -i {log:q} >&2)"

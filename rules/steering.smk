@@ -10,7 +10,7 @@ Gives:    {store}/vectors/{model}/{fitted}/all/{key}.nc and its manifest;
 
 rule vectors:
     input:
-        manifest=activations,
+        manifest=manifest("activations"),
     output:
         f"{STORE}/manifests/{{model}}/{{dataset}}/vectors-{{key}}.json",
     log:
@@ -20,7 +20,7 @@ rule vectors:
     resources:
         **asks(mem_mb=(4000, 200), runtime=(60, 5)),
     params:
-        spec=lambda w: canonical_json(SLICES.vectors(w.model, w.dataset)),
+        spec=stage_settings("vectors"),
         machine=on_this_machine("store", "sharing"),
     shell:
         "python workflow_scripts/vectors.py --spec {params.spec:q} {params.machine}"
@@ -29,8 +29,8 @@ rule vectors:
 
 rule steer:
     input:
-        activations=activations,
-        vectors=vectors,
+        activations=manifest("activations"),
+        vectors=manifest("vectors", dataset="fitted"),
     output:
         f"{STORE}/manifests/{{model}}/{{dataset}}/steered-{{fitted}}-{{key}}.json",
     log:
@@ -38,14 +38,9 @@ rule steer:
     priority: HEAVY_FIRST + 1  # the longest: what else there is runs beside it
     threads: threads_of("steer")
     resources:
-        **asks(
-            mem_mb=MODEL_MB["steer"],
-            runtime=(480, 30),
-            gpu=gpus_of("steer", model_gpus),
-            made=lambda w: INVENTORY.steered(w.model, w.fitted, w.dataset),
-        ),
+        **runs_a_model("steered", runtime=(480, 30)),
     params:
-        spec=lambda w: canonical_json(SLICES.steered(w.model, w.fitted, w.dataset)),
+        spec=stage_settings("steered"),
         machine=on_this_machine("store", "sharing", "cache", "device", "batch-tokens"),
     shell:
         "python workflow_scripts/steer.py --spec {params.spec:q}"
@@ -56,8 +51,8 @@ rule steer:
 rule steering_effects:
     input:
         **with_code("steering_effects.py"),
-        activations=activations,
-        steered=steered,
+        activations=manifest("activations"),
+        steered=manifest("steered"),
     output:
         f"{RESULTS}/{{model}}/{{dataset}}/steering_{{fitted}}.nc",
     log:
@@ -66,7 +61,7 @@ rule steering_effects:
     resources:
         **asks(mem_mb=(3000, 0), runtime=(60, 0)),
     params:
-        spec=canonical_json(dump(STUDY.behaviour) | bootstrap_slice()),
+        spec=settings("steering_effects"),
     shell:
         "python {input.program} --spec {params.spec:q} --activations {input.activations:q}"
         " --output {output:q} {input.steered:q} 2> >(tee -i {log:q} >&2)"

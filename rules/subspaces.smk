@@ -9,7 +9,7 @@ Gives:    {results}/{model}/{dataset}/subspaces.nc  (layer, language, component)
 rule subspaces:
     input:
         **with_code("subspaces.py"),
-        manifest=activations,
+        manifest=manifest("activations"),
     output:
         f"{RESULTS}/{{model}}/{{dataset}}/subspaces.nc",
     log:
@@ -19,10 +19,7 @@ rule subspaces:
     resources:
         **asks(mem_mb=(6000, 200), runtime=(120, 5)),
     params:
-        spec=canonical_json(
-            dump(STUDY.subspaces)
-            | dump(STUDY.statistics, include={"seed", "folds", "fold_seed"})
-        ),
+        spec=settings("subspaces"),
     shell:
         "python {input.program} --spec {params.spec:q} --output {output:q}"
         " {input.manifest:q} 2> >(tee -i {log:q} >&2)"

@@ -15,7 +15,7 @@ from isogloss.measures.behaviour import behaviour
 from isogloss.program import run
 from isogloss.questions.datasets import load_dataset
 from isogloss.questions.items import spellings
-from isogloss.store.local import read_manifest
+from isogloss.store.manifests import read_manifest
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from isogloss.model.fetching import fetch
 from isogloss.model.sources import model_digest
 from isogloss.program import run, say
 from isogloss.questions.datasets import load_dataset
-from isogloss.study.specs import source_of
+from isogloss.study.settings import source_of
 
 
 def main() -> None:

@@ -12,12 +12,11 @@ from isogloss.cost import machines
 from isogloss.cost.run_times import measured_jobs
 from isogloss.errors import InputError
 from isogloss.files.atomic import whole_file
-from isogloss.model.sources import ModelSource, cache_folder, model_digest
 from isogloss.program import run, say
 from isogloss.store.places import place_of
-from isogloss.study.keys import Inventory
+from isogloss.study.keys import Artifacts
 from isogloss.study.schema import Config, read, validate
-from isogloss.study.settings import Slices, dump
+from isogloss.study.settings import Settings
 
 if TYPE_CHECKING:  # it lays questions out with torch, which the options need not wait for
     from isogloss.cost.estimate import Estimator, Line
@@ -92,10 +91,6 @@ def estimator_of(study: Config, machine: machines.Machine) -> "Estimator":
     """The estimator of a study, with what its store and its shared place have."""
     from isogloss.cost.estimate import Estimator, present_in
 
-    def weights_of(slug: str) -> str:
-        source = ModelSource.from_spec(slug, dump(study.models[slug]))
-        return model_digest(source, cache_folder(study.cache))
-
     try:
         place = place_of(study)
         shared: Any = place.names() if place else ()
@@ -105,7 +100,7 @@ def estimator_of(study: Config, machine: machines.Machine) -> "Estimator":
     return Estimator(
         study,
         machine,
-        Inventory(Slices(study, weights_of)),
+        Artifacts(Settings(study)),
         present_in(Path(study.store), shared),
         lambda name: Path(study.results, name).exists(),
     )

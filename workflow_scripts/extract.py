@@ -16,9 +16,10 @@ from isogloss.program import add_store, progress, run, say
 from isogloss.questions.datasets import load_dataset
 from isogloss.questions.items import check_enough
 from isogloss.questions.prompts import Question, Tokens, questions
-from isogloss.store.local import Store, write_manifest
-from isogloss.study.keys import artifact_name
-from isogloss.study.specs import activation_spec, check_weights, prompt_style, source_of
+from isogloss.store.local import Store
+from isogloss.store.manifests import write_manifest
+from isogloss.study.keys import activation_identity, artifact_name
+from isogloss.study.settings import check_weights, prompt_style, source_of
 
 
 def main() -> None:
@@ -42,9 +43,9 @@ def main() -> None:
     if args.folds is not None:
         check_enough(items.clusters, args.folds, spec["name"])
     digests = items.digests()
-    specs = {tag: activation_spec(spec, digests, tag) for tag in digests}
+    specs = {tag: activation_identity(spec, digests, tag) for tag in digests}
     names = {
-        tag: artifact_name("activations", spec["slug"], spec["name"], tag, specs[tag], ".h5")
+        tag: artifact_name("activations", spec["slug"], spec["name"], tag, specs[tag])
         for tag in items.languages
     }
     store = Store.of(args.store, args.sharing, say)

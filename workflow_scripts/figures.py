@@ -14,24 +14,33 @@ import xarray as xr
 
 from isogloss.figures import behaviour, lens, lens_items, scale, similarity, steering, subspaces
 from isogloss.figures.style import Drawing, Subject, save, use_style
+from isogloss.figures.titles import SCALE_FIGURE, figures_of
 from isogloss.files.netcdf import open_artifact, open_netcdf
 from isogloss.program import run
-from isogloss.store.local import read_manifest
+from isogloss.store.manifests import read_manifest
 
-RESULTS = ("behaviour", "trajectories", "similarity", "subspaces")
+DRAWN = {
+    "accuracy": behaviour.accuracy_and_consistency,
+    "transfer": behaviour.transfer,
+    "lens_accuracy": lens.latent_accuracy,
+    "lens_language": lens.latent_language,
+    "place_and_shape": similarity.place_and_shape,
+    "language_pairs": similarity.language_pairs,
+    "language_subspace": subspaces.language_subspace,
+}
+"""By name in `titles.FIGURES`; `lens_items` needs more than a result."""
+
+STEERING = {"steering_surface": steering.surface, "steering_effect": steering.effect}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in RESULTS:
-        parser.add_argument(f"--{name}", type=Path, help=f"{name}.nc")
-    parser.add_argument("--lenses", type=Path, help="manifest of the lens files")
-    parser.add_argument(
-        "--steering", type=Path, nargs="*", default=[], help="steering_<vectors' dataset>.nc"
-    )
-    parser.add_argument(
-        "--scale", type=Path, nargs="*", default=[], help="<dataset>.nc of several models"
-    )
+    for name, text in (
+        ("results", "behaviour.nc, trajectories.nc, ..., steering_<vectors' dataset>.nc"),
+        ("lenses", "manifest of the lens files"),
+        ("scale", "<dataset>.nc of several models"),
+    ):
+        parser.add_argument(f"--{name}", type=Path, nargs="*", default=[], help=text)
     parser.add_argument("--spec", type=json.loads, required=True, help="settings as JSON")
     parser.add_argument("--folder", type=Path, required=True, help="where to write")
     args = parser.parse_args()
@@ -44,36 +53,29 @@ def main() -> None:
 
 def drawings(args: Any) -> Iterator[tuple[str, Drawing]]:
     """Every figure that the given results allow, by name."""
-    spec = args.spec
-    held = {n: open_netcdf(path) for n in RESULTS if (path := getattr(args, n)) is not None}
+    settings = args.spec
+    results = {path.stem: open_netcdf(path) for path in args.results}
     subject = Subject(
-        model=spec["models"][spec["model"]] if "model" in spec else "",
-        dataset=spec.get("dataset", ""),
-        pivot=spec["pivot"],
-        near_chance=near_chance(held.get("behaviour")),
-        width=spec["figures"]["width"],
+        model=settings["models"][settings["model"]] if "model" in settings else "",
+        dataset=settings.get("dataset", ""),
+        pivot=settings["pivot"],
+        near_chance=near_chance(results.get("behaviour")),
+        width=settings["figures"]["width"],
     )
-    if "behaviour" in held:
-        yield "accuracy", behaviour.accuracy_and_consistency(held["behaviour"], subject)
-        yield "transfer", behaviour.transfer(held["behaviour"], subject)
-    if "trajectories" in held:
-        yield "lens_accuracy", lens.latent_accuracy(held["trajectories"], subject)
-        yield "lens_language", lens.latent_language(held["trajectories"], subject)
-    if args.lenses is not None:
-        yield "lens_items", single_items(args, held["trajectories"], subject)
-    if "similarity" in held:
-        yield "place_and_shape", similarity.place_and_shape(held["similarity"], subject)
-        yield "language_pairs", similarity.language_pairs(held["similarity"], subject)
-    if "subspaces" in held:
-        yield "language_subspace", subspaces.language_subspace(held["subspaces"], subject)
-    for path in args.steering:
-        effects, fitted = open_netcdf(path), path.stem.removeprefix("steering_")
-        yield f"steering_surface_{fitted}", steering.surface(effects, subject, fitted)
-        yield f"steering_effect_{fitted}", steering.effect(effects, subject, fitted)
+    fitted = [n.removeprefix("steering_") for n in results if n.startswith("steering_")]
+    for figure in figures_of({*results, *(["lenses"] if args.lenses else [])}, fitted):
+        if figure.fitted:
+            draw = STEERING[figure.name.removesuffix(f"_{figure.fitted}")]
+            effects = results[f"steering_{figure.fitted}"]
+            yield figure.name, draw(effects, subject, figure.fitted)
+        elif figure.result == "lenses":
+            yield figure.name, single_items(args, results["trajectories"], subject)
+        else:
+            yield figure.name, DRAWN[figure.name](results[figure.result], subject)
     for path in args.scale:
         models = replace(subject, dataset=path.stem)
-        drawn = scale.against_scale(open_netcdf(path), models, spec["models"])
-        yield f"scale_{path.stem}", drawn
+        drawing = scale.against_scale(open_netcdf(path), models, settings["models"])
+        yield f"{SCALE_FIGURE.name}_{path.stem}", drawing
 
 
 def near_chance(behaviour: xr.Dataset | None) -> frozenset[str]:
@@ -88,7 +90,7 @@ def single_items(args: Any, trajectories: xr.Dataset, subject: Subject) -> Drawi
     """The lens picture of single items, with their texts."""
     from isogloss.questions.datasets import load_dataset
 
-    lenses = {tag: open_artifact(path) for tag, path in read_manifest(args.lenses).items()}
+    lenses = {tag: open_artifact(path) for tag, path in read_manifest(*args.lenses).items()}
     items = load_dataset(args.spec["questions"], list(lenses), args.spec["dataset"])
     count = args.spec["figures"]["lens_items"]
     return lens_items.item_lenses(lenses, trajectories, items, subject, count)

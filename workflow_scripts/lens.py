@@ -12,9 +12,9 @@ from isogloss.errors import InputError
 from isogloss.files.hdf5 import check_header, reading
 from isogloss.files.netcdf import write_artifact
 from isogloss.program import add_store, progress, run, say
-from isogloss.store.local import Store, read_manifest, write_manifest
-from isogloss.study.keys import artifact_name
-from isogloss.study.specs import lens_spec
+from isogloss.store.local import Store
+from isogloss.store.manifests import read_manifest, write_manifest
+from isogloss.study.keys import artifact_name, lens_identity
 
 
 def main() -> None:
@@ -29,8 +29,8 @@ def main() -> None:
 
     model, dataset = args.spec["slug"], args.spec["name"]
     sources = read_manifest(args.manifest)
-    specs = {tag: lens_spec(path.stem, args.readout.stem) for tag, path in sources.items()}
-    names = {tag: artifact_name("lens", model, dataset, tag, specs[tag], ".nc") for tag in sources}
+    specs = {tag: lens_identity(path.stem, args.readout.stem) for tag, path in sources.items()}
+    names = {tag: artifact_name("lens", model, dataset, tag, specs[tag]) for tag in sources}
     store = Store.of(args.store, args.sharing, say)
     missing = store.missing(names, partial(progress, label="fetch", unit="file"))
     say(f"{model}, {dataset}: lens of {len(missing)} of {len(names)} languages to compute")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from isogloss.program import add_store, run, say
 from isogloss.store.local import Store
-from isogloss.study.keys import readout_name
-from isogloss.study.specs import check_weights, readout_spec, source_of
+from isogloss.study.keys import artifact_name, readout_identity
+from isogloss.study.settings import check_weights, source_of
 
 
 def main() -> None:
@@ -17,8 +17,8 @@ def main() -> None:
     add_store(parser)
     args = parser.parse_args()
 
-    spec = readout_spec(args.spec)
-    name = readout_name(args.spec["slug"], spec)
+    identity = readout_identity(args.spec)
+    name = artifact_name("readout", args.spec["slug"], "", "", identity)
     store = Store.of(args.store, args.sharing, say)
     if store.missing({args.spec["slug"]: name}):
         from isogloss.model.load import load_ends
@@ -26,7 +26,7 @@ def main() -> None:
 
         ends = load_ends(source_of(args.spec), args.cache)
         check_weights(args.spec, args.cache)
-        write_readout(ends, store.path(name), spec)
+        write_readout(ends, store.path(name), identity)
         store.keep(name)
 
 

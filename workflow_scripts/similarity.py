@@ -8,7 +8,7 @@ from isogloss.files.activation_file import open_states
 from isogloss.files.netcdf import write_netcdf
 from isogloss.measures.similarity import similarity
 from isogloss.program import run
-from isogloss.store.local import read_manifest
+from isogloss.store.manifests import read_manifest
 
 
 def main() -> None:

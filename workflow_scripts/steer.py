@@ -7,9 +7,9 @@ from pathlib import Path
 
 from isogloss.files.netcdf import open_artifact, write_artifact
 from isogloss.program import add_store, progress, run, say
-from isogloss.store.local import Store, read_manifest, write_manifest
-from isogloss.study.keys import artifact_name
-from isogloss.study.specs import steered_spec
+from isogloss.store.local import Store
+from isogloss.store.manifests import read_manifest, write_manifest
+from isogloss.study.keys import artifact_name, steered_identity
 
 
 def main() -> None:
@@ -29,12 +29,12 @@ def main() -> None:
     vectors = read_manifest(args.vectors)["all"]
     pivot_key = sources[spec["pivot"]].stem
     specs = {
-        tag: steered_spec(spec, vectors.stem, sources[tag].stem, pivot_key, tag)
+        tag: steered_identity(spec, vectors.stem, sources[tag].stem, pivot_key, tag)
         for tag in spec["languages"]
     }
     place = f"{spec['fitted']}.{spec['name']}"
     names = {
-        tag: artifact_name("steered", spec["slug"], place, tag, specs[tag], ".nc")
+        tag: artifact_name("steered", spec["slug"], place, tag, specs[tag])
         for tag in spec["languages"]
     }
     store = Store.of(args.store, args.sharing, say)

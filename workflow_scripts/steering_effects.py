@@ -8,7 +8,7 @@ from isogloss.files.activation_file import open_scores
 from isogloss.files.netcdf import open_artifact, write_netcdf
 from isogloss.program import run
 from isogloss.steering.effects import steering_effects
-from isogloss.store.local import read_manifest
+from isogloss.store.manifests import read_manifest
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from isogloss.files.netcdf import write_netcdf
 from isogloss.measures.subspaces import subspaces
 from isogloss.program import run
 from isogloss.questions.items import folds
-from isogloss.store.local import read_manifest
+from isogloss.store.manifests import read_manifest
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from isogloss.figures.summary import Result, main_table, summary
 from isogloss.files.atomic import whole_file
 from isogloss.files.netcdf import open_netcdf
 from isogloss.program import run
-from isogloss.store.local import manifest_spec, read_manifest
+from isogloss.store.manifests import manifest_settings, read_manifest
 
 
 def main() -> None:
@@ -36,18 +36,20 @@ def results_of(spec: dict[str, Any], manifests: list[Path]) -> list[Result]:
     Raises:
         InputError: none of the manifests is of a model and dataset.
     """
-    own = {
-        (held["slug"], held["name"]): path for path in manifests for held in [manifest_spec(path)]
+    by_pair = {
+        (about["slug"], about["name"]): path
+        for path in manifests
+        for about in [manifest_settings(path)]
     }
     pairs = [(model, dataset) for model in spec["models"] for dataset in spec["datasets"]]
     for model, dataset in pairs:
-        if (model["slug"], dataset["name"]) not in own:
+        if (model["slug"], dataset["name"]) not in by_pair:
             raise InputError(
                 f"summary: no manifest of {model['slug']} on {dataset['name']} among "
                 f"{len(manifests)}: give one for each model and dataset"
             )
     return [
-        result_of(Path(spec["results"]), model, dataset, own[model["slug"], dataset["name"]])
+        result_of(Path(spec["results"]), model, dataset, by_pair[model["slug"], dataset["name"]])
         for model, dataset in pairs
     ]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from isogloss.files.netcdf import open_artifact, write_netcdf
 from isogloss.measures.trajectories import trajectories
 from isogloss.program import run
-from isogloss.store.local import read_manifest
+from isogloss.store.manifests import read_manifest
 
 
 def main() -> None:

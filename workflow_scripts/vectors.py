@@ -7,9 +7,9 @@ from pathlib import Path
 from isogloss.files.netcdf import write_artifact
 from isogloss.program import add_store, run, say
 from isogloss.steering.vectors import vectors_of_files
-from isogloss.store.local import Store, read_manifest, write_manifest
-from isogloss.study.keys import artifact_name
-from isogloss.study.specs import vectors_spec
+from isogloss.store.local import Store
+from isogloss.store.manifests import read_manifest, write_manifest
+from isogloss.study.keys import artifact_name, vectors_identity
 
 
 def main() -> None:
@@ -22,8 +22,8 @@ def main() -> None:
 
     steering, folds = args.spec["steering"], args.spec["folds"]
     sources = read_manifest(args.manifest)
-    spec = vectors_spec({tag: path.stem for tag, path in sources.items()}, folds, steering)
-    name = artifact_name("vectors", args.spec["slug"], args.spec["name"], "all", spec, ".nc")
+    spec = vectors_identity({tag: path.stem for tag, path in sources.items()}, folds, steering)
+    name = artifact_name("vectors", args.spec["slug"], args.spec["name"], "all", spec)
     store = Store.of(args.store, args.sharing, say)
     if store.missing({"all": name}):
         vectors = vectors_of_files(list(sources.values()), args.spec["pivot"], folds, steering)

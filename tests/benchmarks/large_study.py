@@ -30,15 +30,13 @@ from tests.sharing.server import BUCKET, WEED, Server, keys_in, running_server
 from tests.workflow.conftest import ENVIRONMENT, Study, copy_tree
 
 from isogloss.errors import InputError
-from isogloss.files.canonical import key_of
-from isogloss.model.sources import ModelSource, model_digest
 from isogloss.program import run, say
 from isogloss.questions.languages import canonical_tag
-from isogloss.store.local import write_manifest
+from isogloss.store.manifests import write_manifest
 from isogloss.store.places import MARKER, open_place
-from isogloss.study.keys import Inventory, Named
+from isogloss.study.keys import Artifact, Artifacts
 from isogloss.study.schema import Config, validate
-from isogloss.study.settings import Slices, dump
+from isogloss.study.settings import Settings, manifest_name
 
 FIRST = ("en", "de", "es", "id", "sw")
 CONFIG, ABOUT = "study.json", "about.json"
@@ -118,46 +116,38 @@ def _questions(name: str, tag: str, items: int) -> list[str]:
     ]
 
 
-Listed = tuple[str, str, str, dict[str, Any], list[Named]]
+Listed = tuple[str, dict[str, Any], list[Artifact]]
 
 
-def manifests(slices: Slices, inventory: Inventory) -> Iterator[Listed]:
-    """Model, dataset, stage, slice and artifacts of every manifest of a study."""
-    study = slices.study
+def manifests(artifacts: Artifacts) -> Iterator[Listed]:
+    """Stage, settings and artifacts of every manifest of a study."""
+    settings, study = artifacts.settings, artifacts.study
     for model in study.models:
         for name in study.datasets:
-            made = inventory.activations(model, name)
-            yield model, name, "activations", slices.extraction(model, name), made
+            files = artifacts.activations(model, name)
+            yield "activations", settings.activations(model, name), files
         for name in study.questions if study.with_lens else ():
-            yield model, name, "lens", slices.lens(model, name), inventory.lens(model, name)
+            yield "lens", settings.lens(model, name), artifacts.lens(model, name)
         for name in study.vectors_of:
-            made = [inventory.vectors(model, name)]
-            yield model, name, "vectors", slices.vectors(model, name), made
-        for fitted, name in study.steered_pairs:
-            made = inventory.steered(model, fitted, name)
-            slice_ = slices.steered(model, fitted, name)
-            yield model, name, f"steered-{fitted}", slice_, made
+            yield "vectors", settings.vectors(model, name), [artifacts.vectors(model, name)]
+        for pair in study.steered_pairs:
+            yield "steered", settings.steered(model, *pair), artifacts.steered(model, *pair)
 
 
-def inventory_of(config: Config) -> Inventory:
-    """What a study of pinned models names."""
-
-    def weights_of(slug: str) -> str:
-        return model_digest(ModelSource.from_spec(slug, dump(config.models[slug])), Path("none"))
-
-    return Inventory(Slices(config, weights_of))
+def artifacts_of(config: Config) -> Artifacts:
+    """The artifacts of a study of pinned models."""
+    return Artifacts(Settings(config, Path("none")))
 
 
-def write_store(store: Path, inventory: Inventory) -> int:
+def write_store(store: Path, artifacts: Artifacts) -> int:
     """Every artifact's name and every manifest; how many artifacts."""
-    names = [one.name for one in inventory.all()]
+    names = [artifact.name for artifact in artifacts.all()]
     for name in names:
         (store / name).parent.mkdir(parents=True, exist_ok=True)
         (store / name).write_text(STAND_IN, encoding="utf-8")
-    for model, dataset, stage, slice_, made in manifests(inventory.slices, inventory):
-        name = f"{model}/{dataset}/{stage}-{key_of(slice_)[:16]}.json"
-        listed = {one.language: Path("store", one.name) for one in made}
-        write_manifest(store / "manifests" / name, stage, slice_, listed)
+    for stage, settings, files in manifests(artifacts):
+        listed = {file.language: Path("store", file.name) for file in files}
+        write_manifest(store / manifest_name(stage, settings), stage, settings, listed)
     return len(names)
 
 
@@ -175,7 +165,7 @@ def make(folder: Path, models: int, datasets: int, languages: int, items: int) -
     (folder / CONFIG).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
     write_data(folder, config, tags(languages + 1), items)  # one that may be added
     with chdir(folder):  # where the study's paths are meant
-        artifacts = write_store(folder / "store", inventory_of(config))
+        artifacts = write_store(folder / "store", artifacts_of(config))
     say(f"{artifacts} artifacts are written")
     outputs = write_results(study)
     say(f"{outputs} files that jobs make are there; recording them as made, 0.1 s a job")
@@ -228,10 +218,10 @@ def checked(done: subprocess.CompletedProcess[str]) -> str:
     return done.stdout + done.stderr
 
 
-def fill(server: Server, inventory: Inventory) -> dict[str, Any]:
+def fill(server: Server, artifacts: Artifacts) -> dict[str, Any]:
     """Give a server's bucket all artifacts of a study; the `sharing` that names it."""
     sharing = {"kind": "s3", "bucket": BUCKET, "endpoint": server.endpoint, "publish": True}
-    names = [MARKER, *(one.name for one in inventory.all())]
+    names = [MARKER, *(artifact.name for artifact in artifacts.all())]
     with keys_in(server.keys["lab"]):
         place = open_place(sharing)
         assert place is not None
@@ -267,7 +257,7 @@ def plan(folder: Path, wanted: list[str], server: Server | None, repeats: int) -
     sharing: dict[str, Any] = {}
     if server is not None:
         with chdir(folder):
-            sharing = {"sharing": fill(server, inventory_of(validate(dict(content))))}
+            sharing = {"sharing": fill(server, artifacts_of(validate(dict(content))))}
         say("the bucket has all artifacts")
         environment = server.keys["lab"]
     plans = {}

@@ -11,9 +11,8 @@ from isogloss.files.canonical import canonical_json
 from isogloss.files.netcdf import write_artifact
 from isogloss.model.readout import write_readout
 from isogloss.model.tiny_models import tiny_model
-from isogloss.study.keys import Inventory
-from isogloss.study.settings import Slices
-from isogloss.study.specs import lens_spec, readout_spec
+from isogloss.questions.datasets import load_dataset
+from isogloss.study.keys import Artifacts, activation_identity, lens_identity, readout_identity
 from isogloss.study.study import Study
 
 CONFIG = {
@@ -57,18 +56,18 @@ def labelled(value: float) -> xr.Dataset:
 
 def fill(study: Study) -> list[str]:
     """Write every artifact of a study into its store; their names."""
-    slices = Slices(study.config, study.weights_of)
-    inventory = Inventory(slices)
-    readout = inventory.readout("tiny")
+    settings, artifacts = study.settings, Artifacts(study.settings)
+    readout = artifacts.readout("tiny")
     (study.store / readout.name).parent.mkdir(parents=True)
-    spec = readout_spec(slices.readout("tiny"))
-    write_readout(tiny_model("llama"), study.store / readout.name, spec)
-    specs = inventory._activation_specs("tiny", "own")
+    identity = readout_identity(settings.readout("tiny"))
+    write_readout(tiny_model("llama"), study.store / readout.name, identity)
+    questions = load_dataset(settings.questions("own"), CONFIG["languages"], "own").digests()
     record = {"licence": {"model": "MIT", "data": "CC0-1.0"}, "versions": {"torch": "2.0"}}
-    both = zip(inventory.activations("tiny", "own"), inventory.lens("tiny", "own"), strict=True)
-    for number, (one, lens) in enumerate(both):
+    both = zip(artifacts.activations("tiny", "own"), artifacts.lens("tiny", "own"), strict=True)
+    for number, (activations, lens) in enumerate(both):
         data = labelled(number).assign_attrs(record=canonical_json(record))
-        write_artifact(data, study.store / one.name, specs[one.language])
-        of = lens_spec(Path(one.name).stem, Path(readout.name).stem)
-        write_artifact(labelled(number + 0.5), study.store / lens.name, of)
-    return [one.name for one in inventory.all()]
+        of = settings.activations("tiny", "own"), questions, activations.language
+        write_artifact(data, study.store / activations.name, activation_identity(*of))
+        identity = lens_identity(activations.key, readout.key)
+        write_artifact(labelled(number + 0.5), study.store / lens.name, identity)
+    return [artifact.name for artifact in artifacts.all()]

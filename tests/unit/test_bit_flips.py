@@ -17,7 +17,7 @@ from isogloss.files.netcdf import open_artifact, write_artifact
 from isogloss.model.logit_lens import lens_dataset
 from isogloss.model.readout import read_readout, readout_of, write_readout
 from isogloss.store.verification import verify_artifact
-from isogloss.study.specs import lens_spec
+from isogloss.study.keys import lens_identity
 
 FLIPS = 100
 HEADERS = 4096
@@ -34,7 +34,7 @@ def made(tmp_path_factory):
     readout = readout_of(model("gemma3"))
     with h5netcdf.File(activations, "r", decode_vlen_strings=True) as file:
         lens = lens_dataset(file, readout, iter)
-    spec = lens_spec(activations.stem, "0" * 64)
+    spec = lens_identity(activations.stem, "0" * 64)
     write_artifact(lens.assign_attrs(language="de"), folder / f"{key_of(spec)}.nc", spec)
     path = folder / f"{key_of({'model': 'tiny'})}.safetensors"
     write_readout(model("gemma3"), path, {"model": "tiny"})

@@ -16,7 +16,7 @@ from tests.unit.stored_study import fill, write_config, write_questions
 
 import share
 from isogloss.errors import InputError
-from isogloss.store import handover as exchange
+from isogloss.store import handover
 from isogloss.store.handover import export, import_bundle
 from isogloss.store.places import place_of
 from isogloss.study import schema as config
@@ -80,7 +80,7 @@ def test_the_bag_is_a_valid_one_that_says_whose_it_is(source):
     bag = bagit.Bag(str(source / "bag"))
     assert bag.validate() and bag.algorithms == ["sha256"]
     assert bag.info["External-Identifier"] == "stored"
-    assert bag.info["Bag-Software-Agent"].startswith(f"{exchange.SOFTWARE}, bagit.py ")
+    assert bag.info["Bag-Software-Agent"].startswith(f"{handover.SOFTWARE}, bagit.py ")
     licences = (source / "bag/data/LICENCES.md").read_text()
     assert "| tiny | MIT |" in licences and "| own | CC0-1.0 |" in licences
     assert "share.py import" in (source / "bag/data/README.md").read_text()
@@ -88,7 +88,7 @@ def test_the_bag_is_a_valid_one_that_says_whose_it_is(source):
 
 def test_a_bundle_says_the_version_of_the_software():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    assert exchange.SOFTWARE == f"Isogloss {version}"
+    assert handover.SOFTWARE == f"Isogloss {version}"
 
 
 def test_the_configuration_in_a_bundle_names_the_same_artifacts(source, tmp_path, monkeypatch):
@@ -117,7 +117,7 @@ def test_what_is_not_here_is_taken_from_the_place(source, tmp_path, monkeypatch)
     monkeypatch.chdir(home)
     (home / "shared").mkdir()
     study = Study.of(write_config(home, sharing={"kind": "fs", "folder": "shared"}))
-    given = exchange.publish(study, place_of(study.config)).given
+    given = handover.publish(study, place_of(study.config)).given
     assert len(given) == 5
     shutil.rmtree(home / "store/lens")
     export(study, place_of(study.config), home / "again")

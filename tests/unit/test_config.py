@@ -9,7 +9,7 @@ from isogloss.measures.lens import lens_layers
 from isogloss.model.sources import ModelSource
 from isogloss.questions.hub import HUB_EXAMPLES
 from isogloss.study.schema import Config, Dataset, commented, read, schema, validate
-from isogloss.study.specs import prompt_style
+from isogloss.study.settings import prompt_style
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -14,11 +14,11 @@ from tests.unit.stored_study import fill, write_config, write_questions
 import share
 from isogloss.errors import Damaged, InputError
 from isogloss.program import run
-from isogloss.store import handover as exchange
-from isogloss.store.local import Store, read_manifest, write_manifest
-from isogloss.store.places import MARKER, Bucket, local_place
+from isogloss.store import handover, places
+from isogloss.store.local import Store
+from isogloss.store.manifests import read_manifest, write_manifest
+from isogloss.store.places import MARKER, Bucket, local_place, place_of
 from isogloss.store.prune import superfluous
-from isogloss.study import study as studies
 from isogloss.study.study import Study
 from isogloss.versions import EXTRACTION_VERSION
 
@@ -152,7 +152,7 @@ def test_verify_can_set_aside(home, names, command):
 def test_the_command_of_a_refusal_works_as_printed(shared, names, command, monkeypatch, kind):
     """The error names a command; run, the artifact is gone, and its manifests with it."""
     name = next(n for n in names if n.startswith("lens"))
-    place = Study.of(shared / "config/config.yaml").place()
+    place = place_of(Study.of(shared / "config/config.yaml").config)
     if kind == "place":
         command("publish")
         damage(shared / "place" / name)
@@ -162,7 +162,7 @@ def test_the_command_of_a_refusal_works_as_printed(shared, names, command, monke
     else:
         damage(shared / "store" / name)
         with pytest.raises(InputError) as refused:
-            exchange.publish(Study.of(shared / "config/config.yaml"), place)
+            handover.publish(Study.of(shared / "config/config.yaml"), place)
     manifest = shared / "store/manifests/tiny/own/lens-0.json"
     other = shared / "store/manifests/tiny/own/lens-1.json"
     write_manifest(manifest, "lens", {}, {"de": shared / "store" / name})
@@ -238,7 +238,7 @@ def bucket(home, monkeypatch):
     filesystem.store.clear()
     place = MemoryBucket("s3://toy", filesystem, "/toy")
     write_config(home, sharing={"kind": "s3", "bucket": "toy"})
-    monkeypatch.setattr(studies, "open_place", lambda settings: place)
+    monkeypatch.setattr(places, "open_place", lambda settings: place)
     for one in Study.of(home / "config/config.yaml").artifacts():
         filesystem.pipe_file(f"/toy/{one.name}", (home / "store" / one.name).read_bytes())
     return place

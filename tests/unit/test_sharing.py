@@ -23,7 +23,7 @@ def dataset(value=1.0):
 def made(folder: Path, spec=None, value=1.0) -> tuple[Path, str]:
     """A sealed artifact in a local store, and its name."""
     spec = spec or {"a": 1}
-    name = artifact_name("lens", "m", "d", "en", spec, ".nc")
+    name = artifact_name("lens", "m", "d", "en", spec)
     write_artifact(dataset(value), folder / name, spec)
     return folder / name, name
 

@@ -4,7 +4,7 @@ import pytest
 
 from isogloss.errors import InputError
 from isogloss.files.canonical import key_of
-from isogloss.store.local import read_manifest, write_manifest
+from isogloss.store.manifests import read_manifest, write_manifest
 from isogloss.study.keys import artifact_name
 
 
@@ -64,7 +64,7 @@ def test_a_missing_or_binary_manifest_is_named(tmp_path):
 
 def test_an_artifact_lies_under_its_key():
     spec = {"model": "m"}
-    name = artifact_name("lens", "gemma", "everyday", "sw", spec, ".nc")
+    name = artifact_name("lens", "gemma", "everyday", "sw", spec)
     assert name == f"lens/gemma/everyday/sw/{key_of(spec)}.nc"
-    other = artifact_name("lens", "gemma", "everyday", "sw", {"model": "n"}, ".nc")
+    other = artifact_name("lens", "gemma", "everyday", "sw", {"model": "n"})
     assert other.rpartition("/")[0] == name.rpartition("/")[0] and other != name

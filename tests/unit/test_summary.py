@@ -18,7 +18,7 @@ from isogloss.figures.summary import (
 )
 from isogloss.files.canonical import canonical_json
 from isogloss.files.netcdf import write_netcdf
-from isogloss.store.local import write_manifest
+from isogloss.store.manifests import write_manifest
 from summary import results_of
 
 LANGUAGES = ["de", "en", "sw"]

@@ -14,7 +14,7 @@ from tests.workflow.conftest import ROOT, SMALL, Study, merged, write_questions
 
 from isogloss.errors import InputError
 from isogloss.files.netcdf import open_netcdf
-from isogloss.store.local import read_manifest
+from isogloss.store.manifests import read_manifest
 from isogloss.study.schema import read, validate
 
 CONFIGURATIONS = {

@@ -11,10 +11,10 @@ from tests.workflow.conftest import ROOT
 
 from isogloss.files.canonical import canonical_json
 from isogloss.model import load as models
-from isogloss.model.sources import ModelSource, model_digest
+from isogloss.model.sources import ModelSource
 from isogloss.model.tiny_models import save_tiny_model
 from isogloss.study.schema import validate
-from isogloss.study.settings import Slices, dump
+from isogloss.study.settings import Settings
 
 
 def test_sixteen_languages_load_a_model_once_and_another_one_computes_that_one_alone(
@@ -51,11 +51,8 @@ def extract(languages: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[
     """Run the job that extracts; inode and time of every artifact afterwards, by name."""
     config = validate(study(languages))
 
-    def weights_of(slug: str) -> str:
-        return model_digest(ModelSource.from_spec(slug, dump(config.models[slug])), Path("cache"))
-
     (dataset,) = config.datasets
-    spec = canonical_json(Slices(config, weights_of).extraction("tiny", dataset))
+    spec = canonical_json(Settings(config, Path("cache")).activations("tiny", dataset))
     options = ["--store", "store", "--cache", "cache", "--device", "cpu", "--output", "made.json"]
     monkeypatch.setattr("sys.argv", ["extract.py", "--spec", spec, *options])
     runpy.run_path(str(ROOT / "workflow_scripts/extract.py"), run_name="imported")["main"]()

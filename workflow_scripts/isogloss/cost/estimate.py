@@ -20,10 +20,9 @@ from isogloss.model.sources import ModelSource, cache_folder, folder_here
 from isogloss.questions.datasets import load_dataset
 from isogloss.questions.items import ParallelItems
 from isogloss.questions.prompts import Tokens, control_language
-from isogloss.study.keys import Inventory, Named
+from isogloss.study.keys import Artifact, Artifacts
 from isogloss.study.schema import Config
-from isogloss.study.settings import dump
-from isogloss.study.specs import prompt_style
+from isogloss.study.settings import dump, prompt_style
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class Estimator:
         self,
         study: Config,
         machine: Machine,
-        inventory: Inventory,
+        inventory: Artifacts,
         present: Present,
         results: Callable[[str], bool] = lambda name: False,
     ) -> None:
@@ -305,7 +304,7 @@ class _OfModel:
         dataset: str,
         job: Job,
         gpus: int,
-        artifacts: Callable[[], list[Named]],
+        artifacts: Callable[[], list[Artifact]],
     ) -> Line:
         """A line of a stage that writes to the store: what is there costs nothing."""
         tags = list(job.languages)
@@ -332,7 +331,7 @@ class _OfModel:
         return Line(stage, self.slug, dataset, cost, whole, len(tags), here, shared, note)
 
 
-def _in_order(named: list[Named], tags: list[str]) -> list[Named]:
+def _in_order(named: list[Artifact], tags: list[str]) -> list[Artifact]:
     """The artifacts of these languages; where there is one for all, that one."""
     if len(named) == 1 == len(tags):
         return named

@@ -1,8 +1,11 @@
-"""What a job asks a cluster for: more for larger models and at each further attempt."""
+"""What a job asks for: memory, time, GPUs and threads, by the size of its model and by attempt."""
 
+import functools
 import math
+from collections.abc import Iterable
 
-from isogloss.study.schema import Cluster, Model
+from isogloss.cost.side_by_side import memory_mb, models_at_once
+from isogloss.study.schema import Cluster, Config, Model
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 BESIDE_WEIGHTS = 1.3
@@ -16,6 +19,9 @@ PAIR_DRAW_BYTES = 260
 
 MODEL_MB = {"extract": (3000, 8000), "steer": (3000, 8000), "lens": (6000, 1000)}
 """Memory that jobs ask for which run a model: for any, and for each billion parameters [MB]."""
+
+Request = tuple[int, int]
+"""Of memory [MB] or time [min]: for any model, and for each billion parameters."""
 
 LIMITS = {"mem_mb": "max_mem_mb", "runtime": "max_runtime", "gpu": "max_gpus"}
 """Key of `cluster` that limits a resource."""
@@ -101,10 +107,81 @@ def refusal(rule: str, model: str | None, asked: dict[str, int], cluster: Cluste
 def too_large_for_a_gpu(models: dict[str, Model], cluster: Cluster) -> str | None:
     """Which model fits no GPU as it is loaded, in one line; None where all do."""
     for slug, model in models.items():
-        needed, held = gpu_mem_mb(model), cluster.gpu_mem_mb
-        if cluster.gpus and held is not None and model.device_map is None and needed > held:
+        needed, there = gpu_mem_mb(model), cluster.gpu_mem_mb
+        if cluster.gpus and there is not None and model.device_map is None and needed > there:
             return (
-                f"models.{slug}: needs {needed} MB on one GPU, but cluster.gpu_mem_mb is {held}: "
+                f"models.{slug}: needs {needed} MB on one GPU, but cluster.gpu_mem_mb is {there}: "
                 "set its device_map: auto, or leave the model out"
             )
     return None
+
+
+class Requests:
+    """What the jobs of one study ask for."""
+
+    def __init__(self, study: Config) -> None:
+        self.study, self.cluster = study, study.cluster
+        self.model_threads = model_threads(study.cluster)
+
+    def parameters(self, model: str | None) -> int:
+        """Parameters of a model; None: of the largest, for a job that reads all models."""
+        models = self.study.models
+        return models[model].parameters if model else max(m.parameters for m in models.values())
+
+    def mem_mb(self, request: Request, attempt: int, model: str | None, more: int = 0) -> int:
+        """Memory of a job: half as much more at each further attempt [MB].
+
+        Args:
+            more: beyond what the model needs.
+        """
+        first = by_size(*request, self.parameters(model)) + more
+        return at_attempt(first, attempt, 0.5, self.cluster.max_mem_mb)
+
+    def runtime(self, request: Request, attempt: int, model: str | None) -> int:
+        """Time of a job: the first request once more at each further attempt [min]."""
+        first = by_size(*request, self.parameters(model))
+        return at_attempt(first, attempt, 1.0, self.cluster.max_runtime)
+
+    def gpus(self, rule: str, model: str) -> int:
+        """GPUs of a job that runs a model; the lens needs a part of it, which fits on one."""
+        if rule == "lens":
+            return min(1, self.cluster.gpus)
+        return gpus(self.study.models[model], self.cluster)
+
+    def pairs_of_states(self, dataset: str | None) -> int:
+        """Memory for all pairs of a dataset's states [MB]; None: of the largest dataset.
+
+        Questions are not counted here: how many there are is known where the configuration says it.
+        """
+        return max(
+            pairs_mb(len(self.study.languages_of(name)), self.study.announced_items(name) or 0)
+            for name in self._datasets(dataset)
+        )
+
+    def pairs_left_out(self, dataset: str | None) -> int:
+        """Memory for all pairs of a dataset's languages, each cluster left out [MB]; None: as above.
+
+        Clusters are counted as items, where these are announced.
+        """
+        return max(
+            draws_mb(len(self.study.languages_of(name)), 0, self.study.announced_items(name) or 0)
+            for name in self._datasets(dataset)
+        )
+
+    def jobs_at_once(self, rule: str, models: Iterable[str], cores: int) -> int:
+        """How many jobs of a rule that runs models start together on the processors of a machine.
+
+        Args:
+            models: of each job that is left.
+        """
+        sizes = [by_size(*MODEL_MB[rule], self.parameters(model)) for model in models]
+        return models_at_once(sizes, cores, self.model_threads, self.room_for_models)
+
+    @functools.cached_property
+    def room_for_models(self) -> int:
+        """How many of the largest jobs that run models fit into this machine's memory."""
+        largest = max(by_size(*request, self.parameters(None)) for request in MODEL_MB.values())
+        return memory_mb() // largest
+
+    def _datasets(self, dataset: str | None) -> Iterable[str]:
+        return [dataset] if dataset else self.study.datasets

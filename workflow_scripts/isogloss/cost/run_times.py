@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from isogloss.errors import InputError
-from isogloss.store.local import read_manifest
+from isogloss.store.manifests import read_manifest
 
 STAGES = {"activations": "extract", "lens": "lens", "vectors": "vectors", "steered": "steer"}
 """Rules by the first word of their manifest's name."""

@@ -31,7 +31,7 @@ from isogloss.steering.sweep import (
     run_time_overheads,
     steered_scores,
 )
-from isogloss.study.specs import check_weights, prompt_style, source_of
+from isogloss.study.settings import check_weights, prompt_style, source_of
 
 Progress = Callable[[Iterable], Iterable]
 

@@ -19,8 +19,8 @@ import bagit
 
 from isogloss.errors import Damaged, InputError
 from isogloss.files.atomic import temporary_name
-from isogloss.store.names import parse
 from isogloss.store.verification import verify_artifact
+from isogloss.study.keys import parse_name
 
 logging.getLogger("bagit").setLevel(logging.CRITICAL)  # its faults are raised, and said once
 
@@ -106,7 +106,7 @@ def _payload_names(bundle: Path, payload: Path) -> list[str]:
     for path in sorted(p for p in payload.rglob("*") if p.is_file()):
         name = path.relative_to(payload).as_posix()
         inner = name.removeprefix(f"{STORE}/")
-        if inner != name and parse(inner):
+        if inner != name and parse_name(inner):
             names.append(inner)
         elif name not in TEXTS:
             raise _refused(bundle, name, "not a file of Isogloss")

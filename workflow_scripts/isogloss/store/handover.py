@@ -14,7 +14,7 @@ from isogloss.store.names import artifacts, header, size_text
 from isogloss.store.places import Place, folder_place, local_place
 from isogloss.store.prune import verify
 from isogloss.store.verification import verify_artifact
-from isogloss.study.keys import Named
+from isogloss.study.keys import Artifact
 from isogloss.study.study import Study
 
 SOFTWARE = "Isogloss 0.1.0"
@@ -135,12 +135,12 @@ def _config_text(study: Study) -> str:
     content = study.config.model_dump(mode="json", exclude=OF_THIS_MACHINE)
     for slug, model in content["models"].items():
         if model["source"] == "path":
-            model["sha256"] = study.weights_of(slug)
+            model["sha256"] = study.settings.weights_of(slug)
     text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=96)
     return text
 
 
-def _licences(named: Sequence[Named], sources: Mapping[str, Place | None]) -> str:
+def _licences(named: Sequence[Artifact], sources: Mapping[str, Place | None]) -> str:
     """The licences of every model and dataset, as the activation files record them."""
     models: dict[str, set[str]] = {}
     datasets: dict[str, set[str]] = {}

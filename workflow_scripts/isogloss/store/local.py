@@ -1,20 +1,14 @@
-"""The store: artifacts named by the key of what they are, and manifests that list them.
+"""The local store: a folder of artifacts named by the key of what they are.
 
-A job that computes many languages writes one manifest. The artifacts themselves are no declared
-outputs of the workflow, so that it never deletes them, and a changed setting names others: going
-back finds the old ones. Where a study is shared, the local store is filled from the shared place
-first, and what is computed is published there.
+Where a study is shared, the store is filled from the shared place first, and what is computed is
+published there.
 """
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from isogloss.errors import InputError
-from isogloss.files.atomic import write_json
-from isogloss.files.canonical import canonical_json
 from isogloss.store.places import Place, open_place
 
 
@@ -112,46 +106,3 @@ class Store:
         folders = sorted({"/".join(name.split("/")[:3]) for name in names if name.count("/") > 2})
         folders += sorted({name.rpartition("/")[0] for name in names if name.count("/") <= 2})
         return {name for folder in folders for name in self.place.names(folder)}
-
-
-def write_manifest(path: Path, stage: str, spec: Any, artifacts: dict[str, Path]) -> None:
-    """List the artifacts of a stage, by language, in the spec's order."""
-    content = {
-        "stage": stage,
-        "spec": canonical_json(spec),
-        "artifacts": [{"language": tag, "path": str(file)} for tag, file in artifacts.items()],
-    }
-    write_json(content, path)
-
-
-def manifest_spec(path: Path) -> dict[str, Any]:
-    """The settings behind a manifest's artifacts.
-
-    Raises:
-        InputError: no manifest, or a damaged one.
-    """
-    try:
-        spec: dict[str, Any] = json.loads(json.loads(path.read_text(encoding="utf-8"))["spec"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a manifest ({error}): delete it and run again") from error
-    return spec
-
-
-def read_manifest(path: Path) -> dict[str, Path]:
-    """The artifacts that a manifest lists, by language.
-
-    Raises:
-        InputError: no manifest, a damaged one, or an artifact that is gone.
-    """
-    try:
-        listed = json.loads(path.read_text(encoding="utf-8"))["artifacts"]
-        artifacts = {entry["language"]: Path(entry["path"]) for entry in listed}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a manifest ({error}): delete it and run again") from error
-    gone = [str(file) for file in artifacts.values() if not file.exists()]
-    if gone:
-        raise InputError(
-            f"{path}: lists {gone[0]}, which is gone ({len(gone)} in all): delete this manifest "
-            "and run again"
-        )
-    return artifacts

@@ -1,10 +1,9 @@
-"""What a store holds: which names are artifacts, and what their headers say of them.
+"""What a store has: which names are artifacts, and what their headers say of them.
 
-Every command takes names through `parse`: nothing else in a folder or a bucket is ever touched.
+Every command takes names through `parse_name`: nothing else in a folder or a bucket is touched.
 """
 
 import json
-import re
 import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,36 +14,10 @@ import numpy as np
 from isogloss.errors import InputError
 from isogloss.files.hdf5 import DAMAGE
 from isogloss.store.places import Place
-from isogloss.study.keys import Named
-
-STAGES = ("activations", "lens", "vectors", "steered", "readouts")
-"""Folders of a store that hold artifacts."""
-
-_SLUG, _TAG, _KEY = r"[a-z0-9][a-z0-9._-]*", r"[A-Za-z0-9-]+", r"[0-9a-f]{64}"
-NAME = re.compile(
-    rf"activations/{_SLUG}/{_SLUG}/{_TAG}/{_KEY}\.h5"
-    rf"|(?:lens|vectors|steered)/{_SLUG}/{_SLUG}/{_TAG}/{_KEY}\.nc"
-    rf"|readouts/{_SLUG}/{_KEY}\.safetensors"
-)
-"""The names of artifacts: none is absolute or leads out of its store."""
+from isogloss.study.keys import parse_name
 
 LARGEST_HEADER = 10_000_000
 """A readout's own header is a few kB; a larger number is damage [byte]."""
-
-
-def parse(name: str) -> Named | None:
-    """What an artifact's name says; None where it is no artifact's name.
-
-    >>> parse("lens/tiny/own/de/" + "0" * 64 + ".nc").language
-    'de'
-    >>> parse("../lens/tiny/own/de/" + "0" * 64 + ".nc")
-    """
-    if not NAME.fullmatch(name):
-        return None
-    parts = name.split("/")
-    if parts[0] == "readouts":
-        return Named("readout", parts[1], "", "", name)
-    return Named(parts[0], parts[1], parts[2], parts[3], name)
 
 
 def split(path: str) -> tuple[str, str] | None:
@@ -56,19 +29,14 @@ def split(path: str) -> tuple[str, str] | None:
     parts = path.split("/")
     for length in (3, 5):
         name = "/".join(parts[-length:])
-        if len(parts) > length and parse(name):
+        if len(parts) > length and parse_name(name):
             return "/".join(parts[:-length]) or "/", name
     return None
 
 
-def key(name: str) -> str:
-    """The key in an artifact's name."""
-    return name.rpartition("/")[2].partition(".")[0]
-
-
 def artifacts(place: Place) -> dict[str, int]:
     """Every artifact of a place, with its size [byte], in the order of their names."""
-    return {name: size for name, size in sorted(place.names().items()) if parse(name)}
+    return {name: size for name, size in sorted(place.names().items()) if parse_name(name)}
 
 
 def header(place: Place, name: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ Credentials come from the environment or from the usual files, and are never par
 import errno
 import os
 import shutil
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -303,3 +304,19 @@ def folder_place(url: str, folder: Path) -> Place:
 def place_of(study: Config) -> Place | None:
     """Where the collaborators of a study share; None where they do not."""
     return open_place(dump(study.sharing))
+
+
+def shared_names(study: Config, otherwise: str) -> frozenset[str]:
+    """Names of what the collaborators of a study share, by one listing.
+
+    Where the place cannot be reached, none, and a line on standard error says so.
+
+    Args:
+        otherwise: what is done in that case, for the line.
+    """
+    try:
+        place = place_of(study)
+        return frozenset(place.names() if place else ())
+    except InputError as error:
+        print(f"{error} ({otherwise} as if nothing were there)", file=sys.stderr)
+        return frozenset()

@@ -1,7 +1,7 @@
 """Keeping a store in order: what is damaged, what is set aside, what nobody names any more.
 
-Only names that `catalogue.parse` knows are moved or deleted, beside temporary files of a stage
-and what was set aside.
+Only names that `study.keys.parse_name` knows are moved or deleted, beside temporary files of a
+stage and what was set aside.
 """
 
 import json
@@ -14,12 +14,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from isogloss.errors import Damaged, InputError
-from isogloss.store.names import STAGES, artifacts, parse, split
+from isogloss.store.names import artifacts, split
 from isogloss.store.places import MARKER, Folder, Place, folder_place, is_temporary, place_of
 from isogloss.store.verification import verify_artifact
+from isogloss.study.keys import STAGES, parse_name
 from isogloss.study.study import Study
 
 SET_ASIDE = "set-aside"
+FOLDERS = {stage.folder for stage in STAGES.values()}
 _MOMENT = "%Y%m%dT%H%M%S"
 ABANDONED = timedelta(days=1)
 """A temporary file that nobody has written to for so long has no writer any more."""
@@ -100,7 +102,7 @@ def superfluous(
         if name not in named
     ]
     for name, size in sorted(place.files().items()):
-        if is_temporary(name) and name.split("/")[0] in STAGES:
+        if is_temporary(name) and name.split("/")[0] in FOLDERS:
             if now - place.modified(name) > ABANDONED:
                 found.append(Superfluous(name, size, "left by a writer that was killed"))
         elif set_aside_days is not None and (moment := moment_of(name)):
@@ -112,7 +114,7 @@ def superfluous(
 def moment_of(name: str) -> datetime | None:
     """When something was set aside; None where the name is of nothing that was."""
     match = re.fullmatch(rf"{SET_ASIDE}/(.+)\.(\d{{8}}T\d{{6}})\.\d{{6}}Z", name)
-    if match is None or parse(match[1]) is None:
+    if match is None or parse_name(match[1]) is None:
         return None
     return datetime.strptime(match[2], _MOMENT).replace(tzinfo=UTC)
 
@@ -157,6 +159,6 @@ def _name_in(place: Place, text: str) -> str | None:
     """The name of an artifact of this place; None where the text is of none."""
     for root, path in ((place.url, text), (place.root, os.path.abspath(text))):
         name = path.removeprefix(f"{root}/")
-        if name != path and parse(name):
+        if name != path and parse_name(name):
             return name
     return None

@@ -1,63 +1,208 @@
-"""Every artifact that a study names, known from its settings and its questions alone.
+"""Keys: what identifies every artifact of a study, known before any model runs.
 
-No model is needed: the keys rest on pinned digests, on what the questions say and on settings.
+    settings, digests of the questions -> identity -> key -> name of the artifact in a store
+
+An *identity* holds everything that an artifact's numbers depend on, and nothing else; its SHA-256
+is the *key*. Device, library versions and batch sizes are no part of it: float32 scores agree
+within 1e-4 whatever they are, those of narrower types within their rounding. Which settings a
+stage has, and the manifest that lists its artifacts, is in `isogloss.study.settings`.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from isogloss.files.canonical import key_of
 from isogloss.questions.datasets import load_dataset
-from isogloss.study.settings import Slices
-from isogloss.study.specs import (
-    activation_spec,
-    keys_of,
-    lens_spec,
-    readout_spec,
-    steered_spec,
-    vectors_spec,
-)
-
-
-def artifact_name(
-    stage: str, model: str, dataset: str, language: str, spec: Any, suffix: str
-) -> str:
-    """Where an artifact lies in a store: `<stage>/<model>/<dataset>/<language>/<key><suffix>`."""
-    return f"{stage}/{model}/{dataset}/{language}/{key_of(spec)}{suffix}"
-
-
-def readout_name(model: str, spec: Any) -> str:
-    """Where the readout of a model lies in a store."""
-    return f"readouts/{model}/{key_of(spec)}.safetensors"
+from isogloss.questions.languages import separator
+from isogloss.questions.prompts import control_language
+from isogloss.study.settings import Settings
+from isogloss.versions import EXTRACTION_VERSION, LENS_VERSION, STEERING_VERSION, VECTORS_VERSION
 
 
 @dataclass(frozen=True)
-class Named:
-    """One artifact: what made it, for what, and its name in a store."""
+class Stage:
+    """A stage that costs a model: the rule that makes its artifacts, and how they are named."""
+
+    rule: str
+    folder: str
+    suffix: str
+
+
+STAGES = {
+    "readout": Stage("readout", "readouts", ".safetensors"),
+    "activations": Stage("extract", "activations", ".h5"),
+    "lens": Stage("lens", "lens", ".nc"),
+    "vectors": Stage("vectors", "vectors", ".nc"),
+    "steered": Stage("steer", "steered", ".nc"),
+}
+"""In the order in which they feed one another. A readout is of a model alone, vectors are of `all`
+languages, and the dataset of steered scores is `<vectors' dataset>.<evaluated dataset>`."""
+
+_SLUG, _TAG, _KEY = r"[a-z0-9][a-z0-9._-]*", r"[A-Za-z0-9-]+", r"[0-9a-f]{64}"
+_NAMES = {
+    name: re.compile(
+        rf"{stage.folder}/(?P<model>{_SLUG})"
+        + ("" if name == "readout" else rf"/(?P<dataset>{_SLUG})/(?P<language>{_TAG})")
+        + rf"/(?P<key>{_KEY}){re.escape(stage.suffix)}"
+    )
+    for name, stage in STAGES.items()
+}
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A file of a store: what made it, for what, and its key.
+
+    Attributes:
+        stage: of `STAGES`.
+        dataset, language: empty for a readout.
+    """
 
     stage: str
     model: str
     dataset: str
     language: str
-    name: str
+    key: str
+
+    @property
+    def name(self) -> str:
+        """Where it lies in a store: `<folder>/<model>/<dataset>/<language>/<key><suffix>`."""
+        stage = STAGES[self.stage]
+        parts = (stage.folder, self.model, self.dataset, self.language, self.key)
+        return "/".join(filter(None, parts)) + stage.suffix
 
 
-class Inventory:
+def artifact_name(
+    stage: str, model: str, dataset: str, language: str, identity: Mapping[str, Any]
+) -> str:
+    """Where the artifact of an identity lies in a store."""
+    return Artifact(stage, model, dataset, language, key_of(identity)).name
+
+
+def parse_name(name: str) -> Artifact | None:
+    """What an artifact's name says; None where it is no artifact's name.
+
+    No such name is absolute or leads out of its store.
+
+    >>> parse_name("lens/tiny/cities/de/" + "0" * 64 + ".nc").language
+    'de'
+    >>> parse_name("../lens/tiny/cities/de/" + "0" * 64 + ".nc")
+    """
+    for stage, pattern in _NAMES.items():
+        if match := pattern.fullmatch(name):
+            parts = {"dataset": "", "language": ""} | match.groupdict()
+            return Artifact(stage, **parts)
+    return None
+
+
+def readout_identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What a readout is; where the model's files lie is no part of it."""
+    return {
+        "model": settings["weights"],
+        "loaded": {name: settings["model"][name] for name in ("dtype", "trust_remote_code")},
+        "readout_version": settings["version"],
+    }
+
+
+def activation_identity(
+    settings: Mapping[str, Any], digests: Mapping[str, str], language: str
+) -> dict[str, Any]:
+    """What an activation file is.
+
+    Args:
+        settings: of the stage: model, dataset, pivot, prompt, extraction.
+        digests: of the items in each of the dataset's languages.
+        language: of the prompts.
+    """
+    extraction, pivot = settings["extraction"], settings["pivot"]
+    known = [tag for tag in extraction["control"] if tag in digests]
+    control = control_language(language, pivot, known)
+    latents = [t for t in dict.fromkeys((language, pivot, control)) if t is not None]
+    prompt = dict(settings["prompt"])
+    templates = prompt.pop("templates")
+    return {
+        "model": settings["weights"],
+        "dtype": settings["model"]["dtype"],
+        "attention": settings["model"]["attention"],
+        "trust_remote_code": settings["model"]["trust_remote_code"],
+        "dataset": settings["name"],
+        "language": language,
+        "pivot": pivot,
+        "control": control,
+        "items": {tag: digests[tag] for tag in latents},
+        "separators": {tag: separator(tag) for tag in latents},
+        "prompt": prompt | {"template": templates.get(language, templates["default"])},
+        "scores": {"pmi": extraction["pmi"], "letters": extraction["letters"]},
+        "lens_layers": extraction["lens_layers"],
+        "pooling": "first position left out",
+        "extraction_version": EXTRACTION_VERSION,
+    }
+
+
+def lens_identity(activation_key: str, readout_key: str) -> dict[str, Any]:
+    """What a lens file is."""
+    return {"activations": activation_key, "readout": readout_key, "lens_version": LENS_VERSION}
+
+
+def vectors_identity(
+    activation_keys: Mapping[str, str], folds: Mapping[str, int], steering: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a file of steering vectors is.
+
+    Args:
+        activation_keys: by language.
+        folds, steering: of the stage's settings.
+    """
+    return {
+        "activations": dict(activation_keys),
+        "folds": dict(folds),
+        "methods": list(steering["methods"]),
+        "layers": list(steering["layers"]),
+        "random_draws": steering["random_draws"],
+        "vectors_version": VECTORS_VERSION,
+    }
+
+
+def steered_identity(
+    settings: Mapping[str, Any],
+    vectors_key: str,
+    activation_key: str,
+    pivot_key: str,
+    language: str,
+) -> dict[str, Any]:
+    """What a file of steered scores is."""
+    needed = ("methods", "layers", "strengths", "positions", "controls", "random_draws")
+    return {
+        "language": language,
+        "vectors": vectors_key,
+        "activations": activation_key,
+        "pivot_activations": pivot_key,
+        "score": settings["score"],
+        "folds": dict(settings["folds"]),
+        "steering": {name: settings["steering"][name] for name in needed},
+        "steering_version": STEERING_VERSION,
+    }
+
+
+class Artifacts:
     """The artifacts of one study, by stage.
 
     Questions are read once, when they are asked for, and only their digests are kept: those of
     a hundred languages are gigabytes.
+
+    Raises:
+        InputError: by every method, where questions or a model's digest cannot be had.
     """
 
-    def __init__(self, slices: Slices) -> None:
-        self.slices, self.study = slices, slices.study
-        self._digests = cache(self._read_questions)
-        self._activation_specs = cache(self._activations)
-        self._activation_keys = cache(self._keys)
+    def __init__(self, settings: Settings) -> None:
+        self.settings, self.study = settings, settings.study
+        self._digests = cache(self._read_digests)
+        self._activation_keys = cache(self._keys_of_activations)
 
-    def all(self) -> Iterator[Named]:
+    def all(self) -> Iterator[Artifact]:
         """Every artifact of the study."""
         for model in self.study.models:
             if self.study.with_lens:
@@ -71,62 +216,42 @@ class Inventory:
             for fitted, dataset in self.study.steered_pairs:
                 yield from self.steered(model, fitted, dataset)
 
-    def readout(self, model: str) -> Named:
-        return Named("readout", model, "", "", readout_name(model, self._readout(model)))
+    def readout(self, model: str) -> Artifact:
+        identity = readout_identity(self.settings.readout(model))
+        return Artifact("readout", model, "", "", key_of(identity))
 
-    def activations(self, model: str, dataset: str) -> list[Named]:
-        specs = self._activation_specs(model, dataset)
-        return [self._named("activations", model, dataset, t, s, ".h5") for t, s in specs.items()]
-
-    def lens(self, model: str, dataset: str) -> list[Named]:
-        readout = key_of(self._readout(model))
+    def activations(self, model: str, dataset: str) -> list[Artifact]:
         keys = self._activation_keys(model, dataset)
+        return [Artifact("activations", model, dataset, tag, key) for tag, key in keys.items()]
+
+    def lens(self, model: str, dataset: str) -> list[Artifact]:
+        readout = self.readout(model).key
         return [
-            self._named("lens", model, dataset, tag, lens_spec(key, readout), ".nc")
-            for tag, key in keys.items()
+            Artifact("lens", model, dataset, tag, key_of(lens_identity(key, readout)))
+            for tag, key in self._activation_keys(model, dataset).items()
         ]
 
-    def vectors(self, model: str, dataset: str) -> Named:
-        return self._named("vectors", model, dataset, "all", self._vectors(model, dataset), ".nc")
-
-    def steered(self, model: str, fitted: str, dataset: str) -> list[Named]:
-        slice_ = self.slices.steered(model, fitted, dataset)
+    def vectors(self, model: str, dataset: str) -> Artifact:
+        settings = self.settings.vectors(model, dataset)
         keys = self._activation_keys(model, dataset)
-        vectors = key_of(self._vectors(model, fitted))
-        pivot, place = keys[self.study.pivot], f"{fitted}.{dataset}"
-        return [
-            self._named(
-                "steered",
-                model,
-                place,
-                tag,
-                steered_spec(slice_, vectors, keys[tag], pivot, tag),
-                ".nc",
-            )
-            for tag in slice_["languages"]
-        ]
+        identity = vectors_identity(keys, settings["folds"], settings["steering"])
+        return Artifact("vectors", model, dataset, "all", key_of(identity))
 
-    def _readout(self, model: str) -> dict[str, Any]:
-        return readout_spec(self.slices.readout(model))
+    def steered(self, model: str, fitted: str, dataset: str) -> list[Artifact]:
+        settings = self.settings.steered(model, fitted, dataset)
+        vectors, keys = self.vectors(model, fitted).key, self._activation_keys(model, dataset)
+        pivot = keys[self.study.pivot]
+        identities = {
+            tag: steered_identity(settings, vectors, keys[tag], pivot, tag)
+            for tag in settings["languages"]
+        }
+        place = f"{fitted}.{dataset}"
+        return [Artifact("steered", model, place, t, key_of(i)) for t, i in identities.items()]
 
-    def _vectors(self, model: str, dataset: str) -> dict[str, Any]:
-        slice_ = self.slices.vectors(model, dataset)
-        keys = self._activation_keys(model, dataset)
-        return vectors_spec(keys, slice_["folds"], slice_["steering"])
+    def _keys_of_activations(self, model: str, dataset: str) -> dict[str, str]:
+        settings, digests = self.settings.activations(model, dataset), self._digests(dataset)
+        return {tag: key_of(activation_identity(settings, digests, tag)) for tag in digests}
 
-    def _activations(self, model: str, dataset: str) -> dict[str, dict[str, Any]]:
-        slice_, digests = self.slices.extraction(model, dataset), self._digests(dataset)
-        return {tag: activation_spec(slice_, digests, tag) for tag in digests}
-
-    def _keys(self, model: str, dataset: str) -> dict[str, str]:
-        return keys_of(self._activation_specs(model, dataset))
-
-    def _read_questions(self, dataset: str) -> dict[str, str]:
+    def _read_digests(self, dataset: str) -> dict[str, str]:
         languages = self.study.languages_of(dataset)
-        return load_dataset(self.slices.questions(dataset), languages, dataset).digests()
-
-    def _named(
-        self, stage: str, model: str, dataset: str, language: str, spec: Any, suffix: str
-    ) -> Named:
-        name = artifact_name(stage, model, dataset, language, spec, suffix)
-        return Named(stage, model, dataset, language, name)
+        return load_dataset(self.settings.questions(dataset), languages, dataset).digests()

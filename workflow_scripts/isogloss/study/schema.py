@@ -760,6 +760,10 @@ class Config(Strict):
             return []
         return [(f, d) for d in self.steering.evaluate_on for f in self.steering.fit_on]
 
+    def fitted_for(self, dataset: str) -> list[str]:
+        """Datasets whose steering vectors are evaluated on this one."""
+        return [fitted for fitted, evaluated in self.steered_pairs if evaluated == dataset]
+
     def languages_of(self, dataset: str) -> list[str]:
         """Languages of one dataset, in the study's order."""
         own = self.datasets[dataset].languages

@@ -1,16 +1,23 @@
-"""Slices of a study's settings: what each costly stage of a model and dataset depends on.
+"""Settings: what each rule gets of a study's configuration, and nothing that it does not need.
 
-A slice names the manifest of its stage: a changed setting that matters gives another name, and
-one that does not matter is not in it.
+A rule reruns when its settings change and at no other time. Those of a stage that costs a model
+also name its manifest, the list of its artifacts. What identifies a single artifact is in
+`isogloss.study.keys`.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from isogloss import versions
+from isogloss.errors import InputError
+from isogloss.files.canonical import key_of
+from isogloss.model.sources import ModelSource, cache_folder, model_digest
+from isogloss.questions.prompts import PromptStyle
 from isogloss.study.schema import Config
 
 
@@ -19,26 +26,59 @@ def dump(part: BaseModel, **options: Any) -> dict[str, Any]:
     return part.model_dump(mode="json", exclude_none=True, **options)
 
 
-class Slices:
-    """The slices of one study.
+def manifest_name(stage: str, settings: Mapping[str, Any]) -> str:
+    """Where the list of a stage's artifacts lies in a store; `readout` needs none."""
+    about = f"{stage}-{settings['fitted']}" if "fitted" in settings else stage
+    key = key_of(settings)[:16]
+    return f"manifests/{settings['slug']}/{settings['name']}/{about}-{key}.json"
+
+
+def source_of(settings: Mapping[str, Any]) -> ModelSource:
+    """The model that a stage's settings name."""
+    return ModelSource.from_spec(settings["slug"], settings["model"])
+
+
+def check_weights(settings: Mapping[str, Any], cache: Path) -> None:
+    """Refuse a local model that has changed since the jobs were planned: keys would be wrong.
+
+    Raises:
+        InputError: the weights are others than those of the settings.
+    """
+    if model_digest(source_of(settings), cache) != settings["weights"]:
+        raise InputError(
+            f"models.{settings['slug']}: its files have changed since this run was planned: "
+            "run again"
+        )
+
+
+def prompt_style(prompt: Mapping[str, Any]) -> PromptStyle:
+    """The prompt style that the settings `prompt` describe."""
+    return PromptStyle(prompt["mode"], prompt["templates"], prompt["shots"], prompt["truncate"])
+
+
+class Settings:
+    """The settings of every rule of one study: a method per rule or stage.
 
     Args:
         study: its configuration.
-        weights_of: slug -> what identifies the model's weights.
+        cache: folder of models; that of the study by default.
     """
 
-    def __init__(self, study: Config, weights_of: Callable[[str], str]) -> None:
-        self.study, self.weights_of = study, weights_of
+    def __init__(self, study: Config, cache: Path | None = None) -> None:
+        self.study = study
+        self.cache = cache or cache_folder(study.cache)
+        self.weights_of = functools.cache(self._weights_of)
 
-    def questions(self, dataset: str) -> dict[str, Any]:
-        """Where a dataset comes from; what is generated carries the versions that generate it."""
-        found = dump(self.study.datasets[dataset], exclude={"prompt", "languages"})
-        if self.study.datasets[dataset].source == "lexicon":
-            found["generator"] = {
-                "lexicon": versions.LEXICON_VERSION,
-                **{name: metadata.version(name) for name in ("babel", "emoji")},
-            }
-        return found
+    def _weights_of(self, model: str) -> str:
+        """What identifies a model's weights, known without fetching them where they are pinned.
+
+        Raises:
+            InputError: it cannot be known.
+        """
+        source = ModelSource.from_spec(model, dump(self.study.models[model]))
+        return model_digest(source, self.cache)
+
+    # Stages that cost a model: their settings name a manifest.
 
     def readout(self, model: str) -> dict[str, Any]:
         """What a readout depends on."""
@@ -50,8 +90,8 @@ class Slices:
             "version": versions.READOUT_VERSION,
         }
 
-    def extraction(self, model: str, dataset: str) -> dict[str, Any]:
-        """What the activation files of one model and dataset depend on."""
+    def activations(self, model: str, dataset: str) -> dict[str, Any]:
+        """What the activation files of a model and dataset depend on."""
         study = self.study
         return {
             "slug": model,
@@ -67,39 +107,39 @@ class Slices:
         }
 
     def lens(self, model: str, dataset: str) -> dict[str, Any]:
-        """What the lens files of one model and dataset depend on."""
+        """What the lens files of a model and dataset depend on."""
         return {
             "slug": model,
             "name": dataset,
-            "extraction": self.extraction(model, dataset),
+            "extraction": self.activations(model, dataset),
             "readout": self.readout(model),
             "version": [versions.SCHEMA_VERSION, versions.LENS_VERSION],
         }
 
-    def folds(self) -> dict[str, Any]:
-        """How clusters fall into folds: apart from the bootstrap, whose seed costs no model."""
-        how, split = self.study.statistics, self.study.statistics.split
-        return {"folds": how.folds, "seed": how.fold_seed, "split": split and dump(split)}
-
     def vectors(self, model: str, dataset: str) -> dict[str, Any]:
-        """What the steering vectors of one model and dataset depend on."""
+        """What the steering vectors of a model and dataset depend on."""
         assert self.study.steering is not None
-        wanted = {"methods", "layers", "random_draws"}
+        needed = {"methods", "layers", "random_draws"}
         return {
             "slug": model,
             "name": dataset,
             "pivot": self.study.pivot,
-            "extraction": self.extraction(model, dataset),
-            "steering": dump(self.study.steering, include=wanted),
+            "extraction": self.activations(model, dataset),
+            "steering": dump(self.study.steering, include=needed),
             "folds": self.folds(),
             "version": [versions.SCHEMA_VERSION, versions.VECTORS_VERSION],
         }
 
     def steered(self, model: str, fitted: str, dataset: str) -> dict[str, Any]:
-        """What the steered scores of one model depend on: vectors' dataset, evaluated dataset."""
+        """What the steered scores of a model depend on.
+
+        Args:
+            fitted: dataset that the vectors are fitted on.
+            dataset: that is evaluated.
+        """
         study = self.study
         assert study.steering is not None
-        held = study.languages_of(dataset)
+        languages = study.languages_of(dataset)
         return {
             "slug": model,
             "model": dump(study.models[model], exclude={"family", "parameters"}),
@@ -107,13 +147,131 @@ class Slices:
             "name": dataset,
             "dataset": self.questions(dataset),
             "prompt": dump(study.prompt_of(dataset)),
-            "languages": [tag for tag in study.steering.languages if tag in held],
-            "all_languages": held,
+            "languages": [tag for tag in study.steering.languages if tag in languages],
+            "all_languages": languages,
             "pivot": study.pivot,
             "score": study.behaviour.score,
             "steering": dump(study.steering, exclude={"fit_on", "evaluate_on", "languages"}),
             "folds": self.folds(),
-            "activations": self.extraction(model, dataset),
+            "activations": self.activations(model, dataset),
             "vectors": self.vectors(model, fitted),
             "version": [versions.SCHEMA_VERSION, versions.STEERING_VERSION],
         }
+
+    def manifests(self) -> dict[str, tuple[str, str]]:
+        """The manifests of the study: stage and model by name."""
+        study = self.study
+        jobs: list[tuple[str, tuple[str, ...]]] = []
+        for model in study.models:
+            jobs += [("activations", (model, dataset)) for dataset in study.datasets]
+            if study.with_lens:
+                jobs += [("lens", (model, dataset)) for dataset in study.questions]
+            jobs += [("vectors", (model, dataset)) for dataset in study.vectors_of]
+            jobs += [("steered", (model, *pair)) for pair in study.steered_pairs]
+        return {
+            manifest_name(stage, getattr(self, stage)(*about)): (stage, about[0])
+            for stage, about in jobs
+        }
+
+    # What several stages have.
+
+    def questions(self, dataset: str) -> dict[str, Any]:
+        """Where a dataset comes from; what is generated carries the versions that generate it."""
+        content = dump(self.study.datasets[dataset], exclude={"prompt", "languages"})
+        if self.study.datasets[dataset].source == "lexicon":
+            content["generator"] = {
+                "lexicon": versions.LEXICON_VERSION,
+                **{name: metadata.version(name) for name in ("babel", "emoji")},
+            }
+        return content
+
+    def folds(self) -> dict[str, Any]:
+        """How clusters fall into folds: apart from the bootstrap, whose seed costs no model."""
+        statistics, split = self.study.statistics, self.study.statistics.split
+        return {
+            "folds": statistics.folds,
+            "seed": statistics.fold_seed,
+            "split": split and dump(split),
+        }
+
+    # Analyses, figures and tables, made again from the artifacts within minutes.
+
+    def behaviour(self, dataset: str) -> dict[str, Any]:
+        """The score that behaviour is read in, and the questions whose choices are spelled alike."""
+        about = {"dataset": dataset, "questions": self.questions(dataset)}
+        return dump(self.study.behaviour) | self._statistics("confidence") | about
+
+    def steering_effects(self) -> dict[str, Any]:
+        """The same score, and how intervals are drawn."""
+        return dump(self.study.behaviour) | self._statistics("n_boot", "seed", "confidence")
+
+    def trajectories(self) -> dict[str, Any]:
+        """Latent log-probabilities are summed or per token; other scores of behaviour: per token."""
+        score = "sum" if self.study.behaviour.score == "sum" else "token"
+        return self._statistics("confidence") | {"score": score}
+
+    def similarity(self) -> dict[str, Any]:
+        """Which states are compared, with which pivot, against how many permutations."""
+        statistics = self._statistics("seed", "confidence")
+        return dump(self.study.similarity) | statistics | {"pivot": self.study.pivot}
+
+    def subspaces(self) -> dict[str, Any]:
+        """Which states and layers, and the folds of what is fitted."""
+        return dump(self.study.subspaces) | self._statistics("seed", "folds", "fold_seed")
+
+    def scale(self) -> dict[str, Any]:
+        """The models side by side, and what their association is tested against."""
+        models = [
+            {"slug": slug, "family": model.family, "parameters": model.parameters}
+            for slug, model in self.study.models.items()
+        ]
+        permutations = {"permutations": self.study.similarity.permutations}
+        return {"models": models, **permutations, **self._statistics("seed", "confidence")}
+
+    def figures(self, model: str, dataset: str) -> dict[str, Any]:
+        """What the looks of the figures of a model and dataset depend on."""
+        return self._looks() | {
+            "models": {model: self._model_names()[model]},
+            "model": model,
+            "dataset": dataset,
+            "questions": dump(self.study.datasets[dataset], exclude={"prompt", "languages"}),
+        }
+
+    def figures_scale(self) -> dict[str, Any]:
+        """What the looks of the figures of all models depend on."""
+        return self._looks() | {"models": self._model_names()}
+
+    def summary(self) -> dict[str, Any]:
+        """What the summary names: models and datasets in the study's order."""
+        study = self.study
+        return {
+            "study": study.study,
+            "results": study.results,
+            "pivot": study.pivot,
+            "models": [{"slug": s, "name": name} for s, name in self._model_names().items()],
+            "datasets": [{"name": d, "fitted": study.fitted_for(d)} for d in study.questions],
+        }
+
+    def downloads(self) -> list[dict[str, Any]]:
+        """The datasets to fetch from the hub, each in its languages."""
+        return [
+            {
+                "name": name,
+                "dataset": dump(dataset),
+                "languages": self.study.languages_of(name),
+            }
+            for name, dataset in self.study.datasets.items()
+            if dataset.source == "hub"
+        ]
+
+    def _statistics(self, *names: str) -> dict[str, Any]:
+        return dump(self.study.statistics, include=set(names))
+
+    def _looks(self) -> dict[str, Any]:
+        return {"figures": dump(self.study.figures), "pivot": self.study.pivot}
+
+    def _model_names(self) -> dict[str, str]:
+        """Name of every model by slug, with what was done to its weights."""
+        models = self.study.models.items()
+        sources = {slug: ModelSource.from_spec(slug, dump(model)) for slug, model in models}
+        return {s: f"{s} ({source.note})" if source.note else s for s, source in sources.items()}

@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from isogloss.errors import InputError
-from isogloss.model.sources import ModelSource, cache_folder, model_digest
-from isogloss.study.keys import Inventory, Named
+from isogloss.study.keys import Artifact, Artifacts
 from isogloss.study.schema import Config, read
-from isogloss.study.settings import Slices, dump
+from isogloss.study.settings import Settings
 
 
 @dataclass(frozen=True)
 class Study:
-    """A configuration file and what it holds."""
+    """A configuration file and its content."""
 
     path: Path
     config: Config
@@ -23,7 +23,7 @@ class Study:
         """Read a configuration file.
 
         Raises:
-            InputError: as `config.read`.
+            InputError: as `schema.read`.
         """
         return cls(path, read(path))
 
@@ -32,21 +32,21 @@ class Study:
         """The folder of this machine's artifacts."""
         return Path(self.config.store)
 
-    def artifacts(self) -> list[Named]:
+    @cached_property
+    def settings(self) -> Settings:
+        """What each rule gets of the study."""
+        return Settings(self.config)
+
+    def artifacts(self) -> list[Artifact]:
         """Every artifact that the study names.
 
         Raises:
             InputError: its questions or its models' digests cannot be had.
         """
         try:
-            return list(Inventory(Slices(self.config, self.weights_of)).all())
+            return list(Artifacts(self.settings).all())
         except InputError as error:
             raise InputError(f"{self.path}: {error}") from error
-
-    def weights_of(self, model: str) -> str:
-        """What identifies a model's weights."""
-        source = ModelSource.from_spec(model, dump(self.config.models[model]))
-        return model_digest(source, cache_folder(self.config.cache))
 
 
 def usual_configs(folder: Path = Path("config")) -> Iterator[Path]:
