@@ -159,7 +159,7 @@ class Requests:
         )
 
     def pairs_left_out(self, dataset: str | None) -> int:
-        """Memory for all pairs of a dataset's languages, each cluster left out [MB]; None: as above.
+        """Memory for all pairs of a dataset's languages, each cluster left out [MB].
 
         Clusters are counted as items, where these are announced.
         """

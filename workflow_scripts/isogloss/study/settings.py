@@ -197,7 +197,7 @@ class Settings:
     # Analyses, figures and tables, made again from the artifacts within minutes.
 
     def behaviour(self, dataset: str) -> dict[str, Any]:
-        """The score that behaviour is read in, and the questions whose choices are spelled alike."""
+        """The score of behaviour, and the questions: choices may be spelled alike."""
         about = {"dataset": dataset, "questions": self.questions(dataset)}
         return dump(self.study.behaviour) | self._statistics("confidence") | about
 
@@ -206,7 +206,7 @@ class Settings:
         return dump(self.study.behaviour) | self._statistics("n_boot", "seed", "confidence")
 
     def trajectories(self) -> dict[str, Any]:
-        """Latent log-probabilities are summed or per token; other scores of behaviour: per token."""
+        """Log-probabilities of latents are summed, or per token where behaviour is not."""
         score = "sum" if self.study.behaviour.score == "sum" else "token"
         return self._statistics("confidence") | {"score": score}
 
