@@ -351,12 +351,12 @@ def placed(device: torch.device, report: Report) -> None:
             folder = Path(scratch) / family
             save_tiny_model(folder, family)
             on_card: Any = device.index or 0 if device.type == "cuda" else "cpu"
-            first = ("model.embed_tokens", "model.layers.0", "model.layers.1", "model.rotary_emb")
-            rest = ("model.layers.2", "model.layers.3", "model.norm", "lm_head")
+            ends = ("model.embed_tokens", "model.norm", "model.rotary_emb", "lm_head")
+            there, here = ((f"model.layers.{i}" for i in pair) for pair in ((0, 3), (1, 2)))
             maps = {
                 "the processor": {"": "cpu"},
                 "the card": {"": on_card},
-                "both": dict.fromkeys(first, on_card) | dict.fromkeys(rest, "cpu"),
+                "both": dict.fromkeys((*ends, *there), on_card) | dict.fromkeys(here, "cpu"),
             }
             scores = {}
             for name, device_map in maps.items():
