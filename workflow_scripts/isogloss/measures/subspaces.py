@@ -14,10 +14,11 @@ from sklearn.covariance import ledoit_wolf_shrinkage
 
 from isogloss.errors import InputError
 from isogloss.files.parallel_states import ParallelStates
-from isogloss.measures.similarity import degenerate_reason, shuffled_orders
+from isogloss.measures.shuffles import Shuffle, label_orders, rare_signs, shuffled_orders
+from isogloss.measures.states import degenerate_reason
 from isogloss.questions.items import LEAST_IN_A_FOLD, check_folds
 
-SOURCES = ("item", "language", "interaction", "residual")
+SOURCES = ("item", "language", "residual")
 EXPLAINED = 0.95  # share of the offsets' variance that `language_rank` components hold
 N_SHARED = 10  # shared directions reported
 MAX_COMMON = 60  # dimensions of the common PCA, for shared directions and separability
@@ -32,18 +33,18 @@ N_FLOOR = 20  # random subspaces behind their floor
 def variance_shares(states: np.ndarray) -> np.ndarray:
     """Shares of variance by expected mean squares, per dimension and averaged.
 
-    The design is item x language, both random, with one or more states a cell. Per dimension, a
-    language's deviations from its own mean are divided by its own spread, so that languages which
-    spread more do not pass for a residual; the languages' offsets by the pooled spread, the root
-    of the mean of their variances, so that they stay comparable. Not clipped: slightly negative
-    where a source has nothing.
+    The design is item x language, both random, one state a cell: the residual is what a question
+    has of its own in a language, in meaning or in wording. Per dimension, a language's deviations
+    from its own mean are divided by its own spread, so that languages which spread more do not
+    pass for a residual; the languages' offsets by the pooled spread, the root of the mean of their
+    variances, so that they stay comparable. Not clipped: slightly negative where a source has
+    nothing.
 
     Args:
-        states: (paraphrase, language, item, feature); one paraphrase where there are no more.
+        states: (language, item, feature).
 
     Returns:
-        (4,) shares of SOURCES, which sum to 1. With one state a cell the interaction is NaN and
-        the residual holds it; NaN throughout where no dimension varies in every language.
+        (3,) shares of SOURCES, which sum to 1; NaN where no dimension varies in every language.
 
     Raises:
         ValueError: fewer than two languages or items.
@@ -51,42 +52,34 @@ def variance_shares(states: np.ndarray) -> np.ndarray:
     Source: two-way random-effects analysis of variance, Searle, Casella and McCulloch (1992);
     the scale and the average over dimensions are our choice.
 
-    >>> offsets = np.array([-10.0, 10.0])[None, :, None, None]
-    >>> states = offsets + np.array([-1.0, 0.0, 1.0])[None, None, :, None]
+    >>> offsets = np.array([-10.0, 10.0])[:, None, None]
+    >>> states = offsets + np.array([-1.0, 0.0, 1.0])[None, :, None]
     >>> variance_shares(states).round(3).tolist()
-    [0.005, 0.995, nan, 0.0]
+    [0.005, 0.995, 0.0]
     """
-    n_same, n_languages, n_items, _ = states.shape
+    n_languages, n_items, _ = states.shape
     if min(n_languages, n_items) < 2:
         raise ValueError(f"needs 2 languages and 2 items, got {n_languages} and {n_items}")
     x = states.astype(np.float64)
-    x -= x.mean(axis=(0, 1, 2))
-    offset, total = x.mean(axis=(0, 2), keepdims=True), (x**2).mean(axis=(0, 1, 2))
+    x -= x.mean(axis=(0, 1))
+    offset, total = x.mean(axis=1, keepdims=True), (x**2).mean(axis=(0, 1))
     x -= offset
-    variance = (x**2).mean(axis=(0, 2), keepdims=True)
-    varies = (variance > 1e-12 * total).all(axis=(0, 1, 2))
+    variance = (x**2).mean(axis=1, keepdims=True)
+    varies = (variance > 1e-12 * total).all(axis=(0, 1))
     if not varies.any():
-        return np.full(4, np.nan)
+        return np.full(len(SOURCES), np.nan)
     x, offset, variance = (part[..., varies] for part in (x, offset, variance))
     x /= np.sqrt(variance)
-    x += offset / np.sqrt(variance.mean(axis=1, keepdims=True))
-    cell = x.mean(axis=0)
-    language, item = cell.mean(axis=1), cell.mean(axis=0)
-    ms_item = n_same * n_languages * (item**2).sum(axis=0) / (n_items - 1)
-    ms_language = n_same * n_items * (language**2).sum(axis=0) / (n_languages - 1)
-    rest = cell - language[:, None] - item
-    ms_rest = n_same * (rest**2).sum(axis=(0, 1)) / ((n_items - 1) * (n_languages - 1))
-    parts = [
-        (ms_item - ms_rest) / (n_same * n_languages),
-        (ms_language - ms_rest) / (n_same * n_items),
-    ]
-    if n_same > 1:
-        noise = ((x - cell) ** 2).sum(axis=(0, 1, 2)) / (n_languages * n_items * (n_same - 1))
-        parts += [(ms_rest - noise) / n_same, noise]
-    else:
-        parts += [np.full_like(ms_rest, np.nan), ms_rest]
-    components = np.stack(parts)
-    return (components / np.nansum(components, axis=0)).mean(axis=1)
+    x += offset / np.sqrt(variance.mean(axis=0))
+    language, item = x.mean(axis=1), x.mean(axis=0)
+    ms_item = n_languages * (item**2).sum(axis=0) / (n_items - 1)
+    ms_language = n_items * (language**2).sum(axis=0) / (n_languages - 1)
+    rest = x - language[:, None] - item
+    ms_rest = (rest**2).sum(axis=(0, 1)) / ((n_items - 1) * (n_languages - 1))
+    components = np.stack(
+        [(ms_item - ms_rest) / n_languages, (ms_language - ms_rest) / n_items, ms_rest]
+    )
+    return (components / components.sum(axis=0)).mean(axis=1)
 
 
 def language_rank(variance: np.ndarray, explained: float = EXPLAINED) -> int:
@@ -97,14 +90,6 @@ def language_rank(variance: np.ndarray, explained: float = EXPLAINED) -> int:
     """
     share = np.cumsum(variance) / variance.sum() if variance.sum() > 0 else np.zeros(0)
     return int((share < explained - 1e-12).sum() + 1) if len(share) else 0
-
-
-def label_orders(n_languages: int, n_items: int, n: int, seed: int | Sequence[int]) -> np.ndarray:
-    """Language labels permuted within every item: (permutation, language, item).
-
-    Entry [p, l, i] is the language whose state of item i goes under the label l.
-    """
-    return np.random.default_rng(seed).random((n, n_languages, n_items)).argsort(axis=1)
 
 
 def offset_energy(states: np.ndarray, orders: np.ndarray) -> np.ndarray:
@@ -303,7 +288,7 @@ def mean_correlation(projected: np.ndarray) -> np.ndarray:
 
 
 def shared_correlations(
-    fit: np.ndarray, held_out: np.ndarray, k: int, orders: Sequence[tuple[np.ndarray, np.ndarray]]
+    fit: np.ndarray, held_out: np.ndarray, k: int, shuffles: Sequence[tuple[Shuffle, Shuffle]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Held-out correlation along shared directions, and under shuffled pairings.
 
@@ -313,7 +298,7 @@ def shared_correlations(
     Args:
         fit, held_out: (language, item, feature) states of different items.
         k: dimensions of the common PCA.
-        orders: (language, item) orders of the fit and of the held-out items, a pair a shuffle.
+        shuffles: of the fit and of the held-out items, a pair each.
 
     Returns:
         correlation: (N_SHARED,), strongest direction first.
@@ -325,14 +310,13 @@ def shared_correlations(
     n = min(N_SHARED, k)
     whiteners = np.stack([whitening(one) for one in x])
     x_white, y_white = x @ whiteners, y @ whiteners
-    rows = np.arange(len(x))[:, None]
 
     def correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
         found = np.full(N_SHARED, np.nan)
         found[:n] = mean_correlation(other @ generalised_cca(one, n))
         return found
 
-    null = [correlation(x_white[rows, a], y_white[rows, b]) for a, b in orders]
+    null = [correlation(a.of(x_white), b.of(y_white)) for a, b in shuffles]
     return correlation(x_white, y_white), np.array(null).reshape(-1, N_SHARED)
 
 
@@ -368,8 +352,8 @@ def separability(
     Args:
         fit, held_out: (language, item, feature) states of different items.
         k: dimensions of a PCA of the fit states, means included.
-        orders: (language, item) language labels permuted within items, of the fit and of the
-            held-out items, a pair a permutation.
+        orders: (language, item) language labels permuted within clusters of items, of the fit and
+            of the held-out items, a pair a permutation.
 
     Returns:
         accuracy, margin (mean log odds of the right language against the next [nat]), and the
@@ -401,7 +385,7 @@ LONG_NAMES = {
     "offset_coordinate": ("language offset in the language subspace", "residual stream"),
     "offset_variance": ("share of the offsets' squared norm along a component", "1"),
     "offset_energy_ratio": ("squared norm of the offsets over that of permuted labels", "1"),
-    "offset_p": ("p of the offsets, language labels permuted within items", "1"),
+    "offset_p": ("p of the offsets, language labels permuted within clusters of items", "1"),
     "offset_reliability": ("cosine of offsets from fit and from held-out items", "1"),
     "language_rank": ("components that hold 95% of the offsets' variance", "1"),
     "variance_share": ("share of variance, standardised within languages", "1"),
@@ -415,7 +399,7 @@ LONG_NAMES = {
     "shared_correlation_p": ("p of the held-out correlation, pairing shuffled", "1"),
     "separability": ("held-out accuracy of reading the language", "1"),
     "separability_margin": ("held-out log odds of the right language", "nat"),
-    "separability_null": ("held-out accuracy, labels permuted within items", "1"),
+    "separability_null": ("held-out accuracy, labels permuted within clusters of items", "1"),
     "separability_p": ("p of the held-out accuracy, labels permuted", "1"),
     "reason": ("why a layer has no subspaces", "1"),
 }
@@ -429,7 +413,6 @@ def subspaces(
     n_components: int = 10,
     permutations: int = 99,
     seed: int = 0,
-    paraphrases: Sequence[ParallelStates] = (),
 ) -> xr.Dataset:
     """Language subspaces, within-language subspaces and the shared subspace, layer by layer.
 
@@ -440,18 +423,15 @@ def subspaces(
         n_components: of the within-language subspaces; fewer with few items.
         permutations: behind each null.
         seed: of permutations, halves and random subspaces.
-        paraphrases: the same items in other words or templates, for the interaction.
 
     Returns:
         The variables of LONG_NAMES; NaN with a `reason` (layer) where states are degenerate.
 
     Raises:
-        InputError: torn folds, too few languages or items, paraphrases of other items.
+        InputError: torn folds, too few languages or items.
     """
     if len(states.languages) < 2:
         raise InputError("subspaces: one language: give two or more")
-    if any((p.languages, p.item_ids) != (states.languages, states.item_ids) for p in paraphrases):
-        raise InputError("subspaces: paraphrases of other items: use the same items")
     check_folds(folds, states.clusters)
     if (size := int(np.bincount(folds).min())) < LEAST_IN_A_FOLD:
         raise InputError(f"subspaces: a fold of {size} items: use fewer folds or more items")
@@ -460,13 +440,12 @@ def subspaces(
     layers = []
     for index in range(count):
         x = states.at(index).astype(np.float64)
-        same = np.stack([x, *(p.at(index) for p in paraphrases)])
         reasons = [
             (name, degenerate_reason(one)) for name, one in zip(states.languages, x, strict=True)
         ]
         reason = "; ".join(f"{name}: {why}" for name, why in reasons if why)
         clean = not reason
-        layer = _language_part(x, same, folds, permutations, (seed, 0), clean)
+        layer = _language_part(x, states.clusters, folds, permutations, (seed, 0), clean)
         k = max(1, min(n_components, x.shape[1] // 4, x.shape[2]))
         layer |= _within_part(x, states.clusters, k, seed, clean and index in costly)
         layer |= _cross_fitted_part(
@@ -488,7 +467,7 @@ def subspaces(
 
 def _language_part(
     x: np.ndarray,
-    same: np.ndarray,
+    clusters: np.ndarray,
     folds: np.ndarray,
     permutations: int,
     seed: tuple[int, int],
@@ -498,7 +477,7 @@ def _language_part(
     offsets = x.mean(axis=1) - x.mean(axis=(0, 1))
     basis, variance = language_basis(x.mean(axis=1))
     total = variance.sum()
-    orders = label_orders(x.shape[0], x.shape[1], permutations, seed)
+    orders = label_orders(clusters, len(x), permutations, seed)
     centred = x - x.mean(axis=0)
     own = np.broadcast_to(np.arange(len(x))[:, None], x.shape[:2])
     observed, null = offset_energy(centred, own[None])[0], offset_energy(centred, orders)
@@ -515,7 +494,10 @@ def _language_part(
         "offset_variance": ("component", variance / total if total > 0 else variance * np.nan),
         "language_rank": language_rank(variance),
         **{name: value if clean else np.nan for name, value in found.items()},
-        "variance_share": ("source", variance_shares(same) if clean else np.full(4, np.nan)),
+        "variance_share": (
+            "source",
+            variance_shares(x) if clean else np.full(len(SOURCES), np.nan),
+        ),
     }
 
 
@@ -569,24 +551,33 @@ def _cross_fitted_part(
     for fold in np.unique(folds[folds >= 0]) if measured else []:
         parts = folds != fold, folds == fold
         fit, held_out = (x[:, part] for part in parts)
+        drawn = [
+            _drawn(clusters[part], len(x), permutations, (seed, int(fold), i))
+            for i, part in enumerate(parts)
+        ]
+        shuffles, labels = (
+            list(zip(*of_parts, strict=True)) for of_parts in zip(*drawn, strict=True)
+        )
         k = max(1, min(fit.shape[1] // 4, x.shape[2], MAX_COMMON))
-        pairings = [
-            shuffled_orders(clusters[part], len(x), permutations, (seed, 1, int(fold), i))
-            for i, part in enumerate(parts)
-        ]
-        correlation, null = shared_correlations(fit, held_out, k, list(zip(*pairings, strict=True)))
-        labels = [
-            label_orders(len(x), int(part.sum()), permutations, (seed, 2, int(fold), i))
-            for i, part in enumerate(parts)
-        ]
+        correlation, null = shared_correlations(fit, held_out, k, shuffles)
         wide = max(1, min(MAX_COMMON, x.shape[2]))
-        read.append(separability(fit, held_out, wide, list(zip(*labels, strict=True))))
+        read.append(separability(fit, held_out, wide, labels))
         shared.append(correlation)
         shared_null.append(null)
     if not measured:
         shared = [np.full(N_SHARED, np.nan)]
         shared_null, read = [np.full((1, N_SHARED), np.nan)], [(np.nan, np.nan, np.full(1, np.nan))]
     return _with_nulls(shared, shared_null, read)
+
+
+def _drawn(
+    clusters: np.ndarray, n_languages: int, permutations: int, seed: tuple[int, int, int]
+) -> tuple[list[Shuffle], np.ndarray]:
+    """Shuffled pairings and permuted labels of the items of one part of the folds."""
+    orders = shuffled_orders(clusters, n_languages, permutations, (*seed, 1))
+    signs = rare_signs(clusters, n_languages, permutations, (*seed, 2))
+    shuffles = [Shuffle(*both) for both in zip(orders, signs, strict=True)]
+    return shuffles, label_orders(clusters, n_languages, permutations, (*seed, 3))
 
 
 def _with_nulls(

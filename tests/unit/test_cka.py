@@ -1,0 +1,158 @@
+"""Debiased CKA: the U-statistic over clusters, planted nulls, and its jackknife."""
+
+from itertools import permutations, product
+
+import numpy as np
+import pytest
+from simulated_states import (
+    PASSAGES,
+    UNEVEN,
+    cluster_sizes,
+    clustered_states,
+    grams_of,
+    planted,
+    spectrum,
+)
+
+from isogloss.measures import cka
+from isogloss.measures.shuffles import shuffled_orders
+
+
+def pair_cka(grams: np.ndarray, clusters: np.ndarray | None = None) -> np.ndarray:
+    """`cka.pair_cka` of Gram matrices; every item a cluster where none are given."""
+    clusters = np.arange(grams.shape[1]) if clusters is None else clusters
+    return cka.pair_cka(cka.centred_over_clusters(grams, clusters))
+
+
+def naive_unbiased_hsic(k: np.ndarray, m: np.ndarray) -> float:
+    """Mean over quadruples of distinct items, as Song et al. define the U-statistic."""
+    return naive_hsic_over_clusters(k, m, np.arange(len(k)))
+
+
+def naive_hsic_over_clusters(k: np.ndarray, m: np.ndarray, clusters: np.ndarray) -> float:
+    """Mean over quadruples of different clusters of the mean over an item of each."""
+    members = [np.flatnonzero(clusters == cluster) for cluster in np.unique(clusters)]
+    return float(
+        np.mean(
+            [
+                np.mean(
+                    [k[i, j] * (m[i, j] + m[q, r] - 2 * m[i, q]) for i, j, q, r in product(*four)]
+                )
+                for four in permutations(members, 4)
+            ]
+        )
+    )
+
+
+def naive_cka(grams: np.ndarray, clusters: np.ndarray) -> float:
+    hsic = [[naive_hsic_over_clusters(a, b, clusters) for b in grams] for a in grams]
+    return hsic[0][1] / np.sqrt(hsic[0][0] * hsic[1][1])
+
+
+def song_hsic(k: np.ndarray, m: np.ndarray) -> float:
+    """Unbiased HSIC as Song et al. (2012), equation 5, write it."""
+    n = len(k)
+    k, m = (np.where(np.eye(n, dtype=bool), 0, x) for x in (k, m))
+    total = np.trace(k @ m) + k.sum() * m.sum() / ((n - 1) * (n - 2))
+    return float((total - 2 / (n - 2) * (k @ m).sum()) / (n * (n - 3)))
+
+
+def test_single_items_give_the_published_estimator():
+    grams = grams_of(planted(0.5, np.random.default_rng(0), 2, 40, 9))
+    hsic = [[song_hsic(a, b) for b in grams] for a in grams]
+    expected = hsic[0][1] / np.sqrt(hsic[0][0] * hsic[1][1])
+    assert pair_cka(grams)[0, 1] == pytest.approx(expected, abs=1e-12)
+    grams = grams[:, :8, :8]
+    assert song_hsic(*grams) == pytest.approx(naive_unbiased_hsic(*grams), rel=1e-9)
+
+
+def test_clusters_give_the_u_statistic_over_quadruples_of_them():
+    rng = np.random.default_rng(0)
+    clusters = np.array([3, 0, 0, 1, 5, 1, 1, 2, 2])
+    states = clustered_states(rng, clusters, 2, spectrum(5), shared=0.4, within=0.5)
+    assert pair_cka(grams_of(states), clusters)[0, 1] == pytest.approx(
+        naive_cka(grams_of(states), clusters), abs=1e-10
+    )
+
+
+def test_where_a_language_lies_makes_no_difference():
+    rng = np.random.default_rng(0)
+    states = clustered_states(rng, UNEVEN, 2, spectrum(20), shared=0.4, within=0.5)
+    moved = states + 30 * rng.normal(size=(2, 1, 20))
+    grams = moved @ moved.transpose(0, 2, 1)
+    np.testing.assert_allclose(
+        pair_cka(grams, UNEVEN), pair_cka(grams_of(states), UNEVEN), atol=1e-8
+    )
+
+
+@pytest.mark.parametrize("width", [64, 256, 1024])
+@pytest.mark.parametrize("within", [0.5, 0.9])
+@pytest.mark.parametrize("clusters", [np.arange(90) // 3, UNEVEN])
+def test_unrelated_languages_have_no_cka_however_their_items_cluster(width, within, clusters):
+    rng = np.random.default_rng(0)
+    grams = grams_of(clustered_states(rng, clusters, 12, spectrum(width), within=within))
+    pairs = pair_cka(grams, clusters)[np.triu_indices(12, 1)]
+    error = pairs.std() / np.sqrt(len(pairs))
+    assert abs(pairs.mean()) < 3 * error < 0.03
+    # What pairs within clusters would make of it.
+    assert pair_cka(grams)[np.triu_indices(12, 1)].mean() > 0.1
+
+
+def test_unrelated_languages_have_no_cka_where_passages_have_two_questions():
+    clusters = cluster_sizes(PASSAGES)[:300]
+    grams = grams_of(clustered_states(np.random.default_rng(0), clusters, 6, spectrum(256), 0, 0.9))
+    pairs = pair_cka(grams, clusters)[np.triu_indices(6, 1)]
+    assert abs(pairs.mean()) < 0.02
+    assert pair_cka(grams)[np.triu_indices(6, 1)].mean() > 0.1
+
+
+def test_what_is_shared_is_found_whatever_the_clusters():
+    rng = np.random.default_rng(0)
+    values = {within: [] for within in (0.0, 0.8)}
+    for within, of in values.items():
+        for _ in range(40):
+            states = clustered_states(rng, UNEVEN, 2, spectrum(40), shared=0.7, within=within)
+            of.append(pair_cka(grams_of(states), UNEVEN)[0, 1])
+    # Unit Gaussians that correlate by .7 have a CKA of .7^2 in every dimension alike.
+    assert np.mean(values[0.0]) == pytest.approx(0.49, abs=0.04)
+    assert np.mean(values[0.8]) == pytest.approx(0.49, abs=0.06)
+
+
+def test_debiased_cka_of_unrelated_languages_is_near_0_where_the_biased_one_is_near_1():
+    rng = np.random.default_rng(0)
+    values, biased = [], []
+    for _ in range(20):
+        grams = grams_of(rng.normal(size=(2, 60, 300)))
+        values.append(pair_cka(grams)[0, 1])
+        biased.append(
+            (grams[0] * grams[1]).sum() / np.sqrt((grams[0] ** 2).sum() * (grams[1] ** 2).sum())
+        )
+    assert abs(np.mean(values)) < 0.02
+    assert min(biased) > 0.7
+
+
+@pytest.mark.parametrize("clusters", [np.arange(18) % 7, np.random.default_rng(0).permutation(18)])
+def test_left_out_ckas_equal_those_computed_without_the_cluster(clusters):
+    grams = grams_of(planted(0.4, np.random.default_rng(1), 3, 18, 7))
+    left_out = cka.left_out_ckas(cka.centred_over_clusters(grams, clusters))
+    for cluster, values in zip(np.unique(clusters), left_out, strict=True):
+        keep = np.flatnonzero(clusters != cluster)
+        direct = pair_cka(grams[:, keep[:, None], keep], clusters[keep])
+        np.testing.assert_allclose(values, direct, atol=1e-9)
+
+
+@pytest.mark.parametrize("clusters", [np.arange(15), np.array([0, 0, 1, 2, 1, *range(3, 13)])])
+def test_shuffled_ckas_are_those_of_the_shuffled_states(clusters):
+    states = planted(0.5, np.random.default_rng(0), 2, 15, 6)
+    orders = shuffled_orders(clusters, 2, 3, 0)
+    centred = cka.centred_over_clusters(grams_of(states), clusters)
+    for order, values in zip(orders, cka.shuffled_ckas(centred, orders), strict=True):
+        moved = np.stack([x[o] for x, o in zip(states, order, strict=True)])
+        np.testing.assert_allclose(values, pair_cka(grams_of(moved), clusters), atol=1e-9)
+
+
+def test_too_few_clusters_are_refused():
+    with pytest.raises(ValueError, match="needs 4 clusters"):
+        pair_cka(np.ones((2, 6, 6)), np.arange(6) // 2)
+    with pytest.raises(ValueError, match="needs 5 clusters"):
+        cka.left_out_ckas(cka.centred_over_clusters(np.ones((2, 4, 4)), np.arange(4)))

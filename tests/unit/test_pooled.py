@@ -1,0 +1,48 @@
+"""Means over pairs of languages, and their intervals over items and over languages."""
+
+import numpy as np
+import pytest
+
+from isogloss.measures.pooled import mean_over_pairs, means_without_language, pooled
+
+
+def test_means_without_a_language_by_hand():
+    pairs = np.array([[9, 1, 2], [1, 9, 3], [2, 3, 9.0]])
+    assert mean_over_pairs(pairs) == pytest.approx(2)
+    assert means_without_language(pairs).tolist() == [3, 2, 1]
+    without = means_without_language(pairs, row=0)
+    assert np.isnan(without[0]) and without[1:].tolist() == [2, 1]
+    assert np.isnan(means_without_language(pairs[:2, :2])).all()
+
+
+def crossed_world(rng, n_languages=6, n_clusters=40):
+    """A map over pairs, the same without each cluster, and the languages' true effects."""
+    effect = 0.3 * rng.normal(size=n_languages)
+    noise = 0.5 * rng.normal(size=(n_clusters, n_languages, n_languages))
+    noise += 0.5 * rng.normal(size=(n_clusters, 1, 1))
+    values = effect[:, None] + effect + noise + noise.transpose(0, 2, 1)
+    return values.mean(axis=0), (values.sum(axis=0) - values) / (n_clusters - 1), effect
+
+
+@pytest.mark.parametrize("row", [None, 0])
+def test_intervals_over_items_hold_for_these_languages_and_crossed_ones_for_others_too(row):
+    rng = np.random.default_rng(0)
+    others, these = [], []
+    for _ in range(500):
+        *maps, effect = crossed_world(rng)
+        values = pooled("x", *maps, 0.95, row)
+        # The pivot is no sample of languages: its effect is part of the truth.
+        truth = 0 if row is None else effect[row]
+        others.append(values["x_crossed_low"] <= truth <= values["x_crossed_high"])
+        here = 2 * effect.mean() if row is None else effect[row] + effect[1:].mean()
+        these.append(values["x_low"] <= here <= values["x_high"])
+        assert values["x_high"] < values["x_crossed_high"]
+    assert np.mean(others) > 0.93
+    assert np.mean(these) == pytest.approx(0.95, abs=0.025)
+
+
+def test_what_a_comparison_of_models_needs_is_kept():
+    pairs, without_cluster, _ = crossed_world(np.random.default_rng(0))
+    values = pooled("x", pairs, without_cluster, 0.95)
+    np.testing.assert_allclose(values["x_without_cluster"], mean_over_pairs(without_cluster))
+    np.testing.assert_allclose(values["x_without_language"], means_without_language(pairs))

@@ -1,0 +1,90 @@
+"""Means over pairs of languages, with intervals for other items and for other languages."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from isogloss.measures.statistics import jackknife_interval, two_way_jackknife
+
+# What a mean's interval holds for, by the end of its variables' names.
+BOUNDS = {
+    "low": "lower bound over items",
+    "high": "upper bound over items",
+    "crossed_low": "lower bound over items and languages",
+    "crossed_high": "upper bound over items and languages",
+    "without_cluster": "each cluster of items left out",
+    "without_language": "each language left out",
+}
+
+Values = dict[str, np.ndarray]
+
+
+def mean_over_pairs(matrix: np.ndarray, row: int | None = None) -> np.ndarray:
+    """Mean over ordered pairs of languages (the last two axes), or over those with one of them.
+
+    NaN where any of them is: a mean over what is left would be one of other languages.
+    """
+    n = matrix.shape[-1]
+    if row is None:
+        return np.asarray(matrix[..., ~np.eye(n, dtype=bool)].mean(axis=-1))
+    others = [i for i in range(n) if i != row]
+    both = matrix[..., row, others], matrix[..., others, row]
+    return np.asarray((both[0].mean(axis=-1) + both[1].mean(axis=-1)) / 2)
+
+
+def means_without_language(matrix: np.ndarray, row: int | None = None) -> np.ndarray:
+    """`mean_over_pairs` with each language left out: (language,).
+
+    NaN where fewer than two languages are left, and for the one whose pairs the mean is over: it
+    stands for no others.
+    """
+    n = len(matrix)
+    means = np.full(n, np.nan)
+    for language in range(n) if n > 2 else ():
+        if language != row:
+            kept = np.delete(np.arange(n), language)
+            at = None if row is None else int(np.flatnonzero(kept == row)[0])
+            means[language] = mean_over_pairs(matrix[np.ix_(kept, kept)], at)
+    return means
+
+
+def with_bounds(
+    name: str, value: np.ndarray, without_cluster: np.ndarray, confidence: float
+) -> Values:
+    """A value with its jackknife interval over items, as `name`, `name_low` and `name_high`."""
+    interval = jackknife_interval(value, without_cluster, confidence)
+    return {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
+
+
+def pooled(
+    name: str,
+    pairs: np.ndarray,
+    without_cluster: np.ndarray,
+    confidence: float,
+    row: int | None = None,
+) -> Values:
+    """The mean of a map over pairs of languages, with the ends of BOUNDS.
+
+    Args:
+        name: of the mean.
+        pairs: (language, language).
+        without_cluster: (cluster, language, language), the map with each cluster left out.
+        confidence: of the intervals.
+        row: the language whose pairs alone the mean is over; the others stand for more of them.
+    """
+    mean, by_cluster = mean_over_pairs(pairs, row), mean_over_pairs(without_cluster, row)
+    by_language = means_without_language(pairs, row)
+    others = np.arange(len(pairs)) != row
+    crossed = two_way_jackknife(mean, by_cluster, by_language[others], confidence)
+    return with_bounds(name, mean, by_cluster, confidence) | {
+        f"{name}_crossed_low": crossed.low,
+        f"{name}_crossed_high": crossed.high,
+        f"{name}_without_cluster": by_cluster,
+        f"{name}_without_language": by_language,
+    }
+
+
+def clipped(values: Mapping[str, np.ndarray]) -> Values:
+    """Bounds of shares within 0 and 1, whatever their spread."""
+    bounds = ("_low", "_high")
+    return {k: np.clip(v, 0, 1) if k.endswith(bounds) else v for k, v in values.items()}

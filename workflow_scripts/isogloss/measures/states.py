@@ -1,0 +1,67 @@
+"""States before they are compared: standardised, without their length, or degenerate."""
+
+import numpy as np
+
+CONSTANT = 1e-6  # spread over magnitude below which a dimension only holds rounding
+
+
+def standardised(states: np.ndarray) -> np.ndarray:
+    """Every dimension with mean 0 and variance 1 over the items of each language.
+
+    Args:
+        states: (language, item, feature).
+
+    Returns:
+        (language, item, feature), without the dimensions that are constant, up to rounding, in
+        any language that varies at all; all NaN for a language in which none varies.
+    """
+    x = states.astype(np.float64)
+    mean, spread = x.mean(axis=1, keepdims=True), x.std(axis=1, keepdims=True)
+    varies = spread > CONSTANT * np.sqrt((x**2).mean(axis=1, keepdims=True))
+    degenerate = ~varies.any(axis=2, keepdims=True)
+    shared = (varies | degenerate).all(axis=(0, 1))
+    spread = np.where(varies, spread, np.nan)
+    return ((x - mean) / spread)[..., shared].astype(np.float32)
+
+
+def without_length(states: np.ndarray, n_tokens: np.ndarray) -> np.ndarray:
+    """States without what follows the logarithm of the number of tokens, by language.
+
+    Args:
+        states: (language, item, feature).
+        n_tokens: (language, item), positive.
+
+    Returns:
+        (language, item, feature) residuals of a linear regression with intercept; centred states
+        where the number of tokens is constant.
+    """
+    length = np.log(n_tokens.astype(np.float64))
+    length = length - length.mean(axis=1, keepdims=True)
+    energy = (length**2).sum(axis=1, keepdims=True)
+    unit = np.divide(length, np.sqrt(energy), out=np.zeros_like(length), where=energy > 1e-12)
+    x = states - states.mean(axis=1, keepdims=True)
+    return x - unit[..., None] * (unit[:, None] @ x)
+
+
+def degenerate_reason(states: np.ndarray) -> str:
+    """Why states (item, feature) can have no similarity, "" where they can.
+
+    A last token that all prompts share has one embedding: such states are equal whatever the
+    question. Few distinct states group items by their last token, not by their meaning; the
+    bound (half of the items) is our choice.
+
+    >>> degenerate_reason(np.ones((5, 3)))
+    'constant over items'
+    """
+    if not np.isfinite(states).all():
+        return "not finite"
+    x = states.astype(np.float64)
+    spread = x.std(axis=0)
+    varies = spread > CONSTANT * np.sqrt((x**2).mean(axis=0))
+    if not varies.any():
+        return "constant over items"
+    # In units of the spread, so that states equal up to rounding count as one.
+    n_distinct = len(np.unique((x[:, varies] / spread[varies]).round(3), axis=0))
+    if 2 * n_distinct < len(states):
+        return f"{n_distinct} distinct states for {len(states)} items"
+    return ""
