@@ -53,6 +53,9 @@ def behaviour(lift=0.1):
 def similarity():
     data = with_bounds("dissociation_by_language", "language", [0.4, np.nan, 0.87])
     data |= with_bounds("dissociation", (), 0.61) | with_bounds("cka_middle_mean", (), 0.3)
+    for name, value in (("dissociation", 0.61), ("cka_middle_mean", 0.3)):
+        bounds = with_bounds(f"{name}_crossed", (), value, half=0.15)
+        data |= {end: bounds[end] for end in bounds if end != f"{name}_crossed"}
     data |= {"dissociation_null": ((), 1.0), "dissociation_p": ((), 0.001)}
     return xr.Dataset(data, coords={"language": LANGUAGES})
 

@@ -12,7 +12,7 @@ from isogloss.figures.style import (
     PALE,
     Drawing,
     Subject,
-    between,
+    between_both,
     decimal,
     depth_axis,
     heat_map,
@@ -44,7 +44,7 @@ def place_and_shape(similarity: xr.Dataset, subject: Subject) -> Drawing:
         "Where translations meet: same place, same shape",
         5.4,
         [
-            "band: jackknife interval of the mean",
+            "bands: interval of the mean over items, and (paler) over items and languages",
             "shaded: middle half of depth",
             near_chance_note(subject, order),
         ],
@@ -79,8 +79,9 @@ def _depth_panel(
         line = pairs[pair].sel(language=tag).values
         ax.plot(depth, line, markevery=(index % every, every), **(styles[tag] | {"linewidth": 0.9}))
     if mean:
-        low, high = (held[f"{mean}{end}"].values for end in ("_low", "_high"))
-        ax.fill_between(depth, low, high, color=BLACK, alpha=0.22, linewidth=0)
+        for over, alpha in (("", 0.22), ("_crossed", 0.08)):
+            low, high = (held[f"{mean}{over}{end}"].values for end in ("_low", "_high"))
+            ax.fill_between(depth, low, high, color=BLACK, alpha=alpha, linewidth=0)
         ax.plot(depth, held[mean], color=BLACK, linewidth=2.2)
     _null(ax, held, pair, depth)
     if not mean:
@@ -129,12 +130,13 @@ def _caption(held: xr.Dataset, subject: Subject, order: list[str]) -> str:
         f"**{subject.model} on {subject.dataset}**: the item share of the {len(order)} languages "
         f"is {decimal(shares[0])} at the embedding, {decimal(shares[peak])} at its highest (at "
         f"relative depth {decimal(held['relative_depth'][peak])}) and {decimal(shares[-1])} at the "
-        f"end; the dissociation score is {between(held, 'dissociation')} "
+        f"end; the dissociation score is {between_both(held, 'dissociation')} "
         f"({decimal(held['dissociation_null'])} with shuffled items), from {decimal(apart.min())} "
         f"({near}) to {decimal(apart.max())} ({far}) with {subject.label(subject.pivot)}.\n\n"
         "*How to read it*: thin lines, each language with "
         f"{subject.label(subject.pivot)}; thick line, all languages (or all pairs), with its "
-        "interval. Item share is 1 when translations coincide and 0 when pairing carries nothing; "
+        "intervals: dark for other items in these languages, pale for other items and other "
+        "languages. Item share is 1 when translations coincide and 0 when pairing carries nothing; "
         "CKA does not see rotation and says only that items are arranged alike. Dotted: items "
         "shuffled (for retrieval, chance); the grey band reaches up to what shuffled items exceed "
         f"in {100 * (1 - confidence_of(held)):g}% of cases anywhere on the map. The cosine as it "

@@ -443,6 +443,12 @@ def between(dataset: xr.Dataset, name: str, how: Callable[[float], str] = decima
     return f"{how(value)} [{how(low)}, {how(high)}]"
 
 
+def between_both(dataset: xr.Dataset, name: str) -> str:
+    """A mean over languages with both its intervals, each with what it is over."""
+    low, high = (decimal(float(dataset[f"{name}_crossed_{end}"])) for end in ("low", "high"))
+    return f"{between(dataset, name)} over items, [{low}, {high}] over items and languages"
+
+
 def spoken(names: Sequence[str]) -> str:
     """Names as a phrase.
 

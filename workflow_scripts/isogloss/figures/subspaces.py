@@ -26,7 +26,6 @@ from isogloss.figures.style import (
 SOURCES = (
     ("item", BLUE, "item"),
     ("language", ORANGE, "language"),
-    ("interaction", GREY, "language by item"),
     ("residual", PALE, "residual"),
 )
 

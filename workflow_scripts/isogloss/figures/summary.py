@@ -244,7 +244,12 @@ def _overall_table(own: Sequence[Result]) -> str:
         "consistency, all pairs",
         "transfer lift, all pairs [points]",
     ]
-    header += ["dissociation, all languages", "with shuffled items", "debiased CKA"]
+    header += [
+        "dissociation, all languages",
+        "dissociation over languages too",
+        "with shuffled items",
+    ]
+    header += ["debiased CKA", "CKA over languages too"]
     rows = []
     for result in own:
         pairs = result.behaviour.sel(scope="all_pairs")
@@ -260,11 +265,17 @@ def _overall_table(own: Sequence[Result]) -> str:
                     signed,
                 ),
                 with_interval(_values(held, "dissociation"), "dissociation"),
+                _crossed(held, "dissociation"),
                 decimal(float(held["dissociation_null"])),
                 with_interval(_values(held, "cka_middle_mean"), "cka_middle_mean"),
+                _crossed(held, "cka_middle_mean"),
             ]
         )
-    return "Means over languages and their pairs:\n\n" + markdown_table(header, rows)
+    return (
+        "Means over languages and their pairs. Intervals are over clusters of items, in these "
+        "languages; *over languages too*: for other items and other languages like these.\n\n"
+        + markdown_table(header, rows)
+    )
 
 
 def _values(held: xr.Dataset, name: str) -> dict[str, float]:
@@ -273,6 +284,12 @@ def _values(held: xr.Dataset, name: str) -> dict[str, float]:
         name + end: float(held[name + end]) if name + end in held else np.nan
         for end in ("", "_low", "_high")
     }
+
+
+def _crossed(held: xr.Dataset, name: str) -> str:
+    """The interval of a mean over languages for other items and other languages."""
+    low, high = (float(held[f"{name}_crossed_{end}"]) for end in ("low", "high"))
+    return f"[{decimal(low)}, {decimal(high)}]" if np.isfinite([low, high]).all() else NOTHING
 
 
 # What was found, and what was not
@@ -310,6 +327,7 @@ def findings(result: Result) -> Iterator[str]:
     if np.isfinite(float(apart["dissociation"])):
         yield (
             f"{name}: dissociation {with_interval(_values(apart, 'dissociation'), 'dissociation')} "
+            f"in these languages, {_crossed(apart, 'dissociation')} in languages like them, "
             f"against {decimal(float(apart['dissociation_null']))} with shuffled items "
             f"(p = {float(apart['dissociation_p']):.2g})."
         )
