@@ -164,12 +164,16 @@ def similarity(
     if middle.any():
         orders = shuffled_orders(clusters, n_languages, permutations, (seed, 1))
         signs = rare_signs(clusters, n_languages, permutations, (seed, 3))
-        left_out = [
-            np.mean([getattr(layers[i], name) for i in np.flatnonzero(middle)], axis=0)
-            for name in ("share_left_out", "cka_left_out")
-        ]
-        null = shuffled_pair_shares(products, orders, signs)
-        score = middle_half.dissociation(dataset, middle, *left_out, null, settings.row, confidence)
+        chosen = [layer for layer, inside in zip(layers, middle, strict=True) if inside]
+        score = middle_half.dissociation(
+            dataset,
+            middle,
+            np.mean([layer.share_left_out for layer in chosen], axis=0),
+            np.mean([layer.cka_left_out for layer in chosen], axis=0),
+            shuffled_pair_shares(products, orders, signs),
+            settings.row,
+            confidence,
+        )
     else:
         score = middle_half.no_dissociation(dataset)
     return _described(dataset.merge(score).assign_attrs(pivot=pivot))
