@@ -630,3 +630,19 @@ def test_a_pivot_outside_the_languages_leaves_pivot_means_empty(rng):
     found = b.behaviour(data)
     assert np.isnan(found.mean_consistency.sel(scope="pivot_pairs"))
     assert np.isfinite(found.mean_consistency.sel(scope="all_pairs"))
+
+
+def test_means_that_models_are_compared_on_are_kept_without_each_cluster_and_language(rng):
+    clusters = clusters_of(24, "threes")
+    scores = Answers().scores(rng, clusters)
+    whole = b.behaviour(scores)
+    fewer = b.behaviour(scores.isel(item=clusters != 2))
+    others = b.behaviour(scores.drop_sel(language="l3"))
+    for name in ("mean_accuracy", "mean_consistency", "mean_lift_independent"):
+        without = whole[f"{name}_without_cluster"].sel(cluster=2)
+        np.testing.assert_allclose(without, fewer[name], atol=1e-12)
+        without = whole[f"{name}_without_language"].sel(language="l3")
+        np.testing.assert_allclose(without, others[name], atol=1e-12)
+    around = whole["mean_consistency_without_language"].sel(language="l0")
+    assert np.isfinite(around.sel(scope="all_pairs")) and np.isnan(around.sel(scope="to_pivot"))
+    assert whole["mean_accuracy_crossed_low"] < whole["mean_accuracy_low"]

@@ -9,8 +9,16 @@ import numpy as np
 import xarray as xr
 
 from isogloss.errors import InputError
-from isogloss.measures.language_pairs import SCOPES, PairTable
-from isogloss.measures.statistics import Jackknife, cluster_codes, divide, sum_by_cluster
+from isogloss.measures.language_pairs import SCOPES, SHARES, PairTable
+from isogloss.measures.statistics import (
+    Interval,
+    Jackknife,
+    cluster_codes,
+    divide,
+    sum_by_cluster,
+    two_way_jackknife,
+    within,
+)
 from isogloss.measures.transfer import MIN_ITEMS, Transfer, transfers
 
 # How the log-likelihood of a choice is made comparable with its rivals': variable that divides it.
@@ -306,6 +314,7 @@ def behaviour(scores: xr.Dataset, mode: str = "token", confidence: float = 0.95)
     if "pmi" in scores:
         _add_choices_only(table, scores)
     coordinates = {"language": languages, "language_2": languages, "item": scores["item"].values}
+    coordinates["cluster"] = np.unique(scores["cluster"].values)
     return xr.Dataset(
         table.variables,
         coordinates
@@ -338,7 +347,7 @@ def _add_accuracy(
     chance = float(np.mean(1 / n_choices))
     table.add_interval("accuracy", ("language",), accuracy, "accuracy")
     mean = table.jackknife.share_interval(rows.mean(axis=1), len(answers))
-    table.add_interval("mean_accuracy", (), mean, "accuracy, mean over languages")
+    _add_mean_accuracy(table, rows, mean)
     table.add("chance", (), np.asarray(chance), "accuracy of guessing")
     near = ~(accuracy.low > chance)
     table.add("near_chance", ("language",), near, "accuracy's interval does not lie above chance")
@@ -360,6 +369,23 @@ def _add_accuracy(
     table.add("prediction", ("language", "item"), predicted, "index of the predicted choice")
     long_name = "score of the right choice minus the best wrong one"
     table.add("margin", ("language", "item"), margins(values, answers), long_name, "nat per unit")
+
+
+def _add_mean_accuracy(table: PairTable, rows: np.ndarray, mean: Interval) -> None:
+    """Accuracy, mean over languages, and what comparing models over languages needs.
+
+    Args: rows (row, language) accuracy; mean its interval over clusters of items.
+    """
+    text, n = "accuracy, mean over languages", rows.shape[1]
+    table.add_interval("mean_accuracy", (), mean, text)
+    without = divide(rows[0].sum() - rows[0], np.full(n, n - 1))
+    by_cluster = rows[1:].mean(axis=1)
+    crossed = two_way_jackknife(mean.estimate, by_cluster, without, table.jackknife.confidence)
+    over = "clusters of items and languages"
+    table.add_interval("mean_accuracy_crossed", (), within(crossed, SHARES), text, over)
+    del table.variables["mean_accuracy_crossed"]  # the estimate is that of the mean
+    for what, values in (("cluster", by_cluster), ("language", without)):
+        table.add(f"mean_accuracy_without_{what}", (what,), values, f"{text}, each {what} left out")
 
 
 def _add_identity(table: PairTable, alike: np.ndarray, n_choices: np.ndarray) -> None:

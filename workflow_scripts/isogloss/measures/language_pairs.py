@@ -14,6 +14,8 @@ from isogloss.measures.variables import interval_variables, variable
 
 # Ordered pairs: all of them, those with the pivot on either side, and each side of those.
 SCOPES = ("all_pairs", "pivot_pairs", "from_pivot", "to_pivot")
+# Whose means models are compared on: they are kept without each cluster and each language, too.
+COMPARED = ("consistency", "lift_independent", "lift_difficulty")
 SHARES, CORRELATIONS = (0.0, 1.0), (-1.0, 1.0)
 
 
@@ -89,6 +91,23 @@ class PairTable:
         crossed_name = f"{mean_name}_crossed"
         self.add_interval(crossed_name, dims, _stack(crossed), long_name, over)
         del self.variables[crossed_name]  # the estimate is that of the mean
+        if name in COMPARED:
+            for what, values in (
+                ("cluster", [m[1:].T for m in by_scope]),
+                ("language", [self._without_language(r[0]) for r in rows]),
+            ):
+                stacked = np.stack(values) if len(rows) > 1 else values[0]
+                text = f"{long_name}, each {what} left out"
+                self.add(f"{mean_name}_without_{what}", (*dims, what), stacked, text)
+
+    def _without_language(self, matrix: np.ndarray) -> np.ndarray:
+        """Means over the pairs of each scope without each language: (scope, language).
+
+        NaN for the pivot where the scope is around it: it is no sample of anything.
+        """
+        means = np.stack([without_language(matrix, scope) for scope in self.scopes])
+        means[1:, self.is_pivot] = np.nan
+        return means
 
     def _crossed(
         self, rows: np.ndarray, means: np.ndarray, limits: tuple[float, float]
