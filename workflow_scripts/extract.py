@@ -89,6 +89,7 @@ def extract(
             pmi=spec["extraction"]["pmi"],
             letters=spec["extraction"]["letters"],
             context_length=decoder.context_length,
+            vocabulary=decoder.vocabulary,
         )
         for tag in missing
     }

@@ -326,3 +326,28 @@ def test_mismatched_partners_are_of_other_clusters_and_used_about_equally():
     assert (clusters[partner] != clusters).all()
     assert np.bincount(partner, minlength=40).max() <= 3
     assert mismatched(np.zeros(3, dtype=int)).tolist() == [-1, -1, -1]
+
+
+def with_question(text: str, language: str) -> ParallelItems:
+    """The items, with a text in place of the second question of a language."""
+    found = items()
+    changed = list(found.items[language])
+    changed[1] = replace(changed[1], question=text)
+    return replace(found, items={**found.items, language: tuple(changed)})
+
+
+@pytest.mark.parametrize("spelled", ["<bos>", "<eos>"])
+def test_an_item_that_spells_a_special_token_is_named_with_its_language(spelled: str) -> None:
+    asked = with_question(f"What does {spelled} mean in HTML?", "de")
+    item_id = asked.item_ids[1]
+    message = rf'item "{item_id}" \(de\): spells "{spelled}", a special token .*exclude'
+    with pytest.raises(InputError, match=message):
+        questions(asked, "de", tokens(), RAW, pivot="en", control=None)
+
+
+def test_a_token_without_embedding_is_named() -> None:
+    asked = items()
+    message = r'item ".*" \(de\): token ".*" is number \d+, the model has embeddings of 10:'
+    with pytest.raises(InputError, match=message):
+        questions(asked, "de", tokens(), RAW, pivot="en", control=None, vocabulary=10)
+    questions(asked, "de", tokens(), RAW, pivot="en", control=None, vocabulary=384)

@@ -5,13 +5,16 @@ tokens are those that follow the prompt's own in the tokenised whole; where the 
 across the boundary the choice is tokenised by itself and counted.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from isogloss.errors import InputError, one_line
+from isogloss.errors import InputError
+from isogloss.questions.chat import DATE, chat_text, check_still
 from isogloss.questions.items import Item, ParallelItems
 from isogloss.questions.languages import separator
 
@@ -34,12 +37,16 @@ class PromptStyle:
         shots: worked items before the question, in few_shot.
         truncate: drop tokens from the left of prompts longer than the context, and count them;
             otherwise such a prompt is an error.
+        chat_date: in chat, the date that the model's template is told (YYYY-MM-DD).
+        chat_options: in chat, further variables of the model's template.
     """
 
     mode: str
     templates: Mapping[str, str]
     shots: int = 0
     truncate: bool = False
+    chat_date: str = DATE
+    chat_options: Mapping[str, Any] = field(default_factory=dict)
 
     def template(self, language: str) -> str:
         return self.templates.get(language, self.templates["default"])
@@ -93,6 +100,30 @@ class Tokens:
 
     def __init__(self, tokenizer: Any, bos_id: int | None) -> None:
         self.tokenizer, self.bos_id = tokenizer, bos_id
+
+    @cached_property
+    def _special(self) -> re.Pattern | None:
+        """What the special tokens look like; None where there are none."""
+        added = getattr(self.tokenizer, "added_tokens_decoder", {})
+        found = {token.content for token in added.values() if token.special}
+        found |= set(getattr(self.tokenizer, "all_special_tokens", ()))
+        spelled = sorted((text for text in found if text.strip()), key=len, reverse=True)
+        return re.compile("|".join(map(re.escape, spelled))) if spelled else None
+
+    def check_texts(self, items: ParallelItems, language: str) -> None:
+        """Refuse items that spell a special token, which the tokenizer would take for it.
+
+        Raises:
+            InputError: names item, language and token: `<s>` is BOS of some models and a tag of
+                HTML.
+        """
+        for item in items.items[language] if self._special else ():
+            for text in (item.context, item.question, *item.choices):
+                if found := self._special.search(text):  # type: ignore[union-attr]
+                    raise InputError(
+                        f'item "{item.item_id}" ({language}): spells "{found[0]}", a special token '
+                        "of this model: leave the item out (exclude), or write it otherwise"
+                    )
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids without any special token that the text does not spell out itself."""
@@ -190,6 +221,7 @@ def questions(
     pmi: bool = False,
     letters: bool = False,
     context_length: int | None = None,
+    vocabulary: int | None = None,
 ) -> list[Question]:
     """Every prompt of one language with all that is scored after it.
 
@@ -208,11 +240,19 @@ def questions(
         pmi: add one unconditional question an item.
         letters: add one question an item and cyclic rotation of its options.
         context_length: the model's.
+        vocabulary: tokens that the model has an embedding of.
 
     Raises:
-        InputError: a choice without tokens, a prompt longer than the context.
+        InputError: a choice without tokens, a prompt longer than the context, a special token
+            spelled out by an item, a token beyond the vocabulary, a chat template that moves.
     """
     partner = mismatched(items.clusters) if latents else None
+    spoken = dict.fromkeys(tag for tag in (language, pivot, control) if tag and tag in items.items)
+    for tag in spoken if latents else [language]:
+        tokens.check_texts(items, tag)
+    if style.mode == "chat":
+        text = prompt_text(items, language, 0, style)
+        check_still(tokens.tokenizer, text, style.chat_date, style.chat_options)
     made = []
     for index in range(len(items.items[language])):
         text = _chat(prompt_text(items, language, index, style), tokens, style)
@@ -227,7 +267,24 @@ def questions(
             made.append(_question(tokens, index, "unconditional", bare, own))
         if letters:
             made += _letter_questions(items, language, index, tokens, style)
+    if vocabulary is not None:
+        _check_vocabulary(made, items, language, tokens, vocabulary)
     return [_fit(q, items, language, style, tokens, context_length) for q in made]
+
+
+def _check_vocabulary(
+    made: Sequence[Question], items: ParallelItems, language: str, tokens: Tokens, vocabulary: int
+) -> None:
+    """Refuse tokens without an embedding: fine-tuned tokenizers have some that were added."""
+    for question in made:
+        used = [question.prompt, *(phrase.tokens for phrase in question.phrases)]
+        if (largest := max((max(ids, default=0) for ids in used), default=0)) >= vocabulary:
+            spelled = tokens.tokenizer.convert_ids_to_tokens(largest)
+            raise InputError(
+                f'item "{items.item_ids[question.item]}" ({language}): token "{spelled}" is number '
+                f"{largest}, the model has embeddings of {vocabulary}: save the model with an "
+                "embedding of every token of its tokenizer, or use a prompt without this one"
+            )
 
 
 def _phrases(
@@ -298,17 +355,7 @@ def _letter_questions(
 def _chat(text: str, tokens: Tokens, style: PromptStyle) -> str:
     if style.mode != "chat":
         return text
-    if not getattr(tokens.tokenizer, "chat_template", None):
-        raise InputError("prompt.mode: chat, but the model has no chat template: use raw")
-    turns = [{"role": "user", "content": text}]
-    try:
-        return tokens.tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=True
-        )
-    except Exception as error:  # a template is a program of the model's, run in a sandbox
-        raise InputError(
-            f"prompt.mode: chat: the model's chat template fails ({one_line(error)}): use raw"
-        ) from error
+    return chat_text(tokens.tokenizer, text, style.chat_date, style.chat_options)
 
 
 def _fit(

@@ -237,6 +237,7 @@ def steered_languages(
             control=None,
             latents=False,
             context_length=decoder.context_length,
+            vocabulary=decoder.vocabulary,
         )
         return [lay_out(asked[i]) for i in design.items]
 

@@ -8,6 +8,7 @@ How a file becomes plain values is in `isogloss.study.yaml_files`.
 import difflib
 import json
 import textwrap
+from datetime import date
 from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -29,6 +30,7 @@ from pydantic import Tag as Branch
 from pydantic_core import ErrorDetails
 
 from isogloss.errors import InputError
+from isogloss.questions.chat import DATE, RESERVED
 from isogloss.questions.columns import PARTS, TEMPLATES
 from isogloss.questions.languages import canonical_tag
 from isogloss.questions.lexicon import Kind
@@ -142,6 +144,14 @@ class Prompt(Strict):
     truncate: bool = Field(
         False, description="cut prompts longer than the context from the left, and count them"
     )
+    chat_date: str = Field(
+        DATE,
+        pattern=r"^\d{4}-\d{2}-\d{2}$",
+        description="chat: the date that the model's template is told, in place of today",
+    )
+    chat_template_kwargs: dict[str, bool | int | str] = Field(
+        {}, description="chat: variables of the model's template, as enable_thinking: false"
+    )
 
     @model_validator(mode="after")
     def _usable(self) -> "Prompt":
@@ -158,6 +168,11 @@ class Prompt(Strict):
                 raise ValueError(f"templates.{language} does not use {{question}}")
         if self.mode == "chat" and self.truncate:
             raise ValueError("truncate would cut the chat template's own turns: use mode raw")
+        date.fromisoformat(self.chat_date)
+        if self.chat_template_kwargs and self.mode != "chat":
+            raise ValueError("chat_template_kwargs needs mode chat")
+        if taken := sorted(set(self.chat_template_kwargs) & set(RESERVED)):
+            raise ValueError(f"chat_template_kwargs.{taken[0]} is no variable of a template")
         if self.mode == "few_shot" and self.shots == 0:
             raise ValueError("mode few_shot needs shots of 1 or more")
         return self

@@ -17,6 +17,7 @@ from isogloss import versions
 from isogloss.errors import InputError
 from isogloss.files.canonical import key_of
 from isogloss.model.sources import ModelSource, cache_folder, model_digest
+from isogloss.questions.chat import DATE
 from isogloss.questions.prompts import PromptStyle
 from isogloss.study.schema import Config
 
@@ -53,7 +54,14 @@ def check_weights(settings: Mapping[str, Any], cache: Path) -> None:
 
 def prompt_style(prompt: Mapping[str, Any]) -> PromptStyle:
     """The prompt style that the settings `prompt` describe."""
-    return PromptStyle(prompt["mode"], prompt["templates"], prompt["shots"], prompt["truncate"])
+    return PromptStyle(
+        prompt["mode"],
+        prompt["templates"],
+        prompt["shots"],
+        prompt["truncate"],
+        prompt.get("chat_date", DATE),
+        prompt.get("chat_template_kwargs", {}),
+    )
 
 
 class Settings:
@@ -101,7 +109,7 @@ class Settings:
             "dataset": self.questions(dataset),
             "languages": study.languages_of(dataset),
             "pivot": study.pivot,
-            "prompt": dump(study.prompt_of(dataset)),
+            "prompt": self.prompt(dataset),
             "extraction": dump(study.extraction, exclude={"batch_tokens", "precision_items"}),
             "version": [versions.SCHEMA_VERSION, versions.EXTRACTION_VERSION],
         }
@@ -146,7 +154,7 @@ class Settings:
             "fitted": fitted,
             "name": dataset,
             "dataset": self.questions(dataset),
-            "prompt": dump(study.prompt_of(dataset)),
+            "prompt": self.prompt(dataset),
             "languages": [tag for tag in study.steering.languages if tag in languages],
             "all_languages": languages,
             "pivot": study.pivot,
@@ -184,6 +192,12 @@ class Settings:
                 **{name: metadata.version(name) for name in ("babel", "emoji")},
             }
         return content
+
+    def prompt(self, dataset: str) -> dict[str, Any]:
+        """How a dataset's questions become prompts; what chat templates are told, in chat alone."""
+        prompt = self.study.prompt_of(dataset)
+        of_chat = {"chat_date", "chat_template_kwargs"} if prompt.mode != "chat" else set()
+        return dump(prompt, exclude=of_chat)
 
     def folds(self) -> dict[str, Any]:
         """How clusters fall into folds: apart from the bootstrap, whose seed costs no model."""
