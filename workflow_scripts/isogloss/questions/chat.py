@@ -159,9 +159,7 @@ def _replaced(module: Any, name: str, kind: type, at: datetime) -> AbstractConte
 
 def _clock_at(at: datetime) -> AbstractContextManager:
     """Let `strftime_now` of templates say this moment."""
-    from transformers.utils import chat_template_utils
-
-    return patch.object(chat_template_utils, "datetime", _kind_at(datetime, at))
+    return patch("transformers.utils.chat_template_utils.datetime", _kind_at(datetime, at))
 
 
 def _kind_at(kind: Any, at: datetime) -> Any:
