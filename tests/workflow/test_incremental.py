@@ -135,10 +135,12 @@ def test_an_edit_reruns_the_programs_that_import_it(copied: Copied) -> None:
 
 
 EDITS = {
-    "transfer.py": {"behaviour", "trajectories", "steering_effects", "scale"},
-    "similarity.py": {"similarity", "subspaces", "scale"},
-    "steering_effects.py": {"steering_effects"},
-    "extraction.py": set(),
+    "measures/transfer.py": {"behaviour", "trajectories", "steering_effects", "scale"},
+    "measures/similarity.py": {"similarity", "subspaces", "scale"},
+    "steering/effects.py": {"steering_effects"},
+    "steering/__init__.py": {"steering_effects"},
+    "extraction/__init__.py": set(),
+    "study/settings.py": set(),
 }
 """By module, the rules that compute again; those that cost hours carry a version instead."""
 
