@@ -36,7 +36,7 @@ from isogloss.questions.datasets import dataset_files
 from isogloss.study.keys import STAGES, Artifacts
 from isogloss.study.schema import validate
 from isogloss.study.settings import Settings, dump, manifest_name
-from isogloss.study.yaml_files import mapping_of
+from isogloss.study.study_file import mapping_of
 
 try:
     # Snakemake has read them, but takes what is not plain values too.

@@ -7,7 +7,8 @@ from isogloss.files.atomic import whole_file
 from isogloss.program import run, say
 from isogloss.questions.datasets import is_local, load_dataset
 from isogloss.questions.items import check_enough
-from isogloss.study.schema import Config, commented, read, schema
+from isogloss.study.default_study import commented, schema
+from isogloss.study.schema import Config, read
 from isogloss.study.settings import dump
 
 HEADER = """\

@@ -4,7 +4,9 @@ import pytest
 
 from isogloss.cost.requests import at_attempt, gpus, refusal, too_large_for_a_gpu
 from isogloss.errors import InputError
-from isogloss.study.schema import Cluster, Model, validate
+from isogloss.study.resources import Cluster
+from isogloss.study.schema import validate
+from isogloss.study.sections import Model
 
 MODEL = Model(
     source="path", path="x", family="f", parameters=27_000_000_000, device_map="auto"

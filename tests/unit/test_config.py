@@ -8,7 +8,9 @@ from isogloss.errors import InputError
 from isogloss.measures.lens import lens_layers
 from isogloss.model.sources import ModelSource
 from isogloss.questions.hub import HUB_EXAMPLES
-from isogloss.study.schema import Config, Dataset, commented, read, schema, validate
+from isogloss.study.default_study import commented, schema
+from isogloss.study.schema import Config, read, validate
+from isogloss.study.sections import Dataset
 from isogloss.study.settings import prompt_style
 
 ROOT = Path(__file__).resolve().parents[2]

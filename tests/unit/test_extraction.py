@@ -31,7 +31,7 @@ from isogloss.model.tiny_models import FAMILIES, save_tiny_model, tiny_model
 from isogloss.questions.items import Item, ParallelItems
 from isogloss.questions.prompts import LATENTS, Phrase, PromptStyle, Question, Tokens, questions
 from isogloss.store.local import Store
-from isogloss.study.schema import Extraction, Prompt
+from isogloss.study.sections import Extraction, Prompt
 
 IDS = [f"q{i}" for i in range(7)]
 RAW = PromptStyle("raw", {"default": "{context}\nQ: {question}\nA:"})

@@ -12,7 +12,8 @@ from tests.workflow.conftest import MODEL, ROOT, Study
 
 from isogloss.files.activation_file import open_activations
 from isogloss.files.hdf5 import verify
-from isogloss.study.schema import Config, commented, schema
+from isogloss.study.default_study import commented, schema
+from isogloss.study.schema import Config
 
 PROGRAMS = sorted((ROOT / "workflow_scripts").glob("*.py"))
 WITHOUT_A_RULE = {"configure", "make_tiny_model", "share"}

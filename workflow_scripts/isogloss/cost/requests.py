@@ -5,7 +5,9 @@ import math
 from collections.abc import Iterable
 
 from isogloss.cost.side_by_side import memory_mb, models_at_once
-from isogloss.study.schema import Cluster, Config, Model
+from isogloss.study.resources import Cluster
+from isogloss.study.schema import Config
+from isogloss.study.sections import Model
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 BESIDE_WEIGHTS = 1.3

@@ -6,7 +6,7 @@ the workflow reads the file again in this way; `configure.py --check` reads it i
 """
 
 import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +42,8 @@ def mapping_of(path: Path) -> dict[str, Any]:
     except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
         if isinstance(error, InputError):
             raise
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path}: cannot be read: {said}") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path}: cannot be read: {reason}") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected keys and values, got {type(content).__name__}")
     if "__use_yte__" in content:
@@ -109,28 +109,36 @@ def _yaml(text: str) -> Any:
     return yaml.load(text, Loader=_OnceLoader)  # a SafeLoader
 
 
-def refuse_what_no_setting_holds(content: Any, origin: str, place: tuple[str, ...] = ()) -> None:
-    """Refuse control characters, halves of surrogate pairs, lines where one is meant, and numbers
-    of more than 64 bits.
+def check_values(content: dict[str, Any], origin: str) -> None:
+    """Refuse values that no setting may have, whatever its key.
 
-    Texts reach commands, logs, tables and pages; numbers reach floats.
+    Texts reach commands, logs, tables and pages: they have no control characters, no halves of
+    surrogate pairs, and lines only where several are meant. Numbers reach floats: of 64 bits.
 
     Raises:
         InputError: naming the key.
     """
+    for place, value in _values(content):
+        key = f"{origin}: {'.'.join(place)}"
+        if isinstance(value, int) and value.bit_length() > 64:
+            raise InputError(f"{key}: the number is too large: correct it")
+        if isinstance(value, str):
+            allowed = "\n\t" if set(place) & set(SEVERAL_LINES) else ""
+            if wrong := [c for c in value if c not in allowed and is_unprintable(c)]:
+                raise InputError(
+                    f"{key}: character U+{ord(wrong[0]):04X} cannot be in a setting of one line: "
+                    "remove it"
+                )
+
+
+def _values(content: Any, place: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Texts, numbers and keys with the place of each."""
     if isinstance(content, dict):
         for key, value in content.items():
-            refuse_what_no_setting_holds(str(key), origin, (*place, "a key"))
-            refuse_what_no_setting_holds(value, origin, (*place, str(key)))
+            yield (*place, "a key"), str(key)
+            yield from _values(value, (*place, str(key)))
     elif isinstance(content, list):
         for number, value in enumerate(content):
-            refuse_what_no_setting_holds(value, origin, (*place, str(number)))
-    elif isinstance(content, int) and content.bit_length() > 64:
-        raise InputError(f"{origin}: {'.'.join(place)}: the number is too large: correct it")
-    elif isinstance(content, str):
-        allowed = "\n\t" if set(place) & set(SEVERAL_LINES) else ""
-        if wrong := [c for c in content if c not in allowed and is_unprintable(c)]:
-            raise InputError(
-                f"{origin}: {'.'.join(place)}: character U+{ord(wrong[0]):04X} cannot be in a"
-                " setting of one line: remove it"
-            )
+            yield from _values(value, (*place, str(number)))
+    else:
+        yield place, content
