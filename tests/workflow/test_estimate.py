@@ -51,19 +51,6 @@ def test_a_language_more_costs_its_own_part(finished: Study) -> None:
     assert 0 < extract["to_do"]["disk"] < extract["whole"]["disk"] / 3
 
 
-def test_a_model_without_another_beside_it_takes_longer(finished: Study, tmp_path) -> None:
-    """Two datasets are extracted side by side on two cores, one is steered on both."""
-    seconds = {}
-    for alone in (1, 2):
-        machine = tmp_path / f"{alone}.yaml"
-        machine.write_text(f"like: cpu\ncores: 2\nalone: {alone}\n", encoding="utf-8")
-        lines = by_stage(estimated(finished, "--machine", str(machine)))
-        seconds[alone] = {stage: line["whole"]["seconds"] for stage, line in lines.items()}
-    longer = {stage: seconds[2][stage] / seconds[1][stage] for stage in seconds[1]}
-    assert longer.pop("steer") == pytest.approx(2)
-    assert longer == pytest.approx(dict.fromkeys(longer, 1))
-
-
 def test_what_others_share_costs_nothing(finished: Study, tmp_path) -> None:
     study = finished.copy(tmp_path / "study").changed(sharing={"kind": "fs", "folder": "place"})
     place = study.folder / "place"
@@ -92,10 +79,9 @@ def test_an_unknown_model_is_said_in_one_line_and_the_others_are_estimated(finis
     shape = {"layers": 4, "width": 32, "intermediate": 64, "heads": 4, "kv_heads": 2}
     shape |= {"head_dim": 8, "vocabulary": 384, "tied": True}
     given = study.changed(estimate={"models": {"far": shape}})
-    found = [one for one in estimated(given) if one["model"] == "far"]
-    assert {one["stage"] for one in found} >= {"readout", "extract", "lens", "steer"}
-    own = by_stage([one for one in found if one["model"] == "far"])["extract"]
-    assert own["to_do"]["flops"] == pytest.approx(own["whole"]["flops"]) and own["here"] == 0
+    far = by_stage([line for line in estimated(given) if line["model"] == "far"])
+    assert far.keys() >= {"extract", "lens", "steer"}
+    assert far["extract"]["to_do"] == far["extract"]["whole"] and far["extract"]["here"] == 0
 
 
 def test_questions_that_are_not_here_are_announced_or_said_to_be_unknown(finished: Study) -> None:
@@ -115,31 +101,21 @@ def test_questions_that_are_not_here_are_announced_or_said_to_be_unknown(finishe
     assert extract["to_do"]["seconds"] > 0 and "not looked up in the store" in extract["note"]
 
 
-def test_predictions_stand_beside_what_finished_jobs_took(finished: Study) -> None:
-    done = finished.python(
-        "workflow_scripts/estimate.py", "--configfile", finished.written(), "--compare"
-    )
-    assert done.returncode == 0, done.stderr
-    rows = [line.split() for line in done.stdout.splitlines()]
-    stages = {row[2] for row in rows if row[:2] == ["tiny", "own"]}
-    assert stages >= {"extract", "lens", "vectors", "steer", "similarity", "figures"}
-
-
 def test_the_plan_for_belebele_is_a_study_and_needs_nothing_to_be_estimated(tree: Study) -> None:
     path = ROOT / "config/studies/belebele-plan.yaml"
     plan = read(path)
     assert len(plan.languages) == 122 == len(plan.datasets["belebele"].configs)
     study = Study(tree.folder, yaml.safe_load(path.read_text(encoding="utf-8")))
     lines = estimated(study)
-    held = {(one["model"], one["stage"]): one for one in lines}
+    jobs = {(one["model"], one["stage"]): one for one in lines}
     for slug in plan.models:
-        extract, lens = (held[slug, stage]["to_do"] for stage in ("extract", "lens"))
+        extract, lens = (jobs[slug, stage]["to_do"] for stage in ("extract", "lens"))
         assert extract["gpu_seconds"] > 3600 and extract["disk"] > 1e11 > lens["disk"]
     bare = Study(tree.folder, merged(study.config or {}, {"extraction": {"lens_layers": 0}}))
     without = {(one["model"], one["stage"]): one for one in estimated(bare)}
     for slug in plan.models:
         assert (slug, "lens") not in without
-        few, many = (x[slug, "extract"]["to_do"]["disk"] for x in (without, held))
+        few, many = (x[slug, "extract"]["to_do"]["disk"] for x in (without, jobs))
         assert few < many / 2
 
 
@@ -152,7 +128,7 @@ def test_a_machine_is_known_measured_or_refused(tree: Study, tmp_path) -> None:
     made = tree.python("workflow_scripts/estimate.py", "--calibrate", str(file))
     assert made.returncode == 0, made.stderr
     rates = yaml.safe_load(file.read_text(encoding="utf-8"))
-    assert rates["blocks"]["float32"] > 1e9 and rates["write"] > 1e6
+    assert rates["flops"]["float32"] > 1e9 and rates["write"] > 1e6
     done = tree.python(*ask, "--machine", str(file))
     assert done.returncode == 0 and rates["about"] in done.stdout
     file.write_text("like: cpu\nspeed: 3\n", encoding="utf-8")

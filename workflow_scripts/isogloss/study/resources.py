@@ -77,7 +77,7 @@ class Sharing(Strict):
         return self
 
 
-class ModelShape(Strict):
+class Architecture(Strict):
     """A decoder's architecture, as its config.json has it."""
 
     layers: Size = Field(description="num_hidden_layers")
@@ -107,7 +107,7 @@ class Estimate(Strict):
         description="machine that the study will run on: cpu, a100, h100, or a file of "
         "`estimate.py --calibrate`; null: cpu, or h100 where device is a GPU",
     )
-    models: dict[Slug, ModelShape] = Field(
+    models: dict[Slug, Architecture] = Field(
         {}, description="architectures of models that are not here, by slug"
     )
     datasets: dict[Slug, DatasetShape] = Field(

@@ -1,0 +1,175 @@
+"""What stages cost, against counted operations, written bytes and measured memory."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tests.unit.test_cost_tokens import GERMAN, counted_of
+from tests.unit.test_extraction import ask, extract, items
+from torch.utils.flop_counter import FlopCounterMode
+
+from isogloss.cost import stages
+from isogloss.cost.architecture import Model
+from isogloss.cost.machines import known
+from isogloss.cost.stages import Cost, Work
+from isogloss.cost.tokens import Row, Text
+from isogloss.model.forward import run
+from isogloss.model.packing import collate, lay_out
+from isogloss.model.readout import readout_of
+from isogloss.model.tiny_models import tiny_model
+from isogloss.model.token_scores import token_log_probabilities
+from isogloss.study.resources import Architecture
+from isogloss.study.schema import Config
+
+SHAPE = Architecture(
+    layers=4, width=32, intermediate=64, heads=4, kv_heads=2, head_dim=8, vocabulary=384, tied=True
+)
+TINY = Model(SHAPE, "float32", 4)
+BLOCK, HEAD = 2 * 9216, 2 * 384 * 32  # operations per token, and per state
+
+
+def work_of(model=TINY, machine="cpu", languages=("en", "de"), items=3, choices=4, **settings):
+    study = Config.model_validate(Config().model_dump() | settings)
+    return Work(study, known()[machine], model, languages, items, choices)
+
+
+def text_of(tokens=10, states=3, n=3):
+    """Questions that are alike, of two phrases each."""
+    return Text.of([Row(tokens, states, 2, True)] * n, 1)
+
+
+@pytest.fixture
+def counted_products(monkeypatch):
+    """torch counts its own products, not those that oneDNN is asked for."""
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+
+
+def test_a_model_by_hand():
+    # Queries and output 32 x 32 each, keys and values 32 x 16 each, three matrices 32 x 64.
+    assert TINY.block_weights == 2 * 1024 + 2 * 512 + 3 * 2048 == 9216
+    assert TINY.weights == 4 * 9216 + 384 * 32
+    untied = replace(TINY, shape=SHAPE.model_copy(update={"tied": False}))
+    assert untied.weights - TINY.weights == 384 * 32
+    # Three rows of 10 tokens, whose scores and mixtures have 4 heads of 8; 5 states.
+    attention = 2 * 2 * 4 * 8 * 3 * 100
+    assert TINY.flops(text_of(), 2, 5) == 2 * (30 * BLOCK + attention) + 5 * HEAD
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gemma3", "qwen2", "qwen3", "llama", "mistral"])
+def test_operations_are_those_that_torch_counts(family, counted_products):
+    decoder = tiny_model(family, attention="eager")  # torch does not count sdpa's on a CPU
+    trees = [lay_out(question) for question in ask(decoder, items())]
+    batch = collate(trees, range(len(trees)))
+    states, row = torch.randn(37, 32), torch.arange(37)
+    with FlopCounterMode(display=False) as counter:
+        run(decoder, batch, lambda layer, states: None)
+        token_log_probabilities(states, readout_of(decoder), row, row)
+    n_rows, length = batch.tokens.shape
+    text = Text.of([Row(length, 0, 0, True)] * n_rows, 1)
+    assert counter.get_total_flops() == TINY.flops(text, 4, 37)
+
+
+@pytest.mark.parametrize("layers", [0, [0.0, 0.5, 1.0]])
+@pytest.mark.parametrize("n", [7, 65, 200])
+def test_bytes_of_an_activation_file(tmp_path, n, layers):
+    decoder, data = tiny_model("llama"), items(n)
+    kept = () if layers == 0 else (0, 2, 4)
+    written = extract(decoder, data, ask(decoder, data), tmp_path, kept).stat().st_size
+    work = work_of(items=n, choices=3, extraction={"lens_layers": layers})
+    size = stages.extract(work, [counted_of(data, GERMAN)]).disk
+    # What does not grow with the model is 25 kB or so, whatever is in it.
+    assert size == pytest.approx(written, rel=0.05, abs=15_000)
+
+
+def test_extraction_is_one_forward_per_question_and_grows_with_languages():
+    text, work = text_of(), work_of()
+    single, double = (stages.extract(work, [text] * n) for n in (1, 2))
+    assert single.flops == TINY.flops(text, 4, text.states) and double.flops == 2 * single.flops
+    assert double.disk == 2 * single.disk and double.memory == single.memory
+    assert single.seconds < double.seconds < 2 * single.seconds  # the model is loaded once
+
+
+def test_precision_takes_the_model_in_float32_too():
+    model = replace(TINY, dtype="bfloat16", stored=2)
+    with_it, without = (
+        stages.extract(work_of(model, extraction={"precision_items": n}), [text_of()])
+        for n in (6, 0)
+    )
+    assert with_it.seconds > without.seconds
+    # Its weights, and a batch of float32 in place of bfloat16.
+    batch = 2048 * (6 * 32 + 3 * 64) * 2
+    assert with_it.memory - without.memory == pytest.approx(model.weights * 4 + batch)
+
+
+def test_the_lens_grows_with_states_layers_and_vocabulary():
+    def flops(depths, vocabulary=384):
+        model = replace(TINY, shape=SHAPE.model_copy(update={"vocabulary": vocabulary}))
+        work = work_of(model, extraction={"lens_layers": depths})
+        return stages.lens(work, [text_of()]).flops
+
+    single = flops([0.25])
+    assert single == 9 * HEAD
+    assert flops([0.25, 0.5, 0.75]) == 3 * single and flops([0.25], 768) == 2 * single
+    # The last layer's scores are the model's; at the embedding many states are the same.
+    assert flops([0.0, 0.5]) == pytest.approx((1 + stages.DIFFERENT) * single)
+    assert flops([0.5, 1.0]) == single
+
+
+def test_steering_by_hand():
+    """Layers 1 and 3, one method and strength, two controls: lower blocks are shared."""
+    steering = Config().steering.model_dump() | {
+        "layers": [0.25, 0.75],
+        "methods": ["mean_difference"],
+        "strengths": [1.0],
+        "controls": ["random", "zero"],
+        "random_draws": 1,
+        "languages": ["de"],
+    }
+    language, pivot = text_of(), text_of(tokens=7, states=2)
+    cost = stages.steer(work_of(steering=steering), pivot, [language])
+    # Grid: a whole forward, and the blocks above layers 1 and 3. From its middle the two controls
+    # and unsteered once more, and the pivot steered; unsteered once.
+    wanted = TINY.flops(language, 4 + 3 + 1, 3 * 9) + TINY.flops(language, 3 * 2, 3 * 9)
+    wanted += TINY.flops(pivot, 2, 6) + TINY.flops(pivot, 4, 6)
+    assert cost.flops == pytest.approx(wanted)
+    # Conditions: unsteered, two of the grid, the selected one, two controls, the pivot's two.
+    assert cost.disk == pytest.approx(0.93 * 8 * 3 * 4 * 4 + 70_000)
+
+
+def test_steering_runs_the_items_of_a_split():
+    split = {"fit": 2, "select": 1, "test": 1}
+    whole, part = (
+        stages.steer(work_of(**settings), text_of(), [text_of()]).flops
+        for settings in ({}, {"statistics": Config().statistics.model_dump() | {"split": split}})
+    )
+    assert whole / 4 < part < whole / 2
+
+
+def test_jobs_in_a_row_add_up_and_memory_is_that_of_the_largest():
+    first, second = Cost(1, 2, memory=5, disk=3), Cost(10, 20, memory=4, disk=30)
+    assert first + second == Cost(11, 22, memory=5, disk=33)
+
+
+def test_more_gpus_hold_more_and_are_no_faster():
+    single, four = (
+        stages.extract(work_of(replace(TINY, gpus=gpus), "h100"), [text_of()]) for gpus in (1, 4)
+    )
+    assert single.seconds == four.seconds == single.gpu_seconds == four.gpu_seconds / 4
+    assert single.device_memory > TINY.weights * 4
+
+
+def test_memory_of_subspaces_is_that_of_the_states_not_of_their_pairs():
+    narrow = replace(TINY, shape=SHAPE.model_copy(update={"width": 64}))
+    # Measured; all pairs of states in float32 would be 324 MB.
+    for permutations, measured in ((19, 50e6), (99, 65e6)):
+        how = Config().subspaces.model_dump() | {"permutations": permutations}
+        work = work_of(narrow, languages=("x",) * 30, items=300, subspaces=how)
+        beyond = stages.subspaces(work).memory - work.machine.process
+        assert measured * 0.9 < beyond < 1.3 * measured
+
+
+def test_similarity_holds_all_pairs_of_states():
+    few, many = (stages.similarity(work_of(languages=("x",) * n, items=900)) for n in (30, 60))
+    process = known()["cpu"].process
+    assert many.memory - process == pytest.approx(4 * (few.memory - process), rel=0.01)
+    assert many.memory - process > 42 * (60 * 900) ** 2

@@ -1,0 +1,277 @@
+"""What each stage of a study costs, one function per stage: time, operations, memory, disk.
+
+Work follows from the model's architecture (`architecture`) and from its text (`tokens`); time is
+that work over the machine's rate and the share of the rate that the stage reaches (`machines`).
+Constants are measured unless they say otherwise. Nothing is run here.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from isogloss.cost.architecture import Model
+from isogloss.cost.machines import Machine
+from isogloss.cost.requests import BYTES, draws_mb, pairs_mb
+from isogloss.cost.tokens import Text
+from isogloss.measures.lens import lens_layers
+from isogloss.questions.prompts import LATENTS
+from isogloss.study.schema import Config, Steering
+
+# Structure, attributes and small variables of a file [byte].
+FILE_BYTES = {"activations": 25_000, "lens": 38_000, "vectors": 40_000, "steered": 70_000}
+COMPRESSED = 0.93  # what compression leaves of float32
+DIFFERENT = 0.25  # different states of the embedding, of all its states that predict: 0.1 to 0.4
+BUFFERS = (
+    300e6  # memory of a program with a model, beyond weights and batches: tokenizer, allocators
+)
+LOGITS = 512 * 4096 * 4 * 4  # a block of logits: states, vocabulary, its copies in float32 [byte]
+UNSTEERED = 1e9  # unsteered states that steering keeps, of the pivot and of a language, at most
+WRITING = 2.6  # time of writing an activation file, by that of its bytes: shards, copies, digests
+# Operations in whose time `similarity` does the rest with an entry of an (item, item) matrix, and
+# all with one under a shuffled pairing.
+ENTRY, SHUFFLED = 2000, 375
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one job costs, or several together."""
+
+    seconds: float = 0.0  # of run time, one job after the other
+    flops: float = 0.0  # operations of matrix products, two per multiplication with its addition
+    memory: float = 0.0  # peak of the host's memory, of the largest job [byte]
+    device_memory: float = 0.0  # peak of the accelerators' memory [byte]; 0 where none is used
+    disk: float = 0.0  # what it leaves [byte]
+    gpu_seconds: float = 0.0  # seconds times GPUs held
+
+    def __add__(self, other: "Cost") -> "Cost":
+        pairs = {name: (value, getattr(other, name)) for name, value in vars(self).items()}
+        peaks = ("memory", "device_memory")
+        return Cost(**{name: (max if name in peaks else sum)(pair) for name, pair in pairs.items()})
+
+
+@dataclass(frozen=True)
+class Work:
+    """One model on one dataset of a study."""
+
+    study: Config
+    machine: Machine
+    model: Model
+    languages: Sequence[str]  # of the dataset
+    items: int
+    choices: int  # most of an item
+
+    @property
+    def lens_layers(self) -> list[int]:
+        return lens_layers(self.model.shape.layers, self.study.extraction.lens_layers)
+
+    @property
+    def steering(self) -> Steering:
+        assert self.study.steering is not None
+        return self.study.steering
+
+    @property
+    def steered_layers(self) -> list[int]:
+        return sorted({round(depth * self.model.shape.layers) for depth in self.steering.layers})
+
+
+# -- stages that run a model, or a part of one -----------------------------------------------------
+
+
+def readout(model: Model, machine: Machine, *_: object) -> Cost:
+    """Final norm and unembedding, taken out of the model's files."""
+    size = model.head_weights * model.number_bytes
+    seconds = model.head_weights * model.stored / machine.load + size / machine.write
+    return Cost(machine.model_start + seconds, memory=machine.process + 3 * size, disk=size)
+
+
+def extract(work: Work, texts: Sequence[Text]) -> Cost:
+    """One forward per question of some languages; states and scores to the disk."""
+    model, machine, items = work.model, work.machine, work.study.extraction.precision_items
+    flops = sum(model.flops(text, model.shape.layers, text.states) for text in texts)
+    disk = sum(activation_bytes(work, text) for text in texts)
+    seconds = load_seconds(model, machine) + disk * WRITING / machine.write
+    seconds += flops / machine.flops[model.dtype] / machine.share["extract"]
+    seconds += sum(call_seconds(work, text, model.shape.layers) for text in texts)
+    dtypes = [model.dtype]
+    if items and model.dtype != "float32":
+        # The model a second time, in float32, and some questions per language in both types.
+        dtypes.append("float32")
+        again = flops * min(1, items / work.items) / machine.share["extract"]
+        seconds += sum(again / machine.flops[dtype] for dtype in dtypes)
+        seconds += model.weights * model.stored / machine.load
+    memory, on_gpus = model_memory(work, dtypes)
+    return Cost(seconds, flops, memory, on_gpus, disk, seconds * model.gpus)
+
+
+def lens(work: Work, texts: Sequence[Text]) -> Cost:
+    """Every stored state at every layer of the lens against the whole vocabulary.
+
+    At the embedding only different states count; at the last layer the scores are there already.
+    """
+    model, machine, layers = work.model, work.machine, work.lens_layers
+    states, state = sum(t.stored_states for t in texts), model.shape.width * model.number_bytes
+    parts = {0: DIFFERENT, model.shape.layers: 0.0}
+    flops = sum(parts.get(layer, 1.0) for layer in layers) * 2 * model.head_weights * states
+    weight = model.head_weights * model.number_bytes
+    seconds = machine.model_start + (weight + states * len(layers) * state) / machine.load
+    seconds += flops / machine.flops[model.dtype] / machine.share["lens"]
+    # A layer as it was stored, as float32, and after the norm; one language at a time.
+    layer = max(t.stored_states for t in texts) * (2 * state + 4 * model.shape.width)
+    held, gpus = weight + layer + LOGITS, min(1, model.gpus)
+    # Two numbers for each phrase and layer.
+    disk = sum(COMPRESSED * len(layers) * t.phrases * 8 + FILE_BYTES["lens"] for t in texts)
+    return Cost(seconds, flops, machine.process + held, held * gpus, disk, seconds * gpus)
+
+
+def steer(work: Work, pivot: Text, texts: Sequence[Text]) -> Cost:
+    """The grid, the controls at the selected setting, and the pivot's questions.
+
+    Per question the blocks under a steered layer run once, those above it once per condition. The
+    selected layer is not known before: the middle of the grid's stands for it.
+
+    Args:
+        pivot: the text of the pivot, with its choices only.
+        texts: of steered languages, likewise.
+    """
+    model, machine, how, layers = work.model, work.machine, work.steering, work.steered_layers
+    selected_on = tested_on = 1.0  # shares of the items
+    if (split := work.study.statistics.split) is not None:
+        tested_on = split.test / (split.fit + split.select + split.test)
+        selected_on = 1 - split.fit / (split.fit + split.select + split.test)
+    n, selected = model.shape.layers, sum(layers) / len(layers)
+    settings = len(how.methods) * len(how.strengths)
+    controls = len(how.controls) - 1 + how.random_draws  # beside the selected setting
+    grid = selected_on * (n + settings * sum(n - layer for layer in layers))
+    # And unsteered once more, beside the control that changes nothing.
+    tested = tested_on * (1 + controls)
+    heads = selected_on * (1 + settings * len(layers)) + tested
+    runs = [(text, grid + tested * (n - selected), heads) for text in texts]
+    runs += [(pivot, tested_on * (n - selected), tested_on) for _ in texts]
+    runs += [(pivot, selected_on * n, selected_on)]  # unsteered, once
+    flops = sum(model.flops(text, blocks, part * text.states) for text, blocks, part in runs)
+    seconds = load_seconds(model, machine)
+    seconds += flops / machine.flops[model.dtype] / machine.share["steer"]
+    seconds += sum(call_seconds(work, text, blocks) for text, blocks, _ in runs)
+    memory, on_gpus = model_memory(work, [model.dtype])
+    tokens = selected_on * max(text.tokens for text in (*texts, pivot))
+    memory += 2 * min(UNSTEERED, tokens * len(layers) * model.shape.width * model.number_bytes)
+    # Unsteered, the grid, the selected setting, its controls, and the pivot's two.
+    conditions = 1 + settings * len(layers) + len(how.methods) + controls + 2
+    scores = conditions * work.items * work.choices * 4
+    disk = len(texts) * (COMPRESSED * scores + FILE_BYTES["steered"])
+    return Cost(seconds, flops, memory, on_gpus, disk, seconds * model.gpus)
+
+
+def load_seconds(model: Model, machine: Machine) -> float:
+    """Run time to a loaded model: imports, tokenizer, weights."""
+    return machine.model_start + model.weights * model.stored / machine.load
+
+
+def call_seconds(work: Work, text: Text, blocks: float) -> float:
+    """What the calls of blocks take beyond their products, a batch at a time."""
+    batches = math.ceil(text.tokens / work.study.extraction.batch_tokens)
+    return batches * blocks * work.machine.block_call
+
+
+def model_memory(work: Work, dtypes: Sequence[str]) -> tuple[float, float]:
+    """Peak of the host's memory and of the GPUs', while a batch runs [byte].
+
+    Args:
+        dtypes: types in which the weights are held. Where their file has none of these it is
+            mapped beside them while they are loaded.
+    """
+    model, sizes = work.model, [BYTES[dtype] for dtype in dtypes]
+    weights, program = model.weights * sum(sizes), work.machine.process + BUFFERS
+    states = 6 * model.shape.width + 3 * model.shape.intermediate
+    batch = work.study.extraction.batch_tokens * states * max(sizes) + LOGITS
+    if model.gpus:  # weights pass through the host's memory some at a time
+        return program + min(weights, 5e9) + 1e9, weights + batch
+    mapped = 0 if model.stored in sizes else model.weights * model.stored
+    return program + weights + mapped + batch, 0.0
+
+
+def activation_bytes(work: Work, text: Text) -> float:
+    """Size of an activation file.
+
+    2 x items x (layers + 1) x width x 4 for the two pooled states, whole chunks of 64 items;
+    states x lens layers x width x 2 (4 in float32), whole chunks of 1024 states, and for each
+    scored token, as many as states and phrases, six integers and its log-probability.
+    """
+
+    def stored(n: float, chunk: int) -> float:
+        """Entries for n of them: whole chunks, none larger than there are entries."""
+        size = max(1, min(chunk, math.ceil(n)))
+        return math.ceil(n / size) * size
+
+    shape, kept = work.model.shape, len(work.lens_layers)
+    size: float = 2 * stored(work.items, 64) * (shape.layers + 1) * shape.width * 4
+    if kept and text.stored_states:
+        states = stored(text.stored_states, 1024)
+        size += states * kept * shape.width * work.model.number_bytes
+        size += (text.stored_states + text.phrases) * (6 * 8 + 4)
+    size += work.items * (80 + len(LATENTS) * work.choices * 8 + work.choices * 9)
+    return size + FILE_BYTES["activations"]
+
+
+# -- stages on states, on processors ---------------------------------------------------------------
+
+
+def vectors(work: Work, *_: object) -> Cost:
+    """Means, language subspaces and random directions per fold and layer."""
+    machine, width, layers = work.machine, work.model.shape.width, len(work.steered_layers)
+    folds = 1 + (2 if work.study.statistics.split else work.study.statistics.folds)
+    languages, draws = len(work.languages), work.steering.random_draws
+    states = languages * work.items * width
+    flops = 4 * folds * layers * states * (1 + draws)
+    size: float = folds * layers * 2 * languages * (2 + draws) * width * 4
+    size += ("linear_map" in work.steering.methods) * 2 * layers * states * 4
+    seconds = 4 * layers * states * 4 / machine.load + flops / machine.analysis
+    memory, disk = machine.process + size + 16 * states, COMPRESSED * size + FILE_BYTES["vectors"]
+    return Cost(machine.analysis_start + seconds, flops, memory, disk=disk)
+
+
+def similarity(work: Work) -> Cost:
+    """Products of all states of all languages, layer by layer, and shuffled pairings."""
+    machine, width, layers = work.machine, work.model.shape.width, work.model.shape.layers + 1
+    languages, maps = len(work.languages), work.study.similarity.map_permutations
+    states = languages * work.items
+    # Products of states are in float32, twice as fast as what else there is.
+    flops = layers * states**2 * (3 * width + ENTRY + 2 * maps)
+    flops += layers * maps * languages * work.items**2 * SHUFFLED
+    seconds = flops / machine.analysis / machine.share["similarity"]
+    memory = 1e6 * pairs_mb(languages, work.items) + 24 * layers * maps * languages**2
+    memory += machine.process + 40 * states * width
+    disk = 72 * layers * languages**2 + 300_000
+    return Cost(machine.analysis_start + seconds, flops, memory, disk=disk)
+
+
+def subspaces(work: Work) -> Cost:
+    """Variance shares at all layers; axes, shared directions and separability at some."""
+    study, machine, width = work.study, work.machine, work.model.shape.width
+    languages, items, everywhere = len(work.languages), work.items, work.model.shape.layers + 1
+    states, layers = languages * items, min(study.subspaces.layers, everywhere)
+    permutations, folds = study.subspaces.permutations, study.statistics.folds
+    shares = everywhere * 6 * states * width * (1 + languages)
+    directions = layers * folds * 2 * (2 * states**2 * width + 25 * min(states, width) ** 3)
+    axes = layers * 40 * languages * (2 * items**2 * width + 25 * items**3)
+    nulls = layers * folds * permutations * languages * (items / 4) ** 2 * (items + 25 * languages)
+    flops = shares + directions + axes + nulls
+    seconds = flops / machine.analysis / machine.share["subspaces"]
+    # Of a state: its copies, its places in the permutations of two nulls, and the floor's draws.
+    per_state = 60 * width + 24 * permutations + 1000
+    memory = machine.process + per_state * states + 16 * min(states, width) ** 2
+    size = everywhere * width * languages * 4 + layers * 200 * languages**2 * 4
+    disk = COMPRESSED * size + 200_000
+    return Cost(machine.analysis_start + seconds, flops, memory, disk=disk)
+
+
+def behaviour(work: Work) -> Cost:
+    """Measures for each pair of languages, each cluster of questions left out in turn."""
+    pairs = len(work.languages) ** 2
+    memory = work.machine.process + 1e6 * draws_mb(len(work.languages), 0, work.items)
+    return small(work.machine, 2, 240_000 + 2000 * pairs) + Cost(memory=memory)
+
+
+def small(machine: Machine, starts: float, disk: float) -> Cost:
+    """A stage that takes some times as long as a program that does nothing, whatever the study."""
+    return Cost(starts * machine.analysis_start, memory=machine.process, disk=disk)
