@@ -6,7 +6,8 @@ from pathlib import Path
 
 from isogloss.files.activation_file import open_scores
 from isogloss.files.netcdf import open_netcdf, write_netcdf
-from isogloss.measures.scale import ModelResult, scale
+from isogloss.measures.model_results import ModelResult
+from isogloss.measures.scale import scale
 from isogloss.program import run
 from isogloss.store.manifests import read_manifest
 

@@ -25,7 +25,7 @@ from isogloss.figures.style import (
 )
 from isogloss.files.parallel_states import ParallelStates
 from isogloss.measures.behaviour import behaviour
-from isogloss.measures.scale import ModelResult
+from isogloss.measures.model_results import ModelResult
 from isogloss.measures.scale import scale as scale_of
 from isogloss.measures.similarity import similarity as similarity_of
 from isogloss.measures.subspaces import subspaces as subspaces_of
@@ -465,6 +465,31 @@ def test_every_model_is_named_at_its_point_and_as_it_is_below(results, count):
     assert {text.get_text() for text in figure.axes[0].texts} == set(labels)
     below = figure.get_supxlabel().replace("\n", " ")
     assert all(name in below for name in labels.values())
+
+
+def three_sizes(results):
+    """Models of one family whose dissociation grows with size and differs by item."""
+    rng, models = np.random.default_rng(0), []
+    for index in range(3):
+        held = results["similarity"].copy()
+        for name in held.data_vars:
+            if str(name).startswith("dissociation") and held[name].dtype.kind == "f":
+                noise = rng.normal(size=held[name].shape) * str(name).endswith("_without_cluster")
+                held[name] = held[name] + 0.05 * index + 0.002 * noise
+        size = 6e4 * 10**index
+        models.append(ModelResult(f"m{index}", "Tiny", size, held, results["behaviour"], scores()))
+    return scale_of(models, permutations=19)
+
+
+def test_slopes_are_drawn_with_what_they_hold_for(results):
+    held = three_sizes(results)
+    drawing = scale.against_scale(held, SUBJECT, {f"m{i}": f"m{i}" for i in range(3)})
+    assert "changes by 0.05 [" in drawing.caption
+    assert "Holm over the figure; for other items, these models" in drawing.caption
+    below = drawing.figure.get_supxlabel().replace("\n", " ")
+    assert "slopes hold for other items, these models (Tiny)" in below
+    slopes = drawing.numbers[drawing.numbers["quantity"] == "slope"]
+    assert slopes["estimate"].iloc[0] == pytest.approx(0.05) and np.isfinite(slopes["low"].iloc[0])
 
 
 def test_names_keep_clear_of_each_other_on_a_logarithmic_axis(results):

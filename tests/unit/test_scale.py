@@ -1,25 +1,32 @@
-"""Scale: planted slopes and associations, and no slope where there can be none."""
+"""Models side by side: their values, slopes by family, associations, and what is refused."""
 
 import numpy as np
 import pytest
 import xarray as xr
-from scipy.stats import spearmanr
 
 from isogloss.errors import InputError
 from isogloss.files.netcdf import open_netcdf, write_netcdf
-from isogloss.measures.scale import (
-    BEHAVIOURS,
-    MEASURES,
-    ModelResult,
-    rank_correlation,
-    scale,
-    slope_per_decade,
-    symmetric,
-    tokens_per_character,
-)
+from isogloss.measures.associations import BEHAVIOURS, symmetric
+from isogloss.measures.model_results import ModelResult
+from isogloss.measures.scale import HOLDS_FOR_ITEMS, HOLDS_FOR_SEEDS, MEASURES, SHOWN, scale
 
 LANGUAGES = ["en", "de", "es", "id", "sw", "th", "ja"]
 N = len(LANGUAGES)
+
+
+CLUSTERS = np.arange(12)
+
+
+def with_ends(name: str, dims: tuple[str, ...], value: np.ndarray | float, rng) -> xr.Dataset:
+    """A mean over languages with its bounds, and without each cluster and language."""
+    value = np.asarray(value, dtype=float)
+    held = {name: (dims, value)}
+    for end, shift in (("low", -0.1), ("high", 0.1), ("crossed_low", -0.3), ("crossed_high", 0.3)):
+        held[f"{name}_{end}"] = (dims, value + shift)
+    for unit, n in (("cluster", len(CLUSTERS)), ("language", N)):
+        spread = 0.01 * rng.normal(size=(*value.shape, n))
+        held[f"{name}_without_{unit}"] = ((*dims, unit), value[..., None] + spread)
+    return xr.Dataset(held)
 
 
 def result(slug: str, family: str, parameters: float, dissociation: float) -> ModelResult:
@@ -35,12 +42,11 @@ def result(slug: str, family: str, parameters: float, dissociation: float) -> Mo
             "cka_middle": (pairs, symmetric(rng.uniform(size=(N, N)))),
             "dissociation_by_language": ("language", [np.nan, *np.linspace(0.2, 0.8, N - 1)]),
         },
-        coords=names,
+        coords=names | {"cluster": CLUSTERS},
         attrs={"pivot": "en"},
     )
     for name in ("dissociation", "dissociation_pivot", "cka_middle_mean"):
-        for end, shift in (("", 0), ("_low", -0.1), ("_high", 0.1)):
-            similarity[name + end] = dissociation + shift
+        similarity = similarity.merge(with_ends(name, (), dissociation, rng))
     behaviour = xr.Dataset(
         {
             "accuracy": ("language", rng.uniform(size=N)),
@@ -53,15 +59,18 @@ def result(slug: str, family: str, parameters: float, dissociation: float) -> Mo
         },
         coords=names
         | {
+            "cluster": CLUSTERS,
             "sign": ["positive", "negative"],
             "scope": ["all_pairs", "pivot_pairs", "from_pivot", "to_pivot"],
         },
     )
-    for end in ("", "_low", "_high"):
-        behaviour[f"mean_accuracy{end}"] = 0.5
-        behaviour[f"mean_consistency{end}"] = ("scope", [0.1, 0.2, 0.3, 0.4])
-        for name in ("independent", "difficulty"):
-            behaviour[f"mean_lift_{name}{end}"] = (("sign", "scope"), np.arange(8.0).reshape(2, 4))
+    for mean, dims, value in (
+        ("mean_accuracy", (), 0.5),
+        ("mean_consistency", ("scope",), [0.1, 0.2, 0.3, 0.4]),
+        ("mean_lift_independent", ("sign", "scope"), np.arange(8.0).reshape(2, 4)),
+        ("mean_lift_difficulty", ("sign", "scope"), np.arange(8.0).reshape(2, 4)),
+    ):
+        behaviour = behaviour.merge(with_ends(mean, dims, value, rng))
     scores = xr.Dataset(
         {
             "n_tokens": (("language", "item", "choice"), np.full((N, 2, 2), 3.0)),
@@ -92,41 +101,33 @@ def dataset(models) -> xr.Dataset:
     return scale(models, permutations=199)
 
 
-def test_a_planted_slope_is_found_with_an_interval_that_holds_it():
-    rng = np.random.default_rng(0)
-    parameters = np.logspace(8, 11, 7)
-    held = 0
-    for _ in range(300):
-        values = 0.2 + 0.05 * np.log10(parameters) + 0.02 * rng.normal(size=7)
-        slope, low, high, _, reason = slope_per_decade(parameters, values)
-        held += low < 0.05 < high
-        assert reason == "" and low < slope < high
-    assert 0.91 < held / 300 < 0.985
-
-
-@pytest.mark.parametrize(
-    "parameters, values, why",
-    [
-        ([1e8], [0.1], "1 size: a slope needs 3"),
-        ([1e8, 1e9], [0.1, 0.2], "2 sizes: a slope needs 3"),
-        ([1e8, 1e8, 1e9], [0.1, 0.2, 0.3], "2 sizes: a slope needs 3"),
-        ([1e8, 1e9, 1e10], [0.1, np.nan, 0.3], "2 sizes: a slope needs 3"),
-    ],
-)
-def test_fewer_than_three_sizes_have_no_slope_and_say_why(parameters, values, why):
-    *numbers, reason = slope_per_decade(np.array(parameters), np.array(values))
-    assert np.isnan(numbers).all() and reason == why
-
-
 def test_slopes_are_by_family_and_missing_ones_say_why(dataset):
     slope = dataset["slope"].sel(measure="dissociation")
     assert float(slope.sel(family="a")) == pytest.approx(0.05)
+    low, high = (dataset[f"slope_{end}"].sel(family="a") for end in ("low", "high"))
+    assert (low < dataset["slope"].sel(family="a")).all() and (high > low).all()
+    assert (dataset["slope_crossed_high"].sel(family="a") > high).all()
     assert np.isnan(slope.sel(family="b"))
     assert str(dataset["reason"].sel(family="a", measure="dissociation").values) == ""
     assert str(dataset["reason"].sel(family="b", measure="dissociation").values) == (
         "1 size: a slope needs 3"
     )
     assert dataset["n_sizes"].values.tolist() == [3, 1]
+
+
+def test_the_slopes_of_the_figure_are_one_family_of_tests(dataset):
+    p, adjusted = (dataset[name].sel(family="a") for name in ("slope_p", "slope_p_holm"))
+    assert np.isfinite(p).all()
+    assert adjusted["measure"][np.isfinite(adjusted)].values.tolist() == list(SHOWN)
+    assert float(adjusted.sel(measure="dissociation")) == pytest.approx(
+        min(1, 4 * float(p.sel(measure="dissociation")))
+    )
+
+
+def test_what_a_slope_holds_for_is_said(models, dataset):
+    assert dataset["slope_holds_for"].values.tolist() == [HOLDS_FOR_ITEMS] * 2
+    seed = result("a-small-2", "a", 1e8, 0.42)
+    assert scale([*models, seed], permutations=19)["slope_holds_for"][0] == HOLDS_FOR_SEEDS
 
 
 def test_two_models_of_two_families_have_points_and_no_slope(models):
@@ -140,6 +141,7 @@ def test_values_are_those_of_the_models(dataset):
     value = dataset["value"].sel(model="b")
     assert float(value.sel(measure="dissociation")) == pytest.approx(0.7)
     assert float(dataset["value_low"].sel(model="b", measure="cka")) == pytest.approx(0.6)
+    assert float(dataset["value_crossed_low"].sel(model="b", measure="cka")) == pytest.approx(0.4)
     assert float(value.sel(measure="consistency")) == 0.1
     assert float(value.sel(measure="lift")) == 0
     assert float(value.sel(measure="lift_to_pivot")) == 3
@@ -155,6 +157,12 @@ def test_the_planted_association_is_found_and_no_other(dataset):
     others = p.sel(behaviour=[b for b in BEHAVIOURS if b != "consistency"])
     assert float((others <= 0.05).mean()) < 0.25
     assert (dataset["association_p_holm"] >= p).all()
+    adjusted = dataset["association_adjusted"]
+    np.testing.assert_allclose(
+        adjusted.sel(similarity="item_share_middle", behaviour="consistency"), 1
+    )
+    # A pair's accuracy is nothing but that of its languages.
+    assert np.isnan(adjusted.sel(behaviour="accuracy")).all()
 
 
 def test_languages_in_another_order_are_matched_by_name(models, dataset):
@@ -180,33 +188,6 @@ def test_covariates_of_languages(dataset):
     assert float(dataset["covariate_p"].sel(model="b", covariate_name="string_identity")) < 0.05
 
 
-def test_tokens_per_character_counts_what_there_is():
-    scores = xr.Dataset(
-        {
-            "n_tokens": (("language", "item", "choice"), [[[2.0, np.nan], [4.0, 3.0]]]),
-            "n_characters": (("language", "item", "choice"), [[[5.0, np.nan], [6.0, 7.0]]]),
-        }
-    )
-    assert float(tokens_per_character(scores)[0]) == pytest.approx(9 / 18)
-
-
-def test_rank_correlation_is_spearmans_and_calibrated():
-    rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(2, 9))
-    y[2] = y[3]
-    assert rank_correlation(x, y)[0] == pytest.approx(spearmanr(x, y).statistic)
-    small = [
-        rank_correlation(*rng.normal(size=(2, 8)), n_perm=99, seed=i)[1] <= 0.1 for i in range(300)
-    ]
-    assert 0.05 < np.mean(small) < 0.16
-
-
-def test_rank_correlation_of_too_few_languages_or_a_constant_is_no_number():
-    x = np.arange(8.0)
-    assert np.isnan(rank_correlation(x, np.ones(8))).all()
-    assert np.isnan(rank_correlation(x, np.where(x < 4, x, np.nan))).all()
-
-
 def test_the_dataset_survives_its_file(dataset, tmp_path):
     write_netcdf(dataset, tmp_path / "scale.nc")
     xr.testing.assert_allclose(open_netcdf(tmp_path / "scale.nc"), dataset)
@@ -221,8 +202,11 @@ def test_models_that_cannot_stand_side_by_side_are_refused(models):
         models[0].behaviour,
         models[0].scores,
     )
+    items = models[0].similarity.assign_coords(cluster=CLUSTERS + 1)
+    others = ModelResult("d", "d", 1, items, models[0].behaviour, models[0].scores)
     for given, words in [
         ([], "no models"),
+        ([models[0], others], "other clusters of items"),
         ([models[0]] * 2, "twice"),
         ([models[0], fewer], "other languages"),
     ]:

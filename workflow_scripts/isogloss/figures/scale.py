@@ -19,9 +19,9 @@ from isogloss.figures.style import (
     spoken,
 )
 from isogloss.figures.text import as_rst
+from isogloss.measures.scale import BOUNDS, SHOWN
 
 PANEL = (2.9, 1.4)  # width and height of a panel [inch], roughly
-SHOWN = ("dissociation", "accuracy", "consistency", "lift")
 # measure -> title, axis, factor
 TITLES = {
     "dissociation": ("dissociation", "1 − item share", 1),
@@ -42,14 +42,20 @@ def against_scale(scale: xr.Dataset, subject: Subject, labels: dict[str, str]) -
         subject,
         "Against scale: models by number of parameters",
         4.9,
-        [_converted(scale, labels), "intervals over clusters of items", _no_slopes(scale)],
+        [
+            _converted(scale, labels),
+            "intervals: over clusters of items, and (thin) over items and languages",
+            _slopes_hold_for(scale),
+            _no_slopes(scale),
+        ],
         legends=1,
     )
     axes = figure.subplots(2, 2, sharex=True)
     families = [str(f) for f in scale["family"].values]
     for ax, measure in zip(axes.flat, SHOWN, strict=True):
         title, unit, factor = TITLES[measure]
-        values = scale[["value", "value_low", "value_high", "slope"]].sel(measure=measure)
+        shown = ["value", *(f"value_{end}" for end in BOUNDS), "slope"]
+        values = scale[shown].sel(measure=measure)
         for index, family in enumerate(families):
             _family(ax, values * factor, family, index)
         ax.set_title(title)
@@ -59,7 +65,10 @@ def against_scale(scale: xr.Dataset, subject: Subject, labels: dict[str, str]) -
     _size_axis(axes[1], scale["parameters"].values)
     legend_below_title(figure, axes[0, 0])
     _name_models(axes[0, 0], scale)
-    values = numbers_of(scale[["value", "value_low", "value_high"]], ["value"])
+    names = ["value", *(f"value_crossed_{end}" for end in ("low", "high"))]
+    names += ["slope", *(f"slope_crossed_{end}" for end in ("low", "high"))]
+    names += ["slope_p", "slope_p_holm"]
+    values = numbers_of(scale.sel(measure=list(SHOWN)), names)
     values["model_as_it_is"] = values["model"].map(labels)
     return Drawing(figure, values, _caption(scale, subject, labels))
 
@@ -69,8 +78,10 @@ def _family(ax: Axes, held: xr.Dataset, family: str, index: int) -> None:
     own = held.isel(model=np.flatnonzero(held["family_of"].values == family))
     style = line_style(index) | {"linestyle": "none", "markersize": 6}
     x, y = own["parameters"].values, own["value"].values
-    error = np.clip([y - own["value_low"].values, own["value_high"].values - y], 0, None)
-    ax.errorbar(x, y, yerr=error, capsize=2, elinewidth=1, label=family, **style)
+    for over, width, label in (("_crossed", 0.5, None), ("", 1.6, family)):
+        low, high = (own[f"value{over}_{end}"].values for end in ("low", "high"))
+        error = np.clip([y - low, high - y], 0, None)
+        ax.errorbar(x, y, yerr=error, capsize=2, elinewidth=width, label=label, **style)
     slope = float(held["slope"].sel(family=family))
     if np.isfinite(slope):
         logs = np.log10(x)
@@ -119,6 +130,14 @@ def _converted(scale: xr.Dataset, labels: dict[str, str]) -> str:
     return ", ".join(name for slug, name in names.items() if name != slug)
 
 
+def _slopes_hold_for(scale: xr.Dataset) -> str:
+    """What the intervals of the slopes hold for, where there are any."""
+    held = scale.sel(family=scale["slope"].notnull().any("measure"))
+    families = held["slope_holds_for"].to_series()
+    said = [f"{what} ({', '.join(of.index)})" for what, of in families.groupby(families)]
+    return "slopes hold for " + "; ".join(said) if said else ""
+
+
 def _no_slopes(scale: xr.Dataset) -> str:
     """Why families have no slope, if any has none."""
     reasons = scale["reason"].sel(measure=SHOWN[0]).to_series()
@@ -128,21 +147,37 @@ def _no_slopes(scale: xr.Dataset) -> str:
 
 def _caption(scale: xr.Dataset, subject: Subject, labels: dict[str, str]) -> str:
     held = scale.sel(measure="dissociation")
-    found = [
-        f"{decimal(held['value'].sel(model=slug))} [{decimal(held['value_low'].sel(model=slug))}, "
-        f"{decimal(held['value_high'].sel(model=slug))}] for {as_rst(labels[str(slug)])}"
+    values = [
+        f"{_bounded(held.sel(model=slug), 'value')} for {as_rst(labels[str(slug)])}"
         for slug in held["model"].values
     ]
-    slopes = held["slope"].to_series().dropna()
-    said = (
-        "; per tenfold parameters it changes by "
-        + spoken([f"{decimal(v)} in {as_rst(str(family))}" for family, v in slopes.items()])
-        if len(slopes)
-        else "; " + as_rst(_no_slopes(scale))
-    )
+    slopes = _slopes_text(scale) or as_rst(_no_slopes(scale))
     return (
-        f"**{subject.dataset}**: the dissociation score is {spoken(found)}{said}.\n\n"
-        "*How to read it*: a point a model, a marker a family, with intervals over the clusters of "
-        "items. Lines are drawn within families of three sizes or more, and hold for these "
-        "checkpoints only. Models of different families differ in more than size."
+        f"**{subject.dataset}**: the dissociation score is {spoken(values)} (over items; over "
+        f"items and languages); {slopes}.\n\n"
+        "*How to read it*: a point per model, a marker per family; thick intervals are over "
+        "clusters of items, in these languages, thin ones over items and languages. Lines are "
+        "drawn within families of three sizes or more. A slope's interval is over the items, which "
+        "all models answered, and says nothing of models that were not measured, unless a size was "
+        "trained several times. Models of different families differ in more than size."
     )
+
+
+def _slopes_text(scale: xr.Dataset) -> str:
+    """The slopes of dissociation by family, with what they hold for and how sure they are."""
+    held = scale.sel(measure=SHOWN[0])
+    known = held["family"].values[held["slope"].notnull().values]
+    said = [
+        f"{_bounded(held.sel(family=family), 'slope')} in {as_rst(str(family))} "
+        f"(p = {float(held['slope_p_holm'].sel(family=family)):.2g}, Holm over the figure; for "
+        f"{held['slope_holds_for'].sel(family=family).item()})"
+        for family in known
+    ]
+    return f"per tenfold parameters it changes by {spoken(said)}" if said else ""
+
+
+def _bounded(held: xr.Dataset, name: str) -> str:
+    """A number with both its intervals: "0.61 [0.60, 0.62] [0.46, 0.76]"."""
+    ends = [[held[f"{name}{over}_{end}"] for end in ("low", "high")] for over in ("", "_crossed")]
+    intervals = [f"[{decimal(low)}, {decimal(high)}]" for low, high in ends]
+    return " ".join([decimal(held[name]), *intervals])

@@ -1,0 +1,60 @@
+"""Associations over pairs of languages: what competence alone drives, and what belongs to pairs."""
+
+import numpy as np
+import pytest
+
+from isogloss.measures.associations import symmetric, without_language_effects
+from isogloss.measures.statistics import qap_test
+
+N = 10
+
+
+def pairs(rng, competence, pair=None, noise=0.3):
+    """A matrix over pairs: both languages' competence, something of the pair, and noise."""
+    shared = 0 if pair is None else pair
+    return competence[:, None] + competence + shared + symmetric(noise * rng.normal(size=(N, N)))
+
+
+def rejected(rng, with_pairs, adjust):
+    """Share of worlds in which similarity and behaviour are found to go together."""
+    small = []
+    for seed in range(150):
+        competence, own = rng.normal(size=N), symmetric(0.4 * rng.normal(size=(N, N)))
+        both = [pairs(rng, competence, own if with_pairs else None) for _ in range(2)]
+        if adjust:
+            both = [without_language_effects(matrix) for matrix in both]
+        small.append(qap_test(*both, n_perm=99, seed=seed)[1] <= 0.05)
+    return np.mean(small)
+
+
+def test_competence_drives_the_raw_association_and_not_the_adjusted_one():
+    rng = np.random.default_rng(0)
+    assert rejected(rng, with_pairs=False, adjust=False) > 0.95
+    assert rejected(rng, with_pairs=False, adjust=True) < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 150)
+
+
+def test_what_pairs_have_in_common_is_found_after_language_effects():
+    assert rejected(np.random.default_rng(0), with_pairs=True, adjust=True) > 0.8
+
+
+def test_language_effects_leave_nothing_of_an_additive_matrix_and_all_of_the_rest():
+    rng = np.random.default_rng(0)
+    effect, rest = rng.normal(size=N), without_language_effects(symmetric(rng.normal(size=(N, N))))
+    found = without_language_effects(2 + effect[:, None] + effect + rest)
+    np.testing.assert_allclose(found, rest, atol=1e-12)
+    np.testing.assert_allclose(np.nansum(found, axis=0), 0, atol=1e-9)
+    assert np.isnan(np.diag(found)).all()
+
+
+def test_missing_pairs_are_left_out():
+    rng = np.random.default_rng(0)
+    effect = rng.normal(size=N)
+    matrix = effect[:, None] + effect
+    matrix[2, 5] = matrix[5, 2] = np.nan
+    found = without_language_effects(matrix)
+    assert np.isnan(found[2, 5]) and abs(found[2, 4]) < 1e-12
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_few_languages_leave_nothing_to_go_by(n):
+    assert np.isnan(without_language_effects(np.random.default_rng(0).normal(size=(n, n)))).all()

@@ -1,0 +1,113 @@
+"""Slopes over size in worlds of items, languages and seeds; none where there can be none."""
+
+import numpy as np
+import pytest
+
+from isogloss.measures.slopes import Slope, seed_variance, slope_per_decade
+
+SIZES = np.array([2.7e8, 1e9, 4e9])
+N_CLUSTERS = 40
+
+
+def measured(rng, parameters, slope=0.0, item=1.0, seed=0.0):
+    """Values of models on the same clusters of items, and without each; and without a language.
+
+    Args:
+        item: spread of a cluster's value in one model; all models have as much in common.
+        seed: spread of models of one size.
+    """
+    truth = slope * np.log10(parameters) + seed * rng.normal(size=len(parameters))
+    clusters = item * rng.normal(size=N_CLUSTERS) + item * rng.normal(size=(len(truth), N_CLUSTERS))
+    clusters += truth[:, None]
+    total = clusters.sum(axis=1, keepdims=True)
+    return total[:, 0] / N_CLUSTERS, (total - clusters) / (N_CLUSTERS - 1), np.ones((len(truth), 3))
+
+
+def fits(rng, parameters, n=500, **world):
+    return [slope_per_decade(parameters, *measured(rng, parameters, **world)) for _ in range(n)]
+
+
+def within_two_errors(share, expected, n=500):
+    return abs(share - expected) < 2 * np.sqrt(expected * (1 - expected) / n)
+
+
+def test_three_sizes_have_a_slope_whose_interval_covers_and_whose_test_holds():
+    rng = np.random.default_rng(0)
+    found = fits(rng, SIZES, slope=0.2)
+    assert within_two_errors(np.mean([f.low <= 0.2 <= f.high for f in found]), 0.95)
+    null = fits(rng, SIZES)
+    assert within_two_errors(np.mean([f.p <= 0.05 for f in null]), 0.05)
+
+
+def test_item_noise_alone_decides_what_three_sizes_can_show():
+    # A line through three models has one degree of freedom: its t test finds this in .21 of worlds.
+    found = fits(np.random.default_rng(0), SIZES, slope=0.65)
+    assert np.mean([f.p <= 0.05 for f in found]) > 0.8
+
+
+def test_points_on_a_line_are_no_surer_than_their_items():
+    rng = np.random.default_rng(0)
+    values, without_cluster, without_language = measured(rng, SIZES, item=1)
+    line = 0.1 + 0.02 * np.log10(SIZES)
+    moved = without_cluster + (line - values)[:, None]
+    found = slope_per_decade(SIZES, line, moved, without_language)
+    assert found.value == pytest.approx(0.02) and found.p > 0.5 and found.low < 0 < found.high
+
+
+def test_what_all_models_share_of_an_item_does_not_widen_a_slope():
+    rng = np.random.default_rng(0)
+    values, without_cluster, without_language = measured(rng, SIZES)
+    shared = 100 * rng.normal(size=N_CLUSTERS)
+    found = [
+        slope_per_decade(SIZES, values, without_cluster + more, without_language)
+        for more in (0, shared)
+    ]
+    assert found[1].high - found[1].low == pytest.approx(found[0].high - found[0].low)
+
+
+@pytest.mark.parametrize("n_seeds", [2, 4])
+def test_seeds_are_the_top_level_where_there_are_any(n_seeds):
+    rng = np.random.default_rng(0)
+    parameters = np.repeat(SIZES, n_seeds)
+    found = fits(rng, parameters, slope=0.2, item=0.3, seed=0.5)
+    assert np.mean([f.low <= 0.2 <= f.high for f in found]) > 0.93
+    # Taken as they are, models of one size would hide that another seed gives another slope.
+    alone = fits(rng, SIZES, slope=0.2, item=0.3, seed=0.5)
+    assert np.mean([f.low <= 0.2 <= f.high for f in alone]) < 0.5
+
+
+def test_languages_widen_the_crossed_interval_alone():
+    rng = np.random.default_rng(0)
+    values, without_cluster, _ = measured(rng, SIZES)
+    same = slope_per_decade(SIZES, values, without_cluster, np.ones((3, 5)))
+    languages = values[:, None] + 0.3 * rng.normal(size=(3, 5))
+    languages[:, 0] = np.nan  # the pivot
+    found = slope_per_decade(SIZES, values, without_cluster, languages)
+    assert (found.low, found.high, found.p) == (same.low, same.high, same.p)
+    assert found.crossed_low < found.low and found.crossed_high > found.high
+
+
+@pytest.mark.parametrize(
+    "parameters, values, why",
+    [
+        ([1e8], [0.1], "1 size: a slope needs 3"),
+        ([1e8, 1e9], [0.1, 0.2], "2 sizes: a slope needs 3"),
+        ([1e8, 1e8, 1e9], [0.1, 0.2, 0.3], "2 sizes: a slope needs 3"),
+        ([1e8, 1e9, 1e10], [0.1, np.nan, 0.3], "2 sizes: a slope needs 3"),
+    ],
+)
+def test_fewer_than_three_sizes_have_no_slope_and_say_why(parameters, values, why):
+    units = np.ones((len(values), 4))
+    found = slope_per_decade(np.array(parameters), np.array(values), units, units)
+    assert found.reason == why and np.isnan([found.value, found.low, found.high, found.p]).all()
+
+
+def test_values_that_no_item_changes_have_no_interval():
+    found = slope_per_decade(SIZES, np.arange(3.0), np.ones((3, 9)), np.ones((3, 3)))
+    assert isinstance(found, Slope) and np.isfinite(found.value)
+    assert np.isnan([found.low, found.high, found.p]).all() and found.reason == ""
+
+
+def test_seed_variance_is_that_within_sizes():
+    sizes, values = np.repeat([1e8, 1e9], 3), np.array([1, 2, 3, 10, 12, 14.0])
+    assert seed_variance(sizes, values) == (2.5, 4)
