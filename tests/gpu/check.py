@@ -107,11 +107,12 @@ def configuration(family: str, size: Size) -> Any:
 
 
 def build(family: str, size: Size, dtype: torch.dtype, device: torch.device) -> Decoder:
-    """A random model, the same on every device."""
+    """A random model, the same in every type."""
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(configuration(family, size)).to(dtype).to(device)
+    with device:
+        model = AutoModelForCausalLM.from_config(configuration(family, size)).to(dtype)
     return adapt(model, tiny_tokenizer(True), family)
 
 
@@ -162,15 +163,15 @@ def plain(decoder: Decoder, questions: Sequence[Question], budget: int) -> np.nd
 
 
 def seconds(work: Callable[[], Any], device: torch.device, repeat: int = 3) -> float:
-    """Least run time of some turns, after one that warms up."""
+    """Least run time of some turns of work that has run before."""
     times = []
-    for _ in range(repeat + 1):
+    for _ in range(repeat):
         synchronize(device)
         began = time.perf_counter()
         work()
         synchronize(device)
         times.append(time.perf_counter() - began)
-    return min(times[1:])
+    return min(times)
 
 
 def synchronize(device: torch.device) -> None:
@@ -195,6 +196,7 @@ def rates(size: Size, device: torch.device, report: Report) -> dict[str, float]:
     found = {}
     for name, dtype in DTYPES.items():
         a, b = (torch.randn(size.product, size.product, device=device).to(dtype) for _ in range(2))
+        torch.mm(a, b)
         took = seconds(lambda a=a, b=b: [torch.mm(a, b) for _ in range(5)], device) / 5
         found[name] = 2 * size.product**3 / took
         report.say(f"matrix product of {size.product}, {name}", f"{found[name] / 1e12:.3g} TFLOP/s")
@@ -224,23 +226,46 @@ def extraction(
     def by_transformers() -> np.ndarray:
         return plain(decoder, questions, size.batch_tokens)
 
-    scores, expected = packed()["log_probability"], by_transformers()
+    plain(decoder, questions[:8], size.batch_tokens)  # warms up
+    began = time.perf_counter()
+    expected = by_transformers()
+    theirs = time.perf_counter() - began
+    scores = packed()["log_probability"]
     if decoder.dtype == torch.float32:
         report.check(f"{name}: packed = plain", np.abs(scores - expected).max(), FLOAT32_NAT, "nat")
         other = packed(size.batch_tokens // 7)["log_probability"]
         report.check(f"{name}: batch size", np.abs(scores - other).max(), FLOAT32_NAT, "nat")
     elif reference is not None:
-        ours, theirs = (np.abs(s - reference).mean() for s in (scores, expected))
-        report.say(f"{name}: plain from float32, mean", f"{theirs:.3g} nat")
-        report.check(f"{name}: packed from float32, mean", ours, 1.2 * theirs, "nat")
-    took, theirs = seconds(packed, device), seconds(by_transformers, device, repeat=1)
+        ours, its = (np.abs(s - reference).mean() for s in (scores, expected))
+        report.say(f"{name}: plain from float32, mean", f"{its:.3g} nat")
+        report.check(f"{name}: packed from float32, mean", ours, 1.2 * its, "nat")
+    took = seconds(packed, device)
     tokens, flops = sum(map(len, trees)), block_flops(decoder, trees)
     report.say(f"{name}: extraction", f"{tokens / took:,.0f} packed tokens/s, {took:.2f} s")
     report.say(f"{name}: share of the matrix rate", f"{flops / took / matrix_rate:.2f}")
     report.say(f"{name}: one sequence a choice", f"{theirs:.2f} s, {theirs / took:.1f} x ours")
     report.say(f"{name}: memory beyond weights", f"{peak_bytes(packed, device) / 1e9:.2f} GB")
-    report.say(f"{name}: the same, plain", f"{peak_bytes(by_transformers, device) / 1e9:.2f} GB")
+    few = peak_bytes(lambda: plain(decoder, questions[:64], size.batch_tokens), device)
+    report.say(f"{name}: the same, plain", f"{few / 1e9:.2f} GB")
+        f"{peak_bytes(lambda: plain(decoder, questions[:64], size.batch_tokens), device) / 1e9:.2f} GB",
+    )
     return expected
+
+
+def profile(decoder: Decoder, size: Size) -> None:
+    """Print which operations an extraction spends its time on."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as profiling
+
+    trees, readout = [lay_out(q) for q in ask(size)[:128]], readout_of(decoder)
+    on_card = decoder.input_device.type == "cuda"
+    kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_card else [])]
+    with profiling(activities=kinds) as seen:
+        layers = [decoder.n_layers // 2, decoder.n_layers]
+        compute_shard(decoder, readout, trees, range(len(trees)), layers, size.batch_tokens)
+        synchronize(decoder.input_device)
+    for order in ["self_cuda_time_total"] * on_card + ["self_cpu_time_total"]:
+        print(seen.key_averages().table(sort_by=order, row_limit=12, max_name_column_width=50))
 
 
 def on_the_processor(decoder: Decoder, size: Size, report: Report) -> None:
@@ -379,6 +404,7 @@ def tiny_questions() -> list[Question]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--device", default="cuda", help="cuda, cuda:1, cpu")
+    parser.add_argument("--profile", action="store_true", help="what an extraction's time goes to")
     parser.add_argument("--small", action="store_true", help="tiny shapes: does it run at all?")
     args = parser.parse_args()
     device, size, report = torch.device(args.device), SMALL if args.small else LARGE, Report()
@@ -395,6 +421,8 @@ def main() -> None:
         for name, dtype in DTYPES.items():
             decoder = build(family, size, dtype, device)
             reference = extraction(decoder, size, matrix_rate[name], reference, report)
+            if args.profile:
+                profile(decoder, size)
             lens(decoder, size, matrix_rate[name], report)
             steering(decoder, size, report)
             if dtype == torch.float32:

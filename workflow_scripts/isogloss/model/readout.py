@@ -72,6 +72,18 @@ class Readout:
         """The soft cap of the logits, where the model has one."""
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
+    def logits_on_gpu(self, normed: torch.Tensor) -> torch.Tensor:
+        """(row, token) capped logits of the whole vocabulary, in float32 in every type.
+
+        Args:
+            normed: (row, width) states after the final norm, in the weights' type, on a GPU.
+        """
+        narrow = {} if normed.dtype == torch.float32 else {"out_dtype": torch.float32}
+        logits = torch.mm(normed, self.weight.T, **narrow)
+        if self.bias is not None:
+            logits += self.bias.float()
+        return self.cap(logits)
+
     def logit_blocks(self, normed: torch.Tensor, size: int) -> Iterator[tuple[int, torch.Tensor]]:
         """Logits of `size` tokens at a time, capped, in float32; a new tensor each.
 

@@ -4,7 +4,8 @@ p(w) = softmax(softcap(U norm(h)))[w], with the model's own final norm and unemb
 the product with the unembedding, rows x width x vocabulary; it runs in blocks of rows and
 vocabulary with a running log-sum-exp, so that rows x vocabulary logits never exist at once. A
 block of logits is small enough for the processor's cache: what is done to it after the product
-then costs a tenth of the product.
+then costs a tenth of the product. A GPU gives the logits of some rows in float32, and its calls
+cost more than its memory: there a block is rows x the whole vocabulary.
 """
 
 import math
@@ -15,9 +16,8 @@ from isogloss.model.readout import Readout
 
 # Logits of a row that are computed exactly where the readout is in a narrow type.
 EXACT = 4
-# Rows and tokens of a block of logits: on a CPU it stays in the cache, elsewhere it is large.
-ROW_BLOCK = 512
-CPU_BLOCK, DEVICE_BLOCK = 1024, 16384
+# Rows and tokens of a block of logits: it stays in a processor's cache.
+ROW_BLOCK, VOCABULARY_BLOCK = 512, 1024
 # Blocks of the vocabulary that few rows take at a time, for whom a block is more calls than work.
 AT_ONCE = 4
 LOG2_E = 1 / math.log(2)
@@ -31,7 +31,7 @@ def token_log_probabilities(
     target_token: torch.Tensor,
     *,
     row_block: int = ROW_BLOCK,
-    vocabulary_block: int | None = None,
+    vocabulary_block: int = VOCABULARY_BLOCK,
 ) -> torch.Tensor:
     """Log-probability of given next tokens after given states.
 
@@ -44,23 +44,26 @@ def token_log_probabilities(
         readout: the model's final norm and unembedding.
         target_row: (target,) index into the rows.
         target_token: (target,) token id.
-        row_block, vocabulary_block: size of a block of logits, by default what suits the device.
-            In narrow types the few logits that dominate are sought one a vocabulary block.
+        row_block, vocabulary_block: size of a block of logits; of the vocabulary only on a
+            processor. There, in narrow types, the few logits that dominate are sought one per
+            vocabulary block.
 
     Returns:
         (target,) float32 log-probabilities [nat].
     """
     device = readout.weight.device
-    vocabulary_block = vocabulary_block or (CPU_BLOCK if device.type == "cpu" else DEVICE_BLOCK)
     states, target_row, target_token = (t.to(device) for t in (states, target_row, target_token))
     normed = torch.empty_like(states, dtype=readout.weight.dtype)
     normaliser = torch.empty(len(states), dtype=torch.float32, device=device)
     for start in range(0, len(states), row_block):
         block = readout.norm(states[start : start + row_block].to(readout.weight.dtype))
         normed[start : start + row_block] = block
-        at_once = max(1, min(AT_ONCE, row_block // len(block)))
-        found = _log_sum_exp(block, readout, vocabulary_block, at_once)
-        normaliser[start : start + row_block] = found
+        if device.type == "cuda":
+            sums = torch.logsumexp(readout.logits_on_gpu(block), -1)
+        else:
+            at_once = max(1, min(AT_ONCE, row_block // len(block)))
+            sums = _log_sum_exp(block, readout, vocabulary_block, at_once)
+        normaliser[start : start + row_block] = sums
     found = torch.empty(len(target_row), dtype=torch.float32, device=device)
     for start in range(0, len(target_row), 4096):
         part = slice(start, start + 4096)
