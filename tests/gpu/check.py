@@ -247,8 +247,6 @@ def extraction(
     report.say(f"{name}: memory beyond weights", f"{peak_bytes(packed, device) / 1e9:.2f} GB")
     few = peak_bytes(lambda: plain(decoder, questions[:64], size.batch_tokens), device)
     report.say(f"{name}: the same, plain", f"{few / 1e9:.2f} GB")
-        f"{peak_bytes(lambda: plain(decoder, questions[:64], size.batch_tokens), device) / 1e9:.2f} GB",
-    )
     return expected
 
 
