@@ -20,7 +20,7 @@ rule extract:
     resources:
         **runs_a_model("activations", runtime=(240, 30)),
     params:
-        spec=stage_settings("activations"),
+        spec=settings("activations", "model", "dataset"),
         machine=on_this_machine(
             "store",
             "sharing",

@@ -19,7 +19,7 @@ rule behaviour:
     resources:
         **asks(mem_mb=(3000, 0), runtime=(60, 0), more_mb=REQUESTS.pairs_left_out),
     params:
-        spec=dataset_settings("behaviour"),
+        spec=settings("behaviour", "dataset"),
     shell:
         "python {input.program} --spec {params.spec:q} --output {output:q}"
         " {input.manifest:q} 2> >(tee -i {log:q} >&2)"

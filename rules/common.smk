@@ -68,41 +68,26 @@ def with_code(program: str) -> dict:
     }
 
 
+def values(wildcards, names) -> list[str]:
+    """What the wildcards of a job stand for; `model` and `dataset` where none are named."""
+    return [getattr(wildcards, name) for name in names or ("model", "dataset")]
+
+
 def manifest_of(stage: str, *about: str) -> str:
     """The list of a stage's artifacts for a model and its datasets; settings change its name."""
     return f"{STORE}/{manifest_name(stage, getattr(SETTINGS, stage)(*about))}"
 
 
-def of_job(wildcards, stage: str, dataset: str = "dataset") -> list[str]:
-    """A job's model and its datasets in a stage: steered scores have that of their vectors too.
-
-    Args:
-        dataset: the wildcard that names the dataset.
-    """
-    fitted = [wildcards.fitted] if stage == "steered" else []
-    return [wildcards.model, *fitted, wildcards.get(dataset)]
+def manifest(stage: str, *names: str):
+    """An input: the list of a stage's artifacts, for what some wildcards name."""
+    return lambda wildcards: manifest_of(stage, *values(wildcards, names))
 
 
-def manifest(stage: str, dataset: str = "dataset"):
-    """An input: the list of a stage's artifacts for a job, as `of_job`."""
-    return lambda wildcards: manifest_of(stage, *of_job(wildcards, stage, dataset))
-
-
-def stage_settings(stage: str):
-    """A parameter: the settings of a stage that costs a model, for a job."""
+def settings(name: str, *names: str):
+    """A parameter: the settings of a rule, for what some wildcards name; none: for the study."""
     return lambda wildcards: canonical_json(
-        getattr(SETTINGS, stage)(*of_job(wildcards, stage))
+        getattr(SETTINGS, name)(*(values(wildcards, names) if names else ()))
     )
-
-
-def dataset_settings(name: str):
-    """A parameter: the settings of an analysis that differ from one dataset to another."""
-    return lambda wildcards: canonical_json(getattr(SETTINGS, name)(wildcards.dataset))
-
-
-def settings(name: str):
-    """A parameter: the settings of an analysis, the same for all models and datasets."""
-    return as_it_is(canonical_json(getattr(SETTINGS, name)()))
 
 
 def as_it_is(text: str):

@@ -20,7 +20,7 @@ rule lens:
     resources:
         **runs_a_model("lens", runtime=(240, 30)),
     params:
-        spec=stage_settings("lens"),
+        spec=settings("lens", "model", "dataset"),
         machine=on_this_machine("store", "sharing", "device"),
     shell:
         "python workflow_scripts/lens.py --spec {params.spec:q}"

@@ -13,7 +13,7 @@ from isogloss.cost.requests import MODEL_MB, Requests, refusal, too_large_for_a_
 from isogloss.cost.side_by_side import runs_on_processors
 from isogloss.store.places import shared_names
 
-REQUESTS = Requests(STUDY)
+REQUESTS = Requests(STUDY, MANIFESTS)
 ATTEMPTS = (1, 2, 3)  # profiles/slurm retries twice
 HEAVY_FIRST = 1000  # priority: more than those of 8 small jobs in its place together
 # A dry-run for a cluster is local too, but has a number of jobs.
@@ -29,7 +29,7 @@ if fault := too_large_for_a_gpu(STUDY.models, STUDY.cluster):
     sys.exit(f"error: {fault}")
 
 
-def asks(mem_mb, runtime, more_mb=lambda dataset: 0, runs=None):
+def asks(mem_mb, runtime, more_mb=lambda dataset: 0, runs=None, names=()):
     """The resources of a rule.
 
     Args:
@@ -37,6 +37,7 @@ def asks(mem_mb, runtime, more_mb=lambda dataset: 0, runs=None):
         runtime: the same for time [min].
         more_mb: dataset -> memory beyond that of the model [MB].
         runs: the stage, where the rule runs a model: it may need a GPU.
+        names: the wildcards that name what the stage is of, as `values`.
     """
 
     def memory(wildcards, attempt):
@@ -49,16 +50,16 @@ def asks(mem_mb, runtime, more_mb=lambda dataset: 0, runs=None):
     def devices(wildcards):
         if runs is None or at_once(STAGES[runs].rule) > 1:  # `gpu: 1` would part them
             return 0
-        if wildcards.get("key") and are_shared(runs, wildcards):
+        if wildcards.get("key") and are_shared(runs, values(wildcards, names)):
             return 0
         return REQUESTS.gpus(STAGES[runs].rule, wildcards.model)
 
     return {"mem_mb": memory, "runtime": time, "gpu": devices}
 
 
-def runs_a_model(stage: str, runtime):
+def runs_a_model(stage: str, *names: str, runtime):
     """The resources of a rule that runs a model, as `asks`."""
-    return asks(MODEL_MB[STAGES[stage].rule], runtime, runs=stage)
+    return asks(MODEL_MB[STAGES[stage].rule], runtime, runs=stage, names=names)
 
 
 @functools.cache
@@ -67,12 +68,12 @@ def shared() -> frozenset[str]:
     return shared_names(STUDY, otherwise="planned")
 
 
-def are_shared(stage: str, wildcards) -> bool:
+def are_shared(stage: str, about: list[str]) -> bool:
     """Whether the artifacts of a job only have to be fetched."""
     if not shared():
         return False
     try:
-        artifacts = getattr(ARTIFACTS, stage)(*of_job(wildcards, stage))
+        artifacts = getattr(ARTIFACTS, stage)(*about)
         return all(artifact.name in shared() for artifact in artifacts)
     except InputError:
         return False  # questions that are not there yet: the job says so
@@ -80,21 +81,9 @@ def are_shared(stage: str, wildcards) -> bool:
 
 @functools.cache
 def at_once(rule: str) -> int:
-    """How many jobs of a rule that runs models start together; 1 on GPUs and on a cluster.
-
-    By the study's manifests that are missing when the Snakefile is read: where one is, its job
-    has all cores. A part of a study that is asked for by name counts as the whole.
-    """
-    if not ON_PROCESSORS:
-        return 1
-    jobs = {
-        n: model
-        for n, (stage, model) in MANIFESTS.items()
-        if STAGES[stage].rule == rule
-    }
-    left = [model for name, model in jobs.items() if not Path(STORE, name).exists()]
+    """How many jobs of a rule that runs models start together; 1 on GPUs and on a cluster."""
     cores = workflow.resource_settings.cores
-    return REQUESTS.jobs_at_once(rule, left or jobs.values(), cores)
+    return REQUESTS.jobs_at_once(rule, cores) if ON_PROCESSORS else 1
 
 
 def threads_of(rule: str):

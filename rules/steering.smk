@@ -20,7 +20,7 @@ rule vectors:
     resources:
         **asks(mem_mb=(4000, 200), runtime=(60, 5)),
     params:
-        spec=stage_settings("vectors"),
+        spec=settings("vectors", "model", "dataset"),
         machine=on_this_machine("store", "sharing"),
     shell:
         "python workflow_scripts/vectors.py --spec {params.spec:q} {params.machine}"
@@ -30,7 +30,7 @@ rule vectors:
 rule steer:
     input:
         activations=manifest("activations"),
-        vectors=manifest("vectors", dataset="fitted"),
+        vectors=manifest("vectors", "model", "fitted"),
     output:
         f"{STORE}/manifests/{{model}}/{{dataset}}/steered-{{fitted}}-{{key}}.json",
     log:
@@ -38,9 +38,9 @@ rule steer:
     priority: HEAVY_FIRST + 1  # the longest: what else there is runs beside it
     threads: threads_of("steer")
     resources:
-        **runs_a_model("steered", runtime=(480, 30)),
+        **runs_a_model("steered", "model", "fitted", "dataset", runtime=(480, 30)),
     params:
-        spec=stage_settings("steered"),
+        spec=settings("steered", "model", "fitted", "dataset"),
         machine=on_this_machine("store", "sharing", "cache", "device", "batch-tokens"),
     shell:
         "python workflow_scripts/steer.py --spec {params.spec:q}"
@@ -52,7 +52,7 @@ rule steering_effects:
     input:
         **with_code("steering_effects.py"),
         activations=manifest("activations"),
-        steered=manifest("steered"),
+        steered=manifest("steered", "model", "fitted", "dataset"),
     output:
         f"{RESULTS}/{{model}}/{{dataset}}/steering_{{fitted}}.nc",
     log:

@@ -2,9 +2,11 @@
 
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from isogloss.cost.side_by_side import memory_mb, models_at_once
+from isogloss.study.keys import STAGES
 from isogloss.study.resources import Cluster
 from isogloss.study.schema import Config
 from isogloss.study.sections import Model
@@ -119,10 +121,15 @@ def too_large_for_a_gpu(models: dict[str, Model], cluster: Cluster) -> str | Non
 
 
 class Requests:
-    """What the jobs of one study ask for."""
+    """What the jobs of one study ask for.
 
-    def __init__(self, study: Config) -> None:
-        self.study, self.cluster = study, study.cluster
+    Args:
+        study: its configuration.
+        manifests: of the study, as `Settings.manifests` has them.
+    """
+
+    def __init__(self, study: Config, manifests: Mapping[str, tuple[str, str]]) -> None:
+        self.study, self.manifests, self.cluster = study, manifests, study.cluster
         self.model_threads = model_threads(study.cluster)
 
     def parameters(self, model: str | None) -> int:
@@ -170,12 +177,17 @@ class Requests:
             for name in self._datasets(dataset)
         )
 
-    def jobs_at_once(self, rule: str, models: Iterable[str], cores: int) -> int:
+    def jobs_at_once(self, rule: str, cores: int) -> int:
         """How many jobs of a rule that runs models start together on the processors of a machine.
 
-        Args:
-            models: of each job that is left.
+        By the manifests that are missing now: where one is, its job has all cores. A part of a
+        study that is asked for by name counts as the whole.
         """
+        jobs = {
+            n: model for n, (stage, model) in self.manifests.items() if STAGES[stage].rule == rule
+        }
+        left = [model for n, model in jobs.items() if not Path(self.study.store, n).exists()]
+        models = left or jobs.values()
         sizes = [by_size(*MODEL_MB[rule], self.parameters(model)) for model in models]
         return models_at_once(sizes, cores, self.model_threads, self.room_for_models)
 
