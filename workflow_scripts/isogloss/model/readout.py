@@ -78,7 +78,9 @@ class Readout:
         Args:
             normed: (row, width) states after the final norm, in the weights' type, on a GPU.
         """
-        narrow = {} if normed.dtype == torch.float32 else {"out_dtype": torch.float32}
+        narrow: dict[str, Any] = (
+            {} if normed.dtype == torch.float32 else {"out_dtype": torch.float32}
+        )
         logits = torch.mm(normed, self.weight.T, **narrow)
         if self.bias is not None:
             logits += self.bias.float()
