@@ -38,8 +38,9 @@ class Answers:
 
     Attributes:
         abilities: of the languages, the pivot first.
-        shared: standard deviation of what languages have in common about a choice; the rest of a
-            choice's noise, the language's, has 1.
+        shared: standard deviation of what languages have in common about a choice.
+        noise: standard deviation of what each language alone thinks of a choice; one for all
+            languages, or one per language.
         difficulty: standard deviation of items' difficulty.
         by_cluster: share of the variance of difficulty and of what is shared that whole clusters
             have in common.
@@ -48,9 +49,16 @@ class Answers:
 
     abilities: Sequence[float] = (1.6, 1.2, 0.9, 0.6, 0.2)
     shared: float = 1.0
+    noise: float | Sequence[float] = 1.0
     difficulty: float = 0.7
     by_cluster: float = 0.5
     n_choices: int = 4
+
+    @staticmethod
+    def of_languages(rng: np.random.Generator, n_languages: int) -> "Answers":
+        """A world whose languages are drawn at random, how able and how peculiar each one is."""
+        abilities = rng.normal(1.0, 0.5, n_languages)
+        return Answers(tuple(abilities), noise=tuple(np.exp(rng.normal(0, 0.3, n_languages))))
 
     def scores(self, rng: np.random.Generator, clusters: np.ndarray) -> xr.Dataset:
         """Scores of the choices as `open_scores` gives them; the pivot is the first language."""
@@ -65,7 +73,8 @@ class Answers:
         n_languages = len(self.abilities)
         answers = rng.integers(0, self.n_choices, n_items)
         values = self.shared * clustered(self.n_choices)
-        values = values + rng.normal(size=(n_languages, n_items, self.n_choices))
+        noise = np.broadcast_to(np.asarray(self.noise, dtype=float), n_languages)[:, None, None]
+        values = values + noise * rng.normal(size=(n_languages, n_items, self.n_choices))
         ease = np.asarray(self.abilities)[:, None] - self.difficulty * clustered()
         values[:, np.arange(n_items), answers] += ease
         return scores_dataset(values, answers, clusters=clusters)
@@ -119,12 +128,14 @@ class Lens:
 
     The log-odds of an item's gold answer are its phrase's (the same after every prompt), the
     prompt's (the same for every phrase), `lean` where the phrase answers the prompt, and noise.
+    From layer to layer the best choice stays with probability `stays`, and is else drawn anew.
 
     Attributes:
         phrase, prompt, noise: standard deviations [nat per token].
         lean: what the log-odds less those after other prompts must come out as.
-        accuracy: that the gold answer wins at the last of two layers: pivot, prompt, control.
-        n_choices: of an item.
+        accuracy: that the gold answer wins: in the pivot, the prompt's and the control language.
+        stays: share of items whose best choice is that of the layer before.
+        n_layers, n_choices: of the model, of an item.
     """
 
     phrase: float = 3.0
@@ -132,30 +143,37 @@ class Lens:
     noise: float = 0.5
     lean: float = 0.4
     accuracy: tuple[float, float, float] = (0.6, 0.45, 0.35)
+    stays: float = 0.7
+    n_layers: int = 3
     n_choices: int = 4
 
     def file(self, rng: np.random.Generator, language: str, clusters: np.ndarray) -> xr.Dataset:
         """A lens file of one prompt language; the pivot is l0, the gold answer choice 0."""
         n, partner = len(clusters), mismatched(clusters)
         phrase, prompt = self.phrase * rng.normal(size=n), self.prompt * rng.normal(size=n)
-        values = rng.normal(-8, 1, (2, n, 5, self.n_choices))
-        difficulty = rng.random(n)  # the same items are hard in all latent languages
-        for latent, accuracy in (
-            (1, self.accuracy[0]),
-            (0, self.accuracy[1]),
-            (2, self.accuracy[2]),
-        ):
-            wrong = rng.permuted(np.tile(np.arange(1, self.n_choices), (n, 1)), axis=1)[:, 0]
-            own = np.where(rng.random(n) < 0.5, difficulty, rng.random(n))
-            best = np.where(own < accuracy, 0, wrong)
-            values[1, np.arange(n), latent, best] += 30
-        for layer in range(2):
-            matched = phrase + prompt + self.lean + self.noise * rng.normal(size=n)
-            values[layer, :, 1, 0] = values[layer, :, 0, 0] + matched
-            other = phrase[partner] + prompt + self.noise * rng.normal(size=n)
-            values[layer, :, 3, 0] = -8.0
-            values[layer, :, 4, 0] = values[layer, :, 3, 0] + other
+        values = rng.normal(-8, 1, (self.n_layers, n, 5, self.n_choices))
+        codes = np.unique(clusters, return_inverse=True)[1]
+        difficulty = rng.random(n)[codes]  # a cluster's items are hard together, in all latents
+        for latent, accuracy in zip((1, 0, 2), self.accuracy, strict=True):
+            for layer, best in enumerate(self._best(rng, difficulty, accuracy)):
+                values[layer, np.arange(n), latent, best] += 30
+        for layer in range(self.n_layers):
+            values[layer, :, 1, 0] = values[layer, :, 0, 0] + phrase + prompt + self.lean
+            values[layer, :, 1, 0] += self.noise * rng.normal(size=n)
+            after_others = phrase[partner] + prompt + self.noise * rng.normal(size=n)
+            values[layer, :, 3, 0], values[layer, :, 4, 0] = -8.0, -8.0 + after_others
         return lens_file(language, values, cluster=clusters, pivot="l0")
+
+    def _best(
+        self, rng: np.random.Generator, difficulty: np.ndarray, accuracy: float
+    ) -> np.ndarray:
+        """(layer, item) index of the best choice."""
+        shape = (self.n_layers, len(difficulty))
+        hard = np.where(rng.random(shape) < 0.5, difficulty, rng.random(shape))
+        best = np.where(hard < accuracy, 0, rng.integers(1, self.n_choices, shape))
+        for layer in range(1, self.n_layers):
+            best[layer] = np.where(rng.random(shape[1]) < self.stays, best[layer - 1], best[layer])
+        return best
 
 
 def lens_file(

@@ -197,10 +197,9 @@ def mismatched(clusters: np.ndarray, seed: int = 0) -> np.ndarray:
     order = np.random.default_rng(seed).permutation(len(clusters))
     partner = np.full(len(clusters), -1)
     for place, item in enumerate(order):
-        for other in np.roll(order, -place - 1):
-            if clusters[other] != clusters[item]:
-                partner[item] = other
-                break
+        following = (order[(place + step) % len(order)] for step in range(1, len(order)))
+        others = (other for other in following if clusters[other] != clusters[item])
+        partner[item] = next(others, -1)
     return partner
 
 

@@ -1,0 +1,247 @@
+"""How often intervals hold the truth and tests reject it, in simulated worlds of known truth."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import xarray as xr
+from simulated_worlds import Answers, Lens, clusters_of
+
+from isogloss.measures.behaviour import behaviour
+from isogloss.measures.statistics import Jackknife, qap_test, sign_flip_test
+from isogloss.measures.trajectories import trajectories
+
+ALPHAS = (0.01, 0.05, 0.10)
+WANTED = 0.93
+# name -> variable of `behaviour`, what is selected of it
+BEHAVIOUR: dict[str, tuple[str, dict[str, str]]] = {
+    "accuracy": ("accuracy", {}),
+    "accuracy, mean over languages": ("mean_accuracy", {}),
+    "consistency": ("consistency", {}),
+    "consistency, mean over pairs": ("mean_consistency", {"scope": "all_pairs"}),
+    "consistency, concatenated": ("consistency_concatenated", {}),
+    "Cohen's kappa": ("kappa", {}),
+    "transfer, positive": ("transfer", {"sign": "positive"}),
+    "transfer, negative": ("transfer", {"sign": "negative"}),
+    "lift over accuracy, positive": ("lift_independent", {"sign": "positive"}),
+    "lift over accuracy, positive, mean over pairs": (
+        "mean_lift_independent",
+        {"sign": "positive", "scope": "all_pairs"},
+    ),
+    "lift over accuracy, negative": ("lift_independent", {"sign": "negative"}),
+    "lift over accuracy, negative, mean over pairs": (
+        "mean_lift_independent",
+        {"sign": "negative", "scope": "all_pairs"},
+    ),
+    "lift over difficulty, positive": ("lift_difficulty", {"sign": "positive"}),
+    "lift over difficulty, positive, mean to the pivot": (
+        "mean_lift_difficulty",
+        {"sign": "positive", "scope": "to_pivot"},
+    ),
+    "lift over popular wrong choices": ("lift_popularity", {"sign": "negative"}),
+}
+CROSSED: dict[str, tuple[str, dict[str, str]]] = {
+    "consistency": ("mean_consistency", {"scope": "all_pairs"}),
+    "transfer": ("mean_transfer", {"sign": "positive", "scope": "all_pairs"}),
+    "lift over accuracy": ("mean_lift_independent", {"sign": "positive", "scope": "all_pairs"}),
+}
+LENS: dict[str, tuple[str, dict[str, str]]] = {
+    "latent accuracy": ("latent_accuracy", {}),
+    "latent accuracy, pivot less prompt": (
+        "latent_accuracy_contrast",
+        {"contrast": "pivot_prompt"},
+    ),
+    "the same, mean over languages": (
+        "mean_latent_accuracy_contrast",
+        {"contrast": "pivot_prompt"},
+    ),
+    "latent consistency": ("latent_consistency", {}),
+    "log-odds of the pivot": ("pivot_log_odds", {}),
+    "settling layer": ("settling_layer", {}),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Items of a world and how they cluster."""
+
+    n_items: int
+    how: str
+
+    @property
+    def clusters(self) -> np.ndarray:
+        return clusters_of(self.n_items, self.how)
+
+
+@dataclass
+class Tally:
+    """Estimates with intervals and p values, world by world, of one setting."""
+
+    bounds: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    p: dict[str, list[np.ndarray]] = field(default_factory=dict)
+
+    def add_interval(self, name: str, *ends: np.ndarray) -> None:
+        """Estimate, lower and upper bound of one world, of one shape."""
+        values = np.stack([np.asarray(end, dtype=float).ravel() for end in ends])
+        self.bounds.setdefault(name, []).append(values)
+
+    def add_variables(
+        self, found: xr.Dataset, names: Mapping[str, tuple[str, dict[str, str]]], crossed: str = ""
+    ) -> None:
+        """Intervals of a dataset's variables; `crossed` is what stands before `_low`."""
+        for name, (variable, selection) in names.items():
+            ends = (variable, f"{variable}{crossed}_low", f"{variable}{crossed}_high")
+            self.add_interval(name, *(found[end].sel(selection).values for end in ends))
+
+    def add_p(self, name: str, p: np.ndarray | float) -> None:
+        self.p.setdefault(name, []).append(np.ravel(p))
+
+    def coverage(self, truth: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Share of intervals that hold the truth, mean over entries; without one: the grand mean.
+
+        The grand mean is the truth of what is a mean itself, and so estimated without bias.
+        """
+        found = {}
+        for name, worlds in self.bounds.items():
+            estimate, low, high = np.stack(worlds, axis=1)  # (world, entry)
+            right = truth.get(name)
+            right = np.nanmean(estimate, axis=0) if right is None else np.ravel(right)
+            known = np.isfinite(low) & (high - low > 1e-12)  # not a constant, as on a diagonal
+            used = known.any(axis=0)
+            holds = (low <= right + 1e-12) & (right - 1e-12 <= high) & known
+            found[name] = float(holds[:, used].sum() / known[:, used].sum())
+        return found
+
+    def rejections(self) -> dict[str, list[float]]:
+        """Share of tests with p at most each of `ALPHAS`, where the null is true."""
+        found = {}
+        for name, worlds in self.p.items():
+            p = np.concatenate(worlds)
+            p = p[np.isfinite(p)]
+            found[name] = [float((p <= alpha).mean()) for alpha in ALPHAS]
+        return found
+
+
+Experiment = Callable[[np.random.Generator, Setting, int, Tally], None]
+
+
+def behaviour_worlds(
+    rng: np.random.Generator, setting: Setting, n_worlds: int, tally: Tally
+) -> None:
+    """Five languages, four choices."""
+    for _ in range(n_worlds):
+        tally.add_variables(behaviour(Answers().scores(rng, setting.clusters)), BEHAVIOUR)
+
+
+def behaviour_truth(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """The same of very many items."""
+    found = behaviour(Answers().scores(rng, np.arange(100_000)).assign(cluster=halves(100_000)))
+    return {name: found[v].sel(selection).values for name, (v, selection) in BEHAVIOUR.items()}
+
+
+def halves(n_items: int) -> xr.DataArray:
+    """Two clusters, where no interval is read: the fewest that may be."""
+    return xr.DataArray(np.arange(n_items) % 2, dims="item")
+
+
+def languages_worlds(n_languages: int) -> Experiment:
+    """Languages drawn at random, as many in each world: intervals over items and languages."""
+
+    def run(rng: np.random.Generator, setting: Setting, n_worlds: int, tally: Tally) -> None:
+        names = {f"{name}, {n_languages} languages": v for name, v in CROSSED.items()}
+        for _ in range(n_worlds):
+            scores = Answers.of_languages(rng, n_languages).scores(rng, setting.clusters)
+            tally.add_variables(behaviour(scores), names, "_crossed")
+
+    return run
+
+
+def languages_truth(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Means over many languages: each variable by its name without their number."""
+    found = []
+    for _ in range(12):
+        scores = Answers.of_languages(rng, 40).scores(rng, np.arange(3000))
+        found.append(behaviour(scores.assign(cluster=halves(3000))))
+    return {
+        name: np.mean([f[v].sel(selection).values for f in found])
+        for name, (v, selection) in CROSSED.items()
+    }
+
+
+def lens_worlds(rng: np.random.Generator, setting: Setting, n_worlds: int, tally: Tally) -> None:
+    """Three prompt languages beside the pivot."""
+    for _ in range(n_worlds):
+        files = {f"l{i}": Lens().file(rng, f"l{i}", setting.clusters) for i in range(4)}
+        tally.add_variables(trajectories(files), LENS)
+
+
+def flips_worlds(rng: np.random.Generator, setting: Setting, n_worlds: int, tally: Tally) -> None:
+    """Items flipped by steering, as often to right as to wrong: the mean change is 0."""
+    clusters = setting.clusters
+    jackknife = Jackknife.of(clusters)
+    for _ in range(n_worlds):
+        for rate in (0.06, 0.10, 0.14):
+            change = flips(rng, clusters, rate)
+            found = jackknife.mean_interval(change, (-1, 1))
+            tally.add_interval(
+                f"net effect, {rate:.0%} flipped", found.estimate, found.low, found.high
+            )
+            p = sign_flip_test(change, clusters, n_perm=999, seed=0)
+            tally.add_p(f"sign flips, {rate:.0%} flipped", p)
+
+
+def flips(rng: np.random.Generator, clusters: np.ndarray, rate: float) -> np.ndarray:
+    """(item,) -1, 0 or 1; whole clusters lean to one sign."""
+    codes = np.unique(clusters, return_inverse=True)[1]
+    leaning = rng.choice([-1, 1], int(codes.max()) + 1)[codes]
+    signs = np.where(rng.random(len(codes)) < 0.7, leaning, -leaning)
+    return np.where(rng.random(len(codes)) < rate, signs, 0).astype(float)
+
+
+def qap_worlds(rng: np.random.Generator, setting: Setting, n_worlds: int, tally: Tally) -> None:
+    """Two unrelated matrices over ten languages; items play no part."""
+    for _ in range(n_worlds):
+        noise = rng.normal(size=(2, 10, 10))
+        x, y = noise + noise.transpose(0, 2, 1)
+        tally.add_p("association over pairs of languages (QAP)", qap_test(x, y, n_perm=999)[1])
+
+
+EXPERIMENTS: dict[str, Experiment] = {
+    "Behaviour": behaviour_worlds,
+    "Over items and languages": languages_worlds(5),
+    "Over items and languages (10)": languages_worlds(10),
+    "Lens": lens_worlds,
+    "Steering": flips_worlds,
+    "Language pairs": qap_worlds,
+}
+
+
+@dataclass(frozen=True)
+class Result:
+    """Coverage and rejections of one experiment in one setting."""
+
+    experiment: str
+    setting: Setting
+    coverage: dict[str, float]
+    rejections: dict[str, list[float]]
+
+
+def run(
+    settings: Sequence[Setting], n_worlds: int, seed: int, names: Sequence[str] = ()
+) -> Iterator[Result]:
+    """Every experiment (or those named) in every setting; seeds do not depend on what else runs."""
+    truths: dict[str, np.ndarray] = {}
+    wanted = [name for name in EXPERIMENTS if not names or name in names]
+    if "Behaviour" in wanted:
+        truths |= behaviour_truth(np.random.default_rng([seed, 0]))
+    if any("languages" in name for name in wanted):
+        over_languages = languages_truth(np.random.default_rng([seed, 1]))
+        for n in (5, 10):
+            truths |= {f"{name}, {n} languages": v for name, v in over_languages.items()}
+    for name in wanted:
+        for setting in settings:
+            tally = Tally()
+            how = ("none", "everyday", "threes").index(setting.how)
+            stream = [seed, 2 + list(EXPERIMENTS).index(name), setting.n_items, how]
+            EXPERIMENTS[name](np.random.default_rng(stream), setting, n_worlds, tally)
+            yield Result(name, setting, tally.coverage(truths), tally.rejections())
