@@ -79,7 +79,7 @@ rule summary:
             for m in STUDY.models
             for d in STUDY.questions
             for file in results(m, d)
-            if Path(file).stem not in ("trajectories", "subspaces")
+            if Path(file).stem != "subspaces"
         ],
     output:
         summary=report(

@@ -67,6 +67,7 @@ def result_of(
         steering={
             fitted: open_netcdf(folder / f"steering_{fitted}.nc") for fitted in dataset["fitted"]
         },
+        trajectories=open_netcdf(folder / "trajectories.nc") if dataset["lens"] else None,
         records={tag: record_of(path) for tag, path in read_manifest(manifest).items()},
     )
 

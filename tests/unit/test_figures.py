@@ -230,6 +230,26 @@ def test_languages_near_chance_bear_an_asterisk_and_a_hollow_mark(results):
     assert "* accuracy not above chance" in figure.get_supxlabel()
 
 
+def test_languages_that_spell_choices_alike_bear_a_dagger(results):
+    held = results["behaviour"].copy(deep=True)
+    held["mostly_alike"].loc[{"language": ["en", "de"]}] = True
+    held["identical_share_pairs"].loc[{"language": "en", "language_2": "de"}] = 0.83
+    for figure in (behaviour_figures.accuracy_and_consistency, behaviour_figures.transfer):
+        drawing = figure(held, SUBJECT)
+        assert "Up to 83% of the choices are the same strings" in drawing.caption
+        below = drawing.figure.get_supxlabel().replace("\n", " ")
+        assert "† choices mostly spelled alike" in below and f"{N} items in {N} clusters" in below
+    names = [t.get_text() for t in drawing.figure.axes[2].get_yticklabels()]
+    assert names == ["en†", "de†", "ar", "sw*"]
+
+
+def test_the_lens_caption_gives_the_choices_alone_and_both_contrasts(results):
+    finding = lens.latent_accuracy(results["trajectories"], SUBJECT).caption
+    assert "by the English choices alone" in finding
+    assert "points from those in the prompt's language" in finding
+    assert "points from those in the control language" in finding
+
+
 def test_the_pivot_comes_first_wherever_the_study_names_it():
     assert Subject("m", "d", "de").order(["en", "sw", "de"]) == ["de", "en", "sw"]
 

@@ -44,10 +44,12 @@ def behaviour(lift=0.1):
     data |= with_bounds("mean_consistency", ("scope",), [0.3])
     data |= with_bounds("mean_lift_independent", ("sign", "scope"), np.full((2, 1), lift))
     data |= {"chance": ((), 0.25), "near_chance": ("language", np.array([0, 0, 1], np.int8))}
+    data |= {"mostly_alike": ("language", np.zeros(3, np.int8))}
     data |= {"correct": (("language", "item"), np.zeros((3, 120)))}
     coords = {"language": LANGUAGES, "language_2": LANGUAGES}
     coords |= {"sign": ["positive", "negative"], "scope": ["all_pairs"]}
-    return xr.Dataset(data, coords=coords, attrs={"pivot": "en", "confidence": 0.95})
+    attrs = {"pivot": "en", "confidence": 0.95, "n_clusters": 87}
+    return xr.Dataset(data, coords=coords, attrs=attrs)
 
 
 def similarity():
@@ -179,6 +181,7 @@ def test_precision_is_weighted_by_phrases_and_its_largest_is_kept():
     assert cells["scores against float32 [nat]"] == "0.17 on average, 0.8 at most"
     assert cells["items"] == "120 (left out: 9 repeated choices)"
     assert (cells["phrases compared"], cells["prompts cut"]) == ("40", "2")
+    assert cells["clusters"] == "87"
 
 
 def test_unknown_detectable_effects_are_dashes_and_no_number():
@@ -233,7 +236,7 @@ def written_study(folder):
     spec = {
         "results": str(folder / "results"),
         "models": [{"slug": m, "name": f"{m} (4-bit)"} for m in models],
-        "datasets": [{"name": d, "fitted": []} for d in datasets],
+        "datasets": [{"name": d, "fitted": [], "lens": False} for d in datasets],
     }
     return json.loads(canonical_json(spec)), manifests
 
@@ -277,3 +280,38 @@ def test_models_are_named_as_they_are():
 
 def test_languages_near_chance_are_listed():
     assert f"- {MODEL}, everyday: 1 of 3: Swahili" in summary([result()], "default")
+
+
+def test_languages_that_spell_choices_alike_are_marked_wherever_their_agreement_is_read():
+    held = behaviour()
+    held["mostly_alike"] = ("language", np.array([1, 1, 0], np.int8))
+    text = summary([result(behaviour=held)], "default")
+    rows = table_of(text, "everyday: main table")
+    assert [row[1] for row in rows[1:]] == ["English †", "German †", "Swahili *"]
+    assert f"- {MODEL}, everyday: 2 of 3: English, German" in text
+    assert "may be a taste for certain strings" in list(findings(result(behaviour=held)))[1]
+    assert "mostly spelled alike" not in summary([result()], "default")
+
+
+def test_what_the_choices_alone_give_stands_beside_transfer():
+    held = behaviour()
+    held = held.assign(with_bounds("mean_consistency_choices_only", ("scope",), [0.28]))
+    held = held.assign(with_bounds("mean_lift_independent_choices_only", ("scope",), [0.09]))
+    line = list(findings(result(behaviour=held)))[1]
+    assert "a consistency of 0.28 [0.23, 0.33]" in line
+    assert "a transfer lift of +9.0 [+4.0, +14.0] points" in line
+
+
+def test_the_lens_is_read_against_the_choices_alone_and_the_prompts_language():
+    dims = ("language", "latent")
+    data = {"latent_accuracy": ((*dims, "layer"), np.full((3, 2, 3), 0.5))}
+    data |= {"latent_accuracy_choices_only": (dims, np.full((3, 2), 0.35))}
+    data["latent_accuracy"][1][:, 1] = [0.35, 0.6, 0.4]
+    contrast = np.array([[0.0, 0.23, 0.1], [0.0, 0.3, 0.4]])
+    data |= with_bounds("mean_latent_accuracy_contrast", ("contrast", "layer"), contrast)
+    coords = {"language": LANGUAGES, "latent": ["prompt", "pivot"], "layer": [0, 9, 18]}
+    coords |= {"contrast": ["pivot_prompt", "pivot_control"]}
+    coords |= {"relative_depth": ("layer", [0.0, 0.5, 1.0])}
+    line = list(findings(result(trajectories=xr.Dataset(data, coords))))[1]
+    assert "at relative depth 0.50: 60% right (by the choices alone: 35%)" in line
+    assert "+23.0 [+18.0, +28.0] points more" in line

@@ -27,6 +27,44 @@ from isogloss.figures.style import (
     spoken,
 )
 
+# What the choices' scores without the question give, where these were extracted.
+CHOICES_ONLY = ("accuracy_choices_only", "consistency_choices_only")
+
+
+def items_and_clusters(held: xr.Dataset) -> str:
+    """How many items there are, and how many clusters they form."""
+    return f"{held.sizes['item']} items in {int(held.attrs['n_clusters'])} clusters"
+
+
+def alike_mark(held: xr.Dataset, tag: str) -> str:
+    """A dagger where a language spells most choices as another one does."""
+    return "†" if bool(held["mostly_alike"].sel(language=tag)) else ""
+
+
+def alike_note(held: xr.Dataset) -> str:
+    """What the dagger means, where a language bears one."""
+    return "† choices mostly spelled alike" if bool(held["mostly_alike"].any()) else ""
+
+
+def alike_sentence(held: xr.Dataset) -> str:
+    """That agreement may be a taste for strings, where most choices are spelled alike."""
+    if not bool(held["mostly_alike"].any()):
+        return ""
+    share = held["identical_share_pairs"].values[~np.eye(held.sizes["language"], dtype=bool)]
+    return (
+        f" Up to {percent(share.max())} of the choices are the same strings in two languages "
+        "(dagger): what these agree on may be a taste for certain strings, whatever is asked."
+    )
+
+
+def _choices_only(held: xr.Dataset) -> str:
+    """What consistency the choices alone give, where that is known."""
+    name = "mean_consistency_choices_only"
+    if name not in held:
+        return ""
+    value = between(held.sel(scope="pivot_pairs"), name)
+    return f" (without the question, the choices alone give {value})"
+
 
 def accuracy_and_consistency(behaviour: xr.Dataset, subject: Subject) -> Drawing:
     """Accuracy with intervals beside the matrix of consistency, the pivot first.
@@ -36,15 +74,16 @@ def accuracy_and_consistency(behaviour: xr.Dataset, subject: Subject) -> Drawing
     """
     order = subject.order(behaviour["language"].values)
     held = behaviour.sel(language=order, language_2=order)
-    names = [subject.label(tag) for tag in order]
+    names = [subject.label(tag) + alike_mark(held, tag) for tag in order]
     figure = new_figure(
         subject,
         "Accuracy, and consistency between languages",
         1.35 + 0.26 * len(order),
         [
-            f"{held.sizes['item']} items",
+            items_and_clusters(held),
             f"{confidence(held)} over clusters of items",
             near_chance_note(subject, order),
+            alike_note(held),
         ],
     )
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.75])
@@ -53,7 +92,16 @@ def accuracy_and_consistency(behaviour: xr.Dataset, subject: Subject) -> Drawing
     return Drawing(
         figure,
         numbers_of(
-            held, ["accuracy", "chance", "near_chance", "consistency", "consistency_shuffled"]
+            held,
+            [
+                "accuracy",
+                "chance",
+                "near_chance",
+                "consistency",
+                "consistency_shuffled",
+                "identical_share_pairs",
+                *(name for name in CHOICES_ONLY if name in held),
+            ],
         ),
         _accuracy_caption(held, subject, order),
     )
@@ -79,7 +127,7 @@ def _consistency_panel(ax: Axes, held: xr.Dataset, subject: Subject) -> None:
     unsure = (held["consistency_low"].values <= baseline) & (
         held["consistency_high"].values >= baseline
     )
-    tags = [f"{tag}{subject.mark(tag)}" for tag in held["language"].values]
+    tags = [f"{tag}{subject.mark(tag)}{alike_mark(held, tag)}" for tag in held["language"].values]
     top = max(0.1, np.ceil(np.nanmax(values, initial=0) * 10) / 10)
     image = heat_map(ax, values, tags, tags, (min(0.0, -0.1), top), faint=unsure)
     ax.set_title("consistency (in brackets: interval holds that of shuffled items)")
@@ -102,7 +150,8 @@ def _accuracy_caption(held: xr.Dataset, subject: Subject, order: list[str]) -> s
         f"**{subject.model} on {subject.dataset}**: accuracy is {percent(accuracy[subject.pivot])} "
         f"in {pivot} and {_span(others, subject)}, with "
         f"{percent(held['chance'])} by guessing; the ranks of the choices agree with those in "
-        f"{pivot} by ρ = {between(pairs, 'mean_consistency')} on average.{marked}\n\n"
+        f"{pivot} by ρ = {between(pairs, 'mean_consistency')} on average"
+        f"{_choices_only(held)}.{marked}{alike_sentence(held)}\n\n"
         "*How to read it*: left, share of items answered correctly with its interval; the dashed "
         "line is guessing. Right, Spearman's rho between the ranks that two languages give the "
         "choices of the same item, mean over items; 1 would be the same order in both, 0 is what "
@@ -144,7 +193,12 @@ def transfer(behaviour: xr.Dataset, subject: Subject) -> Drawing:
         subject,
         "Transfer between languages, against its baselines",
         2.0 + 0.44 * len(order),
-        [f"{held.sizes['item']} items", confidence(held), near_chance_note(subject, order)],
+        [
+            items_and_clusters(held),
+            confidence(held),
+            near_chance_note(subject, order),
+            alike_note(held),
+        ],
         legends=1,
     )
     top, bottom = figure.subplots(2, 2, height_ratios=[1, 1.1])
@@ -170,7 +224,7 @@ def _from_pivot_panel(ax: Axes, held: xr.Dataset, subject: Subject, sign: str, t
             )
     shares = [100 * part[f"transfer{end}"].values for end in ("", "_low", "_high")]
     dots(ax, shares, rows, [t in subject.near_chance for t in others], BLACK, label="observed")
-    rows_axis(ax, [subject.label(tag) for tag in others])
+    rows_axis(ax, [subject.label(tag) + alike_mark(held, tag) for tag in others])
     ax.set_xlim(0, 100)
     ax.set_xlabel(f"{sign} transfer from {subject.label(subject.pivot)} [%]")
     ax.set_title(title.format(pivot=subject.label(subject.pivot)))
@@ -183,7 +237,7 @@ def _lift_panel(ax: Axes, held: xr.Dataset, subject: Subject, sign: str) -> None
     unsure = (lift["lift_independent_low"].values <= 0) & (
         lift["lift_independent_high"].values >= 0
     )
-    tags = [f"{tag}{subject.mark(tag)}" for tag in held["language"].values]
+    tags = [f"{tag}{subject.mark(tag)}{alike_mark(held, tag)}" for tag in held["language"].values]
     reach = max(10.0, np.nanmax(np.abs(values), initial=0))
     image = heat_map(ax, values, tags, tags, (-reach, reach), DIVERGING, "{:+.0f}", unsure)
     ax.set_ylabel("from")
@@ -209,7 +263,7 @@ def _transfer_caption(held: xr.Dataset, subject: Subject, order: list[str]) -> s
         f"in another {between(plus, 'mean_lift_independent', points)} percentage points more often "
         f"than the accuracies alone would give{example}{_beyond_difficulty(held, pivot)}; the same "
         f"wrong choice recurs {between(minus, 'mean_lift_independent', points)} points more "
-        f"often.{_too_few(held)}\n\n"
+        f"often.{_too_few(held)}{alike_sentence(held)}\n\n"
         f"*How to read it*: top, transfer from {pivot} (dots, with intervals) beside what is "
         "expected if items were independent (bars), if only their difficulty were shared "
         "(diamonds), and for wrong answers if some wrong choices were simply popular (crosses). "

@@ -14,6 +14,7 @@ from isogloss.figures.style import (
     RED,
     Drawing,
     Subject,
+    between,
     confidence,
     decimal,
     depth_axis,
@@ -25,7 +26,9 @@ from isogloss.figures.style import (
     new_figure,
     numbers_of,
     percent,
+    points,
     rows_axis,
+    spoken,
 )
 
 COLUMNS = 5  # panels of a row of small multiples
@@ -65,7 +68,17 @@ def latent_accuracy(trajectories: xr.Dataset, subject: Subject) -> Drawing:
     legend_below_title(figure, axes.flat[min(1, len(order) - 1)])
     return Drawing(
         figure,
-        numbers_of(trajectories, ["latent_accuracy", "latent_consistency", "chance"]),
+        numbers_of(
+            trajectories,
+            [
+                "latent_accuracy",
+                "latent_accuracy_choices_only",
+                "latent_accuracy_contrast",
+                "mean_latent_accuracy_contrast",
+                "latent_consistency",
+                "chance",
+            ],
+        ),
         _accuracy_caption(trajectories, subject, order),
     )
 
@@ -88,6 +101,8 @@ def _accuracy_panel(ax: Axes, held: xr.Dataset, subject: Subject, tag: str) -> N
                 "markersize": 3.2,
             }
             ax.plot(depth, middle, label=f"choices {label.format(pivot=pivot)}", **style)
+            alone = 100 * float(held["latent_accuracy_choices_only"].sel(latent=latent))
+            ax.plot([0, 0.06], [alone, alone], color=color, linewidth=2.5, solid_capstyle="butt")
     ax.set_title(subject.label(tag))
 
 
@@ -100,17 +115,32 @@ def _accuracy_caption(held: xr.Dataset, subject: Subject, order: list[str]) -> s
     end = values.sel(latent="prompt").isel(layer=-1)
     start = float(held["relative_depth"][best])
     own = values.sel(latent="prompt").isel(layer=best)
+    alone = float(held["latent_accuracy_choices_only"].sel(language=others, latent="pivot").mean())
+    by_choices = f", {percent(alone)} by the {pivot} choices alone" if np.isfinite(alone) else ""
+    at = held.isel(layer=best)
+    name = "mean_latent_accuracy_contrast"
+    contrasts = [
+        f"{between(at.sel(contrast=contrast), name, points)} points from those in {language}"
+        for contrast, language in (
+            ("pivot_prompt", "the prompt's language"),
+            ("pivot_control", "the control language"),
+        )
+        if np.isfinite(float(at[name].sel(contrast=contrast)))
+    ]
     return (
         f"**{subject.model} on {subject.dataset}**: after prompts in the {len(others)} languages "
         f"other than {pivot}, the choices read out in {pivot} are right for "
         f"{percent(through[best])} of the items at relative depth {decimal(start)}, those in the "
         f"prompt's own language for {percent(own)} there and {percent(end)} at the last layer "
-        f"(means over languages; {percent(held['chance'])} by guessing).\n\n"
+        f"(means over languages; {percent(held['chance'])} by guessing{by_choices}). At that "
+        f"depth, chosen because it is the highest, they differ by {spoken(contrasts)}.\n\n"
         "*How to read it*: each panel is a prompt language. At every stored layer the final norm "
         "and the unembedding are applied to the states, and the choices are ranked by their "
         f"latent log-probability: as written in the prompt's language, in {pivot} and in a control "
         f"language. A line for {pivot} far above the others means that the answer is there but is "
-        "not said in the prompt's language. The dotted line is guessing."
+        "not said in the prompt's language. The dotted line is guessing. Thick strokes at the "
+        "left are the accuracy of the choices alone: at the embedding the states hold the "
+        "prompt's last token and nothing of the question. Read each line against its own."
     )
 
 
@@ -133,7 +163,7 @@ def latent_language(trajectories: xr.Dataset, subject: Subject) -> Drawing:
     _lines(axes[0], trajectories, subject, others, "pivot_log_odds")
     pivot = subject.label(subject.pivot)
     axes[0].set_ylabel("nat per token")
-    axes[0].set_title(f"log-odds of the gold answer\nin {pivot}, less mismatched ones")
+    axes[0].set_title(f"log-odds of the gold answer\nin {pivot}, less after other prompts")
     _lines(axes[1], trajectories, subject, others, "latent_consistency")
     axes[1].set_ylabel("Spearman's ρ")
     axes[1].set_title(f"choice ranks, with those after\nthe {pivot} prompt at this layer")
@@ -175,7 +205,7 @@ def _settling_panel(ax: Axes, held: xr.Dataset, subject: Subject, order: list[st
         dots(ax, values, rows + shift, hollow, color, marker, label.format(pivot=pivot))
     shuffled = held["settling_depth_shuffled"].sel(latent="prompt", language=order)
     ax.scatter(
-        shuffled, rows, marker="|", s=60, color=PALE, linewidths=1.5, label="choices shuffled"
+        shuffled, rows, marker="|", s=60, color=PALE, linewidths=1.5, label="other items' answers"
     )
     rows_axis(ax, [subject.label(tag) for tag in order])
     low = float(held["settling_depth_low"].sel(latent=["prompt", "pivot"]).min())
@@ -203,10 +233,12 @@ def _language_caption(held: xr.Dataset, subject: Subject, others: list[str]) -> 
         f"answers in the prompt's language settle at depth {decimal(own)}, those in {pivot} at "
         f"{decimal(through)}.\n\n"
         f"*How to read it*: left, log p(gold answer in {pivot}) less log p(gold answer in the "
-        "prompt's language), per token, less the same for answers of other items; above 0 the "
+        "prompt's language), per token, less the same for this answer after other items' prompts; "
+        "above 0 the "
         f"layer leans towards {pivot}. Items whose gold choice is spelled alike in both languages "
         f"are left out. Middle, agreement of the choices' ranks with those after the {pivot} "
         "prompt. Right, mean over items of the depth from which the predicted choice stays; grey "
-        "bars, the same when the choices are shuffled at every layer. Bands are intervals, left "
+        "bars, the depth from which it stays at the final answer of another item: what layers "
+        "share whatever is asked. Bands are intervals, left "
         "out at the embedding, where the lens is mostly noise."
     )

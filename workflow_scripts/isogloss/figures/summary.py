@@ -22,6 +22,7 @@ POWER = 0.8
 # What the main table says of steering, after its own prefix.
 STEERING_COLUMNS = ("fitted", "method", "effect", "low", "high", MAIN_CLAIM.p, MAIN_CLAIM.least)
 NOTHING = "–"
+ALIKE_MARK = "†"
 CHECKS_NOTE = (
     "Steering by 0 must change nothing within a batch. What is unsteered among steered questions "
     "differs from what extraction stored by the rounding of another batch; effects compare steered "
@@ -38,6 +39,7 @@ class Result:
         dataset: name of the dataset.
         behaviour: of `behaviour.behaviour`.
         similarity: of `similarity.similarity`.
+        trajectories: of `trajectories.trajectories`; None in a study without the lens.
         steering: of `steering_effects.steering_effects`, by the dataset of the vectors.
         records: of the extraction, by language.
     """
@@ -48,6 +50,7 @@ class Result:
     similarity: xr.Dataset
     steering: Mapping[str, xr.Dataset] = field(default_factory=dict)
     records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    trajectories: xr.Dataset | None = None
 
     @property
     def pivot(self) -> str:
@@ -61,7 +64,20 @@ class Result:
 
     @property
     def near_chance(self) -> list[str]:
-        marked = self.behaviour["near_chance"].astype(bool)
+        return self._marked("near_chance")
+
+    @property
+    def mostly_alike(self) -> list[str]:
+        """Languages that spell most choices as another one does."""
+        return self._marked("mostly_alike")
+
+    def marks(self, tag: str) -> str:
+        """What stands behind a language's name where its numbers need care."""
+        near, alike = tag in self.near_chance, tag in self.mostly_alike
+        return f" {'*' * near}{ALIKE_MARK * alike}" if near or alike else ""
+
+    def _marked(self, name: str) -> list[str]:
+        marked = self.behaviour[name].astype(bool)
         return [tag for tag in self.languages if bool(marked.sel(language=tag))]
 
 
@@ -102,6 +118,7 @@ def _row(result: Result, tag: str) -> dict[str, Any]:
         "dataset": result.dataset,
         "language": tag,
         "near_chance": tag in result.near_chance,
+        "mostly_alike": tag in result.mostly_alike,
         "chance": float(result.behaviour["chance"]),
     }
     apart = result.similarity.sel(language=tag)
@@ -178,7 +195,9 @@ def summary(results: Sequence[Result], study: str) -> str:
         parts += [_overall_table(own)]
     parts += ["## What can be told from nothing, and what cannot"]
     parts += ["\n".join(f"- {line}" for result in results for line in findings(result))]
-    parts += ["## Near chance", _near_chance_text(results)]
+    parts += ["## Near chance", _languages_text(results, "near_chance")]
+    if any(result.mostly_alike for result in results):
+        parts += ["## Choices mostly spelled alike", _languages_text(results, "mostly_alike")]
     parts += ["## What was measured, and how exactly", _measured_table(results)]
     if any(result.steering for result in results):
         parts += [CHECKS_NOTE]
@@ -197,7 +216,9 @@ def _opening(results: Sequence[Result]) -> str:
         "depth (1: translations share nothing). Steering is the change of accuracy by the study's "
         "first method with vectors of its first dataset, layer and strength chosen on other "
         "folds. An asterisk marks languages whose accuracy is not above chance: consistency and "
-        "transfer say little there."
+        f"transfer say little there. {ALIKE_MARK} marks languages that spell most choices as "
+        "another one does (numbers, names): consistency and transfer may be a taste for certain "
+        "strings there, whatever is asked."
     )
 
 
@@ -207,8 +228,9 @@ def _table_text(table: pd.DataFrame, own: Sequence[Result]) -> str:
     header += [f"transfer from {pivot} [%]", "lift [points]", f"dissociation from {pivot}"]
     header += ["steering", "its effect [points]"]
     rows = []
+    marks = {(r.model, tag): r.marks(tag) for r in own for tag in r.languages}
     for row in table.to_dict("records"):
-        mark = " *" if row["near_chance"] else ""
+        mark = marks[row["model"], row["language"]]
         steered = isinstance(row["steering_method"], str)
         method = (
             f"{row['steering_method'].replace('_', ' ')} ({row['steering_fitted']})"
@@ -323,6 +345,9 @@ def findings(result: Result) -> Iterator[str]:
             )
         else:
             yield f"{name}: transfer beyond what the accuracies give is {said}, over all pairs."
+    yield from _choices_lines(result, name)
+    if result.trajectories is not None:
+        yield f"{name}: {lens_line(result.trajectories, result.pivot)}"
     apart = result.similarity
     if np.isfinite(float(apart["dissociation"])):
         yield (
@@ -334,6 +359,44 @@ def findings(result: Result) -> Iterator[str]:
     for fitted, effects in result.steering.items():
         for method in effects["method"].values:
             yield f"{name}, vectors from {fitted}: {_steering_line(effects, method)}"
+
+
+def _choices_lines(result: Result, name: str) -> Iterator[str]:
+    """What the choices alone give, where their scores without the question were extracted."""
+    pairs = result.behaviour.sel(scope="all_pairs")
+    if result.mostly_alike:
+        listed = ", ".join(language_name(tag) for tag in result.mostly_alike)
+        yield (
+            f"{name}: most choices are spelled alike in {listed}: consistency and transfer "
+            "between them may be a taste for certain strings."
+        )
+    if "mean_consistency_choices_only" in pairs:
+        alone = _values(pairs, "mean_consistency_choices_only")
+        lift = _values(pairs, "mean_lift_independent_choices_only")
+        yield (
+            f"{name}: without the question, the choices alone give a consistency of "
+            f"{with_interval(alone, 'mean_consistency_choices_only')} and a transfer lift of "
+            f"{with_interval(lift, 'mean_lift_independent_choices_only', signed)} points."
+        )
+
+
+def lens_line(trajectories: xr.Dataset, pivot: str) -> str:
+    """How much better the pivot's choices are read than the prompt language's, where most so."""
+    of_layers = trajectories.sel(contrast="pivot_prompt")
+    name = "mean_latent_accuracy_contrast"
+    best = int(of_layers[name].fillna(-np.inf).argmax("layer"))
+    at = of_layers.isel(layer=best)
+    others = [tag for tag in trajectories["language"].values if tag != pivot]
+    read = trajectories.sel(latent="pivot", language=others)
+    through = float(read["latent_accuracy"].isel(layer=best).mean())
+    alone = float(read["latent_accuracy_choices_only"].mean())
+    said = f" (by the choices alone: {percent(alone)}%)" if np.isfinite(alone) else ""
+    return (
+        f"the lens reads the choices best in {language_name(pivot)}, compared with the prompt's "
+        f"language, at relative depth {decimal(float(at['relative_depth']))}: {percent(through)}% "
+        f"right{said}, {with_interval(_values(at, name), name, signed)} points more than in the "
+        "prompt's language, mean over languages."
+    )
 
 
 def _steering_line(effects: xr.Dataset, method: str) -> str:
@@ -359,10 +422,11 @@ def _steering_line(effects: xr.Dataset, method: str) -> str:
     )
 
 
-def _near_chance_text(results: Sequence[Result]) -> str:
+def _languages_text(results: Sequence[Result], property_name: str) -> str:
+    """Which languages of each model and dataset a property of `Result` lists."""
     lines = []
     for result in results:
-        names = [language_name(tag) for tag in result.near_chance]
+        names = [language_name(tag) for tag in getattr(result, property_name)]
         total = len(result.languages)
         listed = f"{len(names)} of {total}: {', '.join(names)}" if names else f"none of {total}"
         lines.append(f"- {result.model}, {result.dataset}: {listed}")
@@ -371,7 +435,7 @@ def _near_chance_text(results: Sequence[Result]) -> str:
 
 def _measured_table(results: Sequence[Result]) -> str:
     """Items, languages, what a narrow dtype costs, self-tests: a row a model and dataset."""
-    header = ["model", "dataset", "items", "languages", "scores against float32 [nat]"]
+    header = ["model", "dataset", "items", "clusters", "languages", "scores against float32 [nat]"]
     header += ["phrases compared", "lens against model [nat]"]
     header += ["steered by 0 against unsteered [nat]", "unsteered against stored [nat]"]
     header += ["prompts cut", "extraction [s]"]
@@ -387,6 +451,7 @@ def _measured_table(results: Sequence[Result]) -> str:
                 result.model,
                 result.dataset,
                 str(result.behaviour.sizes["item"]) + _excluded_text(records),
+                str(int(result.behaviour.attrs["n_clusters"])),
                 str(len(result.languages)),
                 _precision_text(exact, sorted(reasons)),
                 str(sum(int(one["phrases"]) for one in exact)) if exact else NOTHING,

@@ -263,7 +263,10 @@ class Settings:
             "results": study.results,
             "pivot": study.pivot,
             "models": [{"slug": s, "name": name} for s, name in self._model_names().items()],
-            "datasets": [{"name": d, "fitted": study.fitted_for(d)} for d in study.questions],
+            "datasets": [
+                {"name": d, "fitted": study.fitted_for(d), "lens": study.with_lens}
+                for d in study.questions
+            ],
         }
 
     def downloads(self) -> list[dict[str, Any]]:

@@ -1,0 +1,54 @@
+"""Coverage as a command: a fast part of the table, and that it can see a fault."""
+
+import numpy as np
+import simulated_coverage as simulated
+from simulated_coverage import Setting, Tally, run
+
+import coverage as program
+
+
+def test_intervals_and_tests_of_sixty_clustered_items_hold_their_level():
+    """The table's worlds, few of them: gross faults show, as intervals over items would."""
+    n_worlds, names = 40, ["Behaviour", "Over items and languages", "Lens", "Steering"]
+    error = (0.05 * 0.95 / n_worlds) ** 0.5  # of one value per world: several hang together
+    for result in run([Setting(60, "threes")], n_worlds, 1, names, exact=False):
+        low = {name: s for name, s in result.coverage.items() if s < 0.95 - 3.5 * error}
+        assert not low, result.experiment
+        for shares in result.rejections.values():
+            assert shares[1] <= 0.05 + 3.5 * error
+
+
+def test_intervals_that_are_too_narrow_are_seen():
+    rng, tally = np.random.default_rng(0), Tally()
+    for _ in range(400):
+        values = rng.normal(size=20)
+        half = 1.96 * values.std(ddof=1) / np.sqrt(20) * np.array([1, 0.6])
+        mean = np.full(2, values.mean())
+        tally.add_interval("mean", mean, mean - half, mean + half)
+    assert tally.coverage({"mean": np.zeros(2)})["mean"] < 0.9
+    assert tally.coverage({"mean": np.full(2, 3.0)})["mean"] == 0
+
+
+def test_values_without_an_interval_are_not_counted():
+    tally = Tally()
+    tally.add_interval("x", np.array([0, 1, 2]), np.array([-1, 1, np.nan]), np.array([1, 1, 3]))
+    assert tally.coverage({"x": np.array([0.5, 0, 0])})["x"] == 1
+
+
+def test_the_table_replaces_what_is_between_its_markers_and_lists_what_falls_short(tmp_path):
+    setting = Setting(60, "none")
+    shares = {"good": 0.95, "bad": 0.80}
+    results = [simulated.Result("E", setting, shares, {"test": [0.2, 0.2, 0.2]})]
+    text = program.tables(results, [setting], 100, simulated.ALPHAS, simulated.WANTED)
+    document = tmp_path / "verification.md"
+    document.write_text(f"# Title\n\nbefore\n\n{program.BEGIN}\nstale\n{program.END}\n\nafter\n")
+    written = program.between_markers(document, text)
+    assert written.startswith("# Title\n\nbefore") and written.endswith("after\n")
+    assert "stale" not in written and "| bad | 0.800 |" in written
+    assert "- bad: 0.800 at 60 items" in written and "- good" not in written
+    assert "- test: 0.200 at 0.01" in written
+
+
+def test_a_document_without_markers_is_given_them(tmp_path):
+    written = program.between_markers(tmp_path / "new.md", "text")
+    assert written.index(program.BEGIN) < written.index("text") < written.index(program.END)
