@@ -4,12 +4,7 @@ import argparse
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import h5netcdf
-
-from isogloss.errors import InputError
-from isogloss.files.hdf5 import check_header, reading
 from isogloss.files.netcdf import write_artifact
 from isogloss.program import add_store, progress, run, say
 from isogloss.store.local import Store
@@ -35,39 +30,14 @@ def main() -> None:
     missing = store.missing(names, partial(progress, label="fetch", unit="file"))
     say(f"{model}, {dataset}: lens of {len(missing)} of {len(names)} languages to compute")
     if missing:
-        compute(args, sources, specs, store, names, missing)
+        from isogloss.model.logit_lens import lens_of_files  # torch takes seconds to import
+
+        activations = {tag: sources[tag] for tag in missing}
+        job = f"lens {model} {dataset}"
+        for tag, lens in lens_of_files(activations, args.readout, args.device, job):
+            write_artifact(lens, store.path(names[tag]), specs[tag])
+            store.keep(names[tag])
     write_manifest(args.output, "lens", args.spec, store.paths(names))
-
-
-def compute(
-    args: Any, sources: dict, specs: dict, store: Store, names: dict, missing: list[str]
-) -> None:
-    """Read the readout once and compute the missing languages."""
-    from isogloss.model.load import device_named
-    from isogloss.model.logit_lens import lens_dataset
-    from isogloss.model.memory import memory_errors
-    from isogloss.model.readout import read_readout
-
-    with memory_errors(f"lens {args.spec['slug']} {args.spec['name']}: readout"):
-        readout = read_readout(args.readout, device_named(args.device))
-    for tag in missing:
-        source = sources[tag]
-        about = check_header(source)
-        with reading(source), h5netcdf.File(source, "r", decode_vlen_strings=True) as file:
-            if "rows" not in file.groups:
-                raise InputError(
-                    f"{source}: keeps no rows for the lens: set extraction.lens_layers"
-                )
-            label = f"lens {args.spec['slug']} {args.spec['name']} {tag}"
-            with memory_errors(label):
-                found = lens_dataset(file, readout, partial(progress, label=label, unit="layer"))
-        found = found.assign_attrs(
-            language=tag,
-            pivot=about["pivot"],
-            control=about["control"] or "",
-        )
-        write_artifact(found, store.path(names[tag]), specs[tag])
-        store.keep(names[tag])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from benchmarks.material import LONG, Setting
 from benchmarks.measuring import Job, Run, Worker, alternate, check_equal, ratio, seconds
 from benchmarks.table import Row
 
-from isogloss.model.logit_lens import lens_dataset
+from isogloss.model.logit_lens import lens_of_file
 from isogloss.model.packing import lay_out
 from isogloss.model.readout import read_readout, write_readout
 from isogloss.model.token_scores import token_log_probabilities
@@ -49,8 +49,7 @@ def prepare_lens(file: Path, readout: Path) -> Job:
     weights.weight.sum()  # brings in what is only mapped
 
     def job() -> float:
-        with h5netcdf.File(file, "r", decode_vlen_strings=True) as stored:
-            found = lens_dataset(stored, weights)
+        found = lens_of_file(file, weights)
         return float(found.attrs["last_layer_difference"])
 
     return job
@@ -89,7 +88,7 @@ def prepare_ours(setting: Setting) -> Job:
         targets = torch.tensor([tree.target_token[0] for tree in trees])
         every = torch.arange(len(trees))
         found = [
-            token_log_probabilities(states[:, layer], tool.readout, every, targets)
+            token_log_probabilities(states[:, layer], tool.decoder.readout, every, targets)
             for layer in tool.layers
         ]
         return torch.stack(found).numpy()

@@ -11,12 +11,12 @@ from benchmarks.material import Setting, all_items, chosen, spread, style
 
 from isogloss.errors import InputError
 from isogloss.extraction.assembly import assemble
+from isogloss.extraction.language import LanguageExtraction
 from isogloss.extraction.shards import compute_shard, compute_shards
 from isogloss.files.canonical import key_of
 from isogloss.model.decoder import Decoder
 from isogloss.model.load import load
 from isogloss.model.packing import Tree, lay_out
-from isogloss.model.readout import Readout, readout_of
 from isogloss.questions.items import ParallelItems
 from isogloss.questions.languages import separator
 from isogloss.questions.prompts import Question, Tokens, prompt_text, questions
@@ -31,7 +31,6 @@ class Loaded:
 
     setting: Setting
     decoder: Decoder
-    readout: Readout
 
     @cached_property
     def tokens(self) -> Tokens:
@@ -63,9 +62,7 @@ class Loaded:
 
     def compute(self, trees: Sequence[Tree]) -> dict[str, np.ndarray]:
         """States of all layers, and log-probabilities."""
-        return compute_shard(
-            self.decoder, self.readout, trees, range(len(trees)), self.layers, BUDGET
-        )
+        return compute_shard(self.decoder, trees, range(len(trees)), self.layers, BUDGET)
 
     def scored(self, items: ParallelItems, kind: str, language: str) -> list[float]:
         """From text to the log-likelihood of every choice, item by item; states are kept."""
@@ -80,18 +77,8 @@ class Loaded:
         spec = {"language": language, "pivot": language, "items": items.digest(language)}
         target = folder / f"{key_of(spec)}.h5"
         target.unlink(missing_ok=True)
-        trees, files = compute_shards(
-            self.decoder,
-            self.readout,
-            items,
-            asked,
-            self.layers,
-            target,
-            key_of(spec),
-            BUDGET,
-            iter,
-        )
-        assemble(target, spec, {}, items, asked, trees, files, self.layers)
+        extraction = LanguageExtraction(target, spec, items, asked, self.layers)
+        assemble(extraction, {}, compute_shards(self.decoder, extraction, BUDGET))
         return target
 
 
@@ -114,7 +101,7 @@ def loaded(setting: Setting) -> Loaded:
     """Load the model in its type."""
     decoder = load(setting.source, setting.cache, "cpu")
     read_all(decoder.model)
-    return Loaded(setting, decoder, readout_of(decoder))
+    return Loaded(setting, decoder)
 
 
 def read_all(model: Any) -> None:

@@ -17,7 +17,6 @@ from benchmarks.table import Row
 from isogloss.files.activation_file import open_activations
 from isogloss.model.decoder import adapt
 from isogloss.model.packing import lay_out
-from isogloss.model.readout import readout_of
 from isogloss.model.tiny_models import VOCABULARY, tiny_tokenizer
 from isogloss.questions.items import Item, ParallelItems
 from isogloss.questions.prompts import Phrase, Question
@@ -65,7 +64,7 @@ def wide_model(setting: Setting) -> ours.Loaded:
     )  # fmt: skip
     model = Gemma3ForCausalLM(config)
     decoder = adapt(model, tiny_tokenizer(True), "wide")
-    return ours.Loaded(setting, decoder, readout_of(decoder))
+    return ours.Loaded(setting, decoder)
 
 
 def wide_questions(n: int) -> tuple[ParallelItems, list[Question]]:

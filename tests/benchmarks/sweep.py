@@ -51,7 +51,7 @@ def prepare_ours(setting: Setting, n: int) -> Job:
         if how == "sweep":
             found = steered_scores(
                 tool.decoder,
-                tool.readout,
+                tool.decoder.readout,
                 trees,
                 [conditions] * len(trees),
                 budget=ours.BUDGET,
@@ -87,7 +87,7 @@ def anew(tool: ours.Loaded, trees: list[Tree], condition: Condition) -> np.ndarr
 
         run(decoder, batch, at)
         for member, values in zip(
-            members, score(final[0], members, trees, tool.readout), strict=True
+            members, score(final[0], members, trees, tool.decoder.readout), strict=True
         ):
             scores[member] = np.bincount(trees[member].target_phrase, values)
     return scores

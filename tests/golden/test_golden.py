@@ -13,22 +13,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import h5netcdf
 import numpy as np
 import pytest
 import torch
 
-from isogloss.extraction.assembly import assemble
-from isogloss.extraction.shards import compute_shards
+from isogloss.extraction.extract import extract_languages, language_extraction
 from isogloss.files.activation_file import open_activations, open_scores
 from isogloss.files.canonical import key_of
 from isogloss.files.hdf5 import verify
 from isogloss.model.decoder import Decoder
-from isogloss.model.logit_lens import lens_dataset
-from isogloss.model.readout import readout_of
+from isogloss.model.logit_lens import lens_of_file
 from isogloss.model.tiny_models import tiny_model
+from isogloss.questions.items import ParallelItems
 from isogloss.questions.local_files import load_jsonl
-from isogloss.questions.prompts import PromptStyle, Tokens, questions
 from isogloss.steering.evaluate import steered_languages
 from isogloss.steering.vectors import vectors_of_files
 from isogloss.versions import EXTRACTION_VERSION, LENS_VERSION, STEERING_VERSION, VECTORS_VERSION
@@ -45,7 +42,7 @@ VERSIONS = {
     "steered": ("STEERING_VERSION", STEERING_VERSION),
 }
 TOLERANCE = 1e-3
-TEMPLATES = {"default": "{context}\nQ: {question}\nA:"}
+TEMPLATE = "{context}\nQ: {question}\nA:"
 REWRITE = "ISOGLOSS_WRITE_GOLDEN=1 pytest tests/golden"
 
 
@@ -66,27 +63,26 @@ def summary(values: Any) -> list[float]:
     return [round(float(v), 6) for v in (flat.mean(), flat.std(), (flat * weights).mean())]
 
 
-def ask(decoder: Decoder, items: Any, language: str, latents: bool) -> list:
-    style = PromptStyle("raw", TEMPLATES)
-    tokens = Tokens(decoder.tokenizer, decoder.bos_id)
-    return questions(
-        items, language, tokens, style, pivot="en", control=None, latents=latents,
-        pmi=latents, letters=latents,
-    )  # fmt: skip
-
-
-def extracted(decoder: Decoder, items: Any, folder: Path) -> dict[str, Path]:
-    files = {}
-    for tag in LANGUAGES:
-        asked, layers = ask(decoder, items, tag, True), [0, 2, 4]
-        spec = {"language": tag, "pivot": "en", "model": "golden", "dataset": "golden"}
-        spec |= {"extraction_version": EXTRACTION_VERSION, "dtype": "float32"}
-        files[tag] = folder / f"{key_of(spec)}.h5"
-        trees, parts = compute_shards(
-            decoder, readout_of(decoder), items, asked, layers, files[tag], tag, 256, iter
-        )
-        assemble(files[tag], spec, {}, items, asked, trees, parts, layers)
-        verify(files[tag])
+def extracted(decoder: Decoder, items: ParallelItems, folder: Path) -> dict[str, Path]:
+    """The activation file of each language, as `extract` makes it."""
+    specs = {
+        tag: {
+            "model": "golden", "dtype": "float32", "dataset": "golden", "language": tag,
+            "pivot": "en", "control": None, "lens_layers": [0.0, 0.5, 1.0],
+            "prompt": {"mode": "raw", "template": TEMPLATE, "shots": 0, "truncate": False},
+            "scores": {"pmi": True, "letters": True}, "extraction_version": EXTRACTION_VERSION,
+        }
+        for tag in LANGUAGES
+    }  # fmt: skip
+    files = {tag: folder / f"{key_of(spec)}.h5" for tag, spec in specs.items()}
+    languages = {
+        tag: language_extraction(decoder, items, specs[tag], path) for tag, path in files.items()
+    }
+    finished: list[str] = []
+    extract_languages(decoder, languages, 256, {}, finished.append, lambda: decoder)
+    assert finished == list(LANGUAGES)
+    for path in files.values():
+        verify(path)
     return files
 
 
@@ -97,7 +93,7 @@ STEERING = {
 FOLDS = {"folds": 4, "seed": 0, "split": None}
 STEERED = {
     "slug": "golden", "name": "golden", "fitted": "golden", "pivot": "en", "score": "token",
-    "prompt": {"mode": "raw", "templates": TEMPLATES, "shots": 0, "truncate": False},
+    "prompt": {"mode": "raw", "templates": {"default": TEMPLATE}, "shots": 0, "truncate": False},
     "steering": STEERING, "folds": FOLDS,
 }  # fmt: skip
 
@@ -112,8 +108,7 @@ def numbers(folder: Path) -> dict[str, dict[str, list[float]]]:
         for name in ("prompt_mean", "prompt_last", "rows_state", "log_probability",
                      "unconditional", "letter", "phrase_tokens"):  # fmt: skip
             found["extraction"][f"{tag} {name}"] = summary(held[name])
-        with h5netcdf.File(path, "r", decode_vlen_strings=True) as file:
-            lens = lens_dataset(file, readout_of(decoder))
+        lens = lens_of_file(path, decoder.readout)
         for name in ("log_probability", "first_token"):
             for layer in lens.layer.values:
                 found["lens"][f"{tag} {name} {layer}"] = summary(lens[name].sel(layer=layer))

@@ -217,11 +217,11 @@ def extraction(
     """Packed scores beside plain ones, with rates and memory; returns the plain ones."""
     device, name = decoder.input_device, f"{family_of(decoder)}, {str(decoder.dtype)[6:]}"
     questions = ask(size)
-    trees, readout = [lay_out(q) for q in questions], readout_of(decoder)
+    trees = [lay_out(q) for q in questions]
     layers = [decoder.n_layers // 2, decoder.n_layers]
 
     def packed(budget: int = size.batch_tokens) -> dict[str, np.ndarray]:
-        return compute_shard(decoder, readout, trees, range(len(trees)), layers, budget)
+        return compute_shard(decoder, trees, range(len(trees)), layers, budget)
 
     def by_transformers() -> np.ndarray:
         return plain(decoder, questions, size.batch_tokens)
@@ -255,12 +255,12 @@ def profile(decoder: Decoder, size: Size) -> None:
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiling
 
-    trees, readout = [lay_out(q) for q in ask(size)[:128]], readout_of(decoder)
+    trees = [lay_out(q) for q in ask(size)[:128]]
     on_card = decoder.input_device.type == "cuda"
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_card else [])]
     with profiling(activities=kinds) as seen:
         layers = [decoder.n_layers // 2, decoder.n_layers]
-        compute_shard(decoder, readout, trees, range(len(trees)), layers, size.batch_tokens)
+        compute_shard(decoder, trees, range(len(trees)), layers, size.batch_tokens)
         synchronize(decoder.input_device)
     for order in ["self_cuda_time_total"] * on_card + ["self_cpu_time_total"]:
         print(seen.key_averages().table(sort_by=order, row_limit=12, max_name_column_width=50))
@@ -270,11 +270,11 @@ def on_the_processor(decoder: Decoder, size: Size, report: Report) -> None:
     """States and scores of some questions, computed here and on the processor."""
     questions = ask(size)[:6]
     trees, layers = [lay_out(q) for q in questions], [decoder.n_layers]
-    there = compute_shard(decoder, readout_of(decoder), trees, range(6), layers, size.batch_tokens)
+    there = compute_shard(decoder, trees, range(6), layers, size.batch_tokens)
     family = family_of(decoder)
     model = copy.deepcopy(decoder.model).to("cpu")
     here = adapt(model, decoder.tokenizer, family)
-    own = compute_shard(here, readout_of(here), trees, range(6), layers, size.batch_tokens)
+    own = compute_shard(here, trees, range(6), layers, size.batch_tokens)
     name = f"{family}, float32: beside the processor"
     for part in ("mean", "last"):
         scale = np.linalg.norm(own[part], axis=-1, keepdims=True)
@@ -386,9 +386,7 @@ def placed(device: torch.device, report: Report) -> None:
                 source = ModelSource(family, "path", path=folder, device_map=device_map)
                 decoder = load(source, Path(scratch) / "cache")
                 trees = [lay_out(q) for q in tiny_questions()]
-                shard = compute_shard(
-                    decoder, readout_of(decoder), trees, range(len(trees)), [2, 4], 256
-                )
+                shard = compute_shard(decoder, trees, range(len(trees)), [2, 4], 256)
                 scores[name] = shard["log_probability"]
             for name in ("the card", "both"):
                 worst = np.abs(scores[name] - scores["the processor"]).max()

@@ -11,7 +11,8 @@ import xarray as xr
 
 from isogloss.errors import InputError
 from isogloss.extraction.assembly import assemble
-from isogloss.extraction.shards import compute_shards
+from isogloss.extraction.language import LanguageExtraction
+from isogloss.extraction.shards import as_bits, compute_shards
 from isogloss.files.activation_file import (
     ActivationWriter,
     decode_states,
@@ -23,7 +24,6 @@ from isogloss.files.activation_file import (
 from isogloss.files.canonical import key_of
 from isogloss.files.hdf5 import check_header, content_digest, verify
 from isogloss.measures.behaviour import choice_scores
-from isogloss.model.readout import readout_of
 from isogloss.model.tiny_models import tiny_model
 from isogloss.questions.items import Item, ParallelItems
 from isogloss.questions.prompts import LATENTS, PromptStyle, Tokens, questions
@@ -59,10 +59,8 @@ def extract(folder, language, weights=torch.float32, layers=(0, 2, 4), extra=Fal
     )
     spec = spec_of(language, **other)
     path = folder / f"{key_of(spec)}.h5"
-    trees, files = compute_shards(
-        decoder, readout_of(decoder), data, asked, list(layers), path, language, 512, iter,
-    )  # fmt: skip
-    assemble(path, spec, {"seconds": 1}, data, asked, trees, files, list(layers))
+    extraction = LanguageExtraction(path, spec, data, asked, layers)
+    assemble(extraction, {"seconds": 1}, compute_shards(decoder, extraction, 512))
     return path
 
 
@@ -88,14 +86,12 @@ def test_states_come_back_bit_for_bit(dtype, tmp_path):
     states = torch.randn(6, 3, 4, generator=torch.Generator().manual_seed(0)) * 100
     states = states.to(getattr(torch, dtype))
     path = tmp_path / f"{key_of(spec_of('de'))}.h5"
-    wide = dtype == "bfloat16"
+    bits = as_bits(states)
     with ActivationWriter(path, spec_of("de"), {}) as writer:
-        writer.dimensions("rows", row=6, lens_layer=3, feature=4)
-        made = writer.create(
-            "rows/state", ("row", "lens_layer", "feature"), dtype if wide else np.dtype(dtype),
-            long_name="state", chunks=(1024, 1, 4),
-        )  # fmt: skip
-        made[...] = states.view(torch.int16).numpy().view(np.uint16) if wide else states.numpy()
+        stored = writer.states("state", (6, 3, 4), bits.dtype, "rows")
+        stored.append(bits[:2])
+        stored.append(bits[2:])
+        stored.finish()
     verify(path)
     found = open_activations(path).rows_state
     assert found.dtype == np.float32

@@ -14,7 +14,7 @@ from isogloss.errors import Damaged
 from isogloss.files.activation_file import open_activations
 from isogloss.files.canonical import key_of
 from isogloss.files.netcdf import open_artifact, write_artifact
-from isogloss.model.logit_lens import lens_dataset
+from isogloss.model.logit_lens import lens_of_file
 from isogloss.model.readout import read_readout, readout_of, write_readout
 from isogloss.store.verification import verify_artifact
 from isogloss.study.keys import lens_identity
@@ -27,13 +27,10 @@ HEADERS = 4096
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A small activation file, its lens file and the model's readout."""
-    import h5netcdf
-
     folder = tmp_path_factory.mktemp("made")
     activations = extract(folder, "de")
     readout = readout_of(model("gemma3"))
-    with h5netcdf.File(activations, "r", decode_vlen_strings=True) as file:
-        lens = lens_dataset(file, readout, iter)
+    lens = lens_of_file(activations, readout)
     spec = lens_identity(activations.stem, "0" * 64)
     write_artifact(lens.assign_attrs(language="de"), folder / f"{key_of(spec)}.nc", spec)
     path = folder / f"{key_of({'model': 'tiny'})}.safetensors"

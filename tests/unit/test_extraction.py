@@ -1,9 +1,8 @@
 import threading
 import time
 from dataclasses import replace
-from functools import cache
-from importlib import import_module
-from types import SimpleNamespace
+from functools import cache, partial
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -12,28 +11,29 @@ import torch
 from tests.patience import PATIENCE, until
 
 from isogloss.errors import InputError
-from isogloss.extraction import assembly
+from isogloss.extraction import extract as extract_module
 from isogloss.extraction import self_tests as extraction_checks
 from isogloss.extraction import shards as extraction
-from isogloss.extraction.assembly import assemble
+from isogloss.extraction.assembly import assemble, target_table
 from isogloss.extraction.capture import capture
+from isogloss.extraction.extract import extract_languages
+from isogloss.extraction.language import LanguageExtraction
 from isogloss.extraction.self_tests import check_lens, check_packing, precision
-from isogloss.extraction.shards import check_finite, compute_shard, compute_shards, shards
+from isogloss.extraction.shards import compute_shard, compute_shards, first_not_finite, shards
 from isogloss.extraction.work_folder import write_shard
 from isogloss.files.activation_file import open_activations
 from isogloss.files.canonical import key_of
 from isogloss.files.hdf5 import check_header, content_digest, verify
+from isogloss.model import logit_lens
 from isogloss.model.load import load
+from isogloss.model.logit_lens import lens_of_file, lens_of_files
 from isogloss.model.packing import collate_rows, lay_out, packed_batches
-from isogloss.model.readout import readout_of
+from isogloss.model.readout import write_readout
 from isogloss.model.sources import ModelSource
 from isogloss.model.tiny_models import FAMILIES, save_tiny_model, tiny_model
 from isogloss.questions.items import Item, ParallelItems
 from isogloss.questions.prompts import LATENTS, Phrase, PromptStyle, Question, Tokens, questions
-from isogloss.store.local import Store
-from isogloss.study.sections import Extraction, Prompt
 
-IDS = [f"q{i}" for i in range(7)]
 RAW = PromptStyle("raw", {"default": "{context}\nQ: {question}\nA:"})
 model = cache(tiny_model)
 
@@ -62,16 +62,22 @@ def ask(decoder, data, language="de", **settings):
     return questions(data, language, tokens, RAW, **settings)
 
 
-def extract(decoder, data, asked, folder, layers=(0, 2, 4), budget=128, language="de", **record):
+def language_of(data, asked, folder, layers=(0, 2, 4), language="de"):
+    """What the activation file of some questions is made of."""
     spec = {"language": language, "pivot": "en", "model": "tiny", "dataset": "made"}
     spec |= {"extraction_version": 1}
-    target = folder / f"{key_of(spec)}.h5"
-    layers = list(layers)
-    trees, files = compute_shards(
-        decoder, readout_of(decoder), data, asked, layers, target, key_of(spec), budget, iter
-    )
-    assemble(target, spec, record, data, asked, trees, files, layers)
-    return target
+    return LanguageExtraction(folder / f"{key_of(spec)}.h5", spec, data, asked, layers)
+
+
+def extract(decoder, data, asked, folder, layers=(0, 2, 4), budget=128, **record):
+    extraction = language_of(data, asked, folder, layers)
+    assemble(extraction, record, compute_shards(decoder, extraction, budget))
+    return extraction.path
+
+
+def unwritten(data, asked):
+    """The same for the packing self-test, which writes nothing."""
+    return language_of(data, asked, Path("nowhere"))
 
 
 @torch.inference_mode()
@@ -178,11 +184,11 @@ def counted(monkeypatch, fail_at=None):
     """Every member that `compute_shard` is asked for; fails at the given call."""
     asked = []
 
-    def spy(decoder, readout, trees, members, *rest):
+    def spy(decoder, trees, members, *rest):
         if fail_at is not None and len(asked) == fail_at:
             raise KeyboardInterrupt
         asked.append(tuple(members))
-        return compute_shard(decoder, readout, trees, members, *rest)
+        return compute_shard(decoder, trees, members, *rest)
 
     monkeypatch.setattr(extraction, "compute_shard", spy)
     return asked
@@ -208,14 +214,13 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch, small_shar
 def test_only_deleted_shards_are_computed_again(tmp_path, monkeypatch, small_shards):
     decoder, data = model("llama"), items(7)
     asked = ask(decoder, data)
-    target = tmp_path / "x.h5"
-    arguments = (decoder, readout_of(decoder), data, asked, [4], target, "key", 128, iter)
-    _, files = compute_shards(*arguments)
+    extraction = language_of(data, asked, tmp_path)
+    files = compute_shards(decoder, extraction, 128)
     before = [file.read_bytes() for file in files]
     files[1].unlink()
     files[3].unlink()
     done = counted(monkeypatch)
-    _, again = compute_shards(*arguments)
+    again = compute_shards(decoder, extraction, 128)
     assert sorted(done) == [(2, 3), (6,)] and again == files
     for file, content in zip(files, before, strict=True):
         with np.load(file) as new:
@@ -290,14 +295,12 @@ def test_the_file_does_not_show_how_questions_were_shared_out(tmp_path, monkeypa
 def test_a_damaged_shard_is_named(tmp_path, small_shards):
     decoder, data = model("llama"), items(3)
     asked = ask(decoder, data)
-    target = tmp_path / "x.h5"
-    arguments = (decoder, readout_of(decoder), data, asked, [4], target, "key", 128, iter)
-    trees, files = compute_shards(*arguments)
+    extraction = language_of(data, asked, tmp_path)
+    files = compute_shards(decoder, extraction, 128)
     files[1].write_bytes(files[1].read_bytes()[:-40])
-    spec = {"language": "de", "pivot": "en"}
     with pytest.raises(InputError, match=f"{files[1].name}: not a whole shard"):
-        assemble(target, spec, {}, data, asked, trees, files, [4])
-    assert not target.exists() and files[0].exists()
+        assemble(extraction, {}, files)
+    assert not extraction.path.exists() and files[0].exists()
 
 
 def test_shards_are_named_by_what_is_in_them(small_shards):
@@ -327,27 +330,29 @@ def test_overflow_in_float16_is_refused(tmp_path):
         extract(decoder, data, ask(decoder, data), tmp_path)
 
 
+@pytest.fixture
 def finite_shard():
-    """A shard of two questions with rows of layers 1 and 3, all zero, and its trees."""
-    trees = [lay_out(q) for q in ask(model("llama"), items(2))]
+    """A shard of the last two of three questions with rows of layers 1 and 3, all zero."""
+    data = items(3)
+    extraction = language_of(data, ask(model("llama"), data), Path("nowhere"), (1, 3))
+    trees = extraction.trees[1:]
     rows, scores = (sum(len(getattr(t, n)) for t in trees) for n in ("predicting", "target_token"))
     shard = {name: np.zeros((2, 5, 3)) for name in ("mean", "last")}
-    return shard | {"lens": np.zeros((rows, 2, 3)), "log_probability": np.zeros(scores)}, trees
+    shard |= {"lens": np.zeros((rows, 2, 3)), "log_probability": np.zeros(scores)}
+    assert first_not_finite(shard, extraction, [1, 2]) is None
+    return shard, extraction
 
 
-def test_scores_that_are_not_finite_are_refused():
-    shard, trees = finite_shard()
+def test_scores_that_are_not_finite_are_seen(finite_shard):
+    shard, extraction = finite_shard
     shard["log_probability"][-1] = np.nan
-    with pytest.raises(InputError, match='item "q1": scores are not finite in torch.float16'):
-        check_finite(shard, IDS, trees, [1, 3], torch.float16)
+    assert first_not_finite(shard, extraction, [1, 2]) == (2, "scores")
 
 
-def test_rows_that_are_not_finite_are_refused_with_item_and_layer():
-    shard, trees = finite_shard()
-    check_finite(shard, IDS, trees, [1, 3], torch.float16)
-    shard["lens"][len(trees[0].predicting), 1, 0] = np.inf
-    with pytest.raises(InputError, match='item "q1": states of layer 3 are not finite in torch'):
-        check_finite(shard, IDS, trees, [1, 3], torch.float16)
+def test_rows_that_are_not_finite_are_seen_with_question_and_layer(finite_shard):
+    shard, extraction = finite_shard
+    shard["lens"][len(extraction.trees[1].predicting), 1, 0] = np.inf
+    assert first_not_finite(shard, extraction, [1, 2]) == (2, "states of layer 3")
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -376,16 +381,16 @@ def test_rows_keep_the_models_own_bits(dtype, tmp_path):
 def test_every_family_passes_its_self_tests(family):
     decoder = model(family)
     asked = ask(decoder, items())
-    assert check_lens(decoder, readout_of(decoder), asked)["difference"] <= 1e-4
-    assert check_packing(decoder, readout_of(decoder), asked, IDS)["packing_difference"] <= 1e-4
+    assert check_lens(decoder, asked[0])["difference"] <= 1e-4
+    assert check_packing(decoder, unwritten(items(), asked))["packing_difference"] <= 1e-4
 
 
 def test_bfloat16_passes_its_self_tests_within_what_is_allowed():
     decoder = tiny_model("gemma3", dtype=torch.bfloat16)
     asked = ask(decoder, items())
-    found = check_lens(decoder, readout_of(decoder), asked)
+    found = check_lens(decoder, asked[0])
     assert found["difference"] <= found["allowed"] and found["allowed"] > 1e-3
-    packed = check_packing(decoder, readout_of(decoder), asked, IDS)
+    packed = check_packing(decoder, unwritten(items(), asked))
     assert packed["packing_difference"] <= packed["packing_allowed"]
 
 
@@ -398,31 +403,31 @@ def test_bfloat16_passes_its_self_tests_within_what_is_allowed():
     ],
 )
 def test_the_lens_self_test_sees_a_wrong_readout(family, wrong):
-    decoder = model(family)
-    readout = replace(readout_of(decoder), **wrong)
+    decoder = replace(model(family))
+    decoder.readout = replace(decoder.readout, **wrong)
     with pytest.raises(InputError, match=r"lens self-test: .* differs from the model by \d"):
-        check_lens(decoder, readout, ask(decoder, items()))
+        check_lens(decoder, ask(decoder, items())[0])
 
 
 def test_the_packing_self_test_sees_places_taken_for_positions(monkeypatch):
     decoder = model("gemma3")
     monkeypatch.setattr(decoder, "sliding_window", None)
     with pytest.raises(InputError, match=r"packing self-test: .* unpacked ones by \d"):
-        check_packing(decoder, readout_of(decoder), ask(decoder, items()), IDS)
+        check_packing(decoder, unwritten(items(), ask(decoder, items())))
 
 
 def test_the_packing_self_test_says_that_scores_are_not_finite():
     decoder = tiny_model("llama", dtype=torch.float16)
     decoder.embed.weight *= 1e6
     with pytest.raises(InputError, match="not finite in torch.float16: set the model's dtype"):
-        check_packing(decoder, readout_of(decoder), ask(decoder, items()), IDS)
+        check_packing(decoder, unwritten(items(), ask(decoder, items())))
 
 
 def test_sentences_have_nothing_to_pack():
     decoder = model("llama")
     asked = ask(decoder, items(2, sentences=True))
-    assert check_packing(decoder, readout_of(decoder), asked, IDS) == {}
-    assert check_lens(decoder, readout_of(decoder), asked)["difference"] <= 1e-4
+    assert check_packing(decoder, unwritten(items(2, sentences=True), asked)) == {}
+    assert check_lens(decoder, asked[0])["difference"] <= 1e-4
 
 
 def test_what_bfloat16_costs_is_measured_against_float32(tmp_path):
@@ -430,67 +435,63 @@ def test_what_bfloat16_costs_is_measured_against_float32(tmp_path):
     source = ModelSource("tiny", "path", path=tmp_path / "tiny", family="llama", dtype="bfloat16")
     narrow = load(source, tmp_path, "cpu")
     asked = {"de": ask(narrow, items(3))}
-    arguments = (source, tmp_path, "cpu", narrow, readout_of(narrow), asked)
-    found = precision(*arguments, 2)["de"]
+    load_exact = partial(load, replace(source, dtype="float32"), tmp_path, "cpu")
+    found = precision(narrow, load_exact, asked, 2)["de"]
     assert found["phrases"] == sum(len(q.phrases) for q in asked["de"][:2])
     exact, difference = model("llama"), []
     for question in asked["de"][:2]:
         for phrase in question.phrases:
             one = [lay_out(replace(question, phrases=(phrase,)))]
-            low = compute_shard(narrow, readout_of(narrow), one, [0], [], 512)["log_probability"]
+            low = compute_shard(narrow, one, [0], [], 512)["log_probability"]
             difference.append(abs(low.sum() - plain_score(exact, question, phrase)))
     assert 0 < found["mean"] <= found["largest"]
     assert found["largest"] == pytest.approx(max(difference), rel=0.5)
-    assert precision(*arguments, 0) == {}
+    assert precision(narrow, load_exact, asked, 0) == {}
 
 
 def no_memory(*_):
     raise torch.OutOfMemoryError("CUDA out of memory")
 
 
-@pytest.mark.parametrize("step", ["load", "readout_of", "capture"])
-def test_no_memory_for_float32_is_recorded_and_stops_nothing(tmp_path, monkeypatch, step):
-    save_tiny_model(tmp_path / "tiny", "llama")
-    source = ModelSource("tiny", "path", path=tmp_path / "tiny", family="llama", dtype="bfloat16")
-    narrow = load(source, tmp_path, "cpu")
+def test_no_memory_for_float32_is_recorded_and_stops_nothing(monkeypatch):
+    narrow = tiny_model("llama", dtype=torch.bfloat16)
     asked = {tag: ask(narrow, items(2), tag, control=None) for tag in ("de", "zh")}
-    arguments = (source, tmp_path, "cpu", narrow, readout_of(narrow), asked, 1)
-    monkeypatch.setattr(extraction_checks, step, no_memory)
     said = {"not_compared": "out of memory"}
-    assert precision(*arguments) == {"de": said, "zh": said}
+    assert precision(narrow, no_memory, asked, 1) == {"de": said, "zh": said}
+    monkeypatch.setattr(extraction_checks, "capture", no_memory)
+    assert precision(narrow, partial(model, "llama"), asked, 1) == {"de": said, "zh": said}
 
 
 @pytest.mark.parametrize("step", ["check_packing", "check_lens"])
 def test_no_memory_in_the_self_tests_is_said_in_one_line(tmp_path, monkeypatch, step):
     decoder, data = model("llama"), items(2)
-    monkeypatch.setattr("isogloss.model.load.load", lambda *_: decoder)
-    monkeypatch.setattr(extraction_checks, step, no_memory)
-    monkeypatch.setattr(import_module("extract"), "check_weights", lambda *_: None)
-    spec = {"slug": "tiny", "name": "made", "pivot": "en", "prompt": Prompt().model_dump()}
-    spec["model"] = {"source": "path", "path": "x", "family": "llama", "parameters": 1}
-    spec["extraction"] = Extraction(lens_layers=0).model_dump()
-    args = SimpleNamespace(spec=spec, cache=None, device="cpu", precision_items=0)
-    with pytest.raises(InputError, match="^extract tiny made: self-tests: out of memory"):
-        import_module("extract").extract(
-            args, data, {"de": {"control": "zh"}}, Store(tmp_path), {"de": "a"}, ["de"]
-        )
+    languages = {"de": language_of(data, ask(decoder, data), tmp_path)}
+    monkeypatch.setattr(extract_module, step, no_memory)
+    with pytest.raises(InputError, match="^extract tiny-llama made: self-tests: out of memory"):
+        extract_languages(decoder, languages, 128, {}, print, partial(model, "llama"))
 
 
 def test_no_memory_for_the_lens_is_said_in_one_line(tmp_path, monkeypatch):
     decoder, data = model("llama"), items(2)
     path = extract(decoder, data, ask(decoder, data), tmp_path)
-    args = SimpleNamespace(spec={"slug": "tiny", "name": "made"}, readout=None, device="cpu")
-    monkeypatch.setattr("isogloss.model.readout.read_readout", lambda *_: readout_of(decoder))
-    monkeypatch.setattr("isogloss.model.logit_lens.lens_dataset", no_memory)
+    write_readout(decoder, tmp_path / "readout", {})
+    monkeypatch.setattr(logit_lens, "token_log_probabilities", no_memory)
     with pytest.raises(InputError, match="^lens tiny made de: out of memory"):
-        import_module("lens").compute(args, {"de": path}, {}, Store(tmp_path), {}, ["de"])
+        list(lens_of_files({"de": path}, tmp_path / "readout", "cpu", "lens tiny made"))
+
+
+def test_a_file_without_rows_has_no_lens(tmp_path):
+    decoder, data = model("llama"), items(2)
+    path = extract(decoder, data, ask(decoder, data), tmp_path, layers=())
+    with pytest.raises(InputError, match=f"{path}: keeps no rows for the lens: set extraction"):
+        lens_of_file(path, decoder.readout)
 
 
 def test_other_faults_of_the_float32_copy_are_not_hidden(tmp_path):
-    narrow = replace(model("llama"), head=torch.nn.Linear(2, 2, dtype=torch.bfloat16))
-    source = ModelSource("tiny", "path", path=tmp_path / "none", family="llama", dtype="bfloat16")
+    narrow = tiny_model("llama", dtype=torch.bfloat16)
+    source = ModelSource("tiny", "path", path=tmp_path / "none", family="llama")
     with pytest.raises(InputError, match="none"):
-        precision(source, tmp_path, "cpu", narrow, None, {"de": []}, 1)
+        precision(narrow, partial(load, source, tmp_path, "cpu"), {"de": []}, 1)
 
 
 def test_header_names_the_key_and_the_self_made_spec(tmp_path):
@@ -511,6 +512,5 @@ def test_choices_that_are_spelled_as_in_the_pivot_are_marked(tmp_path):
 def test_latents_are_at_the_places_that_their_names_say():
     phrase = Phrase(LATENTS.index("control"), 1, (5,), False)
     question = Question(0, "main", (0, 3), (phrase,))
-    (tree,) = [lay_out(question)]
-    table = assembly._targets([question], [tree])
+    table = target_table([question], [lay_out(question)])
     assert (table["latent"].tolist(), table["choice"].tolist()) == ([2], [1])

@@ -7,14 +7,15 @@ import pytest
 import torch
 
 from isogloss.extraction.assembly import assemble
+from isogloss.extraction.language import LanguageExtraction
 from isogloss.extraction.shards import compute_shards
 from isogloss.files.canonical import key_of
 from isogloss.files.netcdf import open_netcdf, write_netcdf
-from isogloss.measures.lens import lens_layers, phrase_sums
+from isogloss.measures.lens import lens_layers, phrase_means
 from isogloss.model import logit_lens as lens
 from isogloss.model import token_scores
 from isogloss.model.forward import run
-from isogloss.model.logit_lens import lens_dataset
+from isogloss.model.logit_lens import lens_of_file
 from isogloss.model.packing import collate, lay_out
 from isogloss.model.readout import Readout, readout_of
 from isogloss.model.tiny_models import FAMILIES, VOCABULARY, tiny_model
@@ -188,7 +189,7 @@ def test_sums_of_phrases_worked_by_hand():
         "choice": np.array([1, 1, 0, 1]),
         "position": np.array([0, 1, 0, 0]),
     }
-    total, first = phrase_sums(np.array([-1.0, -2.0, -4.0, 0.0]), targets, (2, 2, 2))
+    total, first = phrase_means(np.array([-1.0, -2.0, -4.0, 0.0]), targets, (2, 2, 2))
     nan = np.nan
     np.testing.assert_array_equal(total, [[[nan, -3], [-4, nan]], [[nan, nan], [nan, 0]]])
     np.testing.assert_array_equal(first, [[[nan, -1], [-4, nan]], [[nan, nan], [nan, 0]]])
@@ -218,16 +219,13 @@ def extract(folder, family="gemma2", layers=(0, 2, 4), language="de", sentences=
     asked = questions(data, language, tokens, style, pivot="en", control="zh")
     spec = {"language": language, "pivot": "en"}
     path = folder / f"{key_of(spec)}.h5"
-    trees, files = compute_shards(
-        decoder, readout_of(decoder), data, asked, list(layers), path, "k", 512, iter
-    )
-    assemble(path, spec, {}, data, asked, trees, files, list(layers))
+    extraction = LanguageExtraction(path, spec, data, asked, layers)
+    assemble(extraction, {}, compute_shards(decoder, extraction, 512))
     return path, asked
 
 
 def read(path, decoder):
-    with h5netcdf.File(path, "r", decode_vlen_strings=True) as file:
-        return lens_dataset(file, readout_of(decoder))
+    return lens_of_file(path, decoder.readout)
 
 
 @pytest.mark.parametrize("family", ["gemma2", "mistral"])
@@ -271,9 +269,8 @@ def test_the_lens_at_the_last_layer_is_the_stored_score(tmp_path):
 
 def test_a_wrong_readout_shows_in_the_last_layer(tmp_path):
     path, _ = extract(tmp_path)
-    wrong = replace(readout_of(model("gemma2")), softcap=None)
-    with h5netcdf.File(path, "r", decode_vlen_strings=True) as file:
-        assert lens_dataset(file, wrong).attrs["last_layer_difference"] > 1e-2
+    wrong = replace(model("gemma2").readout, softcap=None)
+    assert lens_of_file(path, wrong).attrs["last_layer_difference"] > 1e-2
 
 
 def test_without_the_last_layer_there_is_nothing_to_compare_it_with(tmp_path):
@@ -313,8 +310,7 @@ def test_progress_sees_every_layer(tmp_path):
             steps.append(layer.shape)
             yield layer
 
-    with h5netcdf.File(path, "r", decode_vlen_strings=True) as file:
-        lens_dataset(file, readout_of(model("gemma2")), progress)
+    lens_of_file(path, model("gemma2").readout, progress)
     assert len(steps) == 3
 
 

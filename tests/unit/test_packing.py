@@ -17,7 +17,6 @@ from isogloss.model.packing import (
     packed_batches,
     visible,
 )
-from isogloss.model.readout import readout_of
 from isogloss.model.tiny_models import FAMILIES, VOCABULARY, tiny_model
 from isogloss.questions.prompts import Phrase, Question
 
@@ -78,7 +77,7 @@ def padded(family):
 def packed(decoder, asked, budget=4096, layers=()):
     trees = [lay_out(q) for q in asked]
     members = range(len(trees))
-    return compute_shard(decoder, readout_of(decoder), trees, members, list(layers), budget)
+    return compute_shard(decoder, trees, members, list(layers), budget)
 
 
 @pytest.mark.parametrize(

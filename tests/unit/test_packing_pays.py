@@ -10,7 +10,6 @@ from tests.counted_work import tokens_through_blocks
 from isogloss.extraction.shards import compute_shard
 from isogloss.model.decoder import Decoder, adapt
 from isogloss.model.packing import lay_out
-from isogloss.model.readout import readout_of
 from isogloss.model.tiny_models import tiny_tokenizer
 from isogloss.questions.prompts import Phrase, Question
 
@@ -67,11 +66,11 @@ def test_packing_beats_one_forward_a_choice(
 ) -> None:
     """All layers' states are kept besides, and the scores are the same."""
     asked = questions(n_prompt, n_phrase, 10)
-    trees, readout = [lay_out(q) for q in asked], readout_of(decoder)
+    trees = [lay_out(q) for q in asked]
 
     def packed() -> np.ndarray:
         layers = list(range(decoder.n_layers + 1))
-        shard = compute_shard(decoder, readout, trees, range(len(trees)), layers, 2048)
+        shard = compute_shard(decoder, trees, range(len(trees)), layers, 2048)
         return shard["log_probability"]
 
     def plain() -> np.ndarray:

@@ -296,7 +296,7 @@ def test_lower_states_are_computed_once_and_scores_are_the_same(kept, monkeypatc
 @pytest.mark.parametrize("family", FAMILIES)
 def test_unsteered_is_the_stored_score(family):
     decoder, trees = model(family), trees_of(family)
-    shard = compute_shard(decoder, readout_of(decoder), trees, range(4), [], 4096)
+    shard = compute_shard(decoder, trees, range(4), [], 4096)
     stored = np.split(shard["log_probability"], np.cumsum([len(t.target_row) for t in trees])[:-1])
     for layer in (0, 3):
         found = scores_of(family, [Condition(layer, None)]).log_probability[0]
@@ -413,7 +413,7 @@ def fitted(family="gemma3", methods=("mean_difference", "shared_projection"), mo
 def stored_scores(language="de", family="gemma3"):
     """What `open_scores` gives for one language."""
     decoder, trees = model(family), trees_of(family, language, N)
-    shard = compute_shard(decoder, readout_of(decoder), trees, range(N), [], 4096)
+    shard = compute_shard(decoder, trees, range(N), [], 4096)
     sums = np.full((N, 3), np.nan)
     ends = np.cumsum([len(t.target_row) for t in trees])[:-1]
     counts = np.zeros((N, 3), dtype=int)

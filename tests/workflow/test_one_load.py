@@ -9,8 +9,8 @@ import pytest
 from tests.benchmarks.large_study import settings, tags, write_data
 from tests.workflow.conftest import ROOT
 
+from isogloss.extraction import extract as extraction
 from isogloss.files.canonical import canonical_json
-from isogloss.model import load as models
 from isogloss.model.sources import ModelSource
 from isogloss.model.tiny_models import save_tiny_model
 from isogloss.study.schema import validate
@@ -29,8 +29,8 @@ def test_sixteen_languages_load_a_model_once_and_another_one_computes_that_one_a
         loaded.append(source.dtype)
         return original(source, *arguments)
 
-    original = models.load
-    monkeypatch.setattr(models, "load", load)
+    original = extraction.load
+    monkeypatch.setattr(extraction, "load", load)
 
     first = extract(16, monkeypatch)
     assert len(first) == 16 and loaded == ["float32"]

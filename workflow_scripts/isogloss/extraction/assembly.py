@@ -1,218 +1,189 @@
 """The activation file of one language, from its shards, in the order of the items."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from isogloss.extraction.language import LanguageExtraction
 from isogloss.extraction.work_folder import clear, read_shard, unless_published
 from isogloss.files.activation_file import ActivationWriter, WholeChunks
 from isogloss.files.atomic import whole_file
+from isogloss.measures.lens import phrase_means
 from isogloss.model.packing import Tree
 from isogloss.questions.items import ParallelItems, identical_to
 from isogloss.questions.prompts import LATENTS, Question
 
 
 def assemble(
-    target: Path,
-    spec: dict[str, Any],
-    record: dict[str, Any],
-    items: ParallelItems,
-    asked: Sequence[Question],
-    trees: Sequence[Tree],
-    files: Sequence[Path],
-    layers: list[int],
+    extraction: LanguageExtraction, record: Mapping[str, Any], shards: Sequence[Path]
 ) -> None:
-    """The activation file from its shards; published whole, then the shards are removed."""
-    if not target.exists():
-        with unless_published(target), whole_file(target) as temporary:
-            with ActivationWriter(temporary, spec, record) as writer:
-                _describe_items(writer, items, spec, asked)
-                _copy_states(writer, asked, trees, files, layers)
-    clear(target)
+    """Write and publish the activation file, then remove its shards.
+
+    Args:
+        extraction: what the file is made of.
+        record: how it was made, for the file.
+        shards: of `compute_shards`, in order.
+    """
+    if not extraction.path.exists():
+        with unless_published(extraction.path), whole_file(extraction.path) as temporary:
+            with ActivationWriter(temporary, extraction.identity, record) as writer:
+                _write(writer, extraction, shards)
+    clear(extraction.path)
 
 
-def _describe_items(
-    writer: ActivationWriter, items: ParallelItems, spec: dict[str, Any], asked: Sequence[Question]
+def _write(
+    writer: ActivationWriter, extraction: LanguageExtraction, shards: Sequence[Path]
 ) -> None:
-    """What the items are, and the sizes of the root's dimensions."""
-    own = items.items[spec["language"]]
+    """What the items are, their states, and the scores of the phrases."""
+    items, identity, asked = extraction.items, extraction.identity, extraction.questions
+    main = [question for question in asked if question.kind == "main"]
+    writer.write(
+        item_id=items.item_ids,
+        cluster=items.clusters,
+        answer=items.answers,
+        n_choices=items.n_choices,
+        n_prompt_tokens=[len(question.prompt) for question in main],
+        n_truncated_tokens=[question.truncated for question in main],
+        latent=LATENTS,
+        **describe_choices(items, identity["language"], identity["pivot"]),
+    )
+    log_probability = _copy_states(writer, extraction, shards)
+    targets = target_table(asked, extraction.trees)
     n_choices = max(1, int(items.n_choices.max()))
-    writer.dimensions(item=len(own), choice=n_choices, latent=len(LATENTS))
-    main = [q for q in asked if q.kind == "main"]
-    item = ("item",)
-    writer.write("item_id", item, np.array(items.item_ids, dtype=object), "item")
-    writer.write("latent", ("latent",), np.array(LATENTS, dtype=object), "whose words are scored")
-    for name, values, long_name in (
-        ("cluster", items.clusters, "cluster of the item"),
-        ("answer", items.answers, "index of the gold choice"),
-        ("n_choices", items.n_choices, "choices of the item"),
-        ("n_prompt_tokens", [len(q.prompt) for q in main], "tokens of the prompt, BOS included"),
-        ("n_truncated_tokens", [q.truncated for q in main], "tokens dropped from the left"),
-    ):
-        writer.write(name, item, np.asarray(values, dtype=np.int32), long_name)
-    characters, size = np.zeros((2, len(own), n_choices), dtype=np.int32)
-    identical = np.zeros((len(own), n_choices), dtype=np.int8)
+    shape = (len(items.item_ids), len(LATENTS), n_choices)
+    kinds = np.array([question.kind for question in asked])[targets["question"]]
+    writer.write(**phrase_scores(kinds, targets, log_probability, shape))
+    if extraction.lens_layers:
+        kept = kinds == "main"
+        own = {name: targets[name][kept] for name in ("token", "item", "latent", "choice")}
+        rows = (_first_rows(extraction)[targets["question"]] + targets["row"])[kept]
+        writer.write(
+            "targets",
+            row=rows,
+            position=targets["position"][kept],
+            log_probability=log_probability[kept],
+            **own,
+        )
+
+
+def describe_choices(items: ParallelItems, language: str, pivot: str) -> dict[str, np.ndarray]:
+    """Sizes of the choices, and which are the pivot's: (item, choice), 0 where there is none."""
+    choices = [item.choices for item in items.items[language]]
+    shape = (len(choices), max(1, int(items.n_choices.max())))
+    characters, size, identical = (np.zeros(shape, dtype=np.int32) for _ in range(3))
     if items.n_choices.max() > 0:
-        found = identical_to(items, spec["language"], spec["pivot"])
-        identical[:, : found.shape[1]] = found
-    for i, one in enumerate(own):
-        for c, words in enumerate(one.choices):
-            characters[i, c], size[i, c] = len(words), len(words.encode())
-    per_choice = ("item", "choice")
-    writer.write("n_characters", per_choice, characters, "code points of the choice")
-    writer.write("n_bytes", per_choice, size, "UTF-8 bytes of the choice")
-    writer.write("identical_to_pivot", per_choice, identical, "choice spelled as in the pivot")
+        equal = identical_to(items, language, pivot)
+        identical[:, : equal.shape[1]] = equal
+    for i, words in enumerate(choices):
+        characters[i, : len(words)] = [len(word) for word in words]
+        size[i, : len(words)] = [len(word.encode()) for word in words]
+    return {"n_characters": characters, "n_bytes": size, "identical_to_pivot": identical}
+
+
+def _first_rows(extraction: LanguageExtraction) -> np.ndarray:
+    """(question + 1,) where each question's states begin among the rows kept for the lens.
+
+    Rows of unconditional and letter questions are not kept.
+    """
+    sizes = [
+        len(tree.predicting) if question.kind == "main" else 0
+        for question, tree in zip(extraction.questions, extraction.trees, strict=True)
+    ]
+    return np.cumsum([0, *sizes])
 
 
 def _copy_states(
-    writer: ActivationWriter,
-    asked: Sequence[Question],
-    trees: Sequence[Tree],
-    files: Sequence[Path],
-    layers: list[int],
-) -> None:
-    """States, rows and scores, shard by shard."""
-    main = np.array([q.kind == "main" for q in asked])
-    n_states = np.array([len(t.predicting) for t in trees])
-    rows = _Places(np.where(main, n_states, 0))
-    scores: list[np.ndarray] = []
-    out: dict[str, WholeChunks] = {}
-    where = 0
-    for file in files:
+    writer: ActivationWriter, extraction: LanguageExtraction, shards: Sequence[Path]
+) -> np.ndarray:
+    """Copy states and rows shard by shard; (target,) log-probabilities of all questions."""
+    main = np.array([question.kind == "main" for question in extraction.questions])
+    n_states = np.array([len(tree.predicting) for tree in extraction.trees])
+    log_probability: list[np.ndarray] = []
+    copies: dict[str, WholeChunks] = {}
+    start = 0
+    for file in shards:
         shard = read_shard(file)
-        out = out or _create(writer, shard, int(rows.total), layers)
-        own = slice(where, where + len(shard["last"]))
-        keep = main[own]
-        out["prompt_last"].append(shard["last"][keep])
-        out["prompt_mean"].append(shard["mean"][keep])
-        if layers:
-            out["state"].append(shard["lens"][np.repeat(keep, n_states[own])])
-        scores.append(shard["log_probability"])
-        where = own.stop
-    for variable in out.values():
+        copies = copies or _large_variables(writer, extraction, shard)
+        part = slice(start, start + len(shard["last"]))
+        kept = main[part]
+        copies["last"].append(shard["last"][kept])
+        copies["mean"].append(shard["mean"][kept])
+        if "lens" in copies:
+            copies["lens"].append(shard["lens"][np.repeat(kept, n_states[part])])
+        log_probability.append(shard["log_probability"])
+        start = part.stop
+    for variable in copies.values():
         variable.finish()
-    table, scored = _targets(asked, trees), np.concatenate(scores)
-    _write_scores(writer, asked, table, scored)
-    if layers:
-        _write_targets(writer, table, scored, rows)
+    return np.concatenate(log_probability)
 
 
-class _Places:
-    """Where each question's states begin among all that are stored."""
-
-    def __init__(self, sizes: np.ndarray) -> None:
-        self._starts = np.concatenate([[0], np.cumsum(sizes)])
-        self.total = self._starts[-1]
-
-    def start(self, question: int | np.ndarray) -> Any:
-        return self._starts[question]
-
-
-def _create(
-    writer: ActivationWriter, shard: dict[str, np.ndarray], n_rows: int, layers: list[int]
+def _large_variables(
+    writer: ActivationWriter, extraction: LanguageExtraction, shard: dict[str, np.ndarray]
 ) -> dict[str, WholeChunks]:
-    """The large variables, empty; a layer of all rows is read in few, sequential pieces."""
+    """The variables of states, empty, by the part of a shard that fills them."""
     _, n_layers, width = shard["last"].shape
-    writer.dimensions(layer=n_layers, feature=width)
-    writer.write("layer", ("layer",), np.arange(n_layers), "layer; 0 is the embedding")
-    depth = np.arange(n_layers) / (n_layers - 1)
-    writer.write("relative_depth", ("layer",), depth, "relative depth")
-    made = {
-        name: writer.create(
-            name, ("item", "layer", "feature"), np.float32, long_name=text, chunks=(64, 1, width)
-        )
-        for name, text in (
-            ("prompt_last", "residual stream at the prompt's last token"),
-            ("prompt_mean", "residual stream, mean over the prompt without its first token"),
-        )
+    shape = (len(extraction.items.item_ids), n_layers, width)
+    writer.write(layer=np.arange(n_layers), relative_depth=np.arange(n_layers) / (n_layers - 1))
+    copies = {part: writer.states(f"prompt_{part}", shape, np.float32) for part in ("last", "mean")}
+    if layers := extraction.lens_layers:
+        writer.write("rows", lens_layer=layers)
+        shape = (int(_first_rows(extraction)[-1]), len(layers), width)
+        copies["lens"] = writer.states("state", shape, shard["lens"].dtype, "rows")
+    return copies
+
+
+def target_table(asked: Sequence[Question], trees: Sequence[Tree]) -> dict[str, np.ndarray]:
+    """One row a predicted token.
+
+    Returns:
+        (target,) each: question, place in the phrase (`position`), row among the question's states,
+        token, item, latent and choice.
+    """
+    question = np.repeat(np.arange(len(trees)), [len(tree.target_token) for tree in trees])
+    phrases = [asked[q].phrases[p] for q, tree in enumerate(trees) for p in tree.target_phrase]
+    return {
+        "question": question,
+        "position": np.concatenate([tree.target_position for tree in trees]),
+        "row": np.concatenate([tree.target_row for tree in trees]),
+        "token": np.concatenate([tree.target_token for tree in trees]),
+        "item": np.array([q.item for q in asked], dtype=np.int64)[question],
+        "latent": np.array([phrase.latent for phrase in phrases], dtype=np.int64),
+        "choice": np.array([phrase.choice for phrase in phrases], dtype=np.int64),
     }
-    if layers:
-        writer.dimensions("rows", row=n_rows, lens_layer=len(layers), feature=width)
-        kept = np.array(layers)
-        writer.write("rows/lens_layer", ("lens_layer",), kept, "layers kept for the lens")
-        bits = shard["lens"].dtype == np.uint16
-        made["state"] = writer.create(
-            "rows/state",
-            ("row", "lens_layer", "feature"),
-            "bfloat16" if bits else shard["lens"].dtype,
-            long_name="residual stream that predicts a scored token",
-            chunks=(max(1, min(1024, n_rows)), 1, width),
-        )
-    return {name: WholeChunks(variable) for name, variable in made.items()}
 
 
-def _targets(asked: Sequence[Question], trees: Sequence[Tree]) -> dict[str, np.ndarray]:
-    """One row a predicted token: its question, phrase, place in the phrase, row and token."""
-    sizes = [len(t.target_token) for t in trees]
-    table = {
-        "question": np.repeat(np.arange(len(trees)), sizes),
-        "phrase": np.concatenate([t.target_phrase for t in trees]),
-        "position": np.concatenate([t.target_position for t in trees]),
-        "row": np.concatenate([t.target_row for t in trees]),
-        "token": np.concatenate([t.target_token for t in trees]),
-    }
-    pairs = list(zip(table["question"], table["phrase"], strict=True))
-    table["item"] = np.array([asked[q].item for q, _ in pairs], dtype=np.int64)
-    table["latent"] = np.array([asked[q].phrases[p].latent for q, p in pairs], dtype=np.int64)
-    table["choice"] = np.array([asked[q].phrases[p].choice for q, p in pairs], dtype=np.int64)
-    return table
+def phrase_scores(
+    kinds: np.ndarray,
+    targets: Mapping[str, np.ndarray],
+    log_probability: np.ndarray,
+    shape: tuple[int, int, int],
+) -> dict[str, np.ndarray]:
+    """Log-likelihoods of the phrases of each kind of question that was asked, and their tokens.
 
+    Args:
+        kinds: (target,) kind of each target's question.
+        targets: of `target_table`.
+        log_probability: (target,) [nat].
+        shape: (item, latent, choice).
 
-def _write_scores(
-    writer: ActivationWriter,
-    asked: Sequence[Question],
-    table: dict[str, np.ndarray],
-    scored: np.ndarray,
-) -> None:
-    """Log-likelihoods and token counts of the phrases, by kind of question."""
-    n_items = max(q.item for q in asked) + 1
-    n_choices = max((p.choice for q in asked for p in q.phrases), default=0) + 1
-    kinds = np.array([q.kind for q in asked])[table["question"]]
-    shape = (n_items, len(LATENTS), n_choices)
-    for kind, name, text in (
-        ("main", "log_probability", "log-likelihood of the phrase after the prompt"),
-        ("unconditional", "unconditional", "log-likelihood after the prompt without a question"),
-        ("letter", "letter", "log-likelihood of the choice's letter, mean over rotations"),
+    Returns:
+        `log_probability`, `phrase_tokens` (item, latent, choice); `unconditional`, `letter`
+        (item, choice). NaN where nothing was scored.
+    """
+    found: dict[str, np.ndarray] = {}
+    for kind, name in (
+        ("main", "log_probability"),
+        ("unconditional", "unconditional"),
+        ("letter", "letter"),
     ):
-        if kind != "main" and not (kinds == kind).any():
-            continue
-        mine = kinds == kind
-        place = (table["item"][mine], table["latent"][mine], table["choice"][mine])
-        total, tokens = np.zeros(shape), np.zeros(shape, dtype=np.int32)
-        np.add.at(total, place, scored[mine])
-        np.add.at(tokens, place, 1)
-        begins = np.zeros(shape, dtype=np.int32)
-        np.add.at(begins, place, (table["position"][mine] == 0).astype(np.int32))
-        values = np.where(begins > 0, total / np.maximum(begins, 1), np.nan).astype(np.float32)
-        if kind == "main":
-            dims = ("item", "latent", "choice")
-            writer.write(name, dims, values, text, "nat")
-            writer.write("phrase_tokens", dims, tokens, "tokens of the phrase")
-        else:
-            writer.write(name, ("item", "choice"), values[:, 0], text, "nat")
-
-
-def _write_targets(
-    writer: ActivationWriter,
-    table: dict[str, np.ndarray],
-    scored: np.ndarray,
-    rows: _Places,
-) -> None:
-    """The table that says what each stored row predicts."""
-    starts = rows.start(table["question"])
-    stored = starts < rows.start(table["question"] + 1)  # unconditional and letter rows are not
-    writer.dimensions("targets", target=int(stored.sum()))
-    absolute = (starts + table["row"])[stored]
-    for name, values, text in (
-        ("row", absolute, "row whose state predicts the token"),
-        ("token", table["token"][stored], "token predicted"),
-        ("item", table["item"][stored], "item"),
-        ("latent", table["latent"][stored], "index of the latent language"),
-        ("choice", table["choice"][stored], "choice"),
-        ("position", table["position"][stored], "place in the phrase"),
-    ):
-        writer.write(f"targets/{name}", ("target",), values.astype(np.int64), text)
-    text = "the model's own log-probability"
-    writer.write("targets/log_probability", ("target",), scored[stored], text, "nat")
+        own = kinds == kind
+        if kind == "main" or own.any():
+            of_kind = {column: values[own] for column, values in targets.items()}
+            values, _ = phrase_means(log_probability[own], of_kind, shape)
+            found[name] = values if kind == "main" else values[:, 0]
+    tokens = np.zeros(shape, dtype=np.int32)
+    own = kinds == "main"
+    np.add.at(tokens, tuple(targets[name][own] for name in ("item", "latent", "choice")), 1)
+    return found | {"phrase_tokens": tokens}

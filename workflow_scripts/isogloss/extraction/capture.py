@@ -30,7 +30,9 @@ class Captured:
     final: torch.Tensor
 
 
-def capture(decoder: Decoder, batch: Batch, trees: Sequence[Tree], layers: list[int]) -> Captured:
+def capture(
+    decoder: Decoder, batch: Batch, trees: Sequence[Tree], layers: Sequence[int]
+) -> Captured:
     """Run one batch and keep the states that are wanted.
 
     The first position (BOS, or where a model has none the token that takes its place as an

@@ -1,14 +1,12 @@
-"""What every extraction checks of itself before it begins (METHOD 4, 9).
+"""What every extraction checks of itself before it begins.
 
 The lens at the last layer must be the model; packing must not change a score; and what a
 narrower type costs is measured against float32 and reported.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,14 +15,12 @@ from torch.nn.utils.rnn import pad_sequence
 
 from isogloss.errors import InputError, OutOfMemory
 from isogloss.extraction.capture import capture, packed, score
-from isogloss.extraction.shards import check_finite, compute_shard, finite_shard
+from isogloss.extraction.language import LanguageExtraction
+from isogloss.extraction.shards import finite_shard
 from isogloss.model.decoder import Decoder
 from isogloss.model.forward import residual_stream
-from isogloss.model.load import load
 from isogloss.model.memory import memory_errors
 from isogloss.model.packing import Tree, lay_out
-from isogloss.model.readout import Readout, readout_of
-from isogloss.model.sources import ModelSource
 from isogloss.model.token_scores import token_log_probabilities
 from isogloss.questions.prompts import Question
 
@@ -35,7 +31,7 @@ CHECKED_TOKENS = 4096
 PRECISION_TOKENS = 2048
 
 
-def check_lens(decoder: Decoder, readout: Readout, asked: Sequence[Question]) -> dict[str, float]:
+def check_lens(decoder: Decoder, question: Question) -> dict[str, float]:
     """Compare the lens at the last layer with the model's own head, on the states of one forward.
 
     Returns:
@@ -51,14 +47,15 @@ def check_lens(decoder: Decoder, readout: Readout, asked: Sequence[Question]) ->
         if layer == decoder.n_layers:
             final.append(states[0])
 
-    tokens = torch.tensor([asked[0].prompt], device=decoder.input_device)
+    tokens = torch.tensor([question.prompt], device=decoder.input_device)
     with torch.inference_mode(), residual_stream(decoder, at):
         logits = decoder.model(input_ids=tokens, use_cache=False).logits[0].float()
-    own = torch.log_softmax(logits, dim=-1)
-    best = own.argmax(-1)
+    expected = torch.log_softmax(logits, dim=-1)
+    best = expected.argmax(-1)
     row = torch.arange(len(best))
-    lens = token_log_probabilities(final[0], readout, row, best.cpu())
-    difference = float((lens - own[row.to(own.device), best].to(lens.device)).abs().max())
+    lens = token_log_probabilities(final[0], decoder.readout, row, best.cpu())
+    at_best = expected[row.to(expected.device), best].to(lens.device)
+    difference = float((lens - at_best).abs().max())
     allowed = TOLERANCE
     if decoder.dtype != torch.float32:
         largest = float(logits.abs().max())
@@ -72,9 +69,7 @@ def check_lens(decoder: Decoder, readout: Readout, asked: Sequence[Question]) ->
     return {"difference": difference, "allowed": float(allowed)}
 
 
-def check_packing(
-    decoder: Decoder, readout: Readout, asked: Sequence[Question], item_ids: Sequence[str]
-) -> dict[str, float]:
+def check_packing(decoder: Decoder, extraction: LanguageExtraction) -> dict[str, float]:
     """Compare packed scores with the model's own, one plain row a phrase.
 
     Returns:
@@ -86,17 +81,15 @@ def check_packing(
             1 nat in narrower types, where kernels of different shapes round differently; or
             states or scores that are not finite.
     """
-    chosen = ([q for q in asked if q.phrases] or asked)[:CHECKED]
-    trees, layers = [lay_out(q) for q in chosen], list(range(decoder.n_layers + 1))
-    names = [item_ids[q.item] for q in chosen]
-    shard = finite_shard(
-        partial(compute_shard, decoder, readout, trees, range(len(trees)), layers, CHECKED_TOKENS),
-        partial(check_finite, names=names, trees=trees, layers=layers, dtype=decoder.dtype),
-    )
+    asked = extraction.questions
+    chosen = ([question for question in asked if question.phrases] or asked)[:CHECKED]
+    layers = range(decoder.n_layers + 1)
+    few = replace(extraction, questions=chosen, lens_layers=layers)
+    shard = finite_shard(decoder, few, range(len(chosen)), CHECKED_TOKENS)
     if not chosen[0].phrases:
         return {}
     packed = shard["log_probability"]
-    plain = np.concatenate([_plain(decoder, readout, q) for q in chosen])
+    plain = np.concatenate([_plain(decoder, question) for question in chosen])
     difference = float(np.abs(packed - plain).max())
     allowed = TOLERANCE if decoder.dtype == torch.float32 else 0.1 * float(plain.std() + 1)
     if not difference <= allowed:
@@ -108,7 +101,7 @@ def check_packing(
     return {"packing_difference": difference, "packing_allowed": allowed}
 
 
-def _plain(decoder: Decoder, readout: Readout, question: Question) -> np.ndarray:
+def _plain(decoder: Decoder, question: Question) -> np.ndarray:
     """Log-probabilities of every phrase's tokens, each phrase in a row of its own.
 
     The model's own causal attention is used; padding is at the right, where no token looks.
@@ -128,24 +121,28 @@ def _plain(decoder: Decoder, readout: Readout, question: Question) -> np.ndarray
         handle.remove()
     first = len(question.prompt) - 1
     states = [
-        own[first : first + len(phrase.tokens)]
-        for own, phrase in zip(final[0], question.phrases, strict=True)
+        row[first : first + len(phrase.tokens)]
+        for row, phrase in zip(final[0], question.phrases, strict=True)
     ]
     target = torch.tensor([token for phrase in question.phrases for token in phrase.tokens])
-    found = token_log_probabilities(torch.cat(states), readout, torch.arange(len(target)), target)
-    return found.cpu().numpy()
+    place = torch.arange(len(target))
+    scores = token_log_probabilities(torch.cat(states), decoder.readout, place, target)
+    return scores.cpu().numpy()
 
 
 def precision(
-    source: ModelSource,
-    cache: Path,
-    device: str,
     decoder: Decoder,
-    readout: Readout,
-    asked: dict[str, list[Question]],
+    load_exact: Callable[[], Decoder],
+    asked: Mapping[str, Sequence[Question]],
     n_items: int,
 ) -> dict[str, dict[str, Any]]:
     """What the model's type costs: the scores of some items beside those in float32.
+
+    Args:
+        decoder: the model.
+        load_exact: loads it in float32.
+        asked: questions by language.
+        n_items: items of each language.
 
     Returns:
         By language: number of phrases, largest and mean absolute difference of their
@@ -163,38 +160,34 @@ def precision(
     }
     try:
         with memory_errors("scores in float32"):
-            own = _sums(decoder, readout, trees)
-            exact = load(replace(source, dtype="float32"), cache, device, decoder.tokenizer)
-            theirs = _sums(exact, readout_of(exact), trees)
+            narrow, exact = _sums(decoder, trees), _sums(load_exact(), trees)
     except OutOfMemory:
         return {language: {"not_compared": "out of memory"} for language in asked}
-    found = {}
-    for language in trees:
-        if len(difference := np.abs(own[language] - theirs[language])):
-            found[language] = {
-                "phrases": len(difference),
-                "largest": float(difference.max()),
-                "mean": float(difference.mean()),
-            }
-    return found
+    differences = {tag: np.abs(narrow[tag] - exact[tag]) for tag in trees if len(narrow[tag])}
+    return {
+        language: {
+            "phrases": len(difference),
+            "largest": float(difference.max()),
+            "mean": float(difference.mean()),
+        }
+        for language, difference in differences.items()
+    }
 
 
-def _sums(
-    decoder: Decoder, readout: Readout, by_language: dict[str, list[Tree]]
-) -> dict[str, np.ndarray]:
+def _sums(decoder: Decoder, by_language: Mapping[str, list[Tree]]) -> dict[str, np.ndarray]:
     """Log-likelihood of every phrase of every question, in order, by language [nat].
 
     Batches are formed across languages, since some questions of one would not fill any.
     """
-    trees = [tree for own in by_language.values() for tree in own]
+    trees = [tree for several in by_language.values() for tree in several]
     sums: list[np.ndarray] = [np.empty(0)] * len(trees)
     for batch in packed(decoder, trees, range(len(trees)), PRECISION_TOKENS):
         captured = capture(decoder, batch, trees, [])
-        scores = score(captured.final, batch.members, trees, readout)
+        scores = score(captured.final, batch.members, trees, decoder.readout)
         for member, values in zip(batch.members, scores, strict=True):
             sums[member] = np.bincount(trees[member].target_phrase, values)
     ordered = iter(sums)
     return {
-        language: np.concatenate([np.empty(0), *islice(ordered, len(own))])
-        for language, own in by_language.items()
+        language: np.concatenate([np.empty(0), *islice(ordered, len(several))])
+        for language, several in by_language.items()
     }

