@@ -9,7 +9,7 @@ import xarray as xr
 from isogloss.errors import InputError
 from isogloss.files.netcdf import open_netcdf, write_netcdf
 from isogloss.files.parallel_states import ParallelStates
-from isogloss.measures.subspaces import language_basis
+from isogloss.measures.language_offsets import language_basis
 from isogloss.steering.design import ALL_ITEMS
 from isogloss.steering.interventions import (
     Intervention,

@@ -144,7 +144,7 @@ def _products(part: np.ndarray) -> np.ndarray:
 
 
 def _cosine(hsic: np.ndarray) -> np.ndarray:
-    """CKA from HSIC (..., language, language); NaN where a language's own is not positive."""
+    """CKA from HSIC (..., language, language); NaN where a language has none with itself."""
     alone = np.diagonal(hsic, axis1=-2, axis2=-1)
     alone = np.where(alone > 0, alone, np.nan)
     return hsic / np.sqrt(alone[..., :, None] * alone[..., None, :])

@@ -19,8 +19,8 @@ def pair_item_share(z: np.ndarray) -> np.ndarray:
     Source: our choice; ICC(1) of Shrout and Fleiss (1979).
 
     >>> from isogloss.measures.states import standardised
-    >>> one = np.random.default_rng(0).normal(size=(1, 50, 8))
-    >>> float(pair_item_share(standardised(np.repeat(one, 3, axis=0)))[0, 1].round(6))
+    >>> states = np.random.default_rng(0).normal(size=(1, 50, 8))
+    >>> float(pair_item_share(standardised(np.repeat(states, 3, axis=0)))[0, 1].round(6))
     1.0
     """
     flat = z.reshape(len(z), -1)
@@ -68,9 +68,9 @@ def shuffled_pair_shares(products: np.ndarray, orders: np.ndarray, signs: np.nda
     """
     n_languages, n_items = products.shape[:2]
     shares = np.full((len(orders), n_languages, n_languages), np.nan)
-    for one in range(n_languages):
-        for two in range(one):
-            paired = products[one, :, two][orders[:, one], orders[:, two]]
-            mean = (paired * (signs[:, one] * signs[:, two])).sum(axis=1) / n_items
-            shares[:, one, two] = shares[:, two, one] = mean
+    for first in range(n_languages):
+        for second in range(first):
+            paired = products[first, :, second][orders[:, first], orders[:, second]]
+            mean = (paired * (signs[:, first] * signs[:, second])).sum(axis=1) / n_items
+            shares[:, first, second] = shares[:, second, first] = mean
     return shares

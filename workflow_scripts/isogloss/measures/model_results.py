@@ -57,6 +57,6 @@ def check(models: Sequence[ModelResult]) -> None:
             )
 
 
-def _same(one: xr.Dataset, two: xr.Dataset, name: str) -> bool:
+def _same(first: xr.Dataset, second: xr.Dataset, name: str) -> bool:
     """Whether two datasets have the same coordinates."""
-    return list(one[name].values) == list(two[name].values)
+    return list(first[name].values) == list(second[name].values)

@@ -53,10 +53,10 @@ LONG_NAMES = {
     "cka_pair_threshold": "debiased CKA that chance exceeds nowhere (max-T)",
     "cka_pair_p": "p of the debiased CKA, max-T over layers and pairs",
     "cosine_centred": "cosine of parallel items, each language centred",
-    "cosine_centred_null": "cosine of any two items, each language centred",
+    "cosine_centred_null": "cosine of items of different clusters, each language centred",
     "cosine_centred_normalised": "centred cosine between its null and 1",
     "cosine_raw": "cosine of parallel items as they are (saturated: a warning)",
-    "cosine_raw_null": "cosine of any two items as they are",
+    "cosine_raw_null": "cosine of items of different clusters as they are",
     "cosine_raw_normalised": "cosine as it is, between its null and 1",
     "retrieval": "translations retrieved from language_2 by language",
     "retrieval_csls": "translations retrieved, corrected for hubs",
@@ -154,7 +154,7 @@ def similarity(
     products = np.zeros(1)
     for index in range(len(states.depths)):
         x = states.at(index)
-        reasons.append([degenerate_reason(one) for one in x])
+        reasons.append([degenerate_reason(language) for language in x])
         layer = _one_layer(x, states.n_tokens, np.array(reasons[-1]) == "", settings)
         if middle[index]:
             products = products + layer.products / middle.sum()

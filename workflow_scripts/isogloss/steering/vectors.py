@@ -14,7 +14,7 @@ import xarray as xr
 from isogloss.errors import InputError
 from isogloss.files.activation_file import open_states
 from isogloss.files.parallel_states import ParallelStates
-from isogloss.measures.subspaces import language_basis
+from isogloss.measures.language_offsets import language_basis
 from isogloss.questions.items import check_folds
 from isogloss.steering.design import ALL_ITEMS, fitting_design
 from isogloss.study.steering_methods import METHODS

@@ -1,0 +1,62 @@
+"""Separability: how well the language of a state is read from it."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from sklearn.covariance import ledoit_wolf_shrinkage
+
+from isogloss.measures.principal_axes import common_axes
+
+
+def lda_scores(fit: np.ndarray, held_out: np.ndarray, shrinkage: float) -> np.ndarray:
+    """Log posterior [nat], up to a constant, of each language for held-out states.
+
+    Args:
+        fit: (language, item, k), the states of each class.
+        held_out: (..., k).
+        shrinkage: of the pooled covariance towards a multiple of the identity.
+
+    Returns:
+        (..., language), classes equally likely.
+
+    Source: linear discriminant analysis with the shrunken covariance of Ledoit and Wolf (2004).
+    """
+    means = fit.mean(axis=1)
+    residual = (fit - means[:, None]).reshape(-1, fit.shape[2])
+    covariance = residual.T @ residual / len(residual)
+    target = np.trace(covariance) / len(covariance) * np.eye(len(covariance))
+    weights = np.linalg.solve((1 - shrinkage) * covariance + shrinkage * target, means.T)
+    return held_out @ weights - 0.5 * np.einsum("lk,kl->l", means, weights)
+
+
+def separability(
+    fit: np.ndarray, held_out: np.ndarray, k: int, orders: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> tuple[float, float, np.ndarray]:
+    """How well the language of held-out states is read by shrinkage LDA.
+
+    Args:
+        fit, held_out: (language, item, feature) states of different items.
+        k: dimensions of a PCA of the fit states, means included.
+        orders: (language, item) language labels permuted within clusters of items, of the fit and
+            of the held-out items, a pair a permutation.
+
+    Returns:
+        accuracy, margin (mean log odds of the right language against the next [nat]), and the
+        accuracy under permuted labels (permutation,).
+    """
+    flat = fit.reshape(1, -1, fit.shape[2])
+    axes, mean = common_axes(flat, k), flat.mean(axis=1)
+    x, y = (fit - mean) @ axes.T, (held_out - mean) @ axes.T
+    labels = np.arange(len(x))[:, None]
+
+    def read(fitted: np.ndarray, evaluated: np.ndarray) -> tuple[float, float]:
+        # Anew under permuted labels: what is known of the labels is no part of their null.
+        within = (fitted - fitted.mean(axis=1, keepdims=True)).reshape(-1, k)
+        scores = lda_scores(fitted, evaluated, float(ledoit_wolf_shrinkage(within)))
+        right = np.einsum("lil->li", scores)
+        others = np.where(np.eye(len(x), dtype=bool)[:, None], -np.inf, scores).max(axis=2)
+        return float((scores.argmax(axis=2) == labels).mean()), float((right - others).mean())
+
+    accuracy, margin = read(x, y)
+    null = [read(x[a, np.arange(x.shape[1])], y[b, np.arange(y.shape[1])])[0] for a, b in orders]
+    return accuracy, margin, np.array(null)
