@@ -93,9 +93,7 @@ def split_half_overlaps(states: np.ndarray, clusters: np.ndarray, k: int, seed: 
         first = half_of(clusters, rng)
         if min(first.sum(), (~first).sum()) <= k:
             continue
-        axes = (
-            np.stack([principal_axes(x[half], k) for x in states]) for half in (first, ~first)
-        )
+        axes = (np.stack([principal_axes(x[half], k) for x in states]) for half in (first, ~first))
         values.append(overlaps(*axes))
     if not values:
         return np.full((len(states), len(states)), np.nan)
