@@ -38,3 +38,32 @@ def test_an_editor_finds_the_schema_of_a_study_and_agrees_with_it(path: Path):
     schema = json.loads((path.parent / named[1]).read_text("utf-8"))
     assert schema["title"] == "Config"
     jsonschema.validate(yaml.safe_load(text), schema)
+
+
+POINTER = re.compile(r'(docs/[\w/-]+\.md),\s+(?:#\s*)?"([^"]+)"')
+
+
+def sources():
+    """Text of the programs, the library and the rules, by file."""
+    files = [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")]
+    files += (ROOT / "workflow_scripts").rglob("*.py")
+    return {file.relative_to(ROOT): file.read_text("utf-8") for file in files}
+
+
+def test_docstrings_point_to_sections_that_the_documents_have():
+    pointers = {
+        (file, *found) for file, text in sources().items() for found in POINTER.findall(text)
+    }
+    assert len(pointers) >= 3
+    for file, document, section in sorted(pointers):
+        headings = re.findall(r"^#+ (.+)$", (ROOT / document).read_text("utf-8"), re.MULTILINE)
+        assert section in headings, f"{file}: {document} has no section {section!r}"
+
+
+def test_docstrings_point_to_no_document_that_the_repository_does_not_have():
+    gone = re.compile(r"\bMETHOD(?:, section)? \d|\bARCHITECTURE\b")
+    named = re.compile(r"\bdocs/[\w/-]+\.md")
+    for file, text in sources().items():
+        assert not gone.search(text), file
+        for document in named.findall(text):
+            assert (ROOT / document).is_file(), f"{file}: {document}"

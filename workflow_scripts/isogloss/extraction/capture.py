@@ -37,7 +37,7 @@ def capture(
 
     The first position (BOS, or where a model has none the token that takes its place as an
     attention sink) is left out of the mean: on Gemma 3 270M its norm carries most of the mean's
-    variance (METHOD 6).
+    variance.
     """
     device = decoder.input_device
     sizes = [len(trees[m].predicting) for m in batch.members]

@@ -3,8 +3,8 @@
 Phrases that begin alike share their tokens, and the last token of a phrase, which predicts
 nothing that is scored, is left out: a phrase of one token costs nothing. Each token attends to
 the prompt and to its own ancestors, and its position counts from the prompt's end, so that
-every path through the tree is computed as if it stood alone (METHOD 9.2). For the same reason
-several short questions can lie in one row.
+every path through the tree is computed as if it stood alone. For the same reason several
+short questions can lie in one row.
 """
 
 from collections.abc import Sequence

@@ -125,7 +125,8 @@ def load_hub(
 
     Raises:
         InputError: a language without configuration, a dataset that cannot be had, a column
-            that is not there, or an item that is not what METHOD 1 asks for.
+            that is not there, or an item that is not whole (docs/reference.md,
+            "Items, clusters, folds").
     """
     usual: dict[str, Any] = {"path": path, "split": split, "revision": revision, "columns": columns}
     entries = _entries(configs, name)

@@ -38,7 +38,7 @@ class ParallelItems:
         excluded: by reason, how many items the study leaves out.
 
     Raises:
-        InputError: no items, or a language whose items are not parallel (METHOD 1).
+        InputError: no items, or a language whose items are not parallel.
     """
 
     name: str
@@ -241,7 +241,7 @@ def _difference(item: Item, other: Item, first: str) -> str | None:
 
 
 def find_clusters(items: Sequence[Item]) -> np.ndarray:
-    """Which items of one language belong together (METHOD 1).
+    """Which items of one language belong together.
 
     An item that names its cluster belongs to that. Of the others, those that share a context, or
     that have each other's gold answers among their choices, are joined, and so are sentences
@@ -253,7 +253,7 @@ def find_clusters(items: Sequence[Item]) -> np.ndarray:
     Returns:
         (item,) int, numbered as they first appear.
 
-    Source: our choice (METHOD 1).
+    Source: our choice (docs/reference.md, "Items, clusters, folds").
 
     >>> def ask(context, *choices):
     ...     return Item("x", context, "Which?", choices, 0)

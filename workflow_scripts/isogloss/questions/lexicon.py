@@ -136,8 +136,8 @@ def lexicon_items(
     The items depend on `n_items`, `seed`, `kinds` and the versions of Babel and emoji, not on
     the languages. Kinds share the number of items equally as far as they last, and the gold
     answer's position goes round. Items about the same country are one cluster; items that
-    merely have the same continent for an answer are not (METHOD 1 would make nearly all
-    continent items one cluster, for their choices are few: our choice).
+    merely have the same continent for an answer are not: the general rule would make
+    nearly all continent items one cluster, for their choices are few (our choice).
 
     Args:
         languages: tags among `lexicon_languages(kinds)`.

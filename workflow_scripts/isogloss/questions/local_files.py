@@ -41,8 +41,8 @@ def load_jsonl(
         exclude: items to leave out in every language.
 
     Raises:
-        InputError: a file is missing, empty, not UTF-8 or not JSON, or an item is not what
-            METHOD 1 asks for; with file, line, item and language.
+        InputError: a file is missing, empty, not UTF-8 or not JSON, or an item is not
+            whole (docs/reference.md, "Items, clusters, folds"); with file, line, item, language.
     """
     return _load_files(folder, ".jsonl", _item_of_line, languages, name, licence, exclude)
 

@@ -1,4 +1,4 @@
-"""Steering effects: what steering changed, in whom, and against which controls (METHOD 7, 8).
+"""Steering effects: what steering changed, in whom, and against which controls.
 
 Everything is a paired difference from the unsteered model over the same items. The setting behind
 an effect was selected on other folds than the item's own, so no item has chosen its own treatment.

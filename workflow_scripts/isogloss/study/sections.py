@@ -263,7 +263,7 @@ class Subspaces(Strict):
     permutations: Count = Field(99, ge=19, description="behind each null of the subspaces")
 
 
-# Controls that no steering effect is shown without (METHOD 7).
+# Controls that no steering effect is shown without.
 ALWAYS = ("random", "zero")
 
 
