@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import xarray as xr
+from scipy.special import ndtr
 
 from isogloss.questions.prompts import mismatched
 
@@ -211,3 +212,36 @@ def lens_file(
         },
         attrs={"language": language, "pivot": pivot, "control": "es"},
     )
+
+
+@dataclass(frozen=True)
+class Flips:
+    """Right answers that steering changes, at several settings whose true effects are known.
+
+    Attributes:
+        rate: share of items that a setting flips, either way.
+        effects: true change of accuracy of each setting.
+        alike: share of the flips' variance that the settings have in common.
+        by_cluster: share that the items of a cluster have in common.
+    """
+
+    rate: float
+    effects: tuple[float, ...] = (0.0,)
+    alike: float = 0.5
+    by_cluster: float = 0.3
+
+    def draw(self, rng: np.random.Generator, clusters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Changes of right answers (-1, 0, 1) and of margins: (item, setting) twice."""
+        codes = np.unique(clusters, return_inverse=True)[1]
+
+        def clustered(n_settings: int) -> np.ndarray:
+            whole = rng.normal(size=(int(codes.max()) + 1, n_settings))[codes]
+            apart = rng.normal(size=(len(codes), n_settings))
+            return np.sqrt(self.by_cluster) * whole + np.sqrt(1 - self.by_cluster) * apart
+
+        effects = np.asarray(self.effects)
+        common, single = clustered(1), clustered(len(effects))
+        height = ndtr(np.sqrt(self.alike) * common + np.sqrt(1 - self.alike) * single)
+        gain, loss = (self.rate + effects) / 2, (self.rate - effects) / 2
+        change = np.where(height > 1 - gain, 1.0, np.where(height < loss, -1.0, 0.0))
+        return change, height - 0.5 + 0.3 * rng.normal(size=height.shape)

@@ -484,10 +484,10 @@ def test_unsteered_and_zero_are_the_stored_scores():
 def test_every_condition_is_there_for_every_item():
     found = evaluated()
     counts = {role: int((found.role == role).sum()) for role in set(found.role.values)}
-    # 2 methods x 2 layers x 2 strengths; random twice, 4 other controls, pivot_harm
-    assert counts == {"unsteered": 2, "grid": 8, "selected": 2, "control": 7}
+    # 2 methods x 2 layers x 2 strengths; random twice, 5 other controls, pivot_harm
+    assert counts == {"unsteered": 2, "grid": 8, "selected": 2, "control": 8}
     exists = np.arange(3) < items(N).n_choices[:, None]
-    assert np.array_equal(np.isfinite(found.log_probability), np.broadcast_to(exists, (19, N, 3)))
+    assert np.array_equal(np.isfinite(found.log_probability), np.broadcast_to(exists, (20, N, 3)))
     assert sorted(rows(found, "control", "random").draw.values) == [0, 1]
     assert found.attrs["language"] == "de" and found.attrs["pivot"] == "en"
     assert found.attrs["score"] == "token"
@@ -589,8 +589,13 @@ def test_without_controls_the_grid_the_selection_and_the_harm_are_left():
     assert found.attrs["zero_same_batch_difference"] == 0
 
 
-def test_run_times_and_norms_are_recorded():
+def test_run_times_norms_and_cosines_are_recorded():
     found = evaluated()
+    assert rows(found, "control", "reverse").cosine.values == pytest.approx(-1)
+    assert rows(found, "control", "shuffled_orthogonal").cosine.values == pytest.approx(0, abs=1e-5)
+    assert 0 < abs(rows(found, "control", "shuffled_language").cosine.values[0]) < 1
+    for role in ("unsteered", "grid", "selected"):
+        assert np.isnan(rows(found, role).cosine).all()
     assert (found.seconds > 0).all()
     assert rows(found, "unsteered").norm_ratio.values.tolist() == pytest.approx([1, 1])
     assert rows(found, "control", "zero").norm_ratio.values == pytest.approx(1)

@@ -7,7 +7,7 @@ version when its numbers change; a golden test fails where that was forgotten.
 SCHEMA_VERSION = 2
 EXTRACTION_VERSION = 2
 LENS_VERSION = 1
-VECTORS_VERSION = 2
-STEERING_VERSION = 1
+VECTORS_VERSION = 3
+STEERING_VERSION = 2
 READOUT_VERSION = 2
 LEXICON_VERSION = 1  # of what is computed from the lexicon: raise it when any item changes

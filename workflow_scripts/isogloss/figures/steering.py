@@ -40,6 +40,7 @@ LOOKS = ((BLACK, "o"), (BLUE, "s"), (RED, "^"), (GREEN, "D"), (PURPLE, "v"))
 CONTROL_LOOKS = {
     "random": (GREY, "o"),
     "shuffled_language": (ORANGE, "s"),
+    "shuffled_orthogonal": (GREEN, "D"),
     "wrong_layer": (SKY, "^"),
     "reverse": (PURPLE, "v"),
     "zero": (BLACK, "|"),

@@ -134,11 +134,12 @@ def evaluate(
         fold: Setting(vectors_of[fold], *plan.grid()[chosen[0, fold]][1:])
         for fold in design.reported
     }
-    labels, controls = conditions.controls(settings)
+    labels, controls, cosines = conditions.controls(settings)
     evaluated_trees = [trees[i] for i in evaluated]
     by_item = [controls[fold] for fold in folds[evaluated]]
     outcome = runner.scores(plan, evaluated_trees, by_item, states)
     zero = _difference_of_zero(labels, outcome)
+    table.add_cosines(labels, cosines)
     table.add(labels[1:], outcome.without_first(), evaluated)
     reference = Label("unsteered", "pivot_unsteered", alpha=0.0)
     table.add([reference], pivot.outcome.of(evaluated), evaluated)

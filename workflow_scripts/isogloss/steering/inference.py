@@ -114,10 +114,10 @@ def flip_claims(
         sum_by_cluster(x, codes).astype(float)
         for x in (np.where(present, differences, 0.0), present, search.change, search.margin)
     )
-    languages = np.flatnonzero(present.any(axis=(0, 2)))
+    languages: list[int] = np.flatnonzero(present.any(axis=(0, 2))).tolist()
     moved = (np.abs(totals) > ROUNDING).any(axis=2) | (np.abs(change) > ROUNDING).any(axis=2)
     claims = np.full((4, differences.shape[1] + 1), np.nan)
-    for place, members in [(i, [i]) for i in languages] + [(-1, languages.tolist())]:
+    for place, members in [(i, [i]) for i in languages] + [(-1, languages)]:
         if not members:
             continue
         statistics = [
@@ -130,9 +130,7 @@ def flip_claims(
     return Claim(*claims[:, :-1]), Claim(*claims[:, -1])
 
 
-def sign_patterns(
-    moved: np.ndarray, n_perm: int, seed: int
-) -> Iterator[tuple[bool, np.ndarray]]:
+def sign_patterns(moved: np.ndarray, n_perm: int, seed: int) -> Iterator[tuple[bool, np.ndarray]]:
     """Blocks (pattern, cluster) of signs, the data's (all 1) first; whether it is the first block.
 
     Args: moved (cluster,) whether flipping the cluster changes anything.
@@ -226,5 +224,6 @@ def _claim(
     # The largest size whose p would be above alpha: 0 is then in the interval if p is.
     rank = int(np.floor((1 - confidence) * len(sizes) + 1e-9))
     by_signs = np.sort(sizes)[::-1][min(rank, len(sizes) - 1)]
+    by_signs *= 1 + 2e-9  # so that a bound that is 0 is not rounded away from it
     critical = max(float(by_signs), float(stdtrit(degrees, (1 + confidence) / 2)))
     return float(estimate[0]), float(error[0]), min(p, 1.0), critical

@@ -14,6 +14,9 @@ import xarray as xr
 from isogloss.errors import InputError
 from isogloss.study.steering_methods import CONTROLS, METHODS
 
+# Below this share of its length outside another vector, a vector has no direction of its own there.
+PARALLEL = 1e-4
+
 
 @dataclass(frozen=True)
 class Intervention:
@@ -140,11 +143,13 @@ def control(
 ) -> Intervention:
     """A control of `intervention`, as strong as it is and wrong in one respect.
 
-    `random`, `shuffled_language` and `wrong_layer` are constant shifts with the norm of what
-    the method does to the mean of the language, so that only the direction differs: one with
-    the states' covariance, that of another language (the `draw`-th next by tag), that of the
-    fitted layer farthest away; no shift where there is no such direction, as where the states do
-    not vary. `reverse` is the method negated; `zero` adds nothing.
+    `random`, `shuffled_language`, `shuffled_orthogonal` and `wrong_layer` are constant shifts
+    with the norm of what the method does to the mean of the language, so that only the direction
+    differs: one with the states' covariance, the same in all folds and languages; that of another
+    language (the `draw`-th next by tag); the same without its part along the method's own, which
+    may be most of it; that of the fitted layer farthest away. No shift where there is no such
+    direction, as where the states do not vary. `reverse` is the method negated; `zero` adds
+    nothing.
 
     Raises:
         InputError: an unknown control, or one that needs another language, layer or draw.
@@ -156,14 +161,20 @@ def control(
     if name == "reverse":
         return change.reversed()
     at = _select(vectors, fold=fold, layer=layer, pooling=pooling)
-    norm = np.linalg.norm(change.displacement(at["mean"].sel(language=language).values))
+    shift = change.displacement(at["mean"].sel(language=language).values)
+    norm = np.linalg.norm(shift)
     if name == "random":
         _known(vectors, "draw", draw)
-        direction = at["random"].sel(language=language).isel(draw=draw).values
-    elif name == "shuffled_language":
+        direction = at["random"].isel(draw=draw).values
+    elif name in ("shuffled_language", "shuffled_orthogonal"):
         direction = _mean_displacement(
             vectors, method, other_language(vectors, language, draw), layer, where
         )
+        if name == "shuffled_orthogonal" and norm > 0:
+            whole, unit = np.linalg.norm(direction), shift / norm
+            direction = direction - (direction @ unit) * unit
+            if np.linalg.norm(direction) < PARALLEL * whole:
+                direction = np.zeros_like(direction)
     elif name == "wrong_layer":
         direction = _mean_displacement(
             vectors, method, language, farthest_layer(vectors, layer), where
@@ -174,6 +185,24 @@ def control(
     if not length > 0:  # NaN too: states that do not vary
         return constant_shift(np.zeros_like(change.shift, dtype=np.float32))
     return constant_shift((direction * (norm / length)).astype(np.float32))
+
+
+def cosine_at_mean(
+    vectors: xr.Dataset,
+    change: Intervention,
+    other: Intervention,
+    *,
+    language: str,
+    fold: int,
+    layer: int,
+    pooling: str,
+) -> float:
+    """Cosine of what two changes add to a language's mean state; NaN where one adds nothing."""
+    at = _select(vectors, fold=fold, layer=layer, pooling=pooling)
+    mean = at["mean"].sel(language=language).values
+    first, second = (c.displacement(mean).astype(np.float64) for c in (change, other))
+    length = np.linalg.norm(first) * np.linalg.norm(second)
+    return float(first @ second / length) if length > 0 else float("nan")
 
 
 def _mean_displacement(

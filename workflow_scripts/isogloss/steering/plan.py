@@ -7,7 +7,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from isogloss.steering.interventions import Intervention, control, intervention
+from isogloss.steering.interventions import (
+    Intervention,
+    control,
+    cosine_at_mean,
+    intervention,
+)
 from isogloss.steering.sweep import Condition
 
 
@@ -135,15 +140,25 @@ class LanguageConditions:
 
     def controls(
         self, settings: Mapping[int, Setting]
-    ) -> tuple[list[Label], dict[int, list[Condition]]]:
-        """Unsteered, then the controls, at each fold's selected setting; by fold."""
-        labels, conditions = [], {}
+    ) -> tuple[list[Label], dict[int, list[Condition]], dict[int, list[float]]]:
+        """Unsteered, then the controls, at each fold's selected setting.
+
+        Returns: labels; by fold the conditions, and their cosines with the first method's change.
+        """
+        labels, conditions, cosines = [], {}, {}
         for fold, at in settings.items():
             made = controls_at(self.vectors, self.plan, self.language, at.vectors_of, at.layer)
             labels = [Label("control", name, draw=draw) for name, draw, _ in made]
             conditions[fold] = [Condition(at.layer, None)]
             conditions[fold] += [Condition(at.layer, change, at.alpha) for _, _, change in made]
-        return [UNSTEERED, *labels], conditions
+            method = self.change(self.plan.methods[0], at.vectors_of, at.layer)
+            where: dict[str, Any] = {"fold": at.vectors_of, "layer": at.layer}
+            where |= {"language": self.language, "pooling": self.plan.pooling}
+            cosines[fold] = [np.nan]
+            cosines[fold] += [
+                cosine_at_mean(self.vectors, change, method, **where) for _, _, change in made
+            ]
+        return [UNSTEERED, *labels], conditions, cosines
 
     def harm(
         self, settings: Mapping[int, Setting]

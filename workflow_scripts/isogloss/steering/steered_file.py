@@ -1,6 +1,6 @@
 """The steered file: what every condition gave on the questions of one language."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -29,6 +29,7 @@ class SteeredTable:
         self._norm_ratio: dict[Label, float] = {}
         self._seconds: dict[Label, float] = {}
         self._n_items: dict[Label, int] = {}
+        self._cosine: dict[Label, float] = {}
 
     def add(self, labels: Sequence[Label], outcome: Outcome, items: np.ndarray) -> None:
         """Put what conditions gave on some items (their places) into the table."""
@@ -42,6 +43,12 @@ class SteeredTable:
             row[items, : values.shape[1]] = values
             self._n_items[label], self._seconds[label] = len(items), outcome.seconds[i]
             self._norm_ratio[label] = norms[i] / len(items)
+
+    def add_cosines(self, labels: Sequence[Label], cosines: Mapping[int, Sequence[float]]) -> None:
+        """Cosines with the first method's change, by fold: kept as means over items."""
+        weights = [int((self.design.folds == fold).sum()) for fold in cosines]
+        means = np.average(np.array(list(cosines.values())), axis=0, weights=weights)
+        self._cosine = dict(zip(labels, means.tolist(), strict=True))
 
     def select(self) -> np.ndarray:
         """(method, fold) index of the setting that other folds choose."""
@@ -93,6 +100,7 @@ class SteeredTable:
                 "log_probability": (("condition", "item", "choice"), sums),
                 "norm_ratio": ("condition", [self._norm_ratio[label] for label in labels]),
                 "seconds": ("condition", [self._seconds[label] for label in labels]),
+                "cosine": ("condition", [self._cosine.get(label, np.nan) for label in labels]),
                 "fold": ("item", self.design.folds),
                 "selected_layer": (by_fold, [[layer for _, layer, _ in s] for s in settings]),
                 "selected_alpha": (by_fold, [[alpha for _, _, alpha in s] for s in settings]),
@@ -123,6 +131,7 @@ DESCRIBED = {
     "log_probability": ("log-likelihood of the choice under the condition", "nat"),
     "norm_ratio": ("norm of the steered states over that before", "1"),
     "seconds": ("run time of the condition", "s"),
+    "cosine": ("cosine of a control's change with the first method's, at the mean state", "1"),
     "fold": ("fold in which the item is evaluated", "1"),
     "selected_layer": ("layer selected on the other folds", "1"),
     "selected_alpha": ("strength selected on the other folds", "1"),

@@ -3,7 +3,6 @@
 Everything is cross-fitted: an item is only ever steered with what other folds gave.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,13 +51,20 @@ def map_penalty(source: np.ndarray, target: np.ndarray) -> float:
     return float(PENALTIES[np.argmin(criterion)] * unit)
 
 
-def random_directions(centred: np.ndarray, rng: np.random.Generator, n: int) -> np.ndarray:
-    """Unit vectors (n, feature) drawn with the covariance of centred states (item, feature).
+def random_directions(states: np.ndarray, seed: int, n: int) -> np.ndarray:
+    """Unit vectors (n, feature) drawn with the languages' mean covariance of states.
 
-    Gaussian combinations of the states: Gaussian with their sample covariance, without ever
-    forming it. NaN where the states do not vary.
+    Gaussian combinations of the states, each language centred: Gaussian with the mean of their
+    sample covariances, without ever forming it. A draw combines the same items with the same
+    weights whatever the layer, so that it is one direction for all folds and languages, and at
+    different layers the image of one combination. NaN where the states do not vary.
+
+    Args: states (language, item, feature).
     """
-    drawn = rng.standard_normal((n, len(centred))) @ centred
+    n_languages, n_items, width = states.shape
+    centred = (states - states.mean(axis=1, keepdims=True)).reshape(-1, width)
+    rng = np.random.default_rng(seed)
+    drawn = rng.standard_normal((n, n_languages * n_items)) @ centred
     norm = np.linalg.norm(drawn, axis=1, keepdims=True)
     return np.divide(drawn, norm, out=np.full_like(drawn, np.nan), where=norm > 0)
 
@@ -118,7 +124,8 @@ def fit_vectors(
         pivot: language steered towards.
         layers: layer indices to fit at (0 = embeddings).
         methods: of METHODS; `linear_map` also stores the states that its factors come from.
-        draws: random directions per fold, language and layer.
+        draws: random directions per layer, shared by all folds and languages: in the mean over
+            folds or languages of a draw that differed between them, their effects would cancel.
         seed: of the random directions.
 
     Returns:
@@ -135,16 +142,13 @@ def fit_vectors(
     languages = sorted(states_mean.languages)
     order = [states_mean.languages.index(tag) for tag in languages]
     by_pooling = []
-    for pooling, states in zip(POOLINGS, (states_mean, states_last), strict=True):
+    for states in (states_mean, states_last):
         by_layer = []
         for layer in layers:
             x = states.at(layer)[order].astype(np.float64)
-            key = (seed, POOLINGS.index(pooling), layer)
-            fitted = [
-                _fit(x[:, items], languages, draws, (*key, fold + 1))
-                for fold, items in in_fit.items()
-            ]
-            by_layer.append(xr.concat(fitted, "fold"))
+            fitted = xr.concat([_fit(x[:, items]) for items in in_fit.values()], "fold")
+            directions = random_directions(x, seed, draws).astype(np.float32)
+            by_layer.append(fitted.assign(random=(("draw", "feature"), directions)))
             if "linear_map" in methods:
                 data = _map_data(x, list(in_fit.values()), languages.index(pivot))
                 by_layer[-1] = by_layer[-1].merge(data)
@@ -192,32 +196,18 @@ def _check_request(
         )
 
 
-def _fit(x: np.ndarray, languages: Sequence[str], draws: int, key: tuple[int, ...]) -> xr.Dataset:
+def _fit(x: np.ndarray) -> xr.Dataset:
     """What one fold, layer and pooling gives; x (language, item, feature): the fit items."""
     means = x.mean(axis=1)
     basis, variance = language_basis(means)
-    directions = [
-        random_directions(states - mean, np.random.default_rng((*key, seed_of(tag))), draws)
-        for tag, states, mean in zip(languages, x, means, strict=True)
-    ]
     return xr.Dataset(
         {
             "mean": (("language", "feature"), means.astype(np.float32)),
             "overall_mean": ("feature", means.mean(axis=0).astype(np.float32)),
             "basis": (("component", "feature"), basis.astype(np.float32)),
             "basis_variance": ("component", variance),
-            "random": (("language", "draw", "feature"), np.array(directions, np.float32)),
         }
     )
-
-
-def seed_of(language: str) -> int:
-    """A language's part of a seed: the same in every study, wherever it stands in a list.
-
-    >>> seed_of("de")
-    2509915604
-    """
-    return int.from_bytes(hashlib.sha256(language.encode()).digest()[:4], "big")
 
 
 def _map_data(x: np.ndarray, in_fit: Sequence[np.ndarray], pivot: int) -> xr.Dataset:
@@ -245,7 +235,7 @@ def _described(vectors: xr.Dataset) -> xr.Dataset:
         "overall_mean": ("mean of the languages' means", "residual stream"),
         "basis": ("orthonormal basis of the language subspace", "1"),
         "basis_variance": ("squared norm of the language offsets", "residual stream squared"),
-        "random": ("random directions with the states' covariance", "1"),
+        "random": ("random directions with the languages' mean covariance", "1"),
         "state": ("states of all items", "residual stream"),
         "map_penalty": ("ridge penalty of the linear map", "residual stream squared"),
         "in_fit": ("items that a fold is fitted on", "1"),

@@ -173,11 +173,12 @@ class Config(Strict):
                 absent = [tag for tag in steering.languages if tag not in languages]
                 if absent:
                     raise ValueError(f"steering.{key}: {name} has no {', '.join(absent)}")
+        shuffled = [c for c in steering.controls if c.startswith("shuffled")]
         for name in steering.fit_on:
-            if "shuffled_language" in steering.controls and len(self.languages_of(name)) < 3:
-                left = ", ".join(c for c in steering.controls if c != "shuffled_language")
+            if shuffled and len(self.languages_of(name)) < 3:
+                left = ", ".join(c for c in steering.controls if c not in shuffled)
                 raise ValueError(
-                    f"steering.controls: shuffled_language needs a third language in {name}: "
+                    f"steering.controls: {shuffled[0]} needs a third language in {name}: "
                     f"leave it out: controls: [{left}]"
                 )
         if "wrong_layer" in steering.controls and len(set(steering.layers)) < 2:

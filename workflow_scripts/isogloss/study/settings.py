@@ -217,7 +217,7 @@ class Settings:
 
     def steering_effects(self) -> dict[str, Any]:
         """The same score, and how intervals are drawn."""
-        return dump(self.study.behaviour) | self._statistics("n_boot", "seed", "confidence")
+        return dump(self.study.behaviour) | self._statistics("seed", "confidence")
 
     def trajectories(self) -> dict[str, Any]:
         """Log-probabilities of latents are summed, or per token where behaviour is not."""

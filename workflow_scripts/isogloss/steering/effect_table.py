@@ -1,0 +1,209 @@
+"""Variables of steering effects: estimates, intervals and tests, by language and pooled."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from isogloss.measures.statistics import (
+    ROUNDING,
+    Interval,
+    Jackknife,
+    divide,
+    holm,
+    minimum_detectable_effect,
+    two_way_jackknife,
+)
+from isogloss.measures.variables import interval_variables, variable
+from isogloss.steering.answers import SteeredAnswers
+from isogloss.steering.inference import Claim, Search, flip_claims
+
+CROSSED = "clusters of items and languages"
+
+
+def mean_present(values: np.ndarray, axis: int) -> np.ndarray:
+    """Mean over what has a value along an axis; NaN where nothing has."""
+    present = np.isfinite(values)
+    return divide(np.where(present, values, 0.0).sum(axis=axis), present.sum(axis=axis))
+
+
+def without_each_language(estimates: np.ndarray) -> np.ndarray:
+    """Means over languages with each one left out: (language, ...) to (language, ...)."""
+    present = np.isfinite(estimates)
+    total, n = np.where(present, estimates, 0.0), present.sum(axis=0)
+    return divide(total.sum(axis=0) - total, n - present)
+
+
+def known_width(interval: Interval) -> Interval:
+    """The interval, without bounds where nothing varied: no flips are no certainty."""
+    known = interval.high - interval.low > ROUNDING
+    low, high = (np.where(known, x, np.nan) for x in (interval.low, interval.high))
+    return Interval(interval.estimate, low, high)
+
+
+class EffectTable:
+    """Collects variables: by language, and pooled over languages.
+
+    Differences are given as one pair an entry of the second dimension (a method or control): the
+    array (item, language, setting), and the `Search` that chose the settings.
+
+    Args:
+        answers: of the steered files.
+        n_perm, seed: sign patterns of the tests.
+        confidence: of the intervals.
+    """
+
+    def __init__(self, answers: SteeredAnswers, n_perm: int, seed: int, confidence: float) -> None:
+        self.variables: dict[str, xr.Variable] = {}
+        self.answers, self.n_perm, self.seed = answers, n_perm, seed
+        self.clusters = answers.first["cluster"].values
+        self.jackknife = Jackknife.of(self.clusters, confidence)
+
+    @property
+    def confidence(self) -> float:
+        return self.jackknife.confidence
+
+    def add(
+        self,
+        name: str,
+        dims: Sequence[str],
+        values: np.ndarray | float,
+        text: str,
+        units: str = "1",
+    ) -> None:
+        self.variables[name] = variable(dims, values, text, units)
+
+    def add_interval(
+        self,
+        name: str,
+        dims: Sequence[str],
+        interval: Interval,
+        text: str,
+        over: str = "clusters of items",
+    ) -> None:
+        level = self.confidence
+        self.variables |= interval_variables(name, dims, interval, text, "1", level, over)
+
+    def add_rows(
+        self,
+        name: str,
+        dims: Sequence[str],
+        rows: np.ndarray,
+        text: str,
+        interval: Interval | None = None,
+    ) -> None:
+        """A quantity from its rows (row, language, ...), and `pooled_<name>` over languages.
+
+        Its interval is the jackknife's, the settings as chosen, unless another is given.
+        """
+        interval = known_width(self.jackknife.interval(rows)) if interval is None else interval
+        self.add_interval(name, dims, interval, text)
+        pooled = mean_present(rows, axis=1)
+        self._add_pooled(name, dims, rows, text, known_width(self.jackknife.interval(pooled)))
+
+    def _add_pooled(
+        self, name: str, dims: Sequence[str], rows: np.ndarray, text: str, pooled: Interval
+    ) -> None:
+        """`pooled_<name>`, for these languages and (`_crossed`) for languages like these."""
+        text = f"{text}, mean over languages"
+        self.add_interval(f"pooled_{name}", dims[1:], pooled, text)
+        means = mean_present(rows, axis=1)
+        apart = without_each_language(rows[0])
+        crossed = known_width(two_way_jackknife(means[0], means[1:], apart, self.confidence))
+        made = interval_variables("crossed", dims[1:], crossed, text, "1", self.confidence, CROSSED)
+        for end in ("low", "high"):
+            self.variables[f"pooled_{name}_crossed_{end}"] = made[f"crossed_{end}"]
+
+    def claims(self, entries: Sequence[tuple[np.ndarray, Search]]) -> tuple[Claim, Claim]:
+        """Claims (language, entry) and (entry,) of differences."""
+        made = [
+            flip_claims(
+                differences,
+                search,
+                self.clusters,
+                n_perm=self.n_perm,
+                seed=self.seed,
+                confidence=self.confidence,
+            )
+            for differences, search in entries
+        ]
+        fields = ("estimate", "error", "p", "critical")
+        by_language, pooled = zip(*made, strict=True)
+        return (
+            Claim(*(np.stack([getattr(c, f) for c in by_language], axis=-1) for f in fields)),
+            Claim(*(np.stack([getattr(c, f) for c in pooled], axis=-1) for f in fields)),
+        )
+
+    def add_change(
+        self,
+        name: str,
+        entry: str,
+        entries: Sequence[tuple[np.ndarray, Search]],
+        text: str,
+        tests: str | None = None,
+    ) -> tuple[Claim, Claim]:
+        """Mean paired differences with intervals, and their tests under the prefix `tests`.
+
+        Args: entry is the second dimension, empty where there is one entry alone.
+        Returns: the claims (language, entry) and (entry,).
+        """
+        by_language, pooled = self.claims(entries)
+        chosen = np.stack([at_chosen_settings(d, search) for d, search in entries], axis=-1)
+        dims = ("language", entry) if entry else ("language",)
+        parts = [by_language, pooled]
+        if not entry:
+            chosen = chosen[..., 0]
+            parts = [first_entry(part) for part in parts]
+        self.add_interval(name, dims, parts[0].interval, text)
+        self._add_pooled(name, dims, self.jackknife.means(chosen), text, parts[1].interval)
+        if tests is not None:
+            self.add_tests(tests, dims, parts[0], chosen, text)
+            over_languages = pooled_differences(chosen)
+            note = f"{text}, mean over languages"
+            self.add_tests(f"pooled_{tests}", dims[1:], parts[1], over_languages, note)
+        return by_language, pooled
+
+    def add_tests(
+        self, prefix: str, dims: Sequence[str], claim: Claim, differences: np.ndarray, text: str
+    ) -> None:
+        """p over the family of all entries, and what could have been detected.
+
+        Args: differences (item, ...) at the chosen settings.
+        """
+        tests = max(int(np.isfinite(claim.p).sum()), 1)
+        alpha = (1 - self.confidence) / tests
+        least = minimum_detectable_effect(differences, self.clusters, alpha=alpha)
+        note = "two-sided cluster sign-flip p, settings chosen anew under every pattern"
+        self.add(f"{prefix}p", dims, claim.p, f"{text}: {note}")
+        if dims:
+            note = f"{text}: p adjusted by Holm over {tests} tests ({', '.join(dims)})"
+            self.add(f"{prefix}p_holm", dims, holm(claim.p), note)
+        note = f"{text}: minimum detectable effect, 80% power at alpha {alpha:.2g}"
+        self.add(f"{prefix}minimum_detectable_effect", dims, least, note)
+
+
+def at_chosen_settings(differences: np.ndarray, search: Search) -> np.ndarray:
+    """(item, language) differences at the setting that each item's fold was given."""
+    item, language = np.ogrid[: differences.shape[0], : differences.shape[1]]
+    return differences[item, language, search.chosen.T[search.folds]]
+
+
+def first_entry(claim: Claim) -> Claim:
+    """A claim without its last axis, of which there is one entry."""
+    return Claim(
+        claim.estimate[..., 0], claim.error[..., 0], claim.p[..., 0], claim.critical[..., 0]
+    )
+
+
+def pooled_differences(differences: np.ndarray) -> np.ndarray:
+    """What each item adds to the mean over languages, times the item count.
+
+    Its mean over items is the mean over languages of their means over items.
+
+    Args: differences (item, language, ...), NaN left out. Returns (item, ...).
+    """
+    present = np.isfinite(differences)
+    n = present.sum(axis=0)
+    scale = divide(np.full(n.shape, float(len(differences))), n * (n > 0).sum(axis=0))
+    added = np.where(present, differences, 0.0) * np.nan_to_num(scale)
+    return np.where((n > 0).any(axis=0), added.sum(axis=1), np.nan)
