@@ -135,12 +135,17 @@ def steering_effects():
         shapes |= {f"primary_{name}": ("language",)}
     shapes |= {"pooled_primary_p": (), "pooled_primary_minimum_detectable_effect": ()}
     shapes["random_draws"] = ("language", "draw")
+    shapes["control_cosine"] = ("language", "control")
     data = {n: (d, rng.normal(0, 0.05, [sizes[k] for k in d])) for n, d in shapes.items()}
     for name in [n for n in data if n.endswith("_low")]:
         middle = data[name.removesuffix("_low")][1]
         data[name] = (data[name][0], middle - 0.04)
         data[name.replace("_low", "_high")] = (data[name][0], middle + 0.04)
     data["p_holm"] = (("language", "method"), np.array([[0.5, 0.5], [0.07, 0.5]]))
+    data["flipped_right"] = (("language", "method"), np.array([[5, 1], [3, 1]]))
+    data["flipped_wrong"] = (("language", "method"), np.array([[2, 1], [9, 1]]))
+    data["zero_flipped_right"] = ("language", np.array([1, 0]))
+    data["zero_flipped_wrong"] = ("language", np.array([1, 0]))
     data["primary_p_holm"] = (("language",), np.array([0.5, 0.001]))
     data["pooled_primary_p"] = ((), 0.0123)
     data["selected_layer"] = (("language", "method", "fold"), np.full((2, 2, 3), 9.0))
@@ -337,6 +342,21 @@ def test_the_caption_names_languages_whose_effect_can_be_told_from_nothing():
     assert "Swahili can be told from 0" in caption
     none = steering_effects().assign(primary_p_holm=("language", np.ones(2)))
     assert "80% power" in steering.effect(none, SUBJECT, "planted").caption
+
+
+def test_the_caption_counts_flips_of_rounding_beside_those_of_the_method():
+    caption = steering.effect(steering_effects(), SUBJECT, "planted").caption
+    assert "flips 7 to 12 items per language" in caption
+    assert "adding nothing flips 0 to 2" in caption
+    assert "have not seen it" not in caption and "no choice has seen this item's answers" in caption
+
+
+def test_an_effect_without_bounds_is_a_point_and_a_number():
+    held = steering_effects()
+    for end in ("_low", "_high"):
+        held[f"effect{end}"][:] = np.nan
+        held[f"pooled_effect{end}"][:] = np.nan
+    assert "nan" not in steering.effect(held, SUBJECT, "planted").caption
 
 
 def test_the_effect_is_told_in_the_family_of_the_main_claim_and_its_numbers_say_both():

@@ -77,6 +77,8 @@ def steering(effects=((-0.06, 0.02),), p_holm=0.5, primary=None):
     data |= {"pooled_primary_minimum_detectable_effect": ((), 0.04)}
     methods = ["mean_difference", "shared_projection"]
     data |= {"zero_same_batch_difference": ("language", [0.0])}
+    data |= {"flipped_right": (dims, [[3, 9]]), "flipped_wrong": (dims, [[4, 9]])}
+    data |= {f"zero_flipped_{way}": ("language", [1]) for way in ("right", "wrong")}
     data |= {"unsteered_max_abs_difference": ("language", [0.39])}
     attrs = {"default_method": methods[0], "confidence": 0.95}
     return xr.Dataset(data, coords={"language": ["de"], "method": methods}, attrs=attrs)
@@ -204,6 +206,7 @@ def test_checks_of_steering_stand_beside_those_of_extraction():
     cells = dict(zip(header, row, strict=True))
     assert cells["steered by 0 against unsteered [nat]"] == "0 at most"
     assert cells["unsteered against stored [nat]"] == "0.39 at most"
+    assert cells["items flipped by rounding, by steering"] == "2, 7"
     header, row = table_of(summary([result(steering={})], "default"), "What was measured")
     assert dict(zip(header, row, strict=True))["unsteered against stored [nat]"] == "–"
 

@@ -62,7 +62,7 @@ SMALL: dict[str, Any] = {
         "fit_on": ["own"], "evaluate_on": ["own"], "languages": ["de", "es"], "layers": [0.5, 0.75],
         "strengths": [8.0], "random_draws": 2,
     },
-    "statistics": {"n_boot": 100, "folds": 3},
+    "statistics": {"folds": 3},
     "figures": {"dpi": 60},
 }  # fmt: skip
 """30 questions in three languages; a fourth, sw, has its questions there but is not asked for."""

@@ -50,7 +50,7 @@ CONFIGURATIONS = {
     "steering: {strengths: [0.0, 1.0]}": "steering.strengths: ",
     "steering: {methods: [mean_diference]}": "'mean_difference'",
     "steering: {layers: [12]}": "steering.layers.0: ",
-    "statistics: {n_boot: many}": "statistics.n_boot: ",
+    "statistics: {folds: many}": "statistics.folds: ",
     "statistics: {confidence: 95}": "statistics.confidence: ",
     "figures: {formats: [gif]}": "'pdf', 'png' or 'svg'",
 }
@@ -116,7 +116,7 @@ HOSTILE = {
     "a seed beyond 64 bits": (f"statistics: {{seed: {10**30}}}", "statistics.seed: the number is"),
     "a number of 5000 digits": ("statistics: {seed: " + "9" * 5000 + "}", "be read: Exceeds"),
     "a huge hexadecimal": ("statistics: {seed: 0x" + "f" * 5000 + "}", "seed: the number is too"),
-    "endless draws": ("statistics: {n_boot: 10000000000}", "statistics.n_boot: "),
+    "endless draws": ("steering: {random_draws: 10000000000}", "steering.random_draws: "),
     "a size of 10^20": ("models: {m: {source: path, path: x, family: f, parameters: 1"
                         + "0" * 19 + "}}", "models.m.parameters: "),
     "an endless width": ("prompt: {templates: {default: '{question:>99999999999}'}}", "a field ot"),

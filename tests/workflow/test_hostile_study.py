@@ -59,7 +59,7 @@ def hostile_config(questions: str, model: str) -> dict[str, Any]:
         "similarity": {"permutations": 19, "map_permutations": 19},
         "subspaces": {"layers": 2, "permutations": 19},
         "steering": None,
-        "statistics": {"n_boot": 100, "folds": 3},
+        "statistics": {"folds": 3},
         "figures": {"dpi": 60, "formats": ["png"]},
     }  # fmt: skip
 

@@ -31,11 +31,18 @@ from isogloss.figures.style import (
     rows_axis,
     spoken,
 )
-from isogloss.figures.text import as_rst, span_of_points
+from isogloss.figures.text import as_rst, span, span_of_points
 from isogloss.files.netcdf import confidence_of
 from isogloss.study.steering_methods import ALL_METHODS, MAIN_CLAIM
 
 ENDS = ("", "_low", "_high")
+# What the selection has seen, and what it has not.
+CHOSEN = (
+    "an item's vectors are fitted on the items of other folds; its layer and strength are those "
+    "that do best on the items of other folds, which were themselves steered with vectors fitted "
+    "in part on this item's states; no choice has seen this item's answers. Tests and intervals "
+    "choose anew under every sign pattern"
+)
 LOOKS = ((BLACK, "o"), (BLUE, "s"), (RED, "^"), (GREEN, "D"), (PURPLE, "v"))
 CONTROL_LOOKS = {
     "random": (GREY, "o"),
@@ -127,7 +134,7 @@ def _surface_caption(held: xr.Dataset, subject: Subject, fitted: str) -> str:
         f"{decimal(place[2])} and strength {decimal(place[3], 1)}. The highest of many noisy cells "
         "is no estimate: see the effect at the setting chosen on other folds.\n\n"
         "*How to read it*: each panel is a language (columns) and a method (rows); cells are the "
-        "change of accuracy against no steering, every item being evaluated with vectors fitted on "
+        "change of accuracy against no steering, every item being steered with vectors fitted on "
         "other folds. Frames mark what was chosen, with the number of folds in the corner."
     )
 
@@ -173,7 +180,8 @@ def effect(steering: xr.Dataset, subject: Subject, fitted: str) -> Drawing:
     variables += ["control_effect", "pooled_control_effect", "random_draws", "p_random"]
     variables += ["consistency_change", "pooled_consistency_change"]
     variables += ["transfer_to_change", "transfer_from_change"]
-    variables += ["flipped_right", "flipped_wrong", "pivot_harm", "norm_ratio", "overhead"]
+    variables += ["flipped_right", "flipped_wrong", "zero_flipped_right", "zero_flipped_wrong"]
+    variables += ["control_cosine", "pivot_harm", "norm_ratio", "overhead"]
     present = [name for name in variables if name in steering]
     return Drawing(
         figure, numbers_of(steering, present), _effect_caption(steering, subject, fitted)
@@ -246,10 +254,29 @@ def _effect_caption(held: xr.Dataset, subject: Subject, fitted: str) -> str:
         f"{subject.label(subject.pivot)} changes accuracy by {spoken(found)} percentage points, "
         f"{between(own, 'pooled_effect', points)} in the mean (p = "
         f"{decimal(held[MAIN_CLAIM.pooled_p], 4)}); {verdict} (sign-flip tests, "
-        f"{MAIN_CLAIM.said}).\n\n"
-        "*How to read it*: layer and strength are chosen on the other folds, so every item is "
-        "evaluated with settings and vectors that have not seen it. Left, each method; middle, "
+        f"{MAIN_CLAIM.said}).{_controls_said(held)}\n\n"
+        f"*How to read it*: {CHOSEN}. Left, each method; middle, "
         "controls at the same setting (small dots: single random draws; `pivot steered`: the "
         "pivot's own questions with the same vectors, harm where below 0); right, change of "
         f"agreement with the ranks in {subject.label(subject.pivot)}."
     )
+
+
+def _controls_said(held: xr.Dataset) -> str:
+    """What rounding alone flips, and how much of another language's shift is the method's own."""
+    said = ""
+    if "zero_flipped_right" in held and np.isfinite(held["zero_flipped_right"]).any():
+        method = held.sel({"method": held.attrs["default_method"]})
+        flips = method["flipped_right"] + method["flipped_wrong"]
+        rounding = held["zero_flipped_right"] + held["zero_flipped_wrong"]
+        said += (
+            f" It flips {span(flips)} items per language, either way; adding nothing flips "
+            f"{span(rounding)}, by rounding in another batch."
+        )
+    if "control_cosine" in held and "shuffled_language" in held["control"].values:
+        cosine = held["control_cosine"].sel(control="shuffled_language")
+        said += (
+            " The shift of another language has a cosine of "
+            f"{span(cosine, decimal)} with the method's."
+        )
+    return said

@@ -438,8 +438,10 @@ def decimal(value: SupportsFloat, digits: int = 2) -> str:
 
 
 def between(dataset: xr.Dataset, name: str, how: Callable[[float], str] = decimal) -> str:
-    """A scalar with its interval as text: "0.22 [0.20, 0.25]"."""
+    """A scalar with its interval as text: "0.22 [0.20, 0.25]"; without where it has no bounds."""
     value, low, high = (float(dataset[name + end]) for end in ("", "_low", "_high"))
+    if not np.isfinite([low, high]).all():
+        return how(value)
     return f"{how(value)} [{how(low)}, {how(high)}]"
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 import xarray as xr
 from scipy.special import ndtri
 
-from isogloss.figures.text import as_markdown, span_of_points
+from isogloss.figures.text import as_markdown, span, span_of_points
 from isogloss.files.netcdf import confidence_of
 from isogloss.questions.languages import language_name
 from isogloss.study.steering_methods import MAIN_CLAIM, family_of
@@ -24,9 +24,10 @@ STEERING_COLUMNS = ("fitted", "method", "effect", "low", "high", MAIN_CLAIM.p, M
 NOTHING = "–"
 ALIKE_MARK = "†"
 CHECKS_NOTE = (
-    "Steering by 0 must change nothing within a batch. What is unsteered among steered questions "
-    "differs from what extraction stored by the rounding of another batch; effects compare steered "
-    "with unsteered answers of the same run."
+    "Steering by 0 must change nothing within a batch. In a narrow type another batch rounds "
+    "otherwise: what is unsteered among steered questions differs from what extraction stored, and "
+    "some answers flip when nothing is added. How many per language stands beside what the study's "
+    "first method flips; effects compare steered with unsteered answers of the same run."
 )
 
 
@@ -438,7 +439,7 @@ def _measured_table(results: Sequence[Result]) -> str:
     header = ["model", "dataset", "items", "clusters", "languages", "scores against float32 [nat]"]
     header += ["phrases compared", "lens against model [nat]"]
     header += ["steered by 0 against unsteered [nat]", "unsteered against stored [nat]"]
-    header += ["prompts cut", "extraction [s]"]
+    header += ["items flipped by rounding, by steering", "prompts cut", "extraction [s]"]
     rows = []
     for result in results:
         records = list(result.records.values())
@@ -458,6 +459,7 @@ def _measured_table(results: Sequence[Result]) -> str:
                 _largest([float(test["difference"]) for test in tests]),
                 _largest_of(result, "zero_same_batch_difference"),
                 _largest_of(result, "unsteered_max_abs_difference"),
+                _flips_text(result),
                 str(sum(int(record.get("truncated_prompts", 0)) for record in records)),
                 f"{sum(float(record.get('seconds', 0)) for record in records):.0f}",
             ]
@@ -485,6 +487,20 @@ def _precision_text(exact: Sequence[Mapping[str, Any]], reasons: Sequence[str]) 
 
 def _largest(values: Sequence[float]) -> str:
     return f"{max(values):.2g} at most" if values else NOTHING
+
+
+def _flips_text(result: Result) -> str:
+    """Items that `zero` and the first method flip either way: the languages' range each."""
+    flips = []
+    for prefix in ("zero_flipped", "flipped"):
+        values = []
+        for effects in result.steering.values():
+            both = effects[f"{prefix}_right"] + effects[f"{prefix}_wrong"]
+            if "method" in both.dims:
+                both = both.sel({"method": effects.attrs["default_method"]})
+            values.append(both.values)
+        flips.append(span(xr.DataArray(np.concatenate([*values, []]))))
+    return ", ".join(flips) if result.steering else NOTHING
 
 
 def _largest_of(result: Result, name: str) -> str:

@@ -1,9 +1,22 @@
 """Numbers as figures and the summary say them, and names from data as plain text in markup."""
 
 import re
+from collections.abc import Callable
 
 import numpy as np
 import xarray as xr
+
+
+def span(values: xr.DataArray, how: Callable[[float], str] = "{:.0f}".format) -> str:
+    """The range of some values as text; a dash where none is known.
+
+    >>> span(xr.DataArray([7, 12, 9])), span(xr.DataArray([2.0, 2.0])), span(xr.DataArray(np.nan))
+    ('7 to 12', '2', '–')
+    """
+    known = values.values[np.isfinite(values.values)]
+    if not known.size:
+        return "–"
+    return " to ".join(dict.fromkeys(how(float(end)) for end in (known.min(), known.max())))
 
 
 def span_of_points(shares: xr.DataArray) -> str:
@@ -12,11 +25,8 @@ def span_of_points(shares: xr.DataArray) -> str:
     >>> span_of_points(xr.DataArray([0.07, 0.13])), span_of_points(xr.DataArray(np.nan))
     ('7 to 13 points', '–')
     """
-    known = 100 * shares.values[np.isfinite(shares.values)]
-    if not known.size:
-        return "–"
-    ends = dict.fromkeys(f"{end:.0f}" for end in (known.min(), known.max()))
-    return f"{' to '.join(ends)} points"
+    said = span(100 * shares)
+    return said if said == "–" else f"{said} points"
 
 
 def as_rst(text: str) -> str:

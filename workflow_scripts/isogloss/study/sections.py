@@ -333,9 +333,8 @@ class Split(Strict):
 
 
 class Statistics(Strict):
-    """Resampling and folds."""
+    """Intervals, tests and folds."""
 
-    n_boot: Count = Field(2000, ge=100, description="cluster-bootstrap draws")
     seed: Seed = Field(0, description="seed of intervals and permutations")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the intervals")
     folds: Count = Field(5, ge=2, description="folds of clusters for whatever is fitted or chosen")
