@@ -27,8 +27,8 @@ def main() -> None:
 
     scores = open_scores(list(read_manifest(args.manifest).values()))
     scores = with_spelling(scores, args.spec["questions"], args.spec["dataset"])
-    found = behaviour(scores, args.spec["score"], args.spec["confidence"])
-    write_netcdf(found, args.output, args.spec)
+    results = behaviour(scores, args.spec["score"], args.spec["confidence"])
+    write_netcdf(results, args.output, args.spec)
 
 
 def with_spelling(scores: xr.Dataset, questions: dict[str, Any], dataset: str) -> xr.Dataset:
@@ -43,8 +43,8 @@ def with_spelling(scores: xr.Dataset, questions: dict[str, Any], dataset: str) -
         raise InputError(
             f"dataset {dataset}: its questions are not those that were scored: extract it again"
         )
-    found = spellings(items, languages)[..., : scores.sizes["choice"]]
-    return scores.assign(spelling=(("language", "item", "choice"), found))
+    spelling = spellings(items, languages)[..., : scores.sizes["choice"]]
+    return scores.assign(spelling=(("language", "item", "choice"), spelling))
 
 
 if __name__ == "__main__":

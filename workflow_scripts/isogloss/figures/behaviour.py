@@ -31,38 +31,38 @@ from isogloss.figures.style import (
 CHOICES_ONLY = ("accuracy_choices_only", "consistency_choices_only")
 
 
-def items_and_clusters(held: xr.Dataset) -> str:
+def items_and_clusters(results: xr.Dataset) -> str:
     """How many items there are, and how many clusters they form."""
-    return f"{held.sizes['item']} items in {int(held.attrs['n_clusters'])} clusters"
+    return f"{results.sizes['item']} items in {int(results.attrs['n_clusters'])} clusters"
 
 
-def alike_mark(held: xr.Dataset, tag: str) -> str:
+def alike_mark(results: xr.Dataset, tag: str) -> str:
     """A dagger where a language spells most choices as another one does."""
-    return "†" if bool(held["mostly_alike"].sel(language=tag)) else ""
+    return "†" if bool(results["mostly_alike"].sel(language=tag)) else ""
 
 
-def alike_note(held: xr.Dataset) -> str:
+def alike_note(results: xr.Dataset) -> str:
     """What the dagger means, where a language bears one."""
-    return "† choices mostly spelled alike" if bool(held["mostly_alike"].any()) else ""
+    return "† choices mostly spelled alike" if bool(results["mostly_alike"].any()) else ""
 
 
-def alike_sentence(held: xr.Dataset) -> str:
+def alike_sentence(results: xr.Dataset) -> str:
     """That agreement may be a taste for strings, where most choices are spelled alike."""
-    if not bool(held["mostly_alike"].any()):
+    if not bool(results["mostly_alike"].any()):
         return ""
-    share = held["identical_share_pairs"].values[~np.eye(held.sizes["language"], dtype=bool)]
+    share = results["identical_share_pairs"].values[~np.eye(results.sizes["language"], dtype=bool)]
     return (
         f" Up to {percent(share.max())} of the choices are the same strings in two languages "
         "(dagger): what these agree on may be a taste for certain strings, whatever is asked."
     )
 
 
-def _choices_only(held: xr.Dataset) -> str:
+def _choices_only(results: xr.Dataset) -> str:
     """What consistency the choices alone give, where that is known."""
     name = "mean_consistency_choices_only"
-    if name not in held:
+    if name not in results:
         return ""
-    value = between(held.sel(scope="pivot_pairs"), name)
+    value = between(results.sel(scope="pivot_pairs"), name)
     return f" (without the question, the choices alone give {value})"
 
 
@@ -73,26 +73,26 @@ def accuracy_and_consistency(behaviour: xr.Dataset, subject: Subject) -> Drawing
         behaviour: of `isogloss.measures.behaviour.behaviour`.
     """
     order = subject.order(behaviour["language"].values)
-    held = behaviour.sel(language=order, language_2=order)
-    names = [subject.label(tag) + alike_mark(held, tag) for tag in order]
+    results = behaviour.sel(language=order, language_2=order)
+    names = [subject.label(tag) + alike_mark(results, tag) for tag in order]
     figure = new_figure(
         subject,
         "Accuracy, and consistency between languages",
         1.35 + 0.26 * len(order),
         [
-            items_and_clusters(held),
-            f"{confidence(held)} over clusters of items",
+            items_and_clusters(results),
+            f"{confidence(results)} over clusters of items",
             near_chance_note(subject, order),
-            alike_note(held),
+            alike_note(results),
         ],
     )
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.75])
-    _accuracy_panel(left, held, subject, names)
-    _consistency_panel(right, held, subject)
+    _accuracy_panel(left, results, subject, names)
+    _consistency_panel(right, results, subject)
     return Drawing(
         figure,
         numbers_of(
-            held,
+            results,
             [
                 "accuracy",
                 "chance",
@@ -100,18 +100,18 @@ def accuracy_and_consistency(behaviour: xr.Dataset, subject: Subject) -> Drawing
                 "consistency",
                 "consistency_shuffled",
                 "identical_share_pairs",
-                *(name for name in CHOICES_ONLY if name in held),
+                *(name for name in CHOICES_ONLY if name in results),
             ],
         ),
-        _accuracy_caption(held, subject, order),
+        _accuracy_caption(results, subject, order),
     )
 
 
-def _accuracy_panel(ax: Axes, held: xr.Dataset, subject: Subject, names: list[str]) -> None:
-    shares = [100 * held[f"accuracy{end}"].values for end in ("", "_low", "_high")]
+def _accuracy_panel(ax: Axes, results: xr.Dataset, subject: Subject, names: list[str]) -> None:
+    shares = [100 * results[f"accuracy{end}"].values for end in ("", "_low", "_high")]
     rows = np.arange(len(names))
-    hollow = [tag in subject.near_chance for tag in held["language"].values]
-    chance = 100 * float(held["chance"])
+    hollow = [tag in subject.near_chance for tag in results["language"].values]
+    chance = 100 * float(results["chance"])
     ax.axvline(chance, color=GREY, linestyle="--", linewidth=0.9)
     ax.text(chance, -0.62, " chance", color=GREY, va="bottom", ha="center", fontsize="small")
     dots(ax, shares, rows, hollow)
@@ -120,24 +120,26 @@ def _accuracy_panel(ax: Axes, held: xr.Dataset, subject: Subject, names: list[st
     ax.set_xlabel("accuracy [% of items]")
 
 
-def _consistency_panel(ax: Axes, held: xr.Dataset, subject: Subject) -> None:
-    values = held["consistency"].values.copy()
+def _consistency_panel(ax: Axes, results: xr.Dataset, subject: Subject) -> None:
+    values = results["consistency"].values.copy()
     np.fill_diagonal(values, np.nan)
-    baseline = held["consistency_shuffled"].values
-    unsure = (held["consistency_low"].values <= baseline) & (
-        held["consistency_high"].values >= baseline
+    baseline = results["consistency_shuffled"].values
+    unsure = (results["consistency_low"].values <= baseline) & (
+        results["consistency_high"].values >= baseline
     )
-    tags = [f"{tag}{subject.mark(tag)}{alike_mark(held, tag)}" for tag in held["language"].values]
+    tags = [
+        f"{tag}{subject.mark(tag)}{alike_mark(results, tag)}" for tag in results["language"].values
+    ]
     top = max(0.1, np.ceil(np.nanmax(values, initial=0) * 10) / 10)
     image = heat_map(ax, values, tags, tags, (min(0.0, -0.1), top), faint=unsure)
     ax.set_title("consistency (in brackets: interval holds that of shuffled items)")
     ax.figure.colorbar(image, ax=ax, label="Spearman's ρ of choice ranks", aspect=30, pad=0.02)
 
 
-def _accuracy_caption(held: xr.Dataset, subject: Subject, order: list[str]) -> str:
-    accuracy = held["accuracy"].to_series()
+def _accuracy_caption(results: xr.Dataset, subject: Subject, order: list[str]) -> str:
+    accuracy = results["accuracy"].to_series()
     others = accuracy.drop(subject.pivot)
-    pairs = held.sel(scope="pivot_pairs")
+    pairs = results.sel(scope="pivot_pairs")
     near = [subject.label(tag).rstrip("*") for tag in order if tag in subject.near_chance]
     marked = (
         f" {spoken(near)} {'is' if len(near) == 1 else 'are'} not above chance (hollow, asterisk): "
@@ -149,9 +151,9 @@ def _accuracy_caption(held: xr.Dataset, subject: Subject, order: list[str]) -> s
     return (
         f"**{subject.model} on {subject.dataset}**: accuracy is {percent(accuracy[subject.pivot])} "
         f"in {pivot} and {_span(others, subject)}, with "
-        f"{percent(held['chance'])} by guessing; the ranks of the choices agree with those in "
+        f"{percent(results['chance'])} by guessing; the ranks of the choices agree with those in "
         f"{pivot} by ρ = {between(pairs, 'mean_consistency')} on average"
-        f"{_choices_only(held)}.{marked}{alike_sentence(held)}\n\n"
+        f"{_choices_only(results)}.{marked}{alike_sentence(results)}\n\n"
         "*How to read it*: left, share of items answered correctly with its interval; the dashed "
         "line is guessing. Right, Spearman's rho between the ranks that two languages give the "
         "choices of the same item, mean over items; 1 would be the same order in both, 0 is what "
@@ -188,32 +190,34 @@ def transfer(behaviour: xr.Dataset, subject: Subject) -> Drawing:
         behaviour: of `isogloss.measures.behaviour.behaviour`.
     """
     order = subject.order(behaviour["language"].values)
-    held = behaviour.sel(language=order, language_2=order)
+    results = behaviour.sel(language=order, language_2=order)
     figure = new_figure(
         subject,
         "Transfer between languages, against its baselines",
         2.0 + 0.44 * len(order),
         [
-            items_and_clusters(held),
-            confidence(held),
+            items_and_clusters(results),
+            confidence(results),
             near_chance_note(subject, order),
-            alike_note(held),
+            alike_note(results),
         ],
         legends=1,
     )
     top, bottom = figure.subplots(2, 2, height_ratios=[1, 1.1])
     for ax, (sign, title) in zip(top, SIGNS, strict=True):
-        _from_pivot_panel(ax, held, subject, sign, title)
+        _from_pivot_panel(ax, results, subject, sign, title)
     legend_below_title(figure, top[1])
     for ax, (sign, _) in zip(bottom, SIGNS, strict=True):
-        _lift_panel(ax, held, subject, sign)
+        _lift_panel(ax, results, subject, sign)
     names = ["transfer", *(f"transfer_{b[0]}" for b in BASELINES), "lift_independent"]
-    return Drawing(figure, numbers_of(held, names), _transfer_caption(held, subject, order))
+    return Drawing(figure, numbers_of(results, names), _transfer_caption(results, subject, order))
 
 
-def _from_pivot_panel(ax: Axes, held: xr.Dataset, subject: Subject, sign: str, title: str) -> None:
-    others = [tag for tag in held["language"].values if tag != subject.pivot]
-    part = held.sel(sign=sign, language=subject.pivot, language_2=others)
+def _from_pivot_panel(
+    ax: Axes, results: xr.Dataset, subject: Subject, sign: str, title: str
+) -> None:
+    others = [tag for tag in results["language"].values if tag != subject.pivot]
+    part = results.sel(sign=sign, language=subject.pivot, language_2=others)
     rows = np.arange(len(others))
     for name, marker, color, label in BASELINES:
         expected = 100 * part[f"transfer_{name}"].values
@@ -224,20 +228,22 @@ def _from_pivot_panel(ax: Axes, held: xr.Dataset, subject: Subject, sign: str, t
             )
     shares = [100 * part[f"transfer{end}"].values for end in ("", "_low", "_high")]
     dots(ax, shares, rows, [t in subject.near_chance for t in others], BLACK, label="observed")
-    rows_axis(ax, [subject.label(tag) + alike_mark(held, tag) for tag in others])
+    rows_axis(ax, [subject.label(tag) + alike_mark(results, tag) for tag in others])
     ax.set_xlim(0, 100)
     ax.set_xlabel(f"{sign} transfer from {subject.label(subject.pivot)} [%]")
     ax.set_title(title.format(pivot=subject.label(subject.pivot)))
 
 
-def _lift_panel(ax: Axes, held: xr.Dataset, subject: Subject, sign: str) -> None:
-    lift = held.sel(sign=sign)
+def _lift_panel(ax: Axes, results: xr.Dataset, subject: Subject, sign: str) -> None:
+    lift = results.sel(sign=sign)
     values = 100 * lift["lift_independent"].values
     np.fill_diagonal(values, np.nan)
     unsure = (lift["lift_independent_low"].values <= 0) & (
         lift["lift_independent_high"].values >= 0
     )
-    tags = [f"{tag}{subject.mark(tag)}{alike_mark(held, tag)}" for tag in held["language"].values]
+    tags = [
+        f"{tag}{subject.mark(tag)}{alike_mark(results, tag)}" for tag in results["language"].values
+    ]
     reach = max(10.0, np.nanmax(np.abs(values), initial=0))
     image = heat_map(ax, values, tags, tags, (-reach, reach), DIVERGING, "{:+.0f}", unsure)
     ax.set_ylabel("from")
@@ -246,11 +252,11 @@ def _lift_panel(ax: Axes, held: xr.Dataset, subject: Subject, sign: str) -> None
     ax.figure.colorbar(image, ax=ax, aspect=30, pad=0.02)
 
 
-def _transfer_caption(held: xr.Dataset, subject: Subject, order: list[str]) -> str:
+def _transfer_caption(results: xr.Dataset, subject: Subject, order: list[str]) -> str:
     pivot = subject.label(subject.pivot)
-    lifts = held.sel(scope="all_pairs")
+    lifts = results.sel(scope="all_pairs")
     plus, minus = (lifts.sel(sign=sign) for sign in ("positive", "negative"))
-    part = held.sel(sign="positive", language=subject.pivot)["lift_independent"]
+    part = results.sel(sign="positive", language=subject.pivot)["lift_independent"]
     part = part.sel(language_2=[tag for tag in order if tag != subject.pivot]).to_series()
     best = part.idxmax() if part.notna().any() else None
     example = (
@@ -261,9 +267,9 @@ def _transfer_caption(held: xr.Dataset, subject: Subject, order: list[str]) -> s
     return (
         f"**{subject.model} on {subject.dataset}**: an item that is right in one language is right "
         f"in another {between(plus, 'mean_lift_independent', points)} percentage points more often "
-        f"than the accuracies alone would give{example}{_beyond_difficulty(held, pivot)}; the same "
-        f"wrong choice recurs {between(minus, 'mean_lift_independent', points)} points more "
-        f"often.{_too_few(held)}{alike_sentence(held)}\n\n"
+        f"than the accuracies alone would give{example}{_beyond_difficulty(results, pivot)}; the "
+        f"same wrong choice recurs {between(minus, 'mean_lift_independent', points)} points more "
+        f"often.{_too_few(results)}{alike_sentence(results)}\n\n"
         f"*How to read it*: top, transfer from {pivot} (dots, with intervals) beside what is "
         "expected if items were independent (bars), if only their difficulty were shared "
         "(diamonds), and for wrong answers if some wrong choices were simply popular (crosses). "
@@ -272,21 +278,21 @@ def _transfer_caption(held: xr.Dataset, subject: Subject, order: list[str]) -> s
     )
 
 
-def _too_few(held: xr.Dataset) -> str:
+def _too_few(results: xr.Dataset) -> str:
     """Why transfer is not known, where it is not."""
-    between_two = ~np.eye(held.sizes["language"], dtype=bool)
-    unknown = np.isnan(held["lift_independent"].sel(sign=["positive", "negative"]).values)
+    between_two = ~np.eye(results.sizes["language"], dtype=bool)
+    unknown = np.isnan(results["lift_independent"].sel(sign=["positive", "negative"]).values)
     if not unknown[:, between_two].any():
         return ""
     return (
-        f" Transfer is unknown from languages with fewer than {held.attrs['min_items']} items "
+        f" Transfer is unknown from languages with fewer than {results.attrs['min_items']} items "
         "right (positive) or wrong (negative)."
     )
 
 
-def _beyond_difficulty(held: xr.Dataset, pivot: str) -> str:
+def _beyond_difficulty(results: xr.Dataset, pivot: str) -> str:
     """What difficulty leaves, to the pivot: over all targets it averages to 0 by construction."""
-    lifts = held.sel(scope="to_pivot", sign="positive")
+    lifts = results.sel(scope="to_pivot", sign="positive")
     if not np.isfinite(lifts["mean_lift_difficulty"]):
         return ""
     lift = between(lifts, "mean_lift_difficulty", points)

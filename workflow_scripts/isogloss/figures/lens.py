@@ -83,13 +83,13 @@ def latent_accuracy(trajectories: xr.Dataset, subject: Subject) -> Drawing:
     )
 
 
-def _accuracy_panel(ax: Axes, held: xr.Dataset, subject: Subject, tag: str) -> None:
-    depth = held["relative_depth"].values
-    ax.axhline(100 * float(held["chance"]), color=GREY, linestyle=(0, (1, 1)), linewidth=0.8)
+def _accuracy_panel(ax: Axes, results: xr.Dataset, subject: Subject, tag: str) -> None:
+    depth = results["relative_depth"].values
+    ax.axhline(100 * float(results["chance"]), color=GREY, linestyle=(0, (1, 1)), linewidth=0.8)
     pivot = subject.label(subject.pivot)
     for latent, color, marker, dash, label in LATENTS:
         middle, low, high = (
-            100 * held[f"latent_accuracy{end}"].sel(latent=latent).values
+            100 * results[f"latent_accuracy{end}"].sel(latent=latent).values
             for end in ("", "_low", "_high")
         )
         if np.isfinite(middle).any():
@@ -101,23 +101,25 @@ def _accuracy_panel(ax: Axes, held: xr.Dataset, subject: Subject, tag: str) -> N
                 "markersize": 3.2,
             }
             ax.plot(depth, middle, label=f"choices {label.format(pivot=pivot)}", **style)
-            alone = 100 * float(held["latent_accuracy_choices_only"].sel(latent=latent))
+            alone = 100 * float(results["latent_accuracy_choices_only"].sel(latent=latent))
             ax.plot([0, 0.06], [alone, alone], color=color, linewidth=2.5, solid_capstyle="butt")
     ax.set_title(subject.label(tag))
 
 
-def _accuracy_caption(held: xr.Dataset, subject: Subject, order: list[str]) -> str:
+def _accuracy_caption(results: xr.Dataset, subject: Subject, order: list[str]) -> str:
     pivot = subject.label(subject.pivot)
     others = [tag for tag in order if tag != subject.pivot]
-    values = held["latent_accuracy"].sel(language=others).mean("language")
+    values = results["latent_accuracy"].sel(language=others).mean("language")
     through = values.sel(latent="pivot")
     best = int(through.fillna(-1).argmax("layer"))
     end = values.sel(latent="prompt").isel(layer=-1)
-    start = float(held["relative_depth"][best])
-    own = values.sel(latent="prompt").isel(layer=best)
-    alone = float(held["latent_accuracy_choices_only"].sel(language=others, latent="pivot").mean())
+    start = float(results["relative_depth"][best])
+    in_prompt = values.sel(latent="prompt").isel(layer=best)
+    alone = float(
+        results["latent_accuracy_choices_only"].sel(language=others, latent="pivot").mean()
+    )
     by_choices = f", {percent(alone)} by the {pivot} choices alone" if np.isfinite(alone) else ""
-    at = held.isel(layer=best)
+    at = results.isel(layer=best)
     name = "mean_latent_accuracy_contrast"
     contrasts = [
         f"{between(at.sel(contrast=contrast), name, points)} points from those in {language}"
@@ -131,8 +133,8 @@ def _accuracy_caption(held: xr.Dataset, subject: Subject, order: list[str]) -> s
         f"**{subject.model} on {subject.dataset}**: after prompts in the {len(others)} languages "
         f"other than {pivot}, the choices read out in {pivot} are right for "
         f"{percent(through[best])} of the items at relative depth {decimal(start)}, those in the "
-        f"prompt's own language for {percent(own)} there and {percent(end)} at the last layer "
-        f"(means over languages; {percent(held['chance'])} by guessing{by_choices}). At that "
+        f"prompt's language for {percent(in_prompt)} there and {percent(end)} at the last layer "
+        f"(means over languages; {percent(results['chance'])} by guessing{by_choices}). At that "
         f"depth, chosen because it is the highest, they differ by {spoken(contrasts)}.\n\n"
         "*How to read it*: each panel is a prompt language. At every stored layer the final norm "
         "and the unembedding are applied to the states, and the choices are ranked by their "
@@ -140,7 +142,7 @@ def _accuracy_caption(held: xr.Dataset, subject: Subject, order: list[str]) -> s
         f"language. A line for {pivot} far above the others means that the answer is there but is "
         "not said in the prompt's language. The dotted line is guessing. Thick strokes at the "
         "left are the accuracy of the choices alone: at the embedding the states hold the "
-        "prompt's last token and nothing of the question. Read each line against its own."
+        "prompt's last token and nothing of the question. Read each line against its stroke."
     )
 
 
@@ -175,62 +177,62 @@ def latent_language(trajectories: xr.Dataset, subject: Subject) -> Drawing:
     return Drawing(figure, numbers_of(trajectories, names), caption)
 
 
-def _lines(ax: Axes, held: xr.Dataset, subject: Subject, tags: list[str], name: str) -> None:
+def _lines(ax: Axes, results: xr.Dataset, subject: Subject, tags: list[str], name: str) -> None:
     """A line a language with its interval as a band, named at its end."""
-    depth = held["relative_depth"].values
-    styles = language_styles(list(map(str, held["language"].values)), subject)
+    depth = results["relative_depth"].values
+    styles = language_styles(list(map(str, results["language"].values)), subject)
     ax.axhline(0, color=GREY, linewidth=0.8, linestyle=(0, (1, 1)))
     for tag in tags:
         middle, low, high = (
-            held[name + end].sel(language=tag).values for end in ("", "_low", "_high")
+            results[name + end].sel(language=tag).values for end in ("", "_low", "_high")
         )
         band = slice(1, None)  # the lens of the embedding is mostly noise
         color = styles[tag]["color"]
         ax.fill_between(depth[band], low[band], high[band], color=color, alpha=0.08, linewidth=0)
         ax.plot(depth, middle, **styles[tag])
     depth_axis(ax)
-    ends = {tag + subject.mark(tag): float(held[name].sel(language=tag)[-1]) for tag in tags}
+    ends = {tag + subject.mark(tag): float(results[name].sel(language=tag)[-1]) for tag in tags}
     colors = {tag + subject.mark(tag): str(styles[tag]["color"]) for tag in tags}
     label_ends(ax, float(depth[-1]), ends, colors, 2.2)
 
 
-def _settling_panel(ax: Axes, held: xr.Dataset, subject: Subject, order: list[str]) -> None:
+def _settling_panel(ax: Axes, results: xr.Dataset, subject: Subject, order: list[str]) -> None:
     rows = np.arange(len(order))
     hollow = [tag in subject.near_chance for tag in order]
     pivot = subject.label(subject.pivot)
     for latent, color, marker, _, label in LATENTS[:2]:
-        part = held.sel(latent=latent, language=order)
+        part = results.sel(latent=latent, language=order)
         values = [part[f"settling_depth{end}"].values for end in ("", "_low", "_high")]
         shift = -0.14 if latent == "prompt" else 0.14
         dots(ax, values, rows + shift, hollow, color, marker, label.format(pivot=pivot))
-    shuffled = held["settling_depth_shuffled"].sel(latent="prompt", language=order)
+    shuffled = results["settling_depth_shuffled"].sel(latent="prompt", language=order)
     ax.scatter(
         shuffled, rows, marker="|", s=60, color=PALE, linewidths=1.5, label="other items' answers"
     )
     rows_axis(ax, [subject.label(tag) for tag in order])
-    low = float(held["settling_depth_low"].sel(latent=["prompt", "pivot"]).min())
+    low = float(results["settling_depth_low"].sel(latent=["prompt", "pivot"]).min())
     ax.set_xlim(min(0.5, low - 0.05), 1.0)
     ax.set_xlabel("relative depth")
     ax.set_title("settling depth: the answer\nstays from here on")
 
 
-def _language_caption(held: xr.Dataset, subject: Subject, others: list[str]) -> str:
+def _language_caption(results: xr.Dataset, subject: Subject, others: list[str]) -> str:
     pivot = subject.label(subject.pivot)
-    odds = held["pivot_log_odds"].sel(language=others)
+    odds = results["pivot_log_odds"].sel(language=others)
     mean = odds.mean("language")
     peak = 1 + int(mean[1:].fillna(-np.inf).argmax("layer"))  # the embedding's lens is noise
-    depth = decimal(float(held["relative_depth"][peak]))
+    depth = decimal(float(results["relative_depth"][peak]))
     lowest = str(odds.isel(layer=peak).fillna(np.inf).idxmin("language").item())
     highest = str(odds.isel(layer=peak).fillna(-np.inf).idxmax("language").item())
-    own = float(held["settling_depth"].sel(language=others, latent="prompt").mean())
-    through = float(held["settling_depth"].sel(language=others, latent="pivot").mean())
+    in_prompt = float(results["settling_depth"].sel(language=others, latent="prompt").mean())
+    through = float(results["settling_depth"].sel(language=others, latent="pivot").mean())
     return (
         f"**{subject.model} on {subject.dataset}**: the gold answer is likelier in {pivot} than "
         f"in the prompt's language by {decimal(mean[peak])} nat per token on average at relative "
         f"depth {depth}, from {decimal(odds.sel(language=lowest)[peak])} "
         f"({subject.label(lowest).rstrip('*')}) to {decimal(odds.sel(language=highest)[peak])} "
         f"({subject.label(highest).rstrip('*')}), and by {decimal(mean[-1])} at the last layer; "
-        f"answers in the prompt's language settle at depth {decimal(own)}, those in {pivot} at "
+        f"answers in the prompt's language settle at depth {decimal(in_prompt)}, those in {pivot} at "
         f"{decimal(through)}.\n\n"
         f"*How to read it*: left, log p(gold answer in {pivot}) less log p(gold answer in the "
         "prompt's language), per token, less the same for this answer after other items' prompts; "

@@ -1,4 +1,4 @@
-"""An item's own lens picture: every choice at every layer, in both latent languages."""
+"""The lens picture of single items: every choice at every layer, in both latent languages."""
 
 import textwrap
 from collections.abc import Mapping
@@ -43,10 +43,10 @@ def shares_among_choices(lens: xr.Dataset) -> np.ndarray:
         (latent, layer, item, choice) for the prompt's language and the pivot: the softmax of the
         log-probabilities per token; NaN for choices that an item does not have.
     """
-    held = lens.sel(latent=list(LATENTS))
-    tokens = held["n_tokens"].where(held["n_tokens"] > 0)
-    scores = (held["log_probability"] / tokens).transpose("latent", "layer", "item", "choice")
-    exists = np.arange(scores.sizes["choice"]) < held["n_choices"].values[:, None]
+    lens = lens.sel(latent=list(LATENTS))
+    tokens = lens["n_tokens"].where(lens["n_tokens"] > 0)
+    scores = (lens["log_probability"] / tokens).transpose("latent", "layer", "item", "choice")
+    exists = np.arange(scores.sizes["choice"]) < lens["n_choices"].values[:, None]
     values = np.where(exists, scores.values.astype(float), -np.inf)
     with np.errstate(invalid="ignore"):
         total = np.logaddexp.reduce(values, axis=-1, keepdims=True)
@@ -85,16 +85,17 @@ def choose_examples(
     Languages near chance come last; where no item qualifies, all items do.
     """
     others = [tag for tag in subject.order(list(lenses)) if tag != subject.pivot]
-    found = []
+    ranked = []
     for tag in others:
         accuracy = trajectories["latent_accuracy"].sel(language=tag, latent="pivot")
         fits, margin = candidates(lenses[tag], int(accuracy.fillna(-1).values.argmax()))
-        held = np.flatnonzero(fits) if fits.any() else np.arange(len(fits))
-        item = int(held[np.argsort(margin[held], kind="stable")[len(held) // 2]])
+        qualified = np.flatnonzero(fits) if fits.any() else np.arange(len(fits))
+        by_margin = qualified[np.argsort(margin[qualified], kind="stable")]
+        item = int(by_margin[len(by_margin) // 2])
         shares = shares_among_choices(lenses[tag])[:, :, item]
         rank = (tag in subject.near_chance, -int(fits.sum()))
-        found.append((rank, Example(tag, item, shares)))
-    return [example for _, example in sorted(found, key=lambda one: one[0])[:count]]
+        ranked.append((rank, Example(tag, item, shares)))
+    return [example for _, example in sorted(ranked, key=lambda pair: pair[0])[:count]]
 
 
 def item_lenses(

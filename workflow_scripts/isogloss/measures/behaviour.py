@@ -129,12 +129,12 @@ def ranks(scores: np.ndarray, n_choices: np.ndarray) -> np.ndarray:
     """
     exists = np.broadcast_to(_exists(n_choices, scores.shape[-1]), scores.shape)
     groups = tie_groups(np.where(exists, scores, np.nan))
-    mine, other = groups[..., :, None], groups[..., None, :]
-    ahead = ((other < mine) & exists[..., None, :]).sum(axis=-1)
-    alike = ((other == mine) & exists[..., None, :]).sum(axis=-1)
+    group, other = groups[..., :, None], groups[..., None, :]
+    ahead = ((other < group) & exists[..., None, :]).sum(axis=-1)
+    alike = ((other == group) & exists[..., None, :]).sum(axis=-1)
     all_tied = (alike == np.asarray(n_choices)[:, None]) & exists
-    found = ahead + (alike + 1) / 2
-    return np.where(exists & ~all_tied.any(axis=-1, keepdims=True), found, np.nan)
+    positions = ahead + (alike + 1) / 2
+    return np.where(exists & ~all_tied.any(axis=-1, keepdims=True), positions, np.nan)
 
 
 def margins(scores: np.ndarray, answers: np.ndarray) -> np.ndarray:
@@ -440,10 +440,10 @@ def _add_choices_only(table: PairTable, scores: xr.Dataset) -> None:
     table.add_pairs("lift_independent_choices_only", [rows], text)
 
 
-def _add_transfer(table: PairTable, found: dict[str, Transfer]) -> None:
+def _add_transfer(table: PairTable, by_kind: dict[str, Transfer]) -> None:
     """Transfer, what it would be without any, and the lift over that."""
-    signed = [found[sign] for sign in SIGNS]
-    both = found["both_wrong"]
+    signed = [by_kind[sign] for sign in SIGNS]
+    both = by_kind["both_wrong"]
     shares = [np.asarray(t.n_items) for t in signed]
     text = "transfer to language_2"
     table.add_pairs("transfer", [t.observed for t in signed], text, n_items=shares)

@@ -123,8 +123,8 @@ class PairTable:
             drawn = np.ones(len(self.is_pivot), bool) if index == 0 else ~self.is_pivot
             without = without_language(rows[0], scope)[drawn]
             at, confidence = means[:, index], self.jackknife.confidence
-            found = two_way_jackknife(at[0], at[1:], without, confidence)
-            intervals.append(within(found, limits))
+            crossed = two_way_jackknife(at[0], at[1:], without, confidence)
+            intervals.append(within(crossed, limits))
         return _stack(intervals)
 
 

@@ -2,7 +2,7 @@
 
 From the latent log-probabilities of choices, layer by layer: how often the layer's best choice is
 right, whether languages rank the choices alike, whether the gold answer is likelier in the pivot
-than in the prompt's own language, and from which layer on the answer stands.
+than in the prompt's language, and from which layer on the answer stands.
 """
 
 from collections.abc import Mapping
@@ -241,7 +241,7 @@ def trajectories(
 def _checked(lens: Mapping[str, xr.Dataset]) -> dict[str, xr.Dataset]:
     """Lens files with ascending layers, all of the same items, layers and pivot."""
     if not lens:
-        raise InputError("lens: no files: give one a language")
+        raise InputError("lens: no files: give one per language")
     files = {language: file.sortby("layer") for language, file in lens.items()}
     name, first = next(iter(files.items()))
     pivot = first.attrs["pivot"]
@@ -297,7 +297,7 @@ def _accuracy(
     interval = _where_present(interval, present)
     dims, level = ("language", "latent", "layer"), jackknife.confidence
     text = "accuracy of the layer's best choice"
-    found = interval_variables("latent_accuracy", dims, interval, text, confidence=level)
+    variables = interval_variables("latent_accuracy", dims, interval, text, confidence=level)
     embedding = int(first["layer"][0]) == 0
     alone = Interval(
         *(
@@ -306,7 +306,7 @@ def _accuracy(
         )
     )
     name, text = "latent_accuracy_choices_only", "accuracy of the embedding's best choice"
-    return found | interval_variables(name, dims[:2], alone, text, confidence=level)
+    return variables | interval_variables(name, dims[:2], alone, text, confidence=level)
 
 
 def _contrasts(
@@ -320,7 +320,9 @@ def _contrasts(
     dims, level = ("language", "contrast", "layer"), jackknife.confidence
     name, text = "latent_accuracy_contrast", "difference of latent accuracies"
     limits = (-1.0, 1.0)
-    found = interval_variables(name, dims, _mean(change, jackknife, limits), text, confidence=level)
+    variables = interval_variables(
+        name, dims, _mean(change, jackknife, limits), text, confidence=level
+    )
     # Languages that have both latents: the pivot's own prompts have no second language.
     pooled = [
         _over_languages(change[both, index], jackknife, limits)
@@ -332,7 +334,7 @@ def _contrasts(
     ):
         parts = [(p[place].estimate, p[place].low, p[place].high) for p in pooled]
         interval = Interval(*(np.stack(ends) for ends in zip(*parts, strict=True)))
-        found |= interval_variables(
+        variables |= interval_variables(
             f"mean_{name}{ending}",
             dims[1:],
             interval,
@@ -340,8 +342,8 @@ def _contrasts(
             confidence=level,
             over=over,
         )
-    del found[f"mean_{name}_crossed"]  # the estimate is that of the mean
-    return found
+    del variables[f"mean_{name}_crossed"]  # the estimate is that of the mean
+    return variables
 
 
 def _over_languages(
@@ -358,7 +360,7 @@ def _over_languages(
 def _consistency(
     values: np.ndarray, files: Mapping[str, xr.Dataset], jackknife: Jackknife
 ) -> dict[str, xr.Variable]:
-    """Ranks of the choices in a language's own prompt against those in the pivot's."""
+    """Ranks of the choices in a language's prompt against those in the pivot's."""
     first = next(iter(files.values()))
     n_choices, pivot = first["n_choices"].values, list(files).index(first.attrs["pivot"])
     ranked = ranks(values[:, LATENTS.index("prompt")], n_choices)
@@ -370,7 +372,7 @@ def _consistency(
     )
     distinct = ~np.any(identical.astype(bool) & exists, axis=-1)[:, None, :]
     text = "rank correlation of the choices with the pivot's prompt at this layer"
-    found: dict[str, xr.Variable] = {}
+    variables: dict[str, xr.Variable] = {}
     for name, kept, note in (
         ("latent_consistency", rho, text),
         (
@@ -380,10 +382,10 @@ def _consistency(
         ),
     ):
         interval = _mean(kept, jackknife, (-1.0, 1.0))
-        found |= interval_variables(
+        variables |= interval_variables(
             name, ("language", "layer"), interval, note, confidence=jackknife.confidence
         )
-    return found
+    return variables
 
 
 def _log_odds(files: Mapping[str, xr.Dataset], jackknife: Jackknife) -> dict[str, xr.Variable]:
@@ -400,16 +402,16 @@ def _log_odds(files: Mapping[str, xr.Dataset], jackknife: Jackknife) -> dict[str
         "pivot_log_odds_first_token": "log-odds of the first token, less after other prompts",
     }
     dims, level = ("language", "layer"), jackknife.confidence
-    found: dict[str, xr.Variable] = {}
+    variables: dict[str, xr.Variable] = {}
     for name, interval in intervals.items():
         unit = "nat" if name.endswith("first_token") else "nat per token"
-        found |= interval_variables(name, dims, interval, texts[name], unit, level)
+        variables |= interval_variables(name, dims, interval, texts[name], unit, level)
     share = _logistic(intervals["pivot_log_odds"])
     text = "logistic of the pivot's log-odds (an illustration)"
-    found |= interval_variables("pivot_share", dims, share, text, confidence=level)
+    variables |= interval_variables("pivot_share", dims, share, text, confidence=level)
     kept = np.isfinite(corrected).all(axis=1).sum(axis=-1)
-    found["pivot_log_odds_items"] = variable(("language",), kept, "items behind the log-odds")
-    return found
+    variables["pivot_log_odds_items"] = variable(("language",), kept, "items behind the log-odds")
+    return variables
 
 
 def _logistic(interval: Interval) -> Interval:
@@ -430,7 +432,7 @@ def _settling(
     """Settling layers: per item, and means in layers and in relative depth."""
     index = _settles_at(predicted, present)
     dims = ("language", "latent")
-    found: dict[str, xr.Variable] = {}
+    variables: dict[str, xr.Variable] = {}
     for name, positions, text in (
         ("settling_layer", first["layer"].values, "first layer from which on the answer stands"),
         (
@@ -441,7 +443,7 @@ def _settling(
     ):
         at = np.where(index >= 0, np.asarray(positions, dtype=float)[index], np.nan)
         level, limits = jackknife.confidence, (float(positions[0]), float(positions[-1]))
-        found |= interval_variables(
+        variables |= interval_variables(
             name, dims, _mean(at, jackknife, limits), text, confidence=level
         )
         others = settling_of_others(
@@ -452,10 +454,10 @@ def _settling(
         )
         expected = _finite_means(np.where(present[..., None], others, np.nan))
         note = f"{text}, on the final answers of other items"
-        found[f"{name}_shuffled"] = variable(dims, expected, note)
+        variables[f"{name}_shuffled"] = variable(dims, expected, note)
         if name == "settling_layer":
-            found["settles_at"] = variable((*dims, "item"), at, text)
-    return found
+            variables["settles_at"] = variable((*dims, "item"), at, text)
+    return variables
 
 
 def _finite_means(values: np.ndarray) -> np.ndarray:

@@ -65,7 +65,7 @@ def transfers(
     guess = 1 / (n_choices - 1.0)[:, None, None]
     popular = popular_choice(predictions, answers, n_choices)
     expect = _Expectation.of(right, n_choices, jackknife)
-    one = np.ones_like(guess)
+    ones = np.ones_like(guess)
     first_right, first_wrong = right[:, :, None], wrong[:, :, None]
     sums = jackknife.sums
     positive = Transfer(
@@ -83,8 +83,8 @@ def transfers(
     )
     both_wrong = Transfer(
         sums(first_wrong * wrong[:, None, :]),
-        expect.independent(first_wrong * one, right=False),
-        expect.difficulty(first_wrong * one, right=False),
+        expect.independent(first_wrong * ones, right=False),
+        expect.difficulty(first_wrong * ones, right=False),
         relative=("difficulty",),
     )
     return {
