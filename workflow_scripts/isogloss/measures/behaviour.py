@@ -20,6 +20,7 @@ from isogloss.measures.statistics import (
     within,
 )
 from isogloss.measures.transfer import MIN_ITEMS, Transfer, transfers
+from isogloss.measures.variables import from_the_paper
 
 # How the log-likelihood of a choice is made comparable with its rivals': variable that divides it.
 LENGTHS = {"token": "n_tokens", "char": "n_characters", "byte": "n_bytes"}
@@ -315,7 +316,7 @@ def behaviour(scores: xr.Dataset, mode: str = "token", confidence: float = 0.95)
         _add_choices_only(table, scores)
     coordinates = {"language": languages, "language_2": languages, "item": scores["item"].values}
     coordinates["cluster"] = np.unique(scores["cluster"].values)
-    return xr.Dataset(
+    found = xr.Dataset(
         table.variables,
         coordinates
         | {"sign": list(SIGNS), "scope": list(SCOPES), "score": list(_extracted(scores))},
@@ -328,6 +329,7 @@ def behaviour(scores: xr.Dataset, mode: str = "token", confidence: float = 0.95)
             "tie_tolerance": TIE,
         },
     )
+    return from_the_paper(found, ["consistency", "mean_consistency", "transfer", "mean_transfer"])
 
 
 def _extracted(scores: xr.Dataset) -> list[str]:

@@ -36,6 +36,7 @@ from isogloss.measures.retrieval import (
 from isogloss.measures.shuffles import max_t, normalised, rare_signs, shuffled_orders
 from isogloss.measures.states import degenerate_reason, standardised, without_length
 from isogloss.measures.statistics import cluster_codes, sum_by_cluster
+from isogloss.measures.variables import from_the_paper
 
 PAIR = ("layer", "language", "language_2")
 LONG_NAMES = {
@@ -176,7 +177,8 @@ def similarity(
         )
     else:
         score = middle_half.no_dissociation(dataset)
-    return _described(dataset.merge(score).assign_attrs(pivot=pivot))
+    described = _described(dataset.merge(score).assign_attrs(pivot=pivot))
+    return from_the_paper(described, ["cka_pair", "cka", "cosine_raw", "cosine_centred"])
 
 
 def _check(states: ParallelStates, pivot: str) -> None:

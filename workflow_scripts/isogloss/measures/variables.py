@@ -7,6 +7,9 @@ import xarray as xr
 
 from isogloss.measures.statistics import Interval
 
+PAPER = "Lim, Aji and Cohn (arXiv:2505.13141)"
+"""Source of the measures that the paper states; a variable without a source is our choice."""
+
 
 def variable(
     dims: Sequence[str], values: np.ndarray | float, long_name: str, units: str = "1"
@@ -38,3 +41,15 @@ def interval_variables(
         f"{name}_low": variable(dims, interval.low, f"{long_name}, lower bound, {level}", units),
         f"{name}_high": variable(dims, interval.high, f"{long_name}, upper bound, {level}", units),
     }
+
+
+def from_the_paper(dataset: xr.Dataset, names: Sequence[str]) -> xr.Dataset:
+    """The dataset, the paper named as the source of some of its variables.
+
+    >>> table = xr.Dataset({"cka": ("layer", [0.5])})
+    >>> from_the_paper(table, ["cka"])["cka"].attrs["source"]
+    'Lim, Aji and Cohn (arXiv:2505.13141)'
+    """
+    for name in names:
+        dataset[name].attrs["source"] = PAPER
+    return dataset

@@ -39,15 +39,19 @@ def manifest_settings(path: Path) -> dict[str, Any]:
     return settings
 
 
-def read_manifest(path: Path) -> dict[str, Path]:
+def read_manifest(path: Path, root: Path = Path()) -> dict[str, Path]:
     """The artifacts that a manifest lists, by language.
+
+    Args:
+        path: of the manifest.
+        root: where Snakemake ran; relative paths in the manifest start there.
 
     Raises:
         InputError: no manifest, a damaged one, or an artifact that is gone.
     """
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))["artifacts"]
-        artifacts = {entry["language"]: Path(entry["path"]) for entry in listed}
+        artifacts = {entry["language"]: root / entry["path"] for entry in listed}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a manifest ({error}): delete it and run again") from error
     gone = [str(file) for file in artifacts.values() if not file.exists()]

@@ -31,7 +31,7 @@ from isogloss.study.sections import (
     Steering,
     Subspaces,
 )
-from isogloss.study.setting_types import DEVICE, Folder, Slug, Strict, Tag, no_repeats
+from isogloss.study.setting_types import DEVICE, ONLY_READ, Folder, Slug, Strict, Tag, no_repeats
 from isogloss.study.study_file import check_values, mapping_of
 
 
@@ -235,24 +235,26 @@ class Config(Strict):
         return self.datasets[dataset].prompt or self.prompt
 
 
-def validate(content: dict[str, Any], origin: str = "configuration") -> Config:
-    """A checked configuration.
+def validate(
+    content: dict[str, Any], origin: str = "configuration", only_read: bool = False
+) -> Config:
+    """A checked configuration; of a study that is only read, its folders may lie anywhere.
 
     Raises:
         InputError: one line naming each key that is wrong and what is allowed.
     """
     check_values(content, origin)
     try:
-        return Config.model_validate(content)
+        return Config.model_validate(content, context=ONLY_READ if only_read else None)
     except ValidationError as error:
         faults = "; ".join(fault_text(fault, Config) for fault in error.errors())
         raise InputError(f"{origin}: {faults}") from error
 
 
-def read(path: Path) -> Config:
-    """A configuration file, checked.
+def read(path: Path, only_read: bool = False) -> Config:
+    """A configuration file, checked as by `validate`.
 
     Raises:
         InputError: no such file, not YAML, or not a valid configuration.
     """
-    return validate(mapping_of(path), str(path))
+    return validate(mapping_of(path), str(path), only_read)

@@ -130,8 +130,14 @@ OWN = (
 """Folders of the workflow itself: results or artifacts among them would replace its files."""
 
 
-def _folder(text: str) -> str:
+ONLY_READ = {"only_read": True}
+"""Context of a configuration under which nothing is written: its folders may lie anywhere."""
+
+
+def _folder(text: str, info: ValidationInfo) -> str:
     """Refuse a folder to write to that is a place for something else, or cannot be a pattern."""
+    if info.context is ONLY_READ:
+        return text
     if set(text) & set("{}<>") or text.startswith(("-", "~")):
         raise ValueError("braces, < and >, a leading - or ~ cannot be in this path: rename it")
     try:

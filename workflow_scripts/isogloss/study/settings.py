@@ -7,6 +7,7 @@ also name its manifest, the list of its artifacts. What identifies a single arti
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -70,10 +71,11 @@ class Settings:
     Args:
         study: its configuration.
         cache: folder of models; that of the study by default.
+        root: where relative paths of the study start: where Snakemake runs.
     """
 
-    def __init__(self, study: Config, cache: Path | None = None) -> None:
-        self.study = study
+    def __init__(self, study: Config, cache: Path | None = None, root: Path = Path()) -> None:
+        self.study, self.root = study, root
         self.cache = cache or cache_folder(study.cache)
         self.weights_of = functools.cache(self._weights_of)
 
@@ -84,6 +86,8 @@ class Settings:
             InputError: it cannot be known.
         """
         source = ModelSource.from_spec(model, dump(self.study.models[model]))
+        if source.path:
+            source = replace(source, path=self.root / source.path)
         return model_digest(source, self.cache)
 
     # Stages that cost a model: their settings name a manifest.
