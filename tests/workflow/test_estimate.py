@@ -133,4 +133,4 @@ def test_a_machine_is_known_measured_or_refused(tree: Study, tmp_path) -> None:
     assert done.returncode == 0 and rates["about"] in done.stdout
     file.write_text("like: cpu\nspeed: 3\n", encoding="utf-8")
     done = tree.python(*ask, "--machine", str(file))
-    assert done.returncode == 1 and "not the rates of a machine" in done.stderr
+    assert done.returncode == 1 and "nor a file with the rates of one (TypeError" in done.stderr

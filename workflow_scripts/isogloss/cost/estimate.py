@@ -14,6 +14,7 @@ from isogloss.cost.tokens import Asked, Questions, announced, tokenizer_here
 from isogloss.errors import InputError
 from isogloss.model.sources import ModelSource
 from isogloss.questions.datasets import load_dataset
+from isogloss.questions.items import ParallelItems
 from isogloss.questions.prompts import PromptStyle, Tokens, control_language
 from isogloss.store.names import aligned, size_text
 from isogloss.study.keys import Artifact, Artifacts
@@ -46,6 +47,7 @@ class Estimator:
     here: set[str]  # names of the artifacts in this store
     shared: set[str]  # names of those in the shared place
     notes: dict[str, None] = field(default_factory=dict)  # what the costs rest on
+    _loaded: dict[str, ParallelItems] = field(default_factory=dict)  # questions, by dataset
 
     def lines(self) -> Iterator[Line]:
         """Every job, in the order of the models; what is unknown with a note in place of a cost."""
@@ -85,16 +87,12 @@ class Estimator:
         tags, choices = study.languages_of(dataset), int(questions.items.n_choices.max())
         work = Work(study, machine, model, tags, questions.n_items, choices)
         control = [tag for tag in study.extraction.control if tag in tags]
+        asked = partial(Asked, pivot=study.pivot)
         extras = dump(study.extraction, include={"pmi", "letters"})
-        texts, plain = (
-            {},
-            {},
-        )  # as extraction runs them; with a language's choices only, as steering
-        for tag in tags:
-            third = control_language(tag, study.pivot, control)
-            texts[tag] = questions.text(Asked(tag, study.pivot, third, **extras))
-            plain[tag] = questions.text(Asked(tag, study.pivot, latents=False))
+        third = {tag: control_language(tag, study.pivot, control) for tag in tags}
+        texts = {tag: questions.text(asked(tag, control=third[tag], **extras)) for tag in tags}
         stored = partial(self._stored, slug, dataset)
+
         names = partial(artifacts.activations, slug, dataset)
         yield stored("extract", names, texts, partial(stages.extract, work))
         if study.with_lens and dataset in study.questions:
@@ -106,9 +104,11 @@ class Estimator:
         fitted_on = [fitted for fitted, other in study.steered_pairs if other == dataset]
         for fitted in fitted_on:
             names = partial(artifacts.steered, slug, fitted, dataset)
-            steered = {tag: plain[tag] for tag in work.steering.languages if tag in tags}
+            steered = [tag for tag in work.steering.languages if tag in tags]
+            plain = {tag: questions.text(asked(tag, latents=False)) for tag in steered}
+            pivot = questions.text(asked(study.pivot, latents=False))
             stage = "steer" if len(work.steering.fit_on) == 1 else f"steer by {fitted}"
-            yield stored(stage, names, steered, partial(stages.steer, work, plain[study.pivot]))
+            yield stored(stage, names, plain, partial(stages.steer, work, pivot))
 
         analyses = {"similarity": stages.similarity(work), "subspaces": stages.subspaces(work)}
         if dataset in study.questions:
@@ -164,7 +164,7 @@ class Estimator:
         study, tags = self.study, self.study.languages_of(dataset)
         about = dump(study.datasets[dataset], exclude={"prompt", "languages"})
         try:
-            items = load_dataset(about, tags, dataset)
+            items = self._loaded.get(dataset) or load_dataset(about, tags, dataset)
         except InputError as error:
             if (shape := study.estimate.datasets.get(dataset)) is None:
                 raise InputError(
@@ -177,7 +177,7 @@ class Estimator:
                 PromptStyle("raw", {"default": "{question}"}),
             )
             return Questions(announced(shape, tags), n_items or 1, style, None, vocabulary)
-        style = prompt_style(dump(study.prompt_of(dataset)))
+        self._loaded[dataset], style = items, prompt_style(dump(study.prompt_of(dataset)))
         return Questions(items, len(items.item_ids), style, tokens, vocabulary)
 
 

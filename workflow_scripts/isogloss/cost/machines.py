@@ -19,8 +19,6 @@ import yaml
 
 from isogloss.errors import InputError
 
-FILE = Path(__file__).with_name("machines.yaml")
-
 
 @dataclass(frozen=True)
 class Machine:
@@ -42,7 +40,8 @@ class Machine:
 
 def known() -> dict[str, Machine]:
     """The machines of the table, by name."""
-    table = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    path = Path(__file__).with_name("machines.yaml")
+    table = yaml.safe_load(path.read_text(encoding="utf-8"))
     return {name: Machine(**rates) for name, rates in table.items()}
 
 
@@ -52,23 +51,17 @@ def named(name: str) -> Machine:
     Raises:
         InputError: neither.
     """
-    machines = known()
-    if name in machines:
+    if name in (machines := known()):
         return machines[name]
-    path = Path(name)
-    if not path.is_file():
-        raise InputError(
-            f"machine: {name!r} is neither known ({', '.join(machines)}) nor a file: use one, or "
-            "measure this one: python workflow_scripts/estimate.py --calibrate FILE"
-        )
     try:
-        rates = yaml.safe_load(path.read_text(encoding="utf-8"))
+        rates = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
         like = machines[rates.pop("like")]
         return replace(like, **rates | {"share": {**like.share, **rates.get("share", {})}})
     except (yaml.YAMLError, TypeError, KeyError, AttributeError, OSError, ValueError) as error:
         raise InputError(
-            f"{path}: not the rates of a machine ({error!r}): write it with --calibrate, or give "
-            f"`like` and some of {', '.join(field.name for field in fields(Machine))}"
+            f"machine: {name!r} is neither known ({', '.join(machines)}) nor a file with the rates "
+            f"of one ({error!r}): write it with estimate.py --calibrate, or give `like` and some "
+            f"of {', '.join(field.name for field in fields(Machine))}"
         ) from error
 
 

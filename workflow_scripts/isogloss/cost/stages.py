@@ -21,9 +21,7 @@ from isogloss.study.schema import Config, Steering
 FILE_BYTES = {"activations": 25_000, "lens": 38_000, "vectors": 40_000, "steered": 70_000}
 COMPRESSED = 0.93  # what compression leaves of float32
 DIFFERENT = 0.25  # different states of the embedding, of all its states that predict: 0.1 to 0.4
-BUFFERS = (
-    300e6  # memory of a program with a model, beyond weights and batches: tokenizer, allocators
-)
+BUFFERS = 300e6  # memory beside weights and batches, of a program with a model [byte]
 LOGITS = 512 * 4096 * 4 * 4  # a block of logits: states, vocabulary, its copies in float32 [byte]
 UNSTEERED = 1e9  # unsteered states that steering keeps, of the pivot and of a language, at most
 WRITING = 2.6  # time of writing an activation file, by that of its bytes: shards, copies, digests
@@ -221,13 +219,12 @@ def vectors(work: Work, *_: object) -> Cost:
     machine, width, layers = work.machine, work.model.shape.width, len(work.steered_layers)
     folds = 1 + (2 if work.study.statistics.split else work.study.statistics.folds)
     languages, draws = len(work.languages), work.steering.random_draws
-    states = languages * work.items * width
-    flops = 4 * folds * layers * states * (1 + draws)
-    size: float = folds * layers * 2 * languages * (2 + draws) * width * 4
-    size += ("linear_map" in work.steering.methods) * 2 * layers * states * 4
-    seconds = 4 * layers * states * 4 / machine.load + flops / machine.analysis
-    memory, disk = machine.process + size + 16 * states, COMPRESSED * size + FILE_BYTES["vectors"]
-    return Cost(machine.analysis_start + seconds, flops, memory, disk=disk)
+    states, per_fold = languages * work.items * width, 2 * languages * (2 + draws) * width
+    maps = 2 * states if "linear_map" in work.steering.methods else 0
+    size = 4 * layers * (folds * per_fold + maps)
+    cost = small(machine, 1, COMPRESSED * size + FILE_BYTES["vectors"])
+    seconds = 16 * layers * states / machine.load  # reading
+    return cost + Cost(seconds, memory=machine.process + size + 16 * states)
 
 
 def similarity(work: Work) -> Cost:
@@ -246,23 +243,22 @@ def similarity(work: Work) -> Cost:
 
 
 def subspaces(work: Work) -> Cost:
-    """Variance shares at all layers; axes, shared directions and separability at some."""
-    study, machine, width = work.study, work.machine, work.model.shape.width
-    languages, items, everywhere = len(work.languages), work.items, work.model.shape.layers + 1
+    """Variance shares at all layers; axes, shared directions and separability at some.
+
+    Time goes into eigenvectors of all states, and of each language's. The others take little.
+    """
+    study, machine, width, items = work.study, work.machine, work.model.shape.width, work.items
+    languages, everywhere = len(work.languages), work.model.shape.layers + 1
     states, layers = languages * items, min(study.subspaces.layers, everywhere)
-    permutations, folds = study.subspaces.permutations, study.statistics.folds
-    shares = everywhere * 6 * states * width * (1 + languages)
-    directions = layers * folds * 2 * (2 * states**2 * width + 25 * min(states, width) ** 3)
-    axes = layers * 40 * languages * (2 * items**2 * width + 25 * items**3)
-    nulls = layers * folds * permutations * languages * (items / 4) ** 2 * (items + 25 * languages)
-    flops = shares + directions + axes + nulls
-    seconds = flops / machine.analysis / machine.share["subspaces"]
+    per_fold = 2 * (2 * states**2 * width + 25 * min(states, width) ** 3)
+    axes = 40 * languages * (2 * items**2 * width + 25 * items**3)
+    flops = layers * (study.statistics.folds * per_fold + axes)
+    seconds = machine.analysis_start + flops / machine.analysis / machine.share["subspaces"]
     # Of a state: its copies, its places in the permutations of two nulls, and the floor's draws.
-    per_state = 60 * width + 24 * permutations + 1000
+    per_state = 60 * width + 24 * study.subspaces.permutations + 1000
     memory = machine.process + per_state * states + 16 * min(states, width) ** 2
     size = everywhere * width * languages * 4 + layers * 200 * languages**2 * 4
-    disk = COMPRESSED * size + 200_000
-    return Cost(machine.analysis_start + seconds, flops, memory, disk=disk)
+    return Cost(seconds, flops, memory, disk=COMPRESSED * size + 200_000)
 
 
 def behaviour(work: Work) -> Cost:

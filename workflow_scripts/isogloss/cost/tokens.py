@@ -18,7 +18,7 @@ from isogloss.model.packing import lay_out
 from isogloss.model.sources import ModelSource, cache_folder, folder_here
 from isogloss.questions.items import Item, ParallelItems
 from isogloss.questions.languages import script, separator
-from isogloss.questions.prompts import PromptStyle, Question, Tokens, prompt_text, questions
+from isogloss.questions.prompts import PromptStyle, Tokens, prompt_text, questions
 from isogloss.study.resources import DatasetShape
 from isogloss.study.schema import Config
 
@@ -88,11 +88,13 @@ class Questions:
 
     def text(self, asked: Asked) -> Text:
         """One language in the model's tokens, from a sample of the items."""
-        sample = self.items.sample(SAMPLE)
-        rows = self._from_bytes(sample, asked)
-        if self.tokens is not None:
-            made = questions(sample, tokens=self.tokens, style=self.style, **vars(asked))
-            rows = [laid_out(question) for question in made]
+        sample, rows = self.items.sample(SAMPLE), []
+        if self.tokens is None:
+            rows = self._from_bytes(sample, asked)
+        else:
+            for question in questions(sample, tokens=self.tokens, style=self.style, **vars(asked)):
+                tree, stored = lay_out(question), question.kind == "main"
+                rows.append(Row(len(tree), len(tree.predicting), len(question.phrases), stored))
         return Text.of(rows, self.n_items / len(sample.item_ids))
 
     def _from_bytes(self, sample: ParallelItems, asked: Asked) -> list[Row]:
@@ -118,12 +120,6 @@ class Questions:
             if asked.letters:  # listed as "A. ..." in the prompt, once per rotation
                 rows += [row(length + sum(phrases[:n]) + 3 * n, [1.0] * n, False)] * n
         return rows
-
-
-def laid_out(question: Question) -> Row:
-    """A question as extraction packs it."""
-    tree, stored = lay_out(question), question.kind == "main"
-    return Row(len(tree), len(tree.predicting), len(question.phrases), stored)
 
 
 def row(prompt: float, phrases: Sequence[float], stored: bool) -> Row:
