@@ -5,7 +5,7 @@ version when its numbers change; a golden test fails where that was forgotten.
 """
 
 SCHEMA_VERSION = 2
-EXTRACTION_VERSION = 2
+EXTRACTION_VERSION = 3  # 3: LongRoPE and dynamic NTK by the length of a question alone
 LENS_VERSION = 1
 VECTORS_VERSION = 3
 STEERING_VERSION = 2

@@ -108,7 +108,7 @@ def language_extraction(
         vocabulary=decoder.vocabulary,
     )
     layers = lens_layers(decoder.n_layers, identity["lens_layers"])
-    return LanguageExtraction(path, identity, items, asked, layers)
+    return LanguageExtraction(path, identity, items, asked, layers, decoder.reach)
 
 
 def extract_languages(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from isogloss.model.packing import Tree, lay_out
+from isogloss.model.rotary import Reach, ordinary
 from isogloss.questions.items import ParallelItems
 from isogloss.questions.prompts import Question
 
@@ -21,6 +22,7 @@ class LanguageExtraction:
         items: the same items in all languages.
         questions: what is asked in this language.
         lens_layers: layers whose states are kept for the lens, in order.
+        reach: of the model, whose position embeddings may go by the length of a sequence.
     """
 
     path: Path
@@ -28,8 +30,9 @@ class LanguageExtraction:
     items: ParallelItems
     questions: Sequence[Question]
     lens_layers: Sequence[int]
+    reach: Reach = ordinary
 
     @cached_property
     def trees(self) -> list[Tree]:
         """The questions laid out, in their order."""
-        return [lay_out(question) for question in self.questions]
+        return [lay_out(question, self.reach) for question in self.questions]

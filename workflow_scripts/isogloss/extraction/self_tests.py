@@ -104,9 +104,31 @@ def check_packing(decoder: Decoder, extraction: LanguageExtraction) -> dict[str,
 def _plain(decoder: Decoder, question: Question) -> np.ndarray:
     """Log-probabilities of every phrase's tokens, each phrase in a row of its own.
 
-    The model's own causal attention is used; padding is at the right, where no token looks.
+    The model's own causal attention is used; padding is at the right, where no token looks. Rows
+    end before the last token, which predicts nothing.
     """
-    rows = [torch.tensor([*question.prompt, *phrase.tokens]) for phrase in question.phrases]
+    rows = [torch.tensor([*question.prompt, *p.tokens[:-1]]) for p in question.phrases]
+    scaled = decoder.length_scaled
+    if scaled is None:
+        final = list(_final_states(decoder, pad_sequence(rows, batch_first=True)))
+    else:  # the longest row of a forward changes the others
+        final = []
+        for row in rows:
+            with scaled.each_by_itself(torch.full((1, len(row)), decoder.reach(len(row)))):
+                final += _final_states(decoder, row[None])
+    first = len(question.prompt) - 1
+    states = [
+        row[first : first + len(phrase.tokens)]
+        for row, phrase in zip(final, question.phrases, strict=True)
+    ]
+    target = torch.tensor([token for phrase in question.phrases for token in phrase.tokens])
+    place = torch.arange(len(target))
+    scores = token_log_probabilities(torch.cat(states), decoder.readout, place, target)
+    return scores.cpu().numpy()
+
+
+def _final_states(decoder: Decoder, ids: torch.Tensor) -> torch.Tensor:
+    """(row, place, feature) states before the final norm, of the model's own forward."""
     final: list[torch.Tensor] = []
 
     def keep(_: Any, args: tuple) -> None:
@@ -115,19 +137,10 @@ def _plain(decoder: Decoder, question: Question) -> np.ndarray:
     handle = decoder.final_norm.register_forward_pre_hook(keep)
     try:
         with torch.inference_mode():
-            ids = pad_sequence(rows, batch_first=True).to(decoder.input_device)
-            decoder.backbone(input_ids=ids, use_cache=False)
+            decoder.backbone(input_ids=ids.to(decoder.input_device), use_cache=False)
     finally:
         handle.remove()
-    first = len(question.prompt) - 1
-    states = [
-        row[first : first + len(phrase.tokens)]
-        for row, phrase in zip(final[0], question.phrases, strict=True)
-    ]
-    target = torch.tensor([token for phrase in question.phrases for token in phrase.tokens])
-    place = torch.arange(len(target))
-    scores = token_log_probabilities(torch.cat(states), decoder.readout, place, target)
-    return scores.cpu().numpy()
+    return final[0]
 
 
 def precision(
@@ -153,7 +166,7 @@ def precision(
         return {}
     trees = {
         language: [
-            lay_out(q)
+            lay_out(q, decoder.reach)
             for q in islice((q for q in questions if q.kind == "main" and q.phrases), n_items)
         ]
         for language, questions in asked.items()

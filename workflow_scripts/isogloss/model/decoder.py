@@ -11,6 +11,7 @@ from isogloss.errors import InputError
 from isogloss.model.attention import BY_SEGMENTS, use_segments
 from isogloss.model.matrix_products import speed_up
 from isogloss.model.readout import HasReadout, Readout, readout_of
+from isogloss.model.rotary import LengthScaled, length_scaled, ordinary
 
 SUPPORTED = "Gemma 2, Gemma 3, Qwen 2, Qwen 3, Llama and Mistral are supported"
 BACKBONES = ("model.language_model", "language_model", "model")
@@ -38,6 +39,7 @@ class Decoder:
         bos_id: the token that begins every sequence of this model; None when it uses none.
         attention: attention implementation in use ("segments", "sdpa", "eager", ...).
         blocks_return_tuples: whether a block returns a tuple rather than a tensor.
+        length_scaled: its position embeddings, where they go by the length of a sequence.
     """
 
     model: Any
@@ -56,6 +58,12 @@ class Decoder:
     bos_id: int | None
     attention: str
     blocks_return_tuples: bool
+    length_scaled: LengthScaled | None
+
+    def reach(self, length: int) -> int:
+        """What position embeddings of a sequence of so many tokens depend on but the positions."""
+        scaled = self.length_scaled
+        return ordinary(length) if scaled is None else scaled.reach(length)
 
     @cached_property
     def readout(self) -> Readout:
@@ -132,6 +140,7 @@ def adapt(model: Any, tokenizer: Any, slug: str) -> Decoder:
         bos_id=begins_with(tokenizer),
         attention=config._attn_implementation,
         blocks_return_tuples=False,
+        length_scaled=length_scaled(backbone),
     )
     check_readout(decoder, slug)
     decoder.blocks_return_tuples = _blocks_return_tuples(decoder)

@@ -1,7 +1,7 @@
 """One forward pass of packed rows, with a hand on the residual stream at every layer."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -163,7 +163,9 @@ def run(decoder: Decoder, batch: Batch, at: AtLayer, rows: Sequence[int] | None 
     tokens, positions = batch.tokens[pick].to(device), batch.positions[pick].to(device)
     masks = attention_masks(decoder, batch.mask[pick].to(device), positions, batch.segments)
     by_segments = {"segments": batch.segments} if decoder.by_segments else {}
-    with residual_stream(decoder, at):
+    scaled = decoder.length_scaled
+    each = nullcontext() if scaled is None else scaled.each_by_itself(batch.reach[pick].to(device))
+    with residual_stream(decoder, at), each:
         decoder.backbone(
             input_ids=tokens,
             attention_mask=masks,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from isogloss.model.rotary import Reach, ordinary
 from isogloss.questions.prompts import Question
 
 # Rows of several questions are about this long: a longer one costs attention over more places
@@ -34,6 +35,9 @@ class Tree:
         target_token: (target,) the token predicted.
         target_phrase: (target,) index of its phrase in the question.
         target_position: (target,) its place in the phrase.
+        prompt_place: (length,) place of each token in the prompt; -1 for those of phrases.
+        reach: (length,) what its position embedding depends on but its position, see
+            `isogloss.model.rotary`; 0 in almost all models.
     """
 
     tokens: np.ndarray
@@ -45,38 +49,68 @@ class Tree:
     target_token: np.ndarray
     target_phrase: np.ndarray
     target_position: np.ndarray
+    prompt_place: np.ndarray
+    reach: np.ndarray
 
     def __len__(self) -> int:
         return len(self.tokens)
 
 
-def lay_out(question: Question) -> Tree:
+def lay_out(question: Question, reach: Reach = ordinary) -> Tree:
     """The tree of one question.
 
     A prompt without phrases (a parallel sentence) is a row without targets.
+
+    Args:
+        question: what is laid out.
+        reach: of the model, where position embeddings go by the length of a sequence: the prompt is
+            there once more for phrases of another reach than its own.
     """
-    end = len(question.prompt) - 1
-    tokens, parents = list(question.prompt), list(range(-1, end))
-    positions = list(range(end + 1))
+    tokens: list[int] = []
+    parents: list[int] = []
+    positions: list[int] = []
+    prompt_places: list[int] = []
+    reaches: list[int] = []
+
+    def add(token: int, parent: int, position: int, of_prompt: bool, reached: int) -> int:
+        tokens.append(token)
+        parents.append(parent)
+        positions.append(position)
+        prompt_places.append(position if of_prompt else -1)
+        reaches.append(reached)
+        return len(tokens) - 1
+
+    n_prompt, ends = len(question.prompt), dict[int, int]()
+
+    def prompt_end(reached: int) -> int:
+        """Place of the prompt's end in the copy of a reach, which is added where it is missing."""
+        if reached not in ends:
+            place = -1
+            for position, token in enumerate(question.prompt):
+                place = add(token, place, position, True, reached)
+            ends[reached] = place
+        return ends[reached]
+
+    prompt_end(reach(n_prompt))
     node: dict[tuple[int, int], int] = {}  # (place of the parent, token) -> place
     targets: list[tuple[int, int, int, int]] = []
     for number, phrase in enumerate(question.phrases):
-        place = end
+        reached = reach(n_prompt + len(phrase.tokens) - 1)
+        place = prompt_end(reached)
         for depth, token in enumerate(phrase.tokens):
             targets.append((place, token, number, depth))
             if depth == len(phrase.tokens) - 1:
                 break
             if (place, token) not in node:
-                node[place, token] = len(tokens)
-                tokens.append(token)
-                parents.append(place)
-                positions.append(end + 1 + depth)
+                node[place, token] = add(token, place, n_prompt + depth, False, reached)
             place = node[place, token]
     table = np.array(targets, dtype=np.int64).reshape(-1, 4)
     predicting, row = np.unique(table[:, 0], return_inverse=True)
+    target_token, phrase_of, place_in_phrase = table[:, 1:].T
     return Tree(
-        np.array(tokens), np.array(positions), np.array(parents), end + 1,
-        predicting, row, *table[:, 1:].T,
+        np.array(tokens), np.array(positions), np.array(parents), n_prompt,
+        predicting, row, target_token, phrase_of, place_in_phrase,
+        np.array(prompt_places), np.array(reaches),
     )  # fmt: skip
 
 
@@ -89,7 +123,8 @@ def visible(tree: Tree) -> np.ndarray:
     n = tree.n_prompt
     seen[:n, :n] = np.tri(n, dtype=bool)
     for place in range(n, len(tree)):
-        seen[place] |= seen[tree.parents[place]]
+        if tree.parents[place] >= 0:
+            seen[place] |= seen[tree.parents[place]]
     return seen
 
 
@@ -106,6 +141,7 @@ class Batch:
             the whole row, where rows are padded.
         n_prompt: (member,) tokens of each prompt.
         row, start: (member,) the row of each tree, and where in it the tree begins.
+        prompt_place, reach: (row, length) of the tokens, as in a `Tree`; -1 and 0 where padded.
     """
 
     members: tuple[int, ...]
@@ -116,6 +152,8 @@ class Batch:
     n_prompt: torch.Tensor
     row: torch.Tensor
     start: torch.Tensor
+    prompt_place: torch.Tensor
+    reach: torch.Tensor
 
 
 def collate(trees: Sequence[Tree], members: Sequence[int]) -> Batch:
@@ -137,7 +175,8 @@ def collate_rows(
     sizes = [sum(len(trees[m]) for m in row) for row in rows]
     shape = (1, sum(sizes)) if joined else (len(rows), max(sizes))
     tokens = np.zeros(shape, dtype=np.int64)
-    positions = np.zeros_like(tokens)
+    positions, reach = np.zeros_like(tokens), np.zeros_like(tokens)
+    prompt_place = np.full_like(tokens, -1)
     mask = np.zeros((*shape, max(sizes)), dtype=bool)
     if not joined:
         mask |= np.eye(max(sizes), dtype=bool)
@@ -149,13 +188,14 @@ def collate_rows(
             end = start + len(tree)
             place = slice(begin + start, begin + end)
             tokens[at, place], positions[at, place] = tree.tokens, tree.positions
+            prompt_place[at, place], reach[at, place] = tree.prompt_place, tree.reach
             mask[at, place, start:end] = visible(tree)
             placed.append((member, tree.n_prompt, at, begin + start))
     members, *columns = np.array(placed).T
     return Batch(
         tuple(members.tolist()), torch.from_numpy(tokens), torch.from_numpy(positions),
         torch.from_numpy(mask), tuple(sizes) if joined else shape[1:],
-        *map(torch.from_numpy, map(np.ascontiguousarray, columns)),
+        *map(torch.from_numpy, map(np.ascontiguousarray, [*columns, prompt_place, reach])),
     )  # fmt: skip
 
 

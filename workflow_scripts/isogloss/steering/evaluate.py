@@ -240,7 +240,7 @@ def steered_languages(
             context_length=decoder.context_length,
             vocabulary=decoder.vocabulary,
         )
-        return [lay_out(asked[i]) for i in design.items]
+        return [lay_out(asked[i], decoder.reach) for i in design.items]
 
     readout = readout_of(decoder)
 

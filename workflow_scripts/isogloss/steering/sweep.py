@@ -253,10 +253,9 @@ def _fan_out(
 
 def _steered_places(batch: Batch, positions: str) -> torch.Tensor:
     """(row, place) bool: positions that are steered."""
-    place = torch.arange(batch.tokens.shape[1])
     if positions == "last":
-        return place == batch.n_prompt[:, None] - 1
-    return (place >= 1) & (place < batch.n_prompt[:, None])
+        return batch.prompt_place == batch.n_prompt[:, None] - 1
+    return batch.prompt_place >= 1
 
 
 @torch.inference_mode()
