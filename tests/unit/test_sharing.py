@@ -143,6 +143,79 @@ def test_a_failed_publication_leaves_nothing(place, tmp_path, monkeypatch):
     assert not everything(tmp_path / "place")
 
 
+class Taken(Exception):
+    """As botocore raises it."""
+
+    response = {"Error": {"Code": "PreconditionFailed"}}
+
+
+class S3InMemory:
+    """What `Bucket` uses of s3fs, with a server that honours conditions, or only takes them."""
+
+    def __init__(self, honours):
+        self.honours, self.objects, self.parts, self.writes = honours, {}, {}, 0
+
+    def find(self, path):
+        return []
+
+    def split_path(self, path):
+        return (*path.split("/", 1), None)
+
+    def _write(self, kind, path, body):
+        self.writes += 1
+        if path in self.objects and kind in self.honours:
+            raise Taken("412")
+        self.objects[path] = body
+
+    def put_file(self, source, path, mode):
+        assert mode == "create"
+        self._write("whole", path, Path(source).read_bytes())
+
+    def call_s3(self, name, Bucket, Key, **options):
+        if name == "create_multipart_upload":
+            return {"UploadId": "1"}
+        if name == "upload_part":
+            self.parts[options["UploadId"]] = options["Body"]
+            return {"ETag": "x"}
+        if name == "abort_multipart_upload":
+            return self.parts.pop(options["UploadId"])
+        assert (name, options["IfNoneMatch"]) == ("complete_multipart_upload", "*")
+        self._write("parts", f"{Bucket}/{Key}", self.parts[options["UploadId"]])
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("honours", "message"),
+    [
+        ((), "s3://lab/x: the server ignores If-None-Match, .*sharing.publish: false"),
+        (("parts",), "the server ignores If-None-Match, "),
+        (("whole",), "the server ignores If-None-Match of files in parts, "),
+    ],
+)
+def test_a_server_that_ignores_conditions_is_not_published_to(tmp_path, honours, message):
+    """Its second writer would replace the first one's artifact, and both be told success."""
+    server = S3InMemory(honours)
+    path, name = made(tmp_path / "one")
+    for attempt in ("check_writable", "publish"):
+        place = Bucket("s3://lab/x", server, "lab/x")
+        with pytest.raises(InputError, match=message):
+            place.check_writable() if attempt == "check_writable" else place.publish(path, name)
+    assert list(server.objects) == [f"lab/x/{MARKER}"]
+
+
+def test_a_server_that_honours_conditions_is_tried_once(tmp_path):
+    server = S3InMemory(("whole", "parts"))
+    for who in ("first", "second"):
+        place = Bucket("s3://lab/x", server, "lab/x")
+        place.check_writable()
+        tried = server.writes
+        path, name = made(tmp_path / who, value=len(who))
+        assert place.publish(path, name) == (who == "first")
+        assert server.writes == tried + 1
+    assert server.objects[f"lab/x/{name}"] == (tmp_path / "first" / name).read_bytes()
+    assert not server.parts
+
+
 # -- the store -------------------------------------------------------------------------------------
 
 

@@ -24,6 +24,11 @@ from isogloss.study.settings import dump
 MARKER = "isogloss-store.json"
 """Lies at the root of every place; writing it again is how permission is asked for."""
 
+MARKER_FILE = Path(__file__).with_name("store_marker.json")
+
+TAKEN = {"PreconditionFailed", "ConditionalRequestConflict"}
+"""What S3 answers to a conditional write of a name that is taken."""
+
 PIECE = 2**16
 """How much is read ahead [byte] where an artifact is read piece by piece."""
 
@@ -121,6 +126,7 @@ class Place(ABC):
         """
         with self._plainly("write to"):
             self._exists()
+            self._refuse_where_replaced()
             return self._create(source, f"{self.root}/{name}")
 
     def check_writable(self) -> None:
@@ -129,8 +135,7 @@ class Place(ABC):
         Raises:
             InputError: no permission to write.
         """
-        marker = Path(__file__).with_name("store_marker.json")
-        self.publish(marker, MARKER)
+        self.publish(MARKER_FILE, MARKER)
 
     def open(self, name: str) -> BinaryIO:
         """An artifact to read from, piece by piece: a header costs some kB, not the file."""
@@ -155,6 +160,14 @@ class Place(ABC):
         """Refuse a place that is not there; nothing in a run makes one."""
 
     @abstractmethod
+    def _refuse_where_replaced(self) -> None:
+        """Refuse a place in which a second writer would replace what the first has written.
+
+        Raises:
+            InputError: it is such a place.
+        """
+
+    @abstractmethod
     def _create(self, source: Path, path: str) -> bool:
         """Write a whole file under a new name; False where the name is taken."""
 
@@ -177,6 +190,9 @@ class Folder(Place):
         if not Path(self.root).is_dir():
             raise InputError(f"{self.url}: no such folder: make it, or correct sharing.folder")
 
+    def _refuse_where_replaced(self) -> None:
+        """A link replaces nothing on any file system."""
+
     def _create(self, source: Path, path: str) -> bool:
         """Copy under a temporary name, then link: a link never replaces what is there."""
         target = Path(path)
@@ -198,6 +214,7 @@ class Bucket(Place):
     """A bucket of an S3 server that honours `If-None-Match`."""
 
     _known = False
+    _tried = False
 
     def _exists(self) -> None:
         # Some servers make a bucket that is written to: a misspelt one must not come to be.
@@ -205,11 +222,41 @@ class Bucket(Place):
             self.filesystem.find(f"{self.root.split('/')[0]}/{MARKER}")
             self._known = True
 
+    def _refuse_where_replaced(self) -> None:
+        """Try it with the marker, once: older servers take the condition and ignore it."""
+        if self._tried:
+            return
+        path = f"{self.root}/{MARKER}"
+        for what, create in (("", self._create), (" of files in parts", self._create_in_parts)):
+            if create(MARKER_FILE, path) and create(MARKER_FILE, path):
+                raise InputError(
+                    f"{self.url}: the server ignores If-None-Match{what}, and two writers would "
+                    "replace each other's artifacts: share through another server or a folder, or "
+                    "set sharing.publish: false to only read from it"
+                )
+        self._tried = True
+
     def _create(self, source: Path, path: str) -> bool:
         try:
             self.filesystem.put_file(str(source), path, mode="create")
         except Exception as error:
-            if _codes(error) & {"PreconditionFailed", "ConditionalRequestConflict"}:
+            if _codes(error) & TAKEN:
+                return False
+            raise
+        return True
+
+    def _create_in_parts(self, source: Path, path: str) -> bool:
+        """As `_create` does with a large file, with a small one: a single part may be so small."""
+        bucket, key, _ = self.filesystem.split_path(path)
+        call, of = self.filesystem.call_s3, {"Bucket": bucket, "Key": key}
+        of["UploadId"] = call("create_multipart_upload", **of)["UploadId"]
+        try:
+            part = call("upload_part", **of, PartNumber=1, Body=source.read_bytes())
+            parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+            call("complete_multipart_upload", **of, MultipartUpload=parts, IfNoneMatch="*")
+        except Exception as error:
+            call("abort_multipart_upload", **of)
+            if _codes(error) & TAKEN:
                 return False
             raise
         return True
