@@ -4,12 +4,12 @@ Files of figures, as the report shows them, and the results behind them. No rule
 The list of figures itself is in `isogloss.figures.titles`.
 """
 
-from isogloss.figures.titles import SCALE_FIGURE, figure_files, figures_of, results_of
+from isogloss.figures.titles import SCALE_FIGURE, figure_files, figures_of
 
 
 def figures_on(dataset: str) -> list:
     """The figures of each model on a dataset."""
-    return figures_of(results_of(STUDY, dataset), STUDY.fitted_for(dataset))
+    return figures_of(STUDY.results_of(dataset), STUDY.fitted_for(dataset))
 
 
 def in_every_format(stem: str, title: str, model: str, dataset: str) -> list:
@@ -40,14 +40,14 @@ def scale_figure(dataset: str) -> list:
 
 def results(model: str, dataset: str) -> list[str]:
     """The results of a model on a dataset that figures show."""
-    names = [name for name in results_of(STUDY, dataset) if name != "lenses"]
+    names = [name for name in STUDY.results_of(dataset) if name != "lenses"]
     names += [f"steering_{fitted}" for fitted in STUDY.fitted_for(dataset)]
     return [f"{RESULTS}/{model}/{dataset}/{name}.nc" for name in names]
 
 
 def lens_manifest(model: str, dataset: str) -> list[str]:
     """The list of the lens files that figures show; none where the study has no lens there."""
-    if "lenses" not in results_of(STUDY, dataset):
+    if "lenses" not in STUDY.results_of(dataset):
         return []
     return [manifest_of("lens", model, dataset)]
 

@@ -1,7 +1,6 @@
 """Behaviour: accuracy, consistency and transfer between the languages of one dataset."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from isogloss.errors import InputError
 from isogloss.files.activation_file import open_scores
 from isogloss.files.netcdf import write_netcdf
 from isogloss.measures.behaviour import behaviour
-from isogloss.program import run
+from isogloss.program import add_settings, run
 from isogloss.questions.datasets import load_dataset
 from isogloss.questions.items import spellings
 from isogloss.store.manifests import read_manifest
@@ -21,14 +20,14 @@ from isogloss.store.manifests import read_manifest
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("manifest", type=Path, help="manifest of the activation files")
-    parser.add_argument("--spec", type=json.loads, required=True, help="settings as JSON")
+    add_settings(parser)
     parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
     args = parser.parse_args()
 
     scores = open_scores(list(read_manifest(args.manifest).values()))
-    scores = with_spelling(scores, args.spec["questions"], args.spec["dataset"])
-    results = behaviour(scores, args.spec["score"], args.spec["confidence"])
-    write_netcdf(results, args.output, args.spec)
+    scores = with_spelling(scores, args.settings["questions"], args.settings["dataset"])
+    results = behaviour(scores, args.settings["score"], args.settings["confidence"])
+    write_netcdf(results, args.output, args.settings)
 
 
 def with_spelling(scores: xr.Dataset, questions: dict[str, Any], dataset: str) -> xr.Dataset:

@@ -24,13 +24,13 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, required=True, help="folder of models")
     args = parser.parse_args()
 
-    for spec in args.specs:
-        source = source_of(spec)
+    for settings in args.specs:
+        source = source_of(settings)
         folder = fetch(source, args.cache)
-        say(f"{spec['slug']}: {folder}, digest {model_digest(source, args.cache)}")
-    for spec in args.datasets:
-        items = load_dataset(spec["dataset"], spec["languages"], spec["name"])
-        say(f"{spec['name']}: {len(items.item_ids)} items in {' '.join(items.languages)}")
+        say(f"{settings['slug']}: {folder}, digest {model_digest(source, args.cache)}")
+    for dataset in args.datasets:
+        items = load_dataset(dataset["dataset"], dataset["languages"], dataset["name"])
+        say(f"{dataset['name']}: {len(items.item_ids)} items in {' '.join(items.languages)}")
 
 
 if __name__ == "__main__":

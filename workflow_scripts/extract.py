@@ -1,12 +1,11 @@
 """Extract hidden states and scores: one activation file a language, those that are missing."""
 
 import argparse
-import json
 from functools import partial
 from pathlib import Path
 
 from isogloss.extraction.work_folder import clear
-from isogloss.program import add_store, progress, run, say
+from isogloss.program import add_settings, add_store, progress, run, say
 from isogloss.questions.datasets import load_dataset
 from isogloss.questions.items import check_enough
 from isogloss.store.local import Store
@@ -16,7 +15,7 @@ from isogloss.study.keys import activation_identity, artifact_name
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--spec", type=json.loads, required=True, help="settings as JSON")
+    add_settings(parser)
     add_store(parser)
     parser.add_argument("--cache", type=Path, required=True, help="folder of models")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
@@ -30,25 +29,26 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="manifest to write (JSON)")
     args = parser.parse_args()
 
-    spec = args.spec
-    items = load_dataset(spec["dataset"], spec["languages"], spec["name"])
+    settings = args.settings
+    items = load_dataset(settings["dataset"], settings["languages"], settings["name"])
     if args.folds is not None:
-        check_enough(items.clusters, args.folds, spec["name"])
+        check_enough(items.clusters, args.folds, settings["name"])
     digests = items.digests()
-    identities = {tag: activation_identity(spec, digests, tag) for tag in digests}
+    identities = {tag: activation_identity(settings, digests, tag) for tag in digests}
     names = {
-        tag: artifact_name("activations", spec["slug"], spec["name"], tag, identities[tag])
+        tag: artifact_name("activations", settings["slug"], settings["name"], tag, identities[tag])
         for tag in items.languages
     }
     store = Store.of(args.store, args.sharing, say)
     missing = store.missing(names, partial(progress, label="fetch", unit="file"))
-    say(f"{spec['slug']}, {spec['name']}: {len(names) - len(missing)} of {len(names)} languages "
-        f"are in the store" + (f"; extracting {' '.join(missing)}" if missing else ""))  # fmt: skip
+    there = f"{len(names) - len(missing)} of {len(names)} languages are in the store"
+    extracting = f"; extracting {' '.join(missing)}" if missing else ""
+    say(f"{settings['slug']}, {settings['name']}: {there}{extracting}")
     if missing:
         from isogloss.extraction.extract import extract_files  # torch takes seconds to import
 
         extract_files(
-            spec,
+            settings,
             items,
             identities,
             store.paths({tag: names[tag] for tag in missing}),
@@ -58,7 +58,7 @@ def main() -> None:
             batch_tokens=args.batch_tokens,
             precision_items=args.precision_items,
         )
-    write_manifest(args.output, "activations", spec, store.paths(names))
+    write_manifest(args.output, "activations", settings, store.paths(names))
     for path in store.paths(names).values():
         clear(path)  # what a run killed after publishing left
 

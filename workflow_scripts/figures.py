@@ -4,7 +4,6 @@ Each is written as NAME.FORMAT, with the numbers behind it (NAME.csv) and a capt
 """
 
 import argparse
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from isogloss.figures import behaviour, lens, lens_items, scale, similarity, ste
 from isogloss.figures.style import Drawing, Subject, save, use_style
 from isogloss.figures.titles import SCALE_FIGURE, figures_of
 from isogloss.files.netcdf import open_artifact, open_netcdf
-from isogloss.program import run
+from isogloss.program import add_settings, run
 from isogloss.store.manifests import read_manifest
 
 DRAWN = {
@@ -41,11 +40,11 @@ def main() -> None:
         ("scale", "<dataset>.nc of several models"),
     ):
         parser.add_argument(f"--{name}", type=Path, nargs="*", default=[], help=text)
-    parser.add_argument("--spec", type=json.loads, required=True, help="settings as JSON")
+    add_settings(parser)
     parser.add_argument("--folder", type=Path, required=True, help="where to write")
     args = parser.parse_args()
 
-    options = args.spec["figures"]
+    options = args.settings["figures"]
     use_style(options["font_size"], options["dpi"])
     for name, drawing in drawings(args):
         save(drawing, args.folder / name, options["formats"])
@@ -53,7 +52,7 @@ def main() -> None:
 
 def drawings(args: Any) -> Iterator[tuple[str, Drawing]]:
     """Every figure that the given results allow, by name."""
-    settings = args.spec
+    settings = args.settings
     results = {path.stem: open_netcdf(path) for path in args.results}
     subject = Subject(
         model=settings["models"][settings["model"]] if "model" in settings else "",
@@ -91,8 +90,8 @@ def single_items(args: Any, trajectories: xr.Dataset, subject: Subject) -> Drawi
     from isogloss.questions.datasets import load_dataset
 
     lenses = {tag: open_artifact(path) for tag, path in read_manifest(*args.lenses).items()}
-    items = load_dataset(args.spec["questions"], list(lenses), args.spec["dataset"])
-    count = args.spec["figures"]["lens_items"]
+    items = load_dataset(args.settings["questions"], list(lenses), args.settings["dataset"])
+    count = args.settings["figures"]["lens_items"]
     return lens_items.item_lenses(lenses, trajectories, items, subject, count)
 
 

@@ -1,10 +1,9 @@
 """Write the readout of a model: its final norm and unembedding, all that the lens needs."""
 
 import argparse
-import json
 from pathlib import Path
 
-from isogloss.program import add_store, run, say
+from isogloss.program import add_settings, add_store, run, say
 from isogloss.store.local import Store
 from isogloss.study.keys import artifact_name, readout_identity
 from isogloss.study.settings import check_weights, source_of
@@ -12,20 +11,20 @@ from isogloss.study.settings import check_weights, source_of
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--spec", type=json.loads, required=True, help="settings as JSON")
+    add_settings(parser)
     parser.add_argument("--cache", type=Path, required=True, help="folder of models")
     add_store(parser)
     args = parser.parse_args()
 
-    identity = readout_identity(args.spec)
-    name = artifact_name("readout", args.spec["slug"], "", "", identity)
+    identity = readout_identity(args.settings)
+    name = artifact_name("readout", args.settings["slug"], "", "", identity)
     store = Store.of(args.store, args.sharing, say)
-    if store.missing({args.spec["slug"]: name}):
+    if store.missing({args.settings["slug"]: name}):
         from isogloss.model.load import load_ends
         from isogloss.model.readout import write_readout
 
-        ends = load_ends(source_of(args.spec), args.cache)
-        check_weights(args.spec, args.cache)
+        ends = load_ends(source_of(args.settings), args.cache)
+        check_weights(args.settings, args.cache)
         write_readout(ends, store.path(name), identity)
         store.keep(name)
 

@@ -1,20 +1,19 @@
 """Scale: dissociation, behaviour and their association, over the models of a study."""
 
 import argparse
-import json
 from pathlib import Path
 
 from isogloss.files.activation_file import open_scores
 from isogloss.files.netcdf import open_netcdf, write_netcdf
 from isogloss.measures.model_results import ModelResult
 from isogloss.measures.scale import scale
-from isogloss.program import run
+from isogloss.program import add_settings, run
 from isogloss.store.manifests import read_manifest
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--spec", type=json.loads, required=True, help="settings as JSON")
+    add_settings(parser)
     for name, text in (
         ("manifests", "manifests of the activation files, one a model"),
         ("similarity", "similarity.nc, one a model in the same order"),
@@ -34,11 +33,11 @@ def main() -> None:
             scores=open_scores(list(read_manifest(manifest).values())),
         )
         for model, manifest, similarity, behaviour in zip(
-            args.spec["models"], args.manifests, args.similarity, args.behaviour, strict=True
+            args.settings["models"], args.manifests, args.similarity, args.behaviour, strict=True
         )
     ]
-    settings = {name: args.spec[name] for name in ("permutations", "seed", "confidence")}
-    write_netcdf(scale(models, **settings), args.output, args.spec)
+    settings = {name: args.settings[name] for name in ("permutations", "seed", "confidence")}
+    write_netcdf(scale(models, **settings), args.output, args.settings)
 
 
 if __name__ == "__main__":

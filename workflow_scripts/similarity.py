@@ -1,27 +1,26 @@
 """Similarity of parallel items between languages, from their activation files."""
 
 import argparse
-import json
 from pathlib import Path
 
 from isogloss.files.activation_file import open_states
 from isogloss.files.netcdf import write_netcdf
 from isogloss.measures.similarity import similarity
-from isogloss.program import run
+from isogloss.program import add_settings, run
 from isogloss.store.manifests import read_manifest
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("manifest", type=Path, help="manifest of the activation files")
-    parser.add_argument("--spec", type=json.loads, required=True, help="settings as JSON")
+    add_settings(parser)
     parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
     args = parser.parse_args()
 
-    settings = dict(args.spec)
+    settings = dict(args.settings)
     files = list(read_manifest(args.manifest).values())
     states = open_states(files, settings.pop("pooling"))
-    write_netcdf(similarity(states, **settings), args.output, args.spec)
+    write_netcdf(similarity(states, **settings), args.output, args.settings)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 """Effects of steering: against no steering and against the controls."""
 
 import argparse
-import json
 from pathlib import Path
 
 from isogloss.files.activation_file import open_scores
 from isogloss.files.netcdf import open_artifact, write_netcdf
-from isogloss.program import run
+from isogloss.program import add_settings, run
 from isogloss.steering.effects import steering_effects
 from isogloss.store.manifests import read_manifest
 
@@ -15,13 +14,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("manifest", type=Path, help="manifest of the steered files")
     parser.add_argument("--activations", type=Path, required=True, help="manifest of the scores")
-    parser.add_argument("--spec", type=json.loads, required=True, help="settings as JSON")
+    add_settings(parser)
     parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
     args = parser.parse_args()
 
     steered = {tag: open_artifact(path) for tag, path in read_manifest(args.manifest).items()}
     scores = open_scores(list(read_manifest(args.activations).values()))
-    write_netcdf(steering_effects(steered, scores, **args.spec), args.output, args.spec)
+    write_netcdf(steering_effects(steered, scores, **args.settings), args.output, args.settings)
 
 
 if __name__ == "__main__":

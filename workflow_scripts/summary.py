@@ -11,26 +11,26 @@ from isogloss.errors import InputError
 from isogloss.figures.summary import Result, main_table, summary
 from isogloss.files.atomic import whole_file
 from isogloss.files.netcdf import open_netcdf
-from isogloss.program import run
+from isogloss.program import add_settings, run
 from isogloss.store.manifests import manifest_settings, read_manifest
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("manifests", nargs="+", type=Path, help="manifests of activation files")
-    parser.add_argument("--spec", type=json.loads, required=True, help="what the study holds")
+    add_settings(parser)
     parser.add_argument("--output", type=Path, required=True, help="Markdown to write")
     parser.add_argument("--table", type=Path, required=True, help="the main table as CSV")
     args = parser.parse_args()
 
-    results = results_of(args.spec, args.manifests)
+    results = results_of(args.settings, args.manifests)
     with whole_file(args.output) as temporary:
-        temporary.write_text(summary(results, args.spec["study"]), encoding="utf-8")
+        temporary.write_text(summary(results, args.settings["study"]), encoding="utf-8")
     with whole_file(args.table) as temporary:
         main_table(results).to_csv(temporary, index=False, float_format="%.6g")
 
 
-def results_of(spec: dict[str, Any], manifests: list[Path]) -> list[Result]:
+def results_of(settings: dict[str, Any], manifests: list[Path]) -> list[Result]:
     """Every model on every dataset in the study's order, each with the manifest that is its own.
 
     Raises:
@@ -41,7 +41,7 @@ def results_of(spec: dict[str, Any], manifests: list[Path]) -> list[Result]:
         for path in manifests
         for about in [manifest_settings(path)]
     }
-    pairs = [(model, dataset) for model in spec["models"] for dataset in spec["datasets"]]
+    pairs = [(model, dataset) for model in settings["models"] for dataset in settings["datasets"]]
     for model, dataset in pairs:
         if (model["slug"], dataset["name"]) not in by_pair:
             raise InputError(
@@ -49,7 +49,9 @@ def results_of(spec: dict[str, Any], manifests: list[Path]) -> list[Result]:
                 f"{len(manifests)}: give one for each model and dataset"
             )
     return [
-        result_of(Path(spec["results"]), model, dataset, by_pair[model["slug"], dataset["name"]])
+        result_of(
+            Path(settings["results"]), model, dataset, by_pair[model["slug"], dataset["name"]]
+        )
         for model, dataset in pairs
     ]
 

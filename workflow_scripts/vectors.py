@@ -1,11 +1,10 @@
 """Fit steering vectors on the states of one dataset, fold by fold."""
 
 import argparse
-import json
 from pathlib import Path
 
 from isogloss.files.netcdf import write_artifact
-from isogloss.program import add_store, run, say
+from isogloss.program import add_settings, add_store, run, say
 from isogloss.steering.vectors import vectors_of_files
 from isogloss.store.local import Store
 from isogloss.store.manifests import read_manifest, write_manifest
@@ -15,21 +14,21 @@ from isogloss.study.keys import artifact_name, vectors_identity
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("manifest", type=Path, help="manifest of the activation files")
-    parser.add_argument("--spec", type=json.loads, required=True, help="settings as JSON")
+    add_settings(parser)
     add_store(parser)
     parser.add_argument("--output", type=Path, required=True, help="manifest to write (JSON)")
     args = parser.parse_args()
 
-    steering, folds = args.spec["steering"], args.spec["folds"]
+    steering, folds = args.settings["steering"], args.settings["folds"]
     sources = read_manifest(args.manifest)
-    spec = vectors_identity({tag: path.stem for tag, path in sources.items()}, folds, steering)
-    name = artifact_name("vectors", args.spec["slug"], args.spec["name"], "all", spec)
+    identity = vectors_identity({tag: path.stem for tag, path in sources.items()}, folds, steering)
+    name = artifact_name("vectors", args.settings["slug"], args.settings["name"], "all", identity)
     store = Store.of(args.store, args.sharing, say)
     if store.missing({"all": name}):
-        vectors = vectors_of_files(list(sources.values()), args.spec["pivot"], folds, steering)
-        write_artifact(vectors, store.path(name), spec)
+        vectors = vectors_of_files(list(sources.values()), args.settings["pivot"], folds, steering)
+        write_artifact(vectors, store.path(name), identity)
         store.keep(name)
-    write_manifest(args.output, "vectors", args.spec, {"all": store.path(name)})
+    write_manifest(args.output, "vectors", args.settings, {"all": store.path(name)})
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from isogloss.figures.titles import FIGURES, STEERING_FIGURES, figure_files, figures_of, results_of
+from isogloss.figures.titles import FIGURES, STEERING_FIGURES, figure_files, figures_of
 from isogloss.study.schema import Config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +41,7 @@ def test_figures_are_those_of_the_results_that_there_are() -> None:
 def test_a_study_has_the_results_that_it_asks_for(changes: dict, absent: set[str]) -> None:
     study = Config.model_validate(changes)
     everything = {"similarity", "subspaces", "behaviour", "trajectories", "lenses"}
-    assert set(results_of(study, "everyday")) == everything - absent
+    assert set(study.results_of("everyday")) == everything - absent
 
 
 def test_the_report_shows_a_format_that_browsers_have() -> None:

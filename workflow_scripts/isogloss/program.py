@@ -76,6 +76,18 @@ def orderly_stop() -> Iterator[None]:
             signal.signal(one, handler)
 
 
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """The option `--spec`, in `args.settings`: what a rule gets of the study.
+
+    It keeps this name because Snakemake compares commands with those that it recorded: another
+    would plan every job that costs a model again.
+    """
+    parser.add_argument(
+        "--spec", dest="settings", metavar="JSON", type=json.loads, required=True,
+        help="settings as JSON",
+    )  # fmt: skip
+
+
 def add_store(parser: argparse.ArgumentParser) -> None:
     """The options that say where artifacts lie: `--store` and `--sharing`."""
     parser.add_argument("--store", type=Path, required=True, help="folder of keyed artifacts")

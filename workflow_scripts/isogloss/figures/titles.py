@@ -6,8 +6,6 @@ The rules name files by it, and the program draws by it. Nothing here draws.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from isogloss.study.schema import Config
-
 
 @dataclass(frozen=True)
 class Figure:
@@ -16,7 +14,7 @@ class Figure:
     Attributes:
         name: of its files.
         title: in the report.
-        result: that it shows, as `results_of` names it.
+        result: that it shows, as `Config.results_of` names it.
         fitted: dataset of the steering vectors, where it shows steering.
     """
 
@@ -52,7 +50,7 @@ def figures_of(results: Collection[str], fitted: Sequence[str] = ()) -> list[Fig
     """The figures that some results of a model on a dataset allow.
 
     Args:
-        results: as `results_of` names them.
+        results: as `Config.results_of` names them.
         fitted: datasets of the steering vectors that are evaluated.
 
     >>> [figure.name for figure in figures_of(["similarity"], ["cities"])][-1]
@@ -64,17 +62,6 @@ def figures_of(results: Collection[str], fitted: Sequence[str] = ()) -> list[Fig
         for dataset in fitted
         for figure in STEERING_FIGURES
     ]
-
-
-def results_of(study: Config, dataset: str) -> list[str]:
-    """The results that a study has of each model on a dataset, but those of steering.
-
-    `lenses` are lens files, the others `<result>.nc`.
-    """
-    results = ["similarity", "subspaces"]
-    if dataset in study.questions:
-        results += ["behaviour", *(["trajectories", "lenses"] if study.with_lens else [])]
-    return results
 
 
 def figure_files(stem: str, formats: Sequence[str]) -> list[str]:

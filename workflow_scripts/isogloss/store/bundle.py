@@ -92,13 +92,13 @@ def opened_bundle(bundle: Path, scratch: Path, progress: Steps = iter) -> Iterat
 def _verified(bundle: Path, payload: Path, progress: Steps) -> dict[str, Path]:
     """Artifacts of a payload by name, each compared with its key and its digest."""
     names = _payload_names(bundle, payload)
-    found = {name: payload / STORE / name for name in names}
+    paths = {name: payload / STORE / name for name in names}
     for name in progress(names):
         try:
-            verify_artifact(found[name])
+            verify_artifact(paths[name])
         except Damaged as error:
             raise _refused(bundle, name, error.reason) from error
-    return found
+    return paths
 
 
 def _payload_names(bundle: Path, payload: Path) -> list[str]:

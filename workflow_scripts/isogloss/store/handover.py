@@ -41,7 +41,7 @@ def publish(study: Study, place: Place, progress: Steps = iter) -> Published:
     """
     local = local_place(study.store)
     here, shared = artifacts(local), artifacts(place)
-    names = [one.name for one in study.artifacts()]
+    names = [artifact.name for artifact in study.artifacts()]
     there = [name for name in names if name in shared]
     wanted = [name for name in names if name in here and name not in shared]
     if wanted:
@@ -63,13 +63,13 @@ def export(study: Study, place: Place | None, target: Path, progress: Steps = it
     local = folder_place(str(study.store), study.store)
     here = artifacts(local) if study.store.is_dir() else {}
     shared = artifacts(place) if place is not None else {}
-    missing = [one.name for one in named if one.name not in here and one.name not in shared]
+    missing = [a.name for a in named if a.name not in here and a.name not in shared]
     if missing:
         raise InputError(
             f"{study.path}: {len(missing)} of {len(named)} artifacts are computed nowhere yet, "
             f"such as {missing[0]}: run snakemake, then export"
         )
-    sources = {one.name: local if one.name in here else place for one in named}
+    sources = {a.name: local if a.name in here else place for a in named}
 
     def copy(name: str, path: Path) -> None:
         source = sources[name]
@@ -119,15 +119,15 @@ def import_bundle(
     """
     store.mkdir(parents=True, exist_ok=True)
     local = local_place(store)
-    with opened_bundle(bundle, store, progress) as found:
+    with opened_bundle(bundle, store, progress) as bundled:
         here = artifacts(local)
         shared = artifacts(place) if place is not None else {}
-        wanted = [name for name in found if name not in shared]
+        wanted = [name for name in bundled if name not in shared]
         if place is not None and wanted:
             place.check_writable()
-        new = [name for name in found if name not in here and local.publish(found[name], name)]
-        given = [] if place is None else [n for n in wanted if place.publish(found[n], n)]
-        return Imported(list(found), new, given)
+        new = [n for n in bundled if n not in here and local.publish(bundled[n], n)]
+        given = [] if place is None else [n for n in wanted if place.publish(bundled[n], n)]
+        return Imported(list(bundled), new, given)
 
 
 def _config_text(study: Study) -> str:
@@ -144,19 +144,19 @@ def _licences(named: Sequence[Artifact], sources: Mapping[str, Place | None]) ->
     """The licences of every model and dataset, as the activation files record them."""
     models: dict[str, set[str]] = {}
     datasets: dict[str, set[str]] = {}
-    for one in named:
-        source = sources[one.name]
-        if one.stage != "activations" or source is None:
+    for artifact in named:
+        source = sources[artifact.name]
+        if artifact.stage != "activations" or source is None:
             continue
-        record: dict[str, Any] = header(source, one.name).get("record", {})
+        record: dict[str, Any] = header(source, artifact.name).get("record", {})
         licence = record.get("licence", {})
         stated, note = licence.get("model") or "not stated", record.get("note")
-        models.setdefault(one.model, set()).add(f"{stated} ({note})" if note else stated)
-        datasets.setdefault(one.dataset, set()).add(licence.get("data") or "not stated")
+        models.setdefault(artifact.model, set()).add(f"{stated} ({note})" if note else stated)
+        datasets.setdefault(artifact.dataset, set()).add(licence.get("data") or "not stated")
     lines = ["# Licences", "", "As recorded when the artifacts were made.", ""]
-    for title, found in (("Model", models), ("Dataset", datasets)):
+    for title, licences in (("Model", models), ("Dataset", datasets)):
         lines += [f"| {title} | Licence |", "| --- | --- |"]
-        lines += [f"| {name} | {'; '.join(sorted(said))} |" for name, said in found.items()]
+        lines += [f"| {name} | {'; '.join(sorted(texts))} |" for name, texts in licences.items()]
         lines.append("")
     return "\n".join(lines)
 

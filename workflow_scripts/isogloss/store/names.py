@@ -47,11 +47,12 @@ def header(place: Place, name: str) -> dict[str, Any]:
     """
     with place.open(name) as file:
         try:
-            found = _safetensors(file) if name.endswith(".safetensors") else _hdf5(file)
-            found |= {n: dict(json.loads(found[n])) for n in ("spec", "record") if n in found}
+            attributes = _safetensors(file) if name.endswith(".safetensors") else _hdf5(file)
+            for attribute in {"spec", "record"} & attributes.keys():
+                attributes[attribute] = dict(json.loads(attributes[attribute]))
         except (*DAMAGE, struct.error) as error:
             raise InputError(f"{place.url}/{name}: its header cannot be read ({error})") from error
-    return found
+    return attributes
 
 
 def _hdf5(file: Any) -> dict[str, Any]:
@@ -64,8 +65,8 @@ def _safetensors(file: Any) -> dict[str, Any]:
     if length > LARGEST_HEADER:
         raise ValueError(f"a header of {length} bytes")
     metadata = json.loads(file.read(length))["__metadata__"]
-    found: dict[str, Any] = json.loads(metadata["isogloss"])
-    return found
+    attributes: dict[str, Any] = json.loads(metadata["isogloss"])
+    return attributes
 
 
 def made_with(about: Mapping[str, Any]) -> str:

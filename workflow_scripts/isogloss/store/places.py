@@ -77,8 +77,8 @@ class Place(ABC):
         Raises:
             InputError: not reachable, not there, or no permission, and which of them.
         """
-        found = self.files(under)
-        return {n: s for n, s in found.items() if n != MARKER and not is_temporary(n)}
+        files = self.files(under)
+        return {n: s for n, s in files.items() if n != MARKER and not is_temporary(n)}
 
     def files(self, under: str = "") -> dict[str, int]:
         """As `names`, with what is being written, or was when its writer was killed."""
@@ -86,9 +86,9 @@ class Place(ABC):
         with self._plainly("list"):
             self.filesystem.invalidate_cache()
             self._exists()
-            found = self.filesystem.find(start, detail=True)
+            entries = self.filesystem.find(start, detail=True)
         cut = len(self.root) + 1
-        return {path[cut:]: int(entry["size"]) for path, entry in found.items()}
+        return {path[cut:]: int(entry["size"]) for path, entry in entries.items()}
 
     def modified(self, name: str) -> datetime:
         """When a file was last written to."""
@@ -294,13 +294,13 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def _codes(error: BaseException) -> set[str]:
     """Names of an error's kinds and S3's own codes, along the chain of causes."""
-    found = set()
-    for one in _chain(error):
-        found |= {kind.__name__ for kind in type(one).__mro__}
-        response = getattr(one, "response", None)
+    codes = set()
+    for cause in _chain(error):
+        codes |= {kind.__name__ for kind in type(cause).__mro__}
+        response = getattr(cause, "response", None)
         if isinstance(response, Mapping):
-            found.add(str(response.get("Error", {}).get("Code", "")))
-    return found
+            codes.add(str(response.get("Error", {}).get("Code", "")))
+    return codes
 
 
 def _reason(error: BaseException, doing: str) -> tuple[str, str]:
@@ -327,7 +327,7 @@ def _reason(error: BaseException, doing: str) -> tuple[str, str]:
 
 
 def _errno(error: BaseException, number: int) -> bool:
-    return any(isinstance(one, OSError) and one.errno == number for one in _chain(error))
+    return any(isinstance(e, OSError) and e.errno == number for e in _chain(error))
 
 
 def local_place(folder: Path) -> Place:

@@ -61,7 +61,7 @@ def forget(store: Path, names: Collection[str]) -> list[Path]:
     """Remove this machine's manifests that list any of these, so that the next run looks again."""
     removed = []
     for path in sorted((store / "manifests").rglob("*.json")):
-        if any(found and found[1] in names for found in map(split, _listed(path))):
+        if any(parts and parts[1] in names for parts in map(split, _listed(path))):
             path.unlink()
             removed.append(path)
     return removed
@@ -96,7 +96,7 @@ def superfluous(
         now: the time.
         set_aside_days: also what was set aside longer ago than this; None leaves all of it.
     """
-    found = [
+    files = [
         Superfluous(name, size, "named by no study")
         for name, size in artifacts(place).items()
         if name not in named
@@ -104,11 +104,11 @@ def superfluous(
     for name, size in sorted(place.files().items()):
         if is_temporary(name) and name.split("/")[0] in FOLDERS:
             if now - place.modified(name) > ABANDONED:
-                found.append(Superfluous(name, size, "left by a writer that was killed"))
+                files.append(Superfluous(name, size, "left by a writer that was killed"))
         elif set_aside_days is not None and (moment := moment_of(name)):
             if now - moment > timedelta(days=set_aside_days):
-                found.append(Superfluous(name, size, f"set aside {moment:%Y-%m-%d}"))
-    return found
+                files.append(Superfluous(name, size, f"set aside {moment:%Y-%m-%d}"))
+    return files
 
 
 def moment_of(name: str) -> datetime | None:
@@ -146,10 +146,10 @@ def locate(text: str, studies: Iterable[Study]) -> Located | None:
         for place in (folder_place(str(study.store), study.store), place_of(study.config)):
             if place is not None and (name := _name_in(place, text)):
                 return Located(place, name, study.store)
-    found = split(os.path.abspath(text))
-    if found is None:
+    parts = split(os.path.abspath(text))
+    if parts is None:
         return None
-    root, name = Path(found[0]), found[1]
+    root, name = Path(parts[0]), parts[1]
     if not any((root / mark).exists() for mark in ("manifests", MARKER)):
         return None
     return Located(folder_place(text.removesuffix(f"/{name}"), root), name, root)

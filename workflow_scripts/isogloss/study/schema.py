@@ -219,6 +219,16 @@ class Config(Strict):
         """Datasets whose steering vectors are evaluated on this one."""
         return [fitted for fitted, evaluated in self.steered_pairs if evaluated == dataset]
 
+    def results_of(self, dataset: str) -> list[str]:
+        """The results of each model on a dataset, but those of steering.
+
+        `lenses` are lens files, the others `<result>.nc`.
+        """
+        results = ["similarity", "subspaces"]
+        if dataset in self.questions:
+            results += ["behaviour", *(["trajectories", "lenses"] if self.with_lens else [])]
+        return results
+
     def languages_of(self, dataset: str) -> list[str]:
         """Languages of one dataset, in the study's order."""
         chosen = self.datasets[dataset].languages
