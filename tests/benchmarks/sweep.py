@@ -8,7 +8,7 @@ from benchmarks.measuring import Job, Run, Worker, alternate, check_equal, ratio
 from benchmarks.table import Row
 
 from isogloss.extraction.capture import score
-from isogloss.model.forward import run
+from isogloss.model.forward import run_blocks
 from isogloss.model.packing import Tree, batches, collate, lay_out
 from isogloss.steering.interventions import constant_shift
 from isogloss.steering.sweep import Condition, steer, steered_scores
@@ -85,7 +85,7 @@ def anew(tool: ours.Loaded, trees: list[Tree], condition: Condition) -> np.ndarr
                 kept.append(states[at])
             return steer(states, condition, where)[0] if layer == condition.layer else None
 
-        run(decoder, batch, at)
+        run_blocks(decoder, batch, at)
         for member, values in zip(
             members, score(final[0], members, trees, tool.decoder.readout), strict=True
         ):

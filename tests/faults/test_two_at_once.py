@@ -8,7 +8,7 @@ import pytest
 from tests.faults.conftest import Bench, contents
 from tests.faults.warm import PAUSED
 
-from isogloss.files.hdf5 import verify
+from isogloss.files.hdf5 import verify_hdf5
 
 
 def whole(bench: Bench, done: Bench, pattern: str) -> bool:
@@ -25,7 +25,7 @@ def test_two_extractions_share_the_work(bench: Bench, done: Bench) -> None:
     assert codes == [0, 0], said
     assert whole(bench, done, "*.h5")
     for path in bench.files("*.h5"):
-        verify(path)
+        verify_hdf5(path)
 
 
 @pytest.mark.parametrize(

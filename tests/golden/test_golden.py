@@ -20,7 +20,7 @@ import torch
 from isogloss.extraction.extract import extract_languages, language_extraction
 from isogloss.files.activation_file import open_activations, open_scores
 from isogloss.files.canonical import key_of
-from isogloss.files.hdf5 import verify
+from isogloss.files.hdf5 import verify_hdf5
 from isogloss.model.decoder import Decoder
 from isogloss.model.logit_lens import lens_of_file
 from isogloss.model.tiny_models import tiny_model
@@ -82,7 +82,7 @@ def extracted(decoder: Decoder, items: ParallelItems, folder: Path) -> dict[str,
     extract_languages(decoder, languages, 256, {}, finished.append, lambda: decoder)
     assert finished == list(LANGUAGES)
     for path in files.values():
-        verify(path)
+        verify_hdf5(path)
     return files
 
 

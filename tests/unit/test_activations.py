@@ -22,7 +22,7 @@ from isogloss.files.activation_file import (
     widen_bfloat16,
 )
 from isogloss.files.canonical import key_of
-from isogloss.files.hdf5 import check_header, content_digest, verify
+from isogloss.files.hdf5 import check_header, content_digest, verify_hdf5
 from isogloss.measures.behaviour import choice_scores
 from isogloss.model.tiny_models import tiny_model
 from isogloss.questions.items import Item, ParallelItems
@@ -92,7 +92,7 @@ def test_states_come_back_bit_for_bit(dtype, tmp_path):
         stored.append(bits[:2])
         stored.append(bits[2:])
         stored.finish()
-    verify(path)
+    verify_hdf5(path)
     found = open_activations(path).rows_state
     assert found.dtype == np.float32
     assert np.array_equal(found.values, states.float().numpy())
@@ -110,7 +110,7 @@ def test_bfloat16_widens_exactly_for_every_finite_value():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_an_activation_file_of_each_type_opens_with_named_dimensions(dtype, tmp_path):
     path = extract(tmp_path, "de", weights=dtype)
-    verify(path)
+    verify_hdf5(path)
     found = open_activations(path)
     assert found.prompt_mean.dims == found.prompt_last.dims == ("item", "layer", "feature")
     assert found.rows_state.dims == ("row", "lens_layer", "feature")
@@ -175,7 +175,7 @@ def rewrite(path, name, value):
 
 def test_a_whole_file_passes(copy):
     assert check_header(copy)["language"] == "de"
-    verify(copy)
+    verify_hdf5(copy)
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -191,7 +191,7 @@ def test_a_truncated_file_is_refused_by_its_name(copy, size):
         with pytest.raises(InputError, match=named(copy, "not a whole HDF5 file")):
             check(copy)
     with pytest.raises(InputError, match=named(copy, "does not end with its digest")):
-        verify(copy)
+        verify_hdf5(copy)
 
 
 @pytest.mark.parametrize("end", [-48, -33, -32, -1, None])
@@ -199,7 +199,7 @@ def test_a_damaged_seal_is_refused(copy, end):
     content = copy.read_bytes()
     copy.write_bytes(content[:end] if end else content + b"x")
     with pytest.raises(InputError, match=named(copy, "does not end with its digest")):
-        verify(copy)
+        verify_hdf5(copy)
 
 
 def test_text_is_refused_by_its_name(copy):
@@ -255,7 +255,7 @@ def test_one_flipped_bit_is_found(copy, name):
     copy.write_bytes(content)
     check_header(copy)
     with pytest.raises(InputError, match=named(copy, "its bytes are not those of its digest")):
-        verify(copy)
+        verify_hdf5(copy)
 
 
 @pytest.mark.parametrize("name", ["answer", "item_id", "prompt_last"])
@@ -263,14 +263,14 @@ def test_a_changed_value_is_found(copy, name):
     with h5py.File(copy, "r+") as file:
         file[name][0] = b"other" if name == "item_id" else file[name][0] + 1
     with pytest.raises(InputError, match=named(copy, "does not end with its digest")):
-        verify(copy)
+        verify_hdf5(copy)
 
 
 def test_a_missing_variable_is_found(copy):
     with h5py.File(copy, "r+") as file:
         del file["targets/token"]
     with pytest.raises(InputError, match=named(copy, "does not end with its digest")):
-        verify(copy)
+        verify_hdf5(copy)
 
 
 def test_content_digest_is_of_the_content(files, tmp_path):

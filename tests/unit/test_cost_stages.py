@@ -13,7 +13,7 @@ from isogloss.cost.architecture import Model
 from isogloss.cost.machines import known
 from isogloss.cost.stages import Cost, Work
 from isogloss.cost.tokens import Row, Text
-from isogloss.model.forward import run
+from isogloss.model.forward import run_blocks
 from isogloss.model.packing import collate, lay_out
 from isogloss.model.readout import readout_of
 from isogloss.model.tiny_models import tiny_model
@@ -62,7 +62,7 @@ def test_operations_are_those_that_torch_counts(family, counted_products):
     batch = collate(trees, range(len(trees)))
     states, row = torch.randn(37, 32), torch.arange(37)
     with FlopCounterMode(display=False) as counter:
-        run(decoder, batch, lambda layer, states: None)
+        run_blocks(decoder, batch, lambda layer, states: None)
         token_log_probabilities(states, readout_of(decoder), row, row)
     n_rows, length = batch.tokens.shape
     text = Text.of([Row(length, 0, 0, True)] * n_rows, 1)

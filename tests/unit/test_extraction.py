@@ -23,7 +23,7 @@ from isogloss.extraction.shards import compute_shard, compute_shards, first_not_
 from isogloss.extraction.work_folder import write_shard
 from isogloss.files.activation_file import open_activations
 from isogloss.files.canonical import key_of
-from isogloss.files.hdf5 import check_header, content_digest, verify
+from isogloss.files.hdf5 import check_header, content_digest, verify_hdf5
 from isogloss.model import logit_lens
 from isogloss.model.load import load
 from isogloss.model.logit_lens import lens_of_file, lens_of_files
@@ -102,7 +102,7 @@ def test_a_file_holds_what_the_model_gives(family, tmp_path):
     decoder, data = model(family), items()
     asked = ask(decoder, data)
     path = extract(decoder, data, asked, tmp_path)
-    verify(path)
+    verify_hdf5(path)
     found = open_activations(path)
     assert found.item_id.values.tolist() == list(data.item_ids)
     for question in asked:
@@ -163,7 +163,7 @@ def test_pmi_and_letters_are_scored_by_the_model(tmp_path):
 def test_sentences_have_states_and_no_scores(tmp_path):
     decoder, data = model("gemma3"), items(3, sentences=True)
     path = extract(decoder, data, ask(decoder, data), tmp_path)
-    verify(path)
+    verify_hdf5(path)
     found = open_activations(path).load()
     assert np.isfinite(found.prompt_mean).all() and found.prompt_mean.shape == (3, 5, 32)
     assert np.isnan(found.log_probability).all() and found.answer.values.tolist() == [-1] * 3
@@ -205,7 +205,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path, monkeypatch, small_shar
     second = counted(monkeypatch)
     killed = extract(decoder, data, asked, tmp_path / "killed", seconds=2.0)
     assert sorted(first + second) == [(0, 1), (2, 3), (4, 5), (6,)]
-    verify(killed)
+    verify_hdf5(killed)
     assert content_digest(killed, {"record"}) == content_digest(whole, {"record"})
     assert not killed.with_suffix(".work").exists()
     assert list((tmp_path / "killed").iterdir()) == [killed]

@@ -10,7 +10,7 @@ from isogloss.model.forward import (
     attention_masks,
     last_mlp_at,
     residual_stream,
-    run,
+    run_blocks,
     without_blocks,
 )
 from isogloss.model.packing import collate, lay_out
@@ -40,7 +40,7 @@ def states_of(decoder, batch, change=None):
         kept.append(states if new is None else new)
         return new
 
-    run(decoder, batch, at)
+    run_blocks(decoder, batch, at)
     return kept
 
 
@@ -140,7 +140,7 @@ def test_blocks_and_hooks_are_as_before_even_after_an_error():
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError), without_blocks(decoder, range(3)):
-        run(decoder, batch, fails)
+        run_blocks(decoder, batch, fails)
     assert decoder.layers[1].__dict__["forward"] is kept_by_accelerate
     assert "forward" not in decoder.layers[0].__dict__
     assert not any(b._forward_hooks or b._forward_pre_hooks for b in decoder.layers)
@@ -162,7 +162,7 @@ def test_the_last_mlp_at_some_places_gives_their_states_and_leaves_no_trace(fami
 def test_rows_can_be_repeated_and_chosen():
     decoder, batch = model("gemma3"), batch_of(*prompts())
     whole, seen = states_of(decoder, batch), []
-    run(decoder, batch, lambda layer, states: seen.append(states), rows=[1, 0, 1])
+    run_blocks(decoder, batch, lambda layer, states: seen.append(states), rows=[1, 0, 1])
     assert seen[-1].shape[0] == 3
     assert (seen[-1] - whole[-1][[1, 0, 1]]).abs().max() < 1e-5
 

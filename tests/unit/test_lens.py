@@ -14,7 +14,7 @@ from isogloss.files.netcdf import open_netcdf, write_netcdf
 from isogloss.measures.lens import lens_layers, phrase_means
 from isogloss.model import logit_lens as lens
 from isogloss.model import token_scores
-from isogloss.model.forward import run
+from isogloss.model.forward import run_blocks
 from isogloss.model.logit_lens import lens_of_file
 from isogloss.model.packing import collate, lay_out
 from isogloss.model.readout import Readout, readout_of
@@ -164,7 +164,7 @@ def test_the_lens_at_the_last_layer_is_the_models_own_log_softmax(family):
         if layer == decoder.n_layers:
             final.append(states[0])
 
-    run(decoder, collate([lay_out(Question(0, "main", tuple(prompt), ()))], [0]), at)
+    run_blocks(decoder, collate([lay_out(Question(0, "main", tuple(prompt), ()))], [0]), at)
     with torch.inference_mode():
         own = decoder.model(input_ids=torch.tensor([prompt])).logits[0].float().log_softmax(-1)
     row = torch.arange(len(prompt)).repeat_interleave(VOCABULARY)

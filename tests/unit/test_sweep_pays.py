@@ -7,7 +7,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from isogloss.extraction.capture import score
 from isogloss.model.decoder import Decoder, adapt
-from isogloss.model.forward import run
+from isogloss.model.forward import run_blocks
 from isogloss.model.packing import Tree, batches, collate, lay_out
 from isogloss.model.readout import readout_of
 from isogloss.model.tiny_models import tiny_tokenizer
@@ -75,7 +75,7 @@ def anew(model: Decoder, asked: list[Tree], condition: Condition) -> np.ndarray:
                 final.append(torch.cat(rows))
             return steer(states, condition, chosen)[0] if layer == condition.layer else None
 
-        run(model, batch, at)
+        run_blocks(model, batch, at)
         for member, values in zip(members, score(final[0], members, asked, readout), strict=True):
             found[member] = np.bincount(asked[member].target_phrase, values)
     return found

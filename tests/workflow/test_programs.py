@@ -11,7 +11,7 @@ import xarray as xr
 from tests.workflow.conftest import MODEL, ROOT, Study
 
 from isogloss.files.activation_file import open_activations
-from isogloss.files.hdf5 import verify
+from isogloss.files.hdf5 import verify_hdf5
 from isogloss.study.default_study import commented, schema
 from isogloss.study.schema import Config
 
@@ -102,7 +102,7 @@ def test_every_activation_file_is_whole_and_opens_with_names(finished: Study) ->
     paths = sorted((finished.folder / "store/activations").rglob("*.h5"))
     assert len(paths) == 6
     for path in paths:
-        verify(path)
+        verify_hdf5(path)
         states = open_activations(path)["prompt_mean"]
         assert states.dims == ("item", "layer", "feature")
         assert states.attrs["long_name"] and "units" in states.attrs

@@ -13,7 +13,7 @@ import xarray as xr
 import yaml
 from tests.workflow.conftest import MODEL, Study, copy_tree, write_questions
 
-from isogloss.files.hdf5 import verify
+from isogloss.files.hdf5 import verify_hdf5
 
 SHARE = "workflow_scripts/share.py"
 RESULTS = [f"results/tiny/own/{name}.nc" for name in ("trajectories", "similarity", "steering_own")]
@@ -80,7 +80,7 @@ def test_what_a_refusal_tells_to_set_aside_is_computed_again(copied: Callable[..
     assert not path.exists() and len(list((study.folder / "store/set-aside").rglob("*Z"))) == 1
 
     assert "extracting de\n" in study.run("--no-hooks", behaviour)
-    verify(path)
+    verify_hdf5(path)
     for name, again in numbers(path).items():
         # Another batch, so other bits: the values agree.
         np.testing.assert_allclose(again, values[name], atol=1e-4, err_msg=name)

@@ -7,7 +7,7 @@ a name that is worked out (`importlib`): the library has neither.
 An `__init__.py` runs whenever a module below it is imported, but only its top level does: what its
 functions import is needed by those who call them. So these imports count for a program that uses
 the package itself (`import isogloss`, `from isogloss import open`), and not for one that imports
-a module below it (`from isogloss.files.hdf5 import verify`).
+a module below it (`from isogloss.files.hdf5 import verify_hdf5`).
 """
 
 import ast

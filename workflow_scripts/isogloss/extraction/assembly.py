@@ -57,14 +57,14 @@ def _write(
     writer.write(**phrase_scores(kinds, targets, log_probability, shape))
     if extraction.lens_layers:
         kept = kinds == "main"
-        own = {name: targets[name][kept] for name in ("token", "item", "latent", "choice")}
+        columns = {name: targets[name][kept] for name in ("token", "item", "latent", "choice")}
         rows = (_first_rows(extraction)[targets["question"]] + targets["row"])[kept]
         writer.write(
             "targets",
             row=rows,
             position=targets["position"][kept],
             log_probability=log_probability[kept],
-            **own,
+            **columns,
         )
 
 
@@ -172,18 +172,18 @@ def phrase_scores(
         `log_probability`, `phrase_tokens` (item, latent, choice); `unconditional`, `letter`
         (item, choice). NaN where nothing was scored.
     """
-    found: dict[str, np.ndarray] = {}
+    scores: dict[str, np.ndarray] = {}
     for kind, name in (
         ("main", "log_probability"),
         ("unconditional", "unconditional"),
         ("letter", "letter"),
     ):
-        own = kinds == kind
-        if kind == "main" or own.any():
-            of_kind = {column: values[own] for column, values in targets.items()}
-            values, _ = phrase_means(log_probability[own], of_kind, shape)
-            found[name] = values if kind == "main" else values[:, 0]
+        chosen = kinds == kind
+        if kind == "main" or chosen.any():
+            of_kind = {column: values[chosen] for column, values in targets.items()}
+            values, _ = phrase_means(log_probability[chosen], of_kind, shape)
+            scores[name] = values if kind == "main" else values[:, 0]
     tokens = np.zeros(shape, dtype=np.int32)
-    own = kinds == "main"
-    np.add.at(tokens, tuple(targets[name][own] for name in ("item", "latent", "choice")), 1)
-    return found | {"phrase_tokens": tokens}
+    main = kinds == "main"
+    np.add.at(tokens, tuple(targets[name][main] for name in ("item", "latent", "choice")), 1)
+    return scores | {"phrase_tokens": tokens}

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from isogloss.model.decoder import Decoder
-from isogloss.model.forward import run
+from isogloss.model.forward import run_blocks
 from isogloss.model.packing import Batch, Tree, collate_rows, packed_rows
 from isogloss.model.readout import Readout
 from isogloss.model.token_scores import token_log_probabilities
@@ -61,7 +61,7 @@ def capture(
             if layer == decoder.n_layers:
                 final.append(wanted)
 
-    run(decoder, batch, at)
+    run_blocks(decoder, batch, at)
     kept = [lens[layer] for layer in layers]
     stacked = torch.stack(kept, 1) if kept else torch.zeros(len(row), 0, decoder.width)
     return Captured(torch.stack(last, 1), torch.stack(mean, 1), stacked, final[0])
@@ -102,14 +102,14 @@ def score(
     offsets = np.cumsum([0, *(len(trees[m].predicting) for m in members)])
     rows = [trees[m].target_row + start for m, start in zip(members, offsets, strict=False)]
     tokens = np.concatenate([trees[m].target_token for m in members])
-    found = token_log_probabilities(
+    log_probability = token_log_probabilities(
         final,
         readout,
         torch.from_numpy(np.concatenate(rows)),
         torch.from_numpy(tokens),
     )
     sizes = np.cumsum([len(r) for r in rows])[:-1]
-    return np.split(found.cpu().numpy(), sizes)
+    return np.split(log_probability.cpu().numpy(), sizes)
 
 
 def packed(

@@ -32,7 +32,7 @@ from isogloss.figures.style import (
 )
 
 COLUMNS = 5  # panels of a row of small multiples
-LATENTS = (
+LATENT_STYLES = (
     ("prompt", BLACK, "o", "-", "in the prompt's language"),
     ("pivot", RED, "s", "--", "in {pivot}"),
     ("control", BLUE, "^", ":", "in the control language"),
@@ -87,7 +87,7 @@ def _accuracy_panel(ax: Axes, results: xr.Dataset, subject: Subject, tag: str) -
     depth = results["relative_depth"].values
     ax.axhline(100 * float(results["chance"]), color=GREY, linestyle=(0, (1, 1)), linewidth=0.8)
     pivot = subject.label(subject.pivot)
-    for latent, color, marker, dash, label in LATENTS:
+    for latent, color, marker, dash, label in LATENT_STYLES:
         middle, low, high = (
             100 * results[f"latent_accuracy{end}"].sel(latent=latent).values
             for end in ("", "_low", "_high")
@@ -200,7 +200,7 @@ def _settling_panel(ax: Axes, results: xr.Dataset, subject: Subject, order: list
     rows = np.arange(len(order))
     hollow = [tag in subject.near_chance for tag in order]
     pivot = subject.label(subject.pivot)
-    for latent, color, marker, _, label in LATENTS[:2]:
+    for latent, color, marker, _, label in LATENT_STYLES[:2]:
         part = results.sel(latent=latent, language=order)
         values = [part[f"settling_depth{end}"].values for end in ("", "_low", "_high")]
         shift = -0.14 if latent == "prompt" else 0.14

@@ -15,7 +15,7 @@ from isogloss.figures.text import as_rst
 from isogloss.questions.items import ParallelItems
 from isogloss.questions.languages import separator
 
-LATENTS = ("prompt", "pivot")
+DRAWN_LATENTS = ("prompt", "pivot")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def shares_among_choices(lens: xr.Dataset) -> np.ndarray:
         (latent, layer, item, choice) for the prompt's language and the pivot: the softmax of the
         log-probabilities per token; NaN for choices that an item does not have.
     """
-    lens = lens.sel(latent=list(LATENTS))
+    lens = lens.sel(latent=list(DRAWN_LATENTS))
     tokens = lens["n_tokens"].where(lens["n_tokens"] > 0)
     scores = (lens["log_probability"] / tokens).transpose("latent", "layer", "item", "choice")
     exists = np.arange(scores.sizes["choice"]) < lens["n_choices"].values[:, None]
@@ -202,7 +202,7 @@ def _numbers(
                         "quantity": "share_among_choices",
                         "item": item.item_id,
                         "language": example.language,
-                        "latent": LATENTS[latent],
+                        "latent": DRAWN_LATENTS[latent],
                         "layer": int(trajectories["layer"][layer]),
                         "relative_depth": float(trajectories["relative_depth"][layer]),
                         "choice": choice,

@@ -176,8 +176,8 @@ def _open_group(path: Path, group: str) -> xr.Dataset | None:
                 data: Any = indexing.LazilyIndexedArray(lazy)
             else:
                 data = stored[...]
-            own = name if name in stored.dimensions else f"{prefix}{name}"
-            variables[own] = xr.Variable(stored.dimensions, data, attrs)
+            label = name if name in stored.dimensions else f"{prefix}{name}"
+            variables[label] = xr.Variable(stored.dimensions, data, attrs)
         attrs = {} if group else {k: v for k, v in file.attrs.items()}
     coordinates = [n for n in variables if n in ("item_id", "layer", "lens_layer", "latent")]
     return xr.Dataset(variables, attrs=attrs).set_coords(coordinates)
@@ -233,18 +233,18 @@ def open_scores(paths: Sequence[Path]) -> xr.Dataset:
     parts: list[xr.Dataset] = []
     for path in paths:
         whole = open_activations(path)
-        own = whole.sel(latent="prompt", drop=True)
+        of_prompt = whole.sel(latent="prompt", drop=True)
         part = xr.Dataset(
             {
-                "sum": own.log_probability,
-                "n_tokens": own.phrase_tokens,
+                "sum": of_prompt.log_probability,
+                "n_tokens": of_prompt.phrase_tokens,
                 "n_characters": whole.n_characters,
                 "n_bytes": whole.n_bytes,
                 "identical_to_pivot": whole.identical_to_pivot.astype(bool),
             }
         )
         if "unconditional" in whole:
-            part["pmi"] = own.log_probability - whole.unconditional
+            part["pmi"] = of_prompt.log_probability - whole.unconditional
         if "letter" in whole:
             part["letter"] = whole.letter
         part = part.assign_coords(item=np.asarray(whole.item_id)).drop_vars("item_id")

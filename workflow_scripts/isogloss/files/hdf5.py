@@ -51,9 +51,9 @@ def seal(path: Path) -> None:
             file.attrs["content_digest"] = digest
         disk.check()
     with path.open("r+b") as raw:
-        found = hashlib.file_digest(raw, "sha256").digest()
+        digest_of_bytes = hashlib.file_digest(raw, "sha256").digest()
         raw.seek(0, os.SEEK_END)
-        raw.write(MARK + found)
+        raw.write(MARK + digest_of_bytes)
 
 
 def check_seal(path: Path) -> None:
@@ -104,7 +104,7 @@ def check_header(path: Path) -> dict[str, Any]:
     return spec
 
 
-def verify(path: Path) -> None:
+def verify_hdf5(path: Path) -> None:
     """Whether a file is what its name says, and every bit of it as it was written.
 
     Raises:
@@ -152,10 +152,10 @@ class DiskFile(io.FileIO):
 
     def readinto(self, buffer: Any) -> int:
         """Fill the buffer, with zeros where what was written has been dropped."""
-        found = super().readinto(buffer) or 0
+        size = super().readinto(buffer) or 0
         if self._error is not None:
-            memoryview(buffer)[found:] = bytes(len(buffer) - found)
-        return len(buffer) if self._error is not None else found
+            memoryview(buffer)[size:] = bytes(len(buffer) - size)
+        return len(buffer) if self._error is not None else size
 
     def check(self) -> None:
         """Raise what was kept."""
@@ -175,20 +175,20 @@ def content_digest(path: Path, leave_out: Collection[str] = ()) -> str:
         objects: dict[str, Any] = {"": file}
         file.visititems(objects.__setitem__)
         for name in sorted(objects):
-            held = objects[name]
-            attributes = _attributes(held, () if name else leave_out)
+            item = objects[name]
+            attributes = _attributes(item, () if name else leave_out)
             digest.update(canonical_json([name, attributes]).encode())
-            if isinstance(held, h5py.Dataset):
-                digest.update(f"{held.dtype.str}{held.shape}".encode())
-                for piece in _in_pieces(held):
+            if isinstance(item, h5py.Dataset):
+                digest.update(f"{item.dtype.str}{item.shape}".encode())
+                for piece in _in_pieces(item):
                     digest.update(piece)
     return digest.hexdigest()
 
 
-def _attributes(held: Any, leave_out: Collection[str]) -> dict[str, Any]:
+def _attributes(item: Any, leave_out: Collection[str]) -> dict[str, Any]:
     """Attributes as plain values, without those that are about the file."""
-    named = (n for n in held.attrs if n not in {*BOOKKEEPING, *leave_out} and n[:2] != "_N")
-    return {name: np.asarray(held.attrs[name]).astype(str).tolist() for name in named}
+    named = (n for n in item.attrs if n not in {*BOOKKEEPING, *leave_out} and n[:2] != "_N")
+    return {name: np.asarray(item.attrs[name]).astype(str).tolist() for name in named}
 
 
 def _in_pieces(dataset: h5py.Dataset, rows: int = 1024) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ import xarray as xr
 from isogloss.errors import InputError
 from isogloss.files.atomic import whole_file
 from isogloss.files.canonical import canonical_json
-from isogloss.files.hdf5 import header, seal, verify
+from isogloss.files.hdf5 import header, seal, verify_hdf5
 
 
 def write_netcdf(dataset: xr.Dataset, path: Path, spec: Any = None) -> None:
@@ -50,7 +50,7 @@ def open_artifact(path: Path) -> xr.Dataset:
         Damaged: a bit has changed, or another key or schema version than the name and this
             program say.
     """
-    verify(path)
+    verify_hdf5(path)
     return open_netcdf(path)
 
 

@@ -25,7 +25,7 @@ from isogloss.measures.variables import interval_variables, variable
 from isogloss.questions.prompts import mismatched
 
 # Languages in which the choices are read; the mismatched rows only serve the log-odds.
-LATENTS = ("prompt", "pivot", "control")
+CHOICE_LATENTS = ("prompt", "pivot", "control")
 # Scores that the lens can give: lengths other than tokens are not kept for it.
 LENS_SCORES = ("token", "sum")
 # Paired differences of latent accuracy: name, and the two latent languages.
@@ -164,7 +164,7 @@ def _of_phrase(lens: xr.Dataset, name: str, choice: np.ndarray) -> np.ndarray:
 
 
 def lens_scores(lens: xr.Dataset, score: str = "token") -> np.ndarray:
-    """Latent scores of the choices: (latent, layer, item, choice), latents as `LATENTS`.
+    """Latent scores of the choices: (latent, layer, item, choice), latents as `CHOICE_LATENTS`.
 
     NaN where the item has no such choice, or the file no such latent language.
 
@@ -172,7 +172,7 @@ def lens_scores(lens: xr.Dataset, score: str = "token") -> np.ndarray:
         lens: a lens file.
         score: "token" [nat per token] or "sum" [nat].
     """
-    read = lens.sel(latent=list(LATENTS))
+    read = lens.sel(latent=list(CHOICE_LATENTS))
     sums = read["log_probability"].transpose("latent", "layer", "item", "choice").values
     values = np.asarray(sums, dtype=float)
     if score == "token":
@@ -225,7 +225,7 @@ def trajectories(
     )
     coordinates = {
         "language": list(files),
-        "latent": list(LATENTS),
+        "latent": list(CHOICE_LATENTS),
         "score": list(LENS_SCORES),
         "contrast": list(CONTRASTS),
         "layer": first["layer"].values,
@@ -315,7 +315,7 @@ def _contrasts(
     """Paired differences of latent accuracy, by language and in the mean over languages."""
     correct = (predicted == first["answer"].values).astype(float)
     correct[~present] = np.nan
-    at = {latent: correct[:, index] for index, latent in enumerate(LATENTS)}
+    at = {latent: correct[:, index] for index, latent in enumerate(CHOICE_LATENTS)}
     change = np.stack([at[a] - at[b] for a, b in CONTRASTS.values()], axis=1)
     dims, level = ("language", "contrast", "layer"), jackknife.confidence
     name, text = "latent_accuracy_contrast", "difference of latent accuracies"
@@ -327,7 +327,7 @@ def _contrasts(
     pooled = [
         _over_languages(change[both, index], jackknife, limits)
         for index, pair in enumerate(CONTRASTS.values())
-        for both in [present[:, [LATENTS.index(latent) for latent in pair]].all(axis=1)]
+        for both in [present[:, [CHOICE_LATENTS.index(latent) for latent in pair]].all(axis=1)]
     ]
     for place, (ending, over) in enumerate(
         (("", "clusters of items"), ("_crossed", "clusters of items and languages"))
@@ -363,7 +363,7 @@ def _consistency(
     """Ranks of the choices in a language's prompt against those in the pivot's."""
     first = next(iter(files.values()))
     n_choices, pivot = first["n_choices"].values, list(files).index(first.attrs["pivot"])
-    ranked = ranks(values[:, LATENTS.index("prompt")], n_choices)
+    ranked = ranks(values[:, CHOICE_LATENTS.index("prompt")], n_choices)
     rho = rank_correlation(ranked, ranked[pivot])
     rho[pivot] = np.nan
     exists = np.arange(values.shape[-1]) < n_choices[:, None]

@@ -72,19 +72,19 @@ def attend(
         )
     query = query * (query.shape[-1] ** -0.5 if scaling is None else scaling)
     rows, heads, length, _ = query.shape
-    found = query.new_empty(rows, length, heads, value.shape[-1])
+    output = query.new_empty(rows, length, heads, value.shape[-1])
     begin = 0
     for size in segments:
         for start in range(begin, begin + size, PIECE):
             end = min(start + PIECE, begin + size)
-            found[:, start:end] = _piece(
+            output[:, start:end] = _piece(
                 query[:, :, start:end],
                 key[:, :, begin:end],
                 value[:, :, begin:end],
                 attention_mask[:, :, start:end, : end - begin],
             )
         begin += size
-    return found, None
+    return output, None
 
 
 def multiplied(size: int) -> int:
@@ -107,5 +107,5 @@ def _piece(
     scores = torch.bmm(together, key.reshape(rows * groups, seen, -1).transpose(1, 2))
     weights = torch.softmax(scores.view(rows, heads, n, seen).add_(mask), -1)
     values = value.reshape(rows * groups, seen, -1)
-    found = torch.bmm(weights.view(rows * groups, -1, seen), values)
-    return found.view(rows, heads, n, -1).transpose(1, 2)
+    output = torch.bmm(weights.view(rows * groups, -1, seen), values)
+    return output.view(rows, heads, n, -1).transpose(1, 2)

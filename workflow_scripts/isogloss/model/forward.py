@@ -111,10 +111,10 @@ def without_blocks(decoder: Decoder, skipped: range) -> Iterator[None]:
     try:
         yield
     finally:
-        for block, own in zip(blocks, before, strict=True):
+        for block, replaced in zip(blocks, before, strict=True):
             del block.forward
-            if own is not None:
-                block.forward = own
+            if replaced is not None:
+                block.forward = replaced
 
 
 @contextmanager
@@ -131,13 +131,13 @@ def last_mlp_at(decoder: Decoder, row: np.ndarray, column: np.ndarray) -> Iterat
     if mlp is None:
         yield
         return
-    own, before = mlp.forward, mlp.__dict__.get("forward")
+    compute, before = mlp.forward, mlp.__dict__.get("forward")
 
     def forward(states: torch.Tensor) -> torch.Tensor:
         at = (torch.from_numpy(row).to(states.device), torch.from_numpy(column).to(states.device))
-        found = torch.zeros_like(states)
-        found[at] = own(states[at][None])[0]
-        return found
+        output = torch.zeros_like(states)
+        output[at] = compute(states[at][None])[0]
+        return output
 
     mlp.forward = forward
     try:
@@ -149,7 +149,9 @@ def last_mlp_at(decoder: Decoder, row: np.ndarray, column: np.ndarray) -> Iterat
 
 
 @torch.inference_mode()
-def run(decoder: Decoder, batch: Batch, at: AtLayer, rows: Sequence[int] | None = None) -> None:
+def run_blocks(
+    decoder: Decoder, batch: Batch, at: AtLayer, rows: Sequence[int] | None = None
+) -> None:
     """One forward of the blocks over a batch, without the head.
 
     Args:

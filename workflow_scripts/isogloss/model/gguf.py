@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from isogloss.errors import InputError, one_line
 
@@ -75,12 +74,14 @@ def _parsed_once() -> Iterator[None]:
         def data(self, mapped: Any) -> None:
             self._data = mapped.view(np.ndarray)
 
-    names = functools.cache(gguf.get_tensor_name_map)
-    with (
-        mock.patch.object(gguf, "GGUFReader", functools.cache(Reader)),
-        mock.patch.object(gguf, "get_tensor_name_map", names),
-    ):
+    # transformers offers no way to hand these in, and looks them up in the module at each use.
+    reader, names = gguf.GGUFReader, gguf.get_tensor_name_map
+    gguf.GGUFReader = functools.cache(Reader)  # type: ignore[misc, assignment]
+    gguf.get_tensor_name_map = functools.cache(names)
+    try:
         yield
+    finally:
+        gguf.GGUFReader, gguf.get_tensor_name_map = reader, names  # type: ignore[misc]
 
 
 def _restore_pre_tokenizer(gguf: Path, tokenizer: Any) -> None:

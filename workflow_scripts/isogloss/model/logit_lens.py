@@ -131,8 +131,8 @@ def lens_of_rows(
     for layer in layers:
         states, place = distinct_rows(layer_states(layer))
         row = torch.from_numpy(place[target_row])
-        found = token_log_probabilities(torch.from_numpy(states), readout, row, token)
-        yield found.cpu().numpy()
+        lens = token_log_probabilities(torch.from_numpy(states), readout, row, token)
+        yield lens.cpu().numpy()
 
 
 def _last_layer_difference(

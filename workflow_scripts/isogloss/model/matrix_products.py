@@ -25,5 +25,5 @@ def speed_up(model: Any) -> None:
     for module in model.modules():
         if type(module) is nn.Linear and "forward" not in module.__dict__:
             if module.weight.dtype == torch.float32 and module.weight.device.type == "cpu":
-                own = partial(linear, weight=module.weight, bias=module.bias)
-                module.forward = own  # type: ignore[method-assign]
+                multiply = partial(linear, weight=module.weight, bias=module.bias)
+                module.forward = multiply  # type: ignore[method-assign]

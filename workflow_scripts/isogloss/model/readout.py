@@ -202,7 +202,7 @@ def verify_readout(path: Path) -> None:
         with safe_open(path, framework="pt") as file:
             settings = json.loads((file.metadata() or {})["isogloss"])
             expected, version = settings.pop("content_digest"), settings["version"]
-            found = _digest(settings, {name: file.get_tensor(name) for name in file.keys()})
+            actual = _digest(settings, {name: file.get_tensor(name) for name in file.keys()})
         key, named = key_of(json.loads(settings["spec"])), settings["key"]
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise Damaged(path, f"not a whole readout ({error})") from error
@@ -210,7 +210,7 @@ def verify_readout(path: Path) -> None:
         raise Damaged(path, f"readout version is {version}, this program reads {READOUT_VERSION}")
     if not path.stem == key == named:
         raise Damaged(path, f"key {key[:12]} does not match its name")
-    if found != expected:
+    if actual != expected:
         raise Damaged(path, "its content_digest is another than was written: it has changed since")
 
 

@@ -173,8 +173,8 @@ def folder_digest(source: ModelSource, cache: Path) -> str:
     """SHA-256 over the names and digests of a model's files; unchanged files are not read again."""
     folder = check_usable(local_folder(source), source)
     patterns = (*MODEL_FILES, "*.py") if source.trust_remote_code else MODEL_FILES
-    found = {file for pattern in patterns for file in folder.glob(pattern)}
-    files = sorted(file for file in found if file.is_file())
+    matching = {file for pattern in patterns for file in folder.glob(pattern)}
+    files = sorted(file for file in matching if file.is_file())
     record = cache / "digests" / f"{key_of(str(folder.resolve()))}.json"
     remembered = read_object(record)
     try:

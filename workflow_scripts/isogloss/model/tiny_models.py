@@ -91,7 +91,7 @@ def _tiny_config(family: str) -> Any:
         "pad_token_id": 1,
     }
     gemma = {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 8}
-    own: dict[str, tuple[str, dict[str, Any]]] = {
+    of_family: dict[str, tuple[str, dict[str, Any]]] = {
         "gemma2": ("Gemma2Config", gemma | {"final_logit_softcapping": 5.0}),
         "gemma3": (
             "Gemma3TextConfig",
@@ -102,9 +102,9 @@ def _tiny_config(family: str) -> Any:
         "llama": ("LlamaConfig", {"tie_word_embeddings": True}),
         "mistral": ("MistralConfig", {"sliding_window": 8}),
     }
-    if family not in own:
+    if family not in of_family:
         raise InputError(f"family: {family!r}: use one of {', '.join(FAMILIES)}")
-    name, settings = own[family]
+    name, settings = of_family[family]
     return getattr(transformers, name)(**common | settings)
 
 

@@ -64,12 +64,12 @@ def token_log_probabilities(
             at_once = max(1, min(AT_ONCE, row_block // len(block)))
             sums = _log_sum_exp(block, readout, vocabulary_block, at_once)
         normaliser[start : start + row_block] = sums
-    found = torch.empty(len(target_row), dtype=torch.float32, device=device)
+    scores = torch.empty(len(target_row), dtype=torch.float32, device=device)
     for start in range(0, len(target_row), 4096):
         part = slice(start, start + 4096)
         logits = _exact_logits(normed[target_row[part]], target_token[part], readout)
-        found[part] = logits - normaliser[target_row[part]]
-    return found
+        scores[part] = logits - normaliser[target_row[part]]
+    return scores
 
 
 def _exact_logits(normed: torch.Tensor, tokens: torch.Tensor, readout: Readout) -> torch.Tensor:
@@ -99,10 +99,10 @@ def _log_sum_exp(
         # As powers of 2 and in place: on a CPU exp takes three times as long as exp2.
         torch.add(reference * -LOG2_E, logits, alpha=LOG2_E, out=logits)
         total += logits.exp2_().sum(-1, keepdim=True)
-    found = (reference + total.log())[:, 0]
+    rounded = (reference + total.log())[:, 0]
     if not narrow:
-        return found
-    return _exactly(found, torch.cat(highest, 1), torch.cat(tokens, 1), normed, readout)
+        return rounded
+    return _exactly(rounded, torch.cat(highest, 1), torch.cat(tokens, 1), normed, readout)
 
 
 def _highest(
@@ -110,8 +110,9 @@ def _highest(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """A highest logit of each row and block, to the precision of bfloat16, and its place.
 
-    The place rides in the 16 bits that bfloat16 lacks: one plain maximum then finds both, in half
-    the time of one with indices.
+    A bfloat16 is a float32 whose lower 16 bits are zero. There each logit gets its place in the row
+    written, which changes it by less than bfloat16 resolves. So the plain maximum of these numbers
+    is a highest logit, and its lower bits say where it is: half the time of a maximum with indices.
 
     Args:
         logits: (row, token) float32, at most 65,536 tokens.
@@ -122,7 +123,7 @@ def _highest(
         Two tensors (row, block).
     """
     bits = logits.view(torch.int32)
-    bits = bits.bitwise_and(-0x10000) if bits_below else bits
+    bits = bits.bitwise_and(-0x10000) if bits_below else bits  # lower 16 bits cleared
     packed = bits | torch.arange(logits.shape[1], dtype=torch.int32, device=logits.device)
     of_blocks = packed.view(torch.float32).split(block, dim=1)
     best = torch.stack([part.amax(dim=-1) for part in of_blocks], dim=1)

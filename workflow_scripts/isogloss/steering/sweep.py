@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from isogloss.extraction.capture import score
 from isogloss.model.decoder import Decoder
-from isogloss.model.forward import last_mlp_at, run, without_blocks
+from isogloss.model.forward import last_mlp_at, run_blocks, without_blocks
 from isogloss.model.packing import Batch, Tree, batches, collate
 from isogloss.model.readout import Readout
 from isogloss.steering.interventions import Intervention
@@ -197,7 +197,7 @@ def _states_at(decoder: Decoder, batch: Batch, layers: Sequence[int]) -> dict[in
             kept[layer] = states
 
     with without_blocks(decoder, range(max(layers), decoder.n_layers)):
-        run(decoder, batch, at)
+        run_blocks(decoder, batch, at)
     return kept
 
 
@@ -242,7 +242,7 @@ def _fan_out(
         return residual if here == layer else None
 
     with without_blocks(decoder, range(layer)), last_mlp_at(decoder, row, column):
-        run(decoder, batch, at, rows=rows.tolist())
+        run_blocks(decoder, batch, at, rows=rows.tolist())
     by_target = score(final[0], members, trees, readout)
     sums = [
         np.bincount(trees[m].target_phrase, weights=values)
@@ -313,7 +313,7 @@ def run_time_overheads(
     def at(layer: int, states: torch.Tensor) -> None:
         kept[layer] = states
 
-    forward = _median_seconds(lambda: run(decoder, batch, at))
+    forward = _median_seconds(lambda: run_blocks(decoder, batch, at))
     chosen = _steered_places(batch, positions)
     changes = [
         partial(steer, kept[c.layer], c, chosen.to(kept[c.layer].device)) for c in conditions

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from isogloss.files import hdf5 as sealed
+from isogloss.files.hdf5 import verify_hdf5
 
 
 def verify_artifact(path: Path) -> None:
@@ -16,4 +16,4 @@ def verify_artifact(path: Path) -> None:
 
         verify_readout(path)
     else:
-        sealed.verify(path)
+        verify_hdf5(path)
