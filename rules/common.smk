@@ -34,6 +34,7 @@ from isogloss.files.canonical import canonical_json
 from isogloss.imports import imported_modules
 from isogloss.questions.datasets import dataset_files
 from isogloss.study.keys import STAGES, Artifacts
+from isogloss.study.local_questions import check_pairs_apart
 from isogloss.study.schema import validate
 from isogloss.study.settings import Settings, dump, manifest_name
 from isogloss.study.study_file import mapping_of
@@ -43,6 +44,7 @@ try:
     for file in workflow.configfiles:
         mapping_of(Path(file))
     STUDY = validate(config, ", ".join(map(str, workflow.configfiles)))
+    check_pairs_apart(STUDY)
     SETTINGS = Settings(STUDY)
     MANIFESTS = SETTINGS.manifests()
 except InputError as error:

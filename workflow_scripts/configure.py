@@ -5,11 +5,9 @@ from pathlib import Path
 
 from isogloss.files.atomic import whole_file
 from isogloss.program import run, say
-from isogloss.questions.datasets import is_local, load_dataset
-from isogloss.questions.items import check_enough
 from isogloss.study.default_study import commented, schema
+from isogloss.study.local_questions import check_questions
 from isogloss.study.schema import Config, read
-from isogloss.study.settings import dump
 
 HEADER = """\
 # yaml-language-server: $schema=schema.json
@@ -41,20 +39,6 @@ def main() -> None:
     for name, text in texts.items():
         with whole_file(args.folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
-
-
-def check_questions(study: Config) -> None:
-    """Read the questions that lie here, and see whether they are enough for the folds.
-
-    Raises:
-        InputError: a file is missing or wrong, or a fold would be too small to fit or test.
-    """
-    for name, dataset in study.datasets.items():
-        languages = study.languages_of(name)
-        if not is_local(dump(dataset), languages):
-            continue
-        items = load_dataset(dump(dataset), languages, name)
-        check_enough(items.clusters, study.statistics.folds, name)
 
 
 if __name__ == "__main__":

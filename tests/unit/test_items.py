@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from isogloss.errors import InputError
 from isogloss.questions.items import (
     Item,
     ParallelItems,
+    check_apart,
     check_disjoint,
     find_clusters,
     folds,
@@ -16,6 +18,9 @@ from isogloss.questions.items import (
     normalise,
     split,
 )
+from isogloss.questions.local_files import load_jsonl
+from isogloss.study.local_questions import check_pairs_apart
+from isogloss.study.schema import validate
 
 CLUSTERS = st.lists(st.integers(0, 12), min_size=12, max_size=80).map(
     lambda extra: np.array([*range(10), *extra])
@@ -214,3 +219,51 @@ def test_a_sample_keeps_whole_clusters_in_every_language_and_in_order():
         assert len(members & set(drawn.item_ids)) in (0, len(members))
     assert drawn.item_ids == data.sample(7, seed=1).item_ids
     assert data.sample(100).item_ids == data.item_ids
+
+
+def renamed(items: ParallelItems, name: str, rows: list[int]) -> ParallelItems:
+    """Some items of a dataset as somebody else might keep them."""
+    kept = {
+        tag: tuple(
+            replace(
+                own[i],
+                item_id=f"{name}-{i}",
+                question=own[i].question.upper(),
+                choices=own[i].choices[::-1],
+                answer=len(own[i].choices) - 1 - own[i].answer,
+            )
+            for i in rows
+        )
+        for tag, own in items.items.items()
+    }
+    return ParallelItems(name, kept, np.arange(len(rows)))
+
+
+def test_questions_are_known_again_under_another_name_id_case_and_order_of_choices():
+    everyday = load_jsonl(Path("data/everyday"), ["en", "de"], "everyday")
+    first, second = (everyday.sample(60, seed) for seed in (0, 1))
+    other = renamed(everyday, "mine", [0, 5, 9])
+    with pytest.raises(InputError, match=r"mine: 3 of 3 questions \(100%\) are also in everyday"):
+        check_apart(everyday, other)
+    with pytest.raises(InputError, match='the first is "'):
+        check_apart(first, second)
+
+
+def test_other_questions_are_apart_even_with_the_same_ids_and_wording():
+    everyday = load_jsonl(Path("data/everyday"), ["en"], "everyday")
+    changed = {
+        "en": tuple(replace(i, choices=(*i.choices[:-1], "none")) for i in everyday.items["en"])
+    }
+    check_apart(everyday, ParallelItems("other", changed, everyday.clusters))
+
+
+def test_a_path_under_two_names_is_refused_before_anything_runs():
+    everyday = {"source": "jsonl", "path": "data/everyday"}
+    study = {
+        "datasets": {"everyday": everyday, "again": everyday},
+        "steering": {"fit_on": ["everyday"], "evaluate_on": ["everyday", "again"]},
+    }
+    with pytest.raises(InputError, match=r"again: 120 of 120 questions .* also in everyday"):
+        check_pairs_apart(validate(study, "study.yaml"))
+    study["steering"]["evaluate_on"] = ["everyday"]
+    check_pairs_apart(validate(study, "study.yaml"))

@@ -649,3 +649,19 @@ def test_unsteered_rows_that_are_not_the_stored_ones_are_refused_in_float32():
     with pytest.raises(InputError, match="unsteered scores differ"):
         check_unsteered(found, off, "torch.float32")
     check_unsteered(found, off, "torch.bfloat16")
+
+
+def test_questions_that_vectors_were_fitted_on_are_refused_before_the_model(monkeypatch):
+    """One path under two names: digests tell, names do not."""
+    dataset = {"source": "jsonl", "path": "data/everyday"}
+    spec = {
+        "dataset": dataset, "all_languages": ["en", "de"], "name": "everyday", "fitted": "again",
+        "vectors": {"extraction": {"dataset": dataset, "languages": ["en", "es"]}},
+    }  # fmt: skip
+    monkeypatch.setattr(evaluation, "load", lambda *_: pytest.fail("the model was loaded"))
+    with pytest.raises(InputError, match="everyday: 120 of 120 questions .* also in again"):
+        next(
+            evaluation.steered_files(
+                spec, {}, xr.Dataset(), ["de"], cache=None, device="cpu", budget=512
+            )
+        )

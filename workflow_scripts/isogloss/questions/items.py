@@ -483,3 +483,46 @@ def check_folds(folds: np.ndarray, clusters: np.ndarray) -> np.ndarray:
                 f"fold {fold}: {(~inside).sum()} items to fit on: use fewer folds or more items"
             )
     return evaluated
+
+
+def question_digests(items: ParallelItems, language: str) -> list[str]:
+    """What each item asks in a language: the same for the same question under any id or dataset.
+
+    Case, Unicode form and the order of the choices make no difference.
+    """
+    return [
+        hashlib.sha256(
+            canonical_json(
+                [
+                    same_text(item.context),
+                    same_text(item.question),
+                    sorted(map(same_text, item.choices)),
+                ]
+            ).encode()
+        ).hexdigest()
+        for item in items.items[language]
+    ]
+
+
+def check_apart(fitted: ParallelItems, evaluated: ParallelItems) -> None:
+    """Refuse to evaluate on items that something was fitted on under another dataset's name.
+
+    Args:
+        fitted, evaluated: datasets; languages that both have are compared, item by item.
+
+    Raises:
+        InputError: they have questions in common.
+    """
+    common = [tag for tag in evaluated.languages if tag in fitted.languages]
+    seen = np.zeros(len(evaluated.item_ids), dtype=bool)
+    for tag in common:
+        known = set(question_digests(fitted, tag))
+        seen |= [digest in known for digest in question_digests(evaluated, tag)]
+    if seen.any():
+        first = evaluated.item_ids[int(seen.argmax())]
+        raise InputError(
+            f"datasets.{evaluated.name}: {seen.sum()} of {len(seen)} questions ({seen.mean():.0%}) "
+            f"are also in {fitted.name}, which steering vectors are fitted on, the first is "
+            f'"{first}": take them out of either, or evaluate on {fitted.name} itself, '
+            "whose folds keep fit and evaluation apart"
+        )

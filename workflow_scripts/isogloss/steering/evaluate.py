@@ -18,7 +18,7 @@ from isogloss.model.packing import Tree, lay_out
 from isogloss.model.readout import Readout, readout_of
 from isogloss.program import progress
 from isogloss.questions.datasets import load_dataset
-from isogloss.questions.items import ParallelItems
+from isogloss.questions.items import ParallelItems, check_apart
 from isogloss.questions.prompts import Tokens, questions
 from isogloss.steering.design import Design, evaluation_design
 from isogloss.steering.plan import Label, LanguageConditions, Plan, Setting
@@ -284,8 +284,14 @@ def steered_files(
         activations: activation file by language, of the evaluated dataset.
         cache: folder of models.
         device: as `isogloss.model.load.load` takes it.
+
+    Raises:
+        InputError: the vectors were fitted on some of these questions, under another name.
     """
     items = load_dataset(spec["dataset"], spec["all_languages"], spec["name"])
+    if spec["fitted"] != spec["name"]:
+        other = spec["vectors"]["extraction"]
+        check_apart(load_dataset(other["dataset"], other["languages"], spec["fitted"]), items)
     scores = open_scores([activations[tag] for tag in dict.fromkeys([*languages, spec["pivot"]])])
     decoder = load(source_of(spec), cache, device)
     check_weights(spec["activations"], cache)
