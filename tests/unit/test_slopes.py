@@ -66,12 +66,16 @@ def test_what_all_models_share_of_an_item_does_not_widen_a_slope():
 
 
 @pytest.mark.parametrize("n_seeds", [2, 4])
-def test_seeds_are_the_top_level_where_there_are_any(n_seeds):
+@pytest.mark.parametrize("item, seed", [(0.3, 0.5), (1, 0.2), (1, 0)])
+def test_seeds_are_the_top_level_where_there_are_any(n_seeds, item, seed):
     rng = np.random.default_rng(0)
-    parameters = np.repeat(SIZES, n_seeds)
-    found = fits(rng, parameters, slope=0.2, item=0.3, seed=0.5)
-    assert np.mean([f.low <= 0.2 <= f.high for f in found]) > 0.93
-    # Taken as they are, models of one size would hide that another seed gives another slope.
+    found = fits(rng, np.repeat(SIZES, n_seeds), slope=0.2, item=item, seed=seed)
+    covered = np.mean([f.low <= 0.2 <= f.high for f in found])
+    assert 0.95 - 2 * np.sqrt(0.05 * 0.95 / 500) < covered < 0.98
+
+
+def test_one_seed_hides_that_another_gives_another_slope():
+    rng = np.random.default_rng(0)
     alone = fits(rng, SIZES, slope=0.2, item=0.3, seed=0.5)
     assert np.mean([f.low <= 0.2 <= f.high for f in alone]) < 0.5
 
@@ -108,6 +112,13 @@ def test_values_that_no_item_changes_have_no_interval():
     assert np.isnan([found.low, found.high, found.p]).all() and found.reason == ""
 
 
-def test_seed_variance_is_that_within_sizes():
+def test_seed_variance_is_that_within_sizes_less_that_of_items():
     sizes, values = np.repeat([1e8, 1e9], 3), np.array([1, 2, 3, 10, 12, 14.0])
-    assert seed_variance(sizes, values) == (2.5, 4)
+    without_cluster = np.repeat(values[:, None], 4, axis=1)
+    found = seed_variance(sizes, values, without_cluster)
+    assert (found.total, found.beyond_items, found.degrees) == (pytest.approx(2.5), found.total, 4)
+    without_cluster[0, 0] += 2
+    # In one model: 3/4 of 4 less its mean's square, and 2/3 of it apart from its size's mean.
+    expected = 2.5 - 3 / 4 * (4 - 4 * 0.25) * (2 / 3) / 4
+    assert seed_variance(sizes, values, without_cluster).beyond_items == pytest.approx(expected)
+    assert seed_variance(SIZES, np.arange(3.0), np.ones((3, 4))).degrees == 0

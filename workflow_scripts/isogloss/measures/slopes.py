@@ -57,7 +57,7 @@ def slope_per_decade(
         confidence: of the intervals.
 
     Source: delete-one-cluster jackknife of the slope, Efron and Stein (1981); seeds by the variance
-    within sizes.
+    within sizes; degrees of freedom of Satterthwaite (1946).
 
     >>> sizes, values = np.array([1e8, 1e9, 1e10]), np.array([0.1, 0.3, 0.5])
     >>> moves = np.array([[-0.01, 0, 0.01], [0, 0, 0], [0.01, 0, -0.01]])
@@ -76,11 +76,17 @@ def slope_per_decade(
     value = float(weights @ values[known])
     by_cluster, by_language = (weights @ w[known] for w in (without_cluster, without_language))
     by_language = by_language[np.isfinite(by_language)]
-    seeds, degrees = seed_variance(parameters[known], values[known])
-    variance = float(jackknife_variance(by_cluster)) + seeds * float(weights @ weights)
-    if not variance > ROUNDING**2:
+    items = float(jackknife_variance(by_cluster))
+    if not items > ROUNDING**2:
         return Slope(value)
-    degrees = min(degrees, len(by_cluster) - 1)
+    spread = float(weights @ weights)
+    seeds = seed_variance(parameters[known], values[known], without_cluster[known])
+    variance = items + seeds.beyond_items * spread
+    # Satterthwaite's, of what the two variances were estimated from.
+    parts = [items**2 / (len(by_cluster) - 1)]
+    if seeds.beyond_items:
+        parts.append((seeds.total * spread) ** 2 / seeds.degrees)
+    degrees = variance**2 / sum(parts)
     half = _half_width(variance, degrees, confidence)
     crossed = variance + float(jackknife_variance(by_language))
     wide = _half_width(crossed, min(degrees, len(by_language) - 1), confidence)
@@ -90,26 +96,41 @@ def slope_per_decade(
 
 def _half_width(variance: float, degrees: float, confidence: float) -> float:
     """Half of a Student's t interval; NaN without a degree of freedom."""
-    if not degrees >= 1:
+    if not degrees > 0:
         return NOTHING
     return float(np.sqrt(variance) * stdtrit(degrees, (1 + confidence) / 2))
 
 
-def seed_variance(parameters: np.ndarray, values: np.ndarray) -> tuple[float, float]:
-    """Variance of models of one size, and its degrees of freedom.
+@dataclass(frozen=True)
+class SeedVariance:
+    """Variance of models of one size around their mean.
+
+    Attributes:
+        total: as they scatter.
+        beyond_items: without what the items make of it, which the items' own variance holds.
+        degrees: of freedom; 0 where every size is there once.
+    """
+
+    total: float
+    beyond_items: float
+    degrees: int
+
+
+def seed_variance(
+    parameters: np.ndarray, values: np.ndarray, without_cluster: np.ndarray
+) -> SeedVariance:
+    """How models of one size differ; no variance where every size is there once.
 
     Args:
         parameters, values: (model,).
-
-    Returns:
-        0 and infinity where every size is there once: the models are then taken as they are.
-
-    >>> seed_variance(np.array([1e8, 1e8, 1e9]), np.array([0.1, 0.3, 0.7]))
-    (0.02, 1.0)
+        without_cluster: (model, cluster).
     """
     sizes = np.unique(parameters, return_inverse=True)[1]
-    degrees = len(parameters) - (sizes.max() + 1)
+    of_size = (sizes[:, None] == np.arange(sizes.max() + 1)).astype(float)
+    degrees = len(values) - of_size.shape[1]
     if degrees == 0:
-        return 0.0, float("inf")
-    means = np.bincount(sizes, values) / np.bincount(sizes)
-    return round(float(((values - means[sizes]) ** 2).sum() / degrees), 15), float(degrees)
+        return SeedVariance(0.0, 0.0, 0)
+    apart = np.eye(len(values)) - (of_size / of_size.sum(axis=0)) @ of_size.T
+    total = float(((apart @ values) ** 2).sum() / degrees)
+    items = float(jackknife_variance((apart @ without_cluster).T).sum() / degrees)
+    return SeedVariance(total, max(0.0, total - items), degrees)
