@@ -32,7 +32,7 @@ STUDY = {
     "steering": {
         "languages": ["de"], "layers": [0.5, 0.75], "strengths": [1.0], "random_draws": 1,
     },
-    "statistics": {"n_boot": 100, "folds": 2},
+    "statistics": {"folds": 2},
 }  # fmt: skip
 
 

@@ -204,7 +204,7 @@ class Settings:
         return dump(prompt, exclude=of_chat)
 
     def folds(self) -> dict[str, Any]:
-        """How clusters fall into folds: apart from the bootstrap, whose seed costs no model."""
+        """How clusters fall into folds: apart from `statistics.seed`, which costs no model."""
         statistics, split = self.study.statistics, self.study.statistics.split
         return {
             "folds": statistics.folds,
@@ -220,11 +220,11 @@ class Settings:
         return dump(self.study.behaviour) | self._statistics("confidence") | about
 
     def steering_effects(self) -> dict[str, Any]:
-        """The same score, and how intervals are drawn."""
+        """The same score; seed and confidence of tests and intervals."""
         return dump(self.study.behaviour) | self._statistics("seed", "confidence")
 
     def trajectories(self) -> dict[str, Any]:
-        """Log-probabilities of latents are summed, or per token where behaviour is not."""
+        """Latents are scored by sum where behaviour is, else per token."""
         score = "sum" if self.study.behaviour.score == "sum" else "token"
         return self._statistics("confidence") | {"score": score}
 
