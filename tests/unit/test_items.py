@@ -81,15 +81,6 @@ def test_every_item_has_a_cluster() -> None:
         ParallelItems("made", {"en": tuple(ENGLISH)}, np.arange(3))
 
 
-def test_selecting_languages_keeps_items_and_digests() -> None:
-    items = made(en=ENGLISH, de=GERMAN, fr=ENGLISH)
-    some = items.select(["de", "en"])
-    assert some.languages == ("de", "en")
-    assert some.digest("de") == items.digest("de")
-    with pytest.raises(InputError, match="no tr: choose from en, de, fr"):
-        items.select(["tr"])
-
-
 def test_digest_changes_with_the_text_the_answer_and_the_clusters_only() -> None:
     items = made(en=ENGLISH)
     same = ParallelItems(

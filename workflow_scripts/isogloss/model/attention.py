@@ -87,16 +87,6 @@ def attend(
     return output, None
 
 
-def multiplied(size: int) -> int:
-    """Pairs of places of one segment whose products are computed.
-
-    >>> multiplied(128), multiplied(130) == 128 * 128 + 2 * 130
-    (16384, True)
-    """
-    ends = [min(start + PIECE, size) for start in range(0, size, PIECE)]
-    return sum((end - start) * end for start, end in zip([0, *ends], ends, strict=False))
-
-
 def _piece(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor
 ) -> torch.Tensor:

@@ -105,23 +105,6 @@ class ParallelItems:
         items = {tag: tuple(own[i] for i in kept) for tag, own in self.items.items()}
         return replace(self, items=items, clusters=self.clusters[kept])
 
-    def select(self, languages: Sequence[str]) -> "ParallelItems":
-        """The same items in some of the languages, in the order given.
-
-        Raises:
-            InputError: a language that the dataset does not have.
-        """
-        missing = [language for language in languages if language not in self.items]
-        if missing:
-            raise InputError(
-                f"{self.name}: no {', '.join(missing)}: choose from {', '.join(self.languages)}"
-            )
-        return replace(
-            self,
-            items={language: self.items[language] for language in languages},
-            normalised={k: v for k, v in self.normalised.items() if k in languages},
-        )
-
 
 def normalise(text: str) -> str:
     """Text in NFC, without byte-order marks and outer spaces.
