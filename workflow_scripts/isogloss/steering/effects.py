@@ -97,7 +97,7 @@ def steering_effects(
 
     Returns:
         Dataset over language, method, control, draw, fold, relative_depth and alpha; the names
-        are in docs/measures.md. The first selected method is the default one (`default_method`):
+        are in docs/reference.md. The first selected method is the default one (`default_method`):
         controls, `primary_*` and `p_random` are its. What the files hold no control for is left
         out.
 
