@@ -6,13 +6,14 @@ import xarray as xr
 from sklearn.metrics import cohen_kappa_score
 
 from isogloss.errors import InputError
+from isogloss.measures.behaviour import cohens_kappa
 from isogloss.measures.statistics import Jackknife
 from isogloss.steering.effect_table import (
     mean_present,
     pooled_differences,
     without_each_language,
 )
-from isogloss.steering.effects import kappa_rows, rank_p, steering_effects, transfer_rows
+from isogloss.steering.effects import rank_p, steering_effects, transfer_rows
 from isogloss.steering.inference import Search, flip_claims
 
 N_ITEMS, N_CHOICES = 40, 4
@@ -405,9 +406,9 @@ def test_kappa_agrees_with_scikit_learn_and_is_nan_without_variety():
     first, second = rng.integers(0, 3, (2, 50)).astype(float)
     jackknife = Jackknife.of(np.arange(50))
     expected = cohen_kappa_score(first, second)
-    assert kappa_rows(first, second, jackknife)[0] == pytest.approx(expected)
+    assert cohens_kappa(first, second, jackknife)[0] == pytest.approx(expected)
     same = np.ones(50)
-    assert np.isnan(kappa_rows(same, same, jackknife)[0])
+    assert np.isnan(cohens_kappa(same, same, jackknife)[0])
 
 
 def test_rank_among_random_draws():

@@ -5,9 +5,8 @@ from itertools import product
 import numpy as np
 import pytest
 import statsmodels.api as sm
-from tests.simulated_worlds import Flips, clusters_of
+from simulated_worlds import Flips, clusters_of
 
-from isogloss.measures.statistics import sign_flip_test
 from isogloss.questions.items import folds
 from isogloss.steering.inference import Search, flip_claims
 
@@ -41,7 +40,8 @@ def test_a_searched_setting_does_not_pass_for_a_given_one():
     """With the settings taken as given, nothing is found significant far too often."""
     n, given, searched = 400, 0, 0
     for seed, change, search in worlds(n, Flips(0.1, (0.0,) * 12)):
-        given += sign_flip_test(selected(change, search), CLUSTERS, 199, seed) <= 0.05
+        as_given = selected(change, search)[:, None, None], Search.none(N_ITEMS, 1)
+        given += flip_claims(*as_given, CLUSTERS, n_perm=199, seed=seed)[0].p[0] <= 0.05
         claim, _ = flip_claims(change[:, None], search, CLUSTERS, n_perm=199, seed=seed)
         searched += claim.p[0] <= 0.05
     error = np.sqrt(0.05 * 0.95 / n)

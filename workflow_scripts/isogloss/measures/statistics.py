@@ -5,18 +5,15 @@ data and with each cluster left out, for all languages and pairs at once, so tha
 paired. Its spread over the clusters is the standard error, with Student's t behind the interval.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import permutations, product
+from itertools import permutations
 from math import factorial
 
 import numpy as np
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy.special import stdtrit
 
 # Sums of the same numbers in another order differ in the last bits: within this they are equal.
 ROUNDING = 1e-12
-# Up to this many clusters that are not zero, all sign patterns are enumerated (4096).
-EXACT_CLUSTERS = 12
 NO_LIMITS = (-np.inf, np.inf)
 
 
@@ -36,16 +33,6 @@ def cluster_codes(clusters: np.ndarray) -> np.ndarray:
     array([1, 0, 1])
     """
     return np.unique(np.asarray(clusters), return_inverse=True)[1]
-
-
-def cluster_counts(n_clusters: int, n_boot: int, seed: int | Sequence[int]) -> np.ndarray:
-    """How often each cluster is drawn: (draw, cluster) int, rows that sum to `n_clusters`.
-
-    The same stream of random integers as `scipy.stats.bootstrap` with `rng=seed`.
-    """
-    drawn = np.random.default_rng(seed).integers(0, n_clusters, (n_boot, n_clusters))
-    flat = (drawn + n_clusters * np.arange(n_boot)[:, None]).ravel()
-    return np.bincount(flat, minlength=n_boot * n_clusters).reshape(n_boot, n_clusters)
 
 
 def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -139,96 +126,11 @@ class Jackknife:
         return Interval(share, np.where(usable, low, np.nan), np.where(usable, high, np.nan))
 
 
-@dataclass(frozen=True)
-class Resampling:
-    """Cluster weights of the data as they are, of the jackknife and of the bootstrap.
-
-    Attributes:
-        codes: (item,) number of each item's cluster.
-        weights: (1 + cluster + draw, cluster): a row of ones, then one row a left-out cluster,
-            then how often each bootstrap draw holds each cluster. "Row" below means these rows.
-        confidence: of the intervals.
-    """
-
-    codes: np.ndarray
-    weights: np.ndarray
-    confidence: float = 0.95
-
-    @classmethod
-    def of(
-        cls, clusters: np.ndarray, *, n_boot: int = 2000, seed: int = 0, confidence: float = 0.95
-    ) -> "Resampling":
-        """The resampling that these clusters and this seed always give."""
-        codes = cluster_codes(clusters)
-        if not codes.size:
-            raise ValueError("no items to resample")
-        n = int(codes.max()) + 1
-        counts = cluster_counts(n, n_boot, seed)
-        weights = np.concatenate([np.ones((1, n)), 1.0 - np.eye(n), counts])
-        return cls(codes, weights, confidence)
-
-    @property
-    def n_clusters(self) -> int:
-        return self.weights.shape[1]
-
-    @property
-    def n_boot(self) -> int:
-        return self.weights.shape[0] - 1 - self.n_clusters
-
-    def sums(self, values: np.ndarray) -> np.ndarray:
-        """Weighted sums over items: (item, ...) to (row, ...)."""
-        values = np.asarray(values, dtype=float)
-        if len(values) != len(self.codes):
-            raise ValueError(f"{len(values)} values for {len(self.codes)} items")
-        by_cluster = sum_by_cluster(values, self.codes)
-        flat = self.weights @ by_cluster.reshape(self.n_clusters, -1)
-        return flat.reshape(-1, *values.shape[1:])
-
-    def interval(self, values: np.ndarray) -> Interval:
-        """BCa interval of a statistic computed from each row's sums: (row, ...) to (...)."""
-        n = self.n_clusters
-        return bca_interval(values[0], values[1 + n :], values[1 : 1 + n], self.confidence)
-
-
 def sum_by_cluster(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """Sums of (item, ...) within clusters numbered by `codes`: (cluster, ...)."""
     order = np.argsort(codes, kind="stable")
     starts = np.searchsorted(codes[order], np.arange(int(codes.max()) + 1))
     return np.add.reduceat(np.asarray(values)[order], starts, axis=0)
-
-
-def bca_interval(
-    estimate: np.ndarray, draws: np.ndarray, jackknife: np.ndarray, confidence: float = 0.95
-) -> Interval:
-    """Bias-corrected and accelerated bootstrap interval, percentile where BCa is undefined.
-
-    Args:
-        estimate: (...) on the data.
-        draws: (draw, ...) on the bootstrap's draws; NaN draws are left out.
-        jackknife: (cluster, ...) with each cluster left out.
-        confidence: of the interval.
-
-    Returns:
-        Interval of shape (...). The bounds are NaN where the estimate is NaN, where there are fewer
-        than two clusters, and where fewer than half of the draws are defined.
-
-    Source: Efron (1987); the formulas of `scipy.stats.bootstrap`, checked against it.
-    """
-    estimate = np.asarray(estimate, dtype=float)
-    ordered = np.sort(draws, axis=0)
-    n_finite = np.isfinite(ordered).sum(axis=0)
-    tail = np.array([(1 - confidence) / 2, (1 + confidence) / 2])
-    tail = tail.reshape(2, *([1] * estimate.ndim))
-    z0 = _bias(estimate, draws, n_finite)
-    acceleration = _acceleration(jackknife)
-    with np.errstate(invalid="ignore"):
-        shifted = z0 + ndtri(tail)
-        stretch = 1 - acceleration * shifted
-        adjusted = ndtr(z0 + shifted / np.where(stretch > 0, stretch, np.nan))
-    defined = np.isfinite(z0) & np.isfinite(adjusted).all(axis=0)
-    low, high = _quantiles(ordered, n_finite, np.where(defined, adjusted, tail))
-    usable = np.isfinite(estimate) & (2 * n_finite >= len(draws)) & (len(jackknife) > 1)
-    return Interval(estimate, np.where(usable, low, np.nan), np.where(usable, high, np.nan))
 
 
 def jackknife_variance(left_out: np.ndarray) -> np.ndarray:
@@ -311,145 +213,9 @@ def _t_quantile(degrees: np.ndarray | int, confidence: float) -> np.ndarray:
     return np.where(degrees >= 1, quantile, np.nan)
 
 
-def _bias(estimate: np.ndarray, draws: np.ndarray, n_finite: np.ndarray) -> np.ndarray:
-    """Normal quantile of the share of draws below the estimate, ties counted as a half."""
-    room = ROUNDING * np.maximum(1, np.abs(estimate))
-    below = (draws < estimate - room).sum(axis=0) + (draws <= estimate + room).sum(axis=0)
-    return ndtri(divide(below, 2 * n_finite))
-
-
-def _acceleration(jackknife: np.ndarray) -> np.ndarray:
-    """Skewness of the influence of clusters over 6; NaN where no cluster has any."""
-    away = jackknife.mean(axis=0) - jackknife
-    scale = np.abs(away).max(axis=0, initial=0.0)
-    away = divide(away, np.where(scale > ROUNDING, scale, 0))
-    return divide((away**3).sum(axis=0), 6 * (away**2).sum(axis=0) ** 1.5)
-
-
-def _quantiles(ordered: np.ndarray, n_finite: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """Linear-interpolation quantiles of sorted draws (NaN last), another level an entry.
-
-    Args: ordered (draw, ...), n_finite (...), at (2, ...). Returns (2, ...).
-    """
-    last = np.maximum(n_finite - 1, 0)
-    position = np.clip(at * last, 0, last)
-    lower = np.floor(position).astype(int)
-    fraction = position - lower
-    below = np.take_along_axis(ordered, lower, axis=0)
-    above = np.take_along_axis(ordered, np.minimum(lower + 1, last), axis=0)
-    return np.where(fraction > 0, below + fraction * (above - below), below)
-
-
-def accuracy_from(correct: np.ndarray, resampling: Resampling) -> Interval:
-    """Interval of accuracies: cluster bootstrap, Wilson where that has no width (all right, say).
-
-    The Wilson interval takes the effective number of items under the largest design effect that
-    the clusters allow, since none can be estimated there.
-
-    Args:
-        correct: (item, ...) bool.
-        resampling: of the items.
-    """
-    from statsmodels.stats.proportion import proportion_confint  # slow to import, seldom needed
-
-    correct = np.asarray(correct, dtype=float)
-    n_items = len(correct)
-    bootstrap = resampling.interval(resampling.sums(correct) / _n_items(resampling, correct.ndim))
-    degenerate = ~(bootstrap.high > bootstrap.low)
-    n_effective = n_items / largest_design_effect(resampling.codes)
-    low, high = proportion_confint(
-        bootstrap.estimate * n_effective, n_effective, 1 - resampling.confidence, method="wilson"
-    )
-    return Interval(
-        bootstrap.estimate,
-        np.where(degenerate, low, bootstrap.low),
-        np.where(degenerate, high, bootstrap.high),
-    )
-
-
-def _n_items(resampling: Resampling, n_dimensions: int) -> np.ndarray:
-    """Items that each row holds, shaped to divide sums of arrays of `n_dimensions`."""
-    counts = resampling.sums(np.ones(len(resampling.codes)))
-    return np.where(counts == 0, np.nan, counts).reshape(-1, *([1] * (n_dimensions - 1)))
-
-
-def paired_proportion_interval(
-    a: np.ndarray, b: np.ndarray, *, confidence: float = 0.95
-) -> Interval:
-    """Share of a minus share of b over the same unclustered items: Agresti-Min interval.
-
-    Args:
-        a, b: (item,) bool.
-
-    Returns:
-        The plain difference, and the Wald interval after adding a half to each of the four cells
-        (its centre is the shrunken difference).
-
-    Source: Agresti and Min (2005), Statistics in Medicine 24.
-    """
-
-    a, b = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
-    gained, lost, n = (a & ~b).sum() + 0.5, (b & ~a).sum() + 0.5, len(a) + 2
-    centre = (gained - lost) / n
-    half = ndtri((1 + confidence) / 2) * np.sqrt(gained + lost - (gained - lost) ** 2 / n) / n
-    return Interval(
-        np.asarray(a.mean() - b.mean()),
-        np.asarray(max(centre - half, -1.0)),
-        np.asarray(min(centre + half, 1.0)),
-    )
-
-
-def sign_flip_test(
-    differences: np.ndarray, clusters: np.ndarray, n_perm: int = 9999, seed: int = 0
-) -> np.ndarray:
-    """Two-sided p that differences are symmetric around 0: signs of whole clusters are flipped.
-
-    Args:
-        differences: (item, ...) paired differences; NaN entries are left out.
-        clusters: (item,).
-        n_perm: random sign patterns, the same for every trailing entry; all patterns instead
-            where at most 12 clusters have a sum other than 0.
-
-    Returns:
-        (...) p values; 1 where every cluster sums to 0, NaN where all differences are NaN.
-    """
-    differences = np.asarray(differences, dtype=float)
-    codes = cluster_codes(clusters)
-    totals = sum_by_cluster(np.nan_to_num(differences, nan=0.0), codes)
-    flat = totals.reshape(len(totals), -1)
-    some = np.abs(flat) > ROUNDING
-    exact = some.sum(axis=0) <= EXACT_CLUSTERS
-    p: np.ndarray = np.empty(flat.shape[1])
-    for entry in np.flatnonzero(exact):
-        kept = flat[some[:, entry], entry]
-        signs = np.array(list(product([1.0, -1.0], repeat=len(kept)))).reshape(2 ** len(kept), -1)
-        p[entry] = _at_least(signs @ kept, kept.sum()).mean()
-    if not exact.all():
-        signs = np.random.default_rng(seed).choice([1.0, -1.0], size=(n_perm, len(flat)))
-        extreme = _at_least(signs @ flat[:, ~exact], flat[:, ~exact].sum(axis=0))
-        p[~exact] = (1 + extreme.sum(axis=0)) / (1 + n_perm)
-    p = p.reshape(differences.shape[1:])
-    return np.where(np.isnan(differences).all(axis=0), np.nan, p)
-
-
 def _at_least(values: np.ndarray, observed: np.ndarray) -> np.ndarray:
     """Where |values| reaches |observed|, up to rounding."""
     return np.abs(values) >= np.abs(observed) - ROUNDING * np.maximum(1, np.abs(observed))
-
-
-def mcnemar_exact(a: np.ndarray, b: np.ndarray) -> float:
-    """Exact McNemar p for two right/wrong vectors over the same unclustered items.
-
-    >>> mcnemar_exact(np.array([1, 1, 1, 1, 1, 0]), np.array([0, 0, 0, 0, 0, 0]))
-    0.0625
-    """
-    from scipy.stats import binomtest  # half a second to import, seldom needed
-
-    a, b = np.asarray(a, dtype=bool), np.asarray(b, dtype=bool)
-    gained, lost = int((a & ~b).sum()), int((b & ~a).sum())
-    if gained + lost == 0:
-        return 1.0
-    return float(binomtest(gained, gained + lost).pvalue)
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
@@ -490,23 +256,11 @@ def minimum_detectable_effect(
     >>> round(float(minimum_detectable_effect(flips, np.arange(120))), 3)
     0.117
     """
-    codes = cluster_codes(clusters)
-    n = int(codes.max()) + 1
-    error = np.sqrt(_clustered_variance(np.asarray(differences, dtype=float), codes))
-    if n < 2:
-        return np.full_like(error, np.nan)
-    quantiles = stdtrit(n - 1, 1 - alpha / 2) + stdtrit(n - 1, power)
+    jackknife = Jackknife.of(clusters)
+    means = jackknife.means(np.asarray(differences, dtype=float))
+    error, degrees = np.sqrt(jackknife_variance(means[1:])), max(jackknife.n_clusters - 1, 1)
+    quantiles = stdtrit(degrees, 1 - alpha / 2) + stdtrit(degrees, power)
     return np.where(error > ROUNDING, quantiles * error, np.nan)
-
-
-def _clustered_variance(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Cluster-robust variance of means over items (axis 0), NaN entries left out."""
-    present = np.isfinite(values)
-    n = present.sum(axis=0)
-    mean = divide(np.where(present, values, 0.0).sum(axis=0), n)
-    residual = sum_by_cluster(np.where(present, values - mean, 0.0), codes)
-    n_clusters = (sum_by_cluster(present.astype(int), codes) > 0).sum(axis=0)
-    return divide(n_clusters * (residual**2).sum(axis=0), (n_clusters - 1) * n**2)
 
 
 def largest_design_effect(codes: np.ndarray) -> float:

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from isogloss.errors import InputError
-from isogloss.measures.behaviour import choice_scores, predictions
+from isogloss.measures.behaviour import choice_scores, cohens_kappa, predictions
 from isogloss.measures.statistics import Jackknife, divide
 from isogloss.measures.transfer import MIN_ITEMS
 from isogloss.steering.answers import (
@@ -44,22 +44,6 @@ def transfer_rows(source: np.ndarray, target: np.ndarray, jackknife: Jackknife) 
     right = jackknife.sums(source)
     rows = divide(jackknife.sums(source * target), right)
     return np.where(right[0] >= MIN_ITEMS, rows, np.nan)
-
-
-def kappa_rows(first: np.ndarray, second: np.ndarray, jackknife: Jackknife) -> np.ndarray:
-    """Cohen's kappa of two predictions on every row: (item, ...) twice to (row, ...).
-
-    NaN where a prediction is NaN, and where chance alone would make all agree.
-    """
-    first, second = np.broadcast_arrays(first, second)
-    n_items = jackknife.sums(np.ones_like(first))
-    agreed = divide(jackknife.sums(first == second), n_items)
-    expected = np.zeros_like(agreed)
-    for choice in np.unique(second[np.isfinite(second)]):
-        shares = [divide(jackknife.sums(x == choice), n_items) for x in (first, second)]
-        expected += shares[0] * shares[1]
-    kappa = divide(agreed - expected, np.where(1 - expected < EQUAL, 0, 1 - expected))
-    return np.where(np.isfinite(first).all(axis=0), kappa, np.nan)
 
 
 def rank_p(effect: np.ndarray, draws: np.ndarray) -> np.ndarray:
@@ -204,7 +188,7 @@ def _add_consistency(
     table.add_change("consistency_change_distinct", "method", entries, note)
     after = answers.mean("predicted", "selected", methods)
     before = answers.unsteered("predicted")
-    kappa = [kappa_rows(x, pivot[:, None, None], table.jackknife) for x in (after, before)]
+    kappa = [cohens_kappa(x, pivot[:, None, None], table.jackknife) for x in (after, before)]
     note = "change of Cohen's kappa of predictions with the pivot's"
     table.add_rows("kappa_change", ("language", "method"), kappa[0] - kappa[1], note)
 

@@ -17,7 +17,6 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from isogloss.measures.statistics import (
-    EXACT_CLUSTERS,
     ROUNDING,
     Interval,
     cluster_codes,
@@ -25,6 +24,8 @@ from isogloss.measures.statistics import (
     sum_by_cluster,
 )
 
+# Up to this many clusters that are not zero, all sign patterns are enumerated (4096).
+EXACT_CLUSTERS = 12
 # Numbers of a block of sign patterns times clusters, in memory at once.
 BLOCK = 2_000_000
 
