@@ -5,11 +5,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import xarray as xr
-from simulated_worlds import Answers, Lens, clusters_of
+from simulated_states import clustered_states, parallel_states
+from simulated_worlds import Answers, Flips, Lens, clusters_of
 
 from isogloss.measures.behaviour import behaviour
-from isogloss.measures.statistics import Jackknife, divide, qap_test, sign_flip_test
+from isogloss.measures.similarity import similarity
+from isogloss.measures.statistics import divide, qap_test
 from isogloss.measures.trajectories import trajectories
+from isogloss.questions.items import folds
+from isogloss.steering.inference import Search, flip_claims
 
 ALPHAS = (0.01, 0.05, 0.10)
 WANTED = 0.93
@@ -58,6 +62,11 @@ LENS: dict[str, tuple[str, dict[str, str]]] = {
     "latent consistency": ("latent_consistency", {}),
     "log-odds of the pivot": ("pivot_log_odds", {}),
     "settling layer": ("settling_layer", {}),
+}
+SIMILARITY: dict[str, tuple[str, dict[str, str]]] = {
+    "dissociation": ("dissociation", {}),
+    "dissociation of a language from the pivot": ("dissociation_by_language", {}),
+    "debiased CKA, mean over pairs": ("cka_middle_mean", {}),
 }
 
 
@@ -181,27 +190,54 @@ def lens_worlds(rng: np.random.Generator, setting: Setting, n_worlds: int, tally
         tally.add_variables(trajectories(files), LENS)
 
 
-def flips_worlds(rng: np.random.Generator, setting: Setting, n_worlds: int, tally: Tally) -> None:
-    """Items flipped by steering, as often to right as to wrong: the mean change is 0."""
+def steering_worlds(
+    rng: np.random.Generator, setting: Setting, n_worlds: int, tally: Tally
+) -> None:
+    """Items flipped by steering in four languages, as often to right as to wrong.
+
+    With one setting, and with the best of six, chosen for each fold on the other folds.
+    """
     clusters = setting.clusters
-    jackknife = Jackknife.of(clusters)
+    fold = folds(clusters, 5)
+    for world in range(n_worlds):
+        for rate, n_settings in ((0.06, 1), (0.10, 1), (0.14, 1), (0.10, 6)):
+            flips = Flips(rate, (0.0,) * n_settings)
+            change, margin = np.stack([flips.draw(rng, clusters) for _ in range(4)], axis=2)
+            search = Search(change, margin, fold, chosen_settings(change, margin, fold))
+            claims = flip_claims(change, search, clusters, n_perm=299, seed=world)
+            name = f"{rate:.0%} flipped" + (", setting searched" if n_settings > 1 else "")
+            for claim, of in zip(claims, ("one language", "mean over languages"), strict=True):
+                interval = claim.interval
+                ends = (interval.estimate, interval.low, interval.high)
+                tally.add_interval(f"net effect, {of}, {name}", *ends)
+                tally.add_p(f"net effect, {of}, {name}", claim.p)
+
+
+def chosen_settings(change: np.ndarray, margin: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """(language, fold) the setting with most right answers on the other folds, then margin.
+
+    Args: change, margin (item, language, setting), fold (item,).
+    """
+    chosen = []
+    for k in range(fold.max() + 1):
+        right, by_margin = (x[fold != k].mean(axis=0) for x in (change, margin))
+        chosen.append(np.lexsort((by_margin, right.round(9)), axis=-1)[:, -1])
+    return np.stack(chosen, axis=1)
+
+
+def similarity_worlds(
+    rng: np.random.Generator, setting: Setting, n_worlds: int, tally: Tally
+) -> None:
+    """States of five languages in 48 dimensions, of whose variance 60% is shared, or nothing."""
+    clusters = setting.clusters
     for _ in range(n_worlds):
-        for rate in (0.06, 0.10, 0.14):
-            change = flips(rng, clusters, rate)
-            found = jackknife.mean_interval(change, (-1, 1))
-            tally.add_interval(
-                f"net effect, {rate:.0%} flipped", found.estimate, found.low, found.high
-            )
-            p = sign_flip_test(change, clusters, n_perm=999, seed=0)
-            tally.add_p(f"sign flips, {rate:.0%} flipped", p)
-
-
-def flips(rng: np.random.Generator, clusters: np.ndarray, rate: float) -> np.ndarray:
-    """(item,) -1, 0 or 1; whole clusters lean to one sign."""
-    codes = np.unique(clusters, return_inverse=True)[1]
-    leaning = rng.choice([-1, 1], int(codes.max()) + 1)[codes]
-    signs = np.where(rng.random(len(codes)) < 0.7, leaning, -leaning)
-    return np.where(rng.random(len(codes)) < rate, signs, 0).astype(float)
+        for shared in (0.6, 0.0):
+            layers = [clustered_states(rng, clusters, 5, (1.0,) * 48, shared, within=0.3)] * 3
+            found = similarity(parallel_states(layers, clusters), "en", 199, 1)
+            if shared:
+                tally.add_variables(found, SIMILARITY)
+            else:
+                tally.add_p("dissociation", float(found["dissociation_p"]))
 
 
 def qap_worlds(rng: np.random.Generator, setting: Setting, n_worlds: int, tally: Tally) -> None:
@@ -217,7 +253,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     "Over items and languages": languages_worlds(5),
     "Over items and languages (10)": languages_worlds(10),
     "Lens": lens_worlds,
-    "Steering": flips_worlds,
+    "Similarity": similarity_worlds,
+    "Steering": steering_worlds,
     "Language pairs": qap_worlds,
 }
 
