@@ -4,11 +4,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import xarray as xr
 
-from isogloss.errors import InputError
-from isogloss.files.activation_file import open_scores
+from isogloss.files.activation_file import check_items, open_scores
 from isogloss.files.netcdf import write_netcdf
 from isogloss.measures.behaviour import behaviour
 from isogloss.program import add_settings, run
@@ -24,13 +22,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
     args = parser.parse_args()
 
-    scores = open_scores(list(read_manifest(args.manifest).values()))
-    scores = with_spelling(scores, args.settings["questions"], args.settings["dataset"])
+    files = read_manifest(args.manifest)
+    scores = open_scores(list(files.values()))
+    scores = with_spelling(scores, args.settings["questions"], args.settings["dataset"], files)
     results = behaviour(scores, args.settings["score"], args.settings["confidence"])
     write_netcdf(results, args.output, args.settings)
 
 
-def with_spelling(scores: xr.Dataset, questions: dict[str, Any], dataset: str) -> xr.Dataset:
+def with_spelling(
+    scores: xr.Dataset, questions: dict[str, Any], dataset: str, files: dict[str, Path]
+) -> xr.Dataset:
     """The scores, with which choices of any two languages are the same text.
 
     Raises:
@@ -38,10 +39,7 @@ def with_spelling(scores: xr.Dataset, questions: dict[str, Any], dataset: str) -
     """
     languages = [str(language) for language in scores["language"].values]
     items = load_dataset(questions, languages, dataset)
-    if not np.array_equal(np.array(items.item_ids, dtype=object), scores["item"].values):
-        raise InputError(
-            f"dataset {dataset}: its questions are not those that were scored: extract it again"
-        )
+    check_items(files, items.digest)
     spelling = spellings(items, languages)[..., : scores.sizes["choice"]]
     return scores.assign(spelling=(("language", "item", "choice"), spelling))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from isogloss.extraction.work_folder import clear
 from isogloss.program import add_settings, add_store, progress, run, say
 from isogloss.questions.datasets import load_dataset
-from isogloss.questions.items import check_enough
+from isogloss.questions.items import check_enough, repeated_questions
 from isogloss.store.local import Store
 from isogloss.store.manifests import write_manifest
 from isogloss.study.keys import activation_identity, artifact_name
@@ -33,6 +33,8 @@ def main() -> None:
     items = load_dataset(settings["dataset"], settings["languages"], settings["name"])
     if args.folds is not None:
         check_enough(items.clusters, args.folds, settings["name"])
+    for line in repeated_questions(items):
+        say(f"warning: {line}")
     digests = items.digests()
     identities = {tag: activation_identity(settings, digests, tag) for tag in digests}
     names = {

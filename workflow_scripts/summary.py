@@ -5,8 +5,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import h5py
-
 from isogloss.errors import InputError
 from isogloss.figures.summary import Result, main_table, summary
 from isogloss.files.atomic import whole_file
@@ -76,6 +74,8 @@ def result_of(
 
 def record_of(path: Path) -> dict[str, Any]:
     """What the extraction of one activation file recorded."""
+    import h5py  # after isogloss, which says how it opens files
+
     with h5py.File(path) as file:
         record: dict[str, Any] = json.loads(file.attrs["record"])
     return record

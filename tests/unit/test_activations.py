@@ -1,6 +1,10 @@
 import json
+import os
 import re
+import subprocess
+import sys
 from functools import cache
+from pathlib import Path
 
 import h5netcdf
 import h5py
@@ -15,6 +19,7 @@ from isogloss.extraction.language import LanguageExtraction
 from isogloss.extraction.shards import as_bits, compute_shards
 from isogloss.files.activation_file import (
     ActivationWriter,
+    check_items,
     decode_states,
     open_activations,
     open_scores,
@@ -334,3 +339,29 @@ def test_extra_passes_become_scores(tmp_path):
     np.testing.assert_array_equal(found.pmi[0], own.log_probability - own.unconditional)
     np.testing.assert_array_equal(found.letter[0], own.letter)
     assert np.isfinite(found.pmi[0, :, :2]).all() and np.isfinite(found.letter[0, :, :2]).all()
+
+
+def test_questions_that_were_edited_after_extraction_are_refused(tmp_path):
+    spec = {"items": {"de": "1" * 64, "en": "2" * 64}}
+    path = tmp_path / f"{key_of(spec)}.h5"
+    with ActivationWriter(path, spec, {}):
+        pass
+    now = {"de": "1" * 64, "en": "2" * 64}
+    check_items({"de": path, "en": path}, now.__getitem__)
+    now["en"] = "3" * 64
+    with pytest.raises(InputError, match=r"its questions \(en\) are not those that are read now"):
+        check_items({"de": path, "en": path}, now.__getitem__)
+
+
+def test_files_are_opened_without_locks():
+    """Some shared file systems have none: HDF5 then fails with ENOLCK, ENOSYS or EAGAIN."""
+    import isogloss
+
+    programs = Path(isogloss.__file__).parents[1].glob("*.py")
+    early = [p.name for p in programs if re.search("^(import|from) h5", p.read_text(), re.M)]
+    assert not early, "h5py reads the variable when it is imported: import it in functions"
+    script = "import isogloss, os; print(os.environ['HDF5_USE_FILE_LOCKING'])"
+    env = {k: v for k, v in os.environ.items() if k != "HDF5_USE_FILE_LOCKING"}
+    env["PYTHONPATH"] = str(Path(isogloss.__file__).parents[1])
+    said = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)
+    assert said.stdout == "FALSE\n"

@@ -16,6 +16,7 @@ from isogloss.questions.items import (
     folds,
     identical_to,
     normalise,
+    repeated_questions,
     split,
 )
 from isogloss.questions.local_files import load_jsonl
@@ -258,3 +259,21 @@ def test_a_path_under_two_names_is_refused_before_anything_runs():
         check_pairs_apart(validate(study, "study.yaml"))
     study["steering"]["evaluate_on"] = ["everyday"]
     check_pairs_apart(validate(study, "study.yaml"))
+
+
+def test_a_question_that_a_language_asks_over_and_over_is_told():
+    def rows(questions):
+        return tuple(
+            Item(str(i), "", text, (f"a{i}", f"b{i}"), 0) for i, text in enumerate(questions)
+        )
+
+    english = rows([f"Which {i}?" for i in range(18)])
+    german = rows(["Welche?"] * 16 + ["Wer?", "Was?"])
+    found = ParallelItems("quiz", {"en": english, "de": german}, np.arange(18))
+    assert repeated_questions(found) == [
+        'quiz (de): 3 different questions, another language has 18; 16 times "Welche?": check the'
+        " translation"
+    ]
+    causes = rows(["cause", "effect"] * 9)
+    alike = ParallelItems("xcopa", {"en": causes, "de": causes}, np.arange(18))
+    assert repeated_questions(alike) == []

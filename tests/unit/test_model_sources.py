@@ -25,6 +25,7 @@ from isogloss.model import sources as model_sources
 from isogloss.model import wheels as wheel_files
 from isogloss.model.fetching import fetch
 from isogloss.model.sources import ModelSource, model_digest
+from isogloss.model.tiny_models import save_tiny_model
 
 LIBRARY = Path(__file__).resolve().parents[2] / "workflow_scripts"
 GGUF = "tiny-q8_0.gguf"
@@ -564,3 +565,16 @@ def test_a_snapshot_is_asked_for_once_and_again_when_it_is_gone(
     with pytest.raises(InputError, match="no config.json"):
         fetch(source, tmp_path)
     assert len(asked) == 2
+
+
+def test_a_file_of_the_same_size_and_time_of_modification_is_read_again(tmp_path):
+    """As `cp -p` and rsync leave it: fine-tuned models of one architecture are of one size."""
+    save_tiny_model(tmp_path / "model", "llama")
+    source = ModelSource("m", "path", path=tmp_path / "model")
+    before = model_digest(source, tmp_path / "cache")
+    file = tmp_path / "model" / "config.json"
+    about, text = file.stat(), file.read_text()
+    file.write_text(text.replace("1e-06", "1e-07") if "1e-06" in text else text[:-2] + " }")
+    os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (about.st_size, about.st_mtime_ns)
+    assert model_digest(source, tmp_path / "cache") != before

@@ -233,3 +233,11 @@ def test_odd_things_in_a_models_folder_are_no_part_of_it(model: Path, tmp_path: 
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file.*: .*the folder named by `cache`"):
         model_digest(source, tmp_path / "file")
+
+
+def test_code_of_another_repository_is_refused_whatever_is_trusted(model: Path) -> None:
+    """It can change while the model's own revision, and with it every key, stays."""
+    change(model / "config.json", auto_map={"AutoModelForCausalLM": "other/code--modeling.Model"})
+    message = r"config.json runs code of another repository \(other/code--modeling.Model\)"
+    with pytest.raises(InputError, match=message):
+        opened(model, trust_remote_code=True)

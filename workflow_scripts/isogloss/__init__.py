@@ -3,8 +3,13 @@
 In a notebook: `import isogloss as iso; study = iso.open("results")`.
 """
 
+import os
 from os import PathLike
 from typing import TYPE_CHECKING
+
+# HDF5 locks what it opens, and some shared file systems have no locks. Artifacts need none: they
+# get their names when they are whole, and are never written to again. Before h5py is imported.
+os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
 
 if TYPE_CHECKING:
     from isogloss.results import StudyResults

@@ -14,7 +14,7 @@ before the final norm. bfloat16 is stored as its raw 16 bits with `stored_as = "
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -259,6 +259,24 @@ def open_scores(paths: Sequence[Path]) -> xr.Dataset:
         scores[name] = ("item", shared[name].values, shared[name].attrs)
     pivot = json.loads(open_activations(paths[0]).attrs["spec"])["pivot"]
     return scores.assign_attrs(pivot=pivot)
+
+
+def check_items(paths: Mapping[str, Path], digest: Callable[[str], str]) -> None:
+    """Refuse questions that are not those of the activation files: they were edited meanwhile.
+
+    Args:
+        paths: by language, the files.
+        digest: of the items of a language, as they are now.
+
+    Raises:
+        InputError: names the file.
+    """
+    for language, path in paths.items():
+        if check_header(path)["items"][language] != digest(language):
+            raise InputError(
+                f"{path}: its questions ({language}) are not those that are read now: they have"
+                " changed since extraction: run again"
+            )
 
 
 class WholeChunks:

@@ -1,6 +1,7 @@
 """Loading a language model from the folder that `isogloss.model.fetching.fetch` gives."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ def load(source: ModelSource, cache: Path, device: str = "auto", tokenizer: Any 
     _check_dtype(source)
     place = source.device_map or {"": device_named(device)}
     folder = fetch(source, cache)
+    _check_code(folder, source)
     _check_weights(folder, where)
     with memory_errors(f"{where}: loading"):
         model = _load_weights(folder, source, place)
@@ -74,6 +76,7 @@ def load_ends(source: ModelSource, cache: Path) -> Ends:
     """
     _check_dtype(source)
     folder = fetch(source, cache)
+    _check_code(folder, source)
     _check_weights(folder, f"models.{source.slug}")
     with memory_errors(f"models.{source.slug}: loading"):
         model = _load_weights(folder, source, {"": torch.device("cpu")}, only_first_block=True)
@@ -98,6 +101,18 @@ def _check_dtype(source: ModelSource) -> None:
     if source.dtype not in DTYPES:
         where = f"models.{source.slug}.dtype"
         raise InputError(f"{where}: {source.dtype!r}: use one of {', '.join(DTYPES)}")
+
+
+def _check_code(folder: Path, source: ModelSource) -> None:
+    """Refuse a model that names code of another repository, which no key holds."""
+    for name in ("config.json", "tokenizer_config.json"):
+        file = folder / name
+        text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+        if source.trust_remote_code and (found := re.search(r'"([\w./-]+--[\w.]+)"', text)):
+            raise InputError(
+                f"models.{source.slug}: {file} runs code of another repository ({found[1]}), which "
+                "can change without this one: save the model with its code beside it"
+            )
 
 
 def _check_weights(folder: Path, where: str) -> None:

@@ -19,7 +19,7 @@ CONVERSION_VERSION = 1
 """Part of a converted model's identity: raise it when `convert_gguf` gives other weights or ids."""
 
 NEEDED = {"hub": ("repo",), "path": ("path",), "package": ("packages", "file", "sha256")}
-MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
@@ -186,14 +186,17 @@ def folder_digest(source: ModelSource, cache: Path) -> str:
             f"models.{source.slug}: {error.filename}: {error.strerror}: correct its permissions,"
             " or the folder named by `cache`"
         ) from error
-    return key_of({name: entry[2] for name, entry in seen.items()})
+    return key_of({name: entry[-1] for name, entry in seen.items()})
 
 
 def _digest_of(file: Path, remembered: Any) -> list[Any]:
-    """Size, modification time and SHA-256 of a file, read only where the first two differ."""
+    """Size, times of modification and of change, SHA-256; read where one of the first differs.
+
+    Copies that keep times, of two fine-tuned models of one size, differ in the time of change.
+    """
     about = file.stat()
-    known = [about.st_size, about.st_mtime_ns]
-    if isinstance(remembered, list) and len(remembered) == 3 and remembered[:2] == known:
+    known = [about.st_size, about.st_mtime_ns, about.st_ctime_ns]
+    if isinstance(remembered, list) and len(remembered) == 4 and remembered[:3] == known:
         return remembered
     return [*known, file_digest(file)]
 

@@ -106,6 +106,27 @@ class ParallelItems:
         return replace(self, items=items, clusters=self.clusters[kept])
 
 
+def repeated_questions(items: ParallelItems) -> list[str]:
+    """A line for each language that asks a question far more often than the others do.
+
+    A translation that went wrong: choices and answers are right, so that nothing else shows it.
+    """
+    asked = {
+        language: Counter((item.context, item.question) for item in rows)
+        for language, rows in items.items.items()
+    }
+    most = max(len(counts) for counts in asked.values())
+    lines = []
+    for language, counts in asked.items():
+        (_, question), times = counts.most_common(1)[0]
+        if len(counts) < 0.9 * most:
+            lines.append(
+                f"{items.name} ({language}): {len(counts)} different questions, another language"
+                f' has {most}; {times} times "{question[:60]}": check the translation'
+            )
+    return lines
+
+
 def normalise(text: str) -> str:
     """Text in NFC, without byte-order marks and outer spaces.
 

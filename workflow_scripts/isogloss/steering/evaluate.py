@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from isogloss.errors import InputError
-from isogloss.files.activation_file import open_scores
+from isogloss.files.activation_file import check_items, open_scores
 from isogloss.model.decoder import Decoder
 from isogloss.model.load import load
 from isogloss.model.memory import memory_errors
@@ -292,7 +292,9 @@ def steered_files(
     if spec["fitted"] != spec["name"]:
         other = spec["vectors"]["extraction"]
         check_apart(load_dataset(other["dataset"], other["languages"], spec["fitted"]), items)
-    scores = open_scores([activations[tag] for tag in dict.fromkeys([*languages, spec["pivot"]])])
+    scored = {tag: activations[tag] for tag in dict.fromkeys([*languages, spec["pivot"]])}
+    check_items(scored, items.digest)
+    scores = open_scores(list(scored.values()))
     decoder = load(source_of(spec), cache, device)
     check_weights(spec["activations"], cache)
     yield from steered_languages(decoder, items, scores, vectors, spec, languages, budget)

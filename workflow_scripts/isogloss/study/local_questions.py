@@ -1,11 +1,10 @@
 """What can be known of a study's questions before anything runs: of those that lie here."""
 
-from isogloss.questions.datasets import load_dataset
-from isogloss.questions.items import check_apart, check_enough
+from isogloss.program import say
+from isogloss.questions.datasets import is_local, load_dataset
+from isogloss.questions.items import check_apart, check_enough, repeated_questions
 from isogloss.study.schema import Config
 from isogloss.study.settings import dump
-
-LOCAL = ("jsonl", "sentences")
 
 
 def check_questions(study: Config) -> None:
@@ -16,8 +15,11 @@ def check_questions(study: Config) -> None:
             steering would evaluate on questions that its vectors are fitted on.
     """
     for name, dataset in study.datasets.items():
-        if dataset.source in LOCAL:
-            items = load_dataset(dump(dataset), study.languages_of(name), name)
+        languages = study.languages_of(name)
+        if is_local(dump(dataset), languages):
+            items = load_dataset(dump(dataset), languages, name)
+            for line in repeated_questions(items):
+                say(f"warning: {line}")
             check_enough(items.clusters, study.statistics.folds, name)
     check_pairs_apart(study)
 
@@ -30,5 +32,6 @@ def check_pairs_apart(study: Config) -> None:
     """
     for fitted, evaluated in study.steered_pairs:
         both = [(name, study.datasets[name]) for name in (fitted, evaluated)]
-        if fitted != evaluated and all(dataset.source in LOCAL for _, dataset in both):
+        here = all(is_local(dump(dataset), [study.pivot]) for _, dataset in both)
+        if fitted != evaluated and here:
             check_apart(*(load_dataset(dump(d), [study.pivot], name) for name, d in both))
