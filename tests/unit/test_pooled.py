@@ -17,9 +17,9 @@ def test_means_without_a_language_by_hand():
 
 def crossed_world(rng, n_languages=6, n_clusters=40):
     """A map over pairs, the same without each cluster, and the languages' true effects."""
-    effect = 0.3 * rng.normal(size=n_languages)
-    noise = 0.5 * rng.normal(size=(n_clusters, n_languages, n_languages))
-    noise += 0.5 * rng.normal(size=(n_clusters, 1, 1))
+    effect = 0.06 * rng.normal(size=n_languages)
+    noise = 0.1 * rng.normal(size=(n_clusters, n_languages, n_languages))
+    noise += 0.1 * rng.normal(size=(n_clusters, 1, 1))
     values = effect[:, None] + effect + noise + noise.transpose(0, 2, 1)
     return values.mean(axis=0), (values.sum(axis=0) - values) / (n_clusters - 1), effect
 
@@ -46,3 +46,9 @@ def test_what_a_comparison_of_models_needs_is_kept():
     values = pooled("x", pairs, without_cluster, 0.95)
     np.testing.assert_allclose(values["x_without_cluster"], mean_over_pairs(without_cluster))
     np.testing.assert_allclose(values["x_without_language"], means_without_language(pairs))
+
+
+def test_bounds_stay_where_values_can_be():
+    pairs, without_cluster, _ = crossed_world(np.random.default_rng(0), n_languages=3)
+    values = pooled("x", 0.9 + pairs, 0.9 + without_cluster, 0.95, None, (0.0, 1.0))
+    assert values["x_crossed_high"] == 1 and values["x_crossed_low"] >= 0

@@ -6,6 +6,7 @@ import xarray as xr
 from isogloss.measures.pooled import BOUNDS, mean_over_pairs, pooled, with_bounds
 
 MIDDLE = (0.25, 0.75)  # relative depths that the dissociation score is a mean over
+LIMITS = (0.0, 2.0)  # of 1 - a correlation
 PAIR = ("language", "language_2")
 POOLED = ("dissociation", "dissociation_pivot", "cka_middle_mean")
 LONG_NAMES = {
@@ -59,11 +60,11 @@ def dissociation(
         maps[name].values[middle].mean(axis=0) for name in ("item_share_pair", "cka_pair")
     )
     apart, apart_left_out = 1 - share, 1 - share_left_out
-    values = pooled("dissociation", apart, apart_left_out, confidence)
-    values |= pooled("dissociation_pivot", apart, apart_left_out, confidence, row)
+    values = pooled("dissociation", apart, apart_left_out, confidence, None, LIMITS)
+    values |= pooled("dissociation_pivot", apart, apart_left_out, confidence, row, LIMITS)
     values |= pooled("cka_middle_mean", cka, cka_left_out, confidence)
     by_language = with_bounds(
-        "dissociation_by_language", apart[row], apart_left_out[:, row], confidence
+        "dissociation_by_language", apart[row], apart_left_out[:, row], confidence, LIMITS
     )
     score, shuffled = values["dissociation"], 1 - mean_over_pairs(null)
     p = (1 + (shuffled <= score + 1e-9).sum()) / (1 + len(shuffled))

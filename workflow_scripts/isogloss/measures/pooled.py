@@ -1,10 +1,8 @@
 """Means over pairs of languages, with intervals for other items and for other languages."""
 
-from collections.abc import Mapping
-
 import numpy as np
 
-from isogloss.measures.statistics import jackknife_interval, two_way_jackknife
+from isogloss.measures.statistics import jackknife_interval, two_way_jackknife, within
 
 # What a mean's interval holds for, by the end of its variables' names.
 BOUNDS = {
@@ -15,6 +13,8 @@ BOUNDS = {
     "without_cluster": "each cluster of items left out",
     "without_language": "each language left out",
 }
+
+CORRELATIONS, SHARES = (-1.0, 1.0), (0.0, 1.0)  # the least and the most there can be
 
 Values = dict[str, np.ndarray]
 
@@ -49,10 +49,17 @@ def means_without_language(matrix: np.ndarray, row: int | None = None) -> np.nda
 
 
 def with_bounds(
-    name: str, value: np.ndarray, without_cluster: np.ndarray, confidence: float
+    name: str,
+    value: np.ndarray,
+    without_cluster: np.ndarray,
+    confidence: float,
+    limits: tuple[float, float] = CORRELATIONS,
 ) -> Values:
-    """A value with its jackknife interval over items, as `name`, `name_low` and `name_high`."""
-    interval = jackknife_interval(value, without_cluster, confidence)
+    """A value with its jackknife interval over items, as `name`, `name_low` and `name_high`.
+
+    Args: limits are the smallest and the largest value that there can be.
+    """
+    interval = within(jackknife_interval(value, without_cluster, confidence), limits)
     return {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
@@ -62,6 +69,7 @@ def pooled(
     without_cluster: np.ndarray,
     confidence: float,
     row: int | None = None,
+    limits: tuple[float, float] = CORRELATIONS,
 ) -> Values:
     """The mean of a map over pairs of languages, with the ends of BOUNDS.
 
@@ -71,20 +79,16 @@ def pooled(
         without_cluster: (cluster, language, language), the map with each cluster left out.
         confidence: of the intervals.
         row: the language whose pairs alone the mean is over; the others stand for more of them.
+        limits: the smallest and the largest value that there can be.
     """
     mean, by_cluster = mean_over_pairs(pairs, row), mean_over_pairs(without_cluster, row)
     by_language = means_without_language(pairs, row)
     others = np.arange(len(pairs)) != row
     crossed = two_way_jackknife(mean, by_cluster, by_language[others], confidence)
-    return with_bounds(name, mean, by_cluster, confidence) | {
+    crossed = within(crossed, limits)
+    return with_bounds(name, mean, by_cluster, confidence, limits) | {
         f"{name}_crossed_low": crossed.low,
         f"{name}_crossed_high": crossed.high,
         f"{name}_without_cluster": by_cluster,
         f"{name}_without_language": by_language,
     }
-
-
-def clipped(values: Mapping[str, np.ndarray]) -> Values:
-    """Bounds of shares within 0 and 1, whatever their spread."""
-    bounds = ("_low", "_high")
-    return {k: np.clip(v, 0, 1) if k.endswith(bounds) else v for k, v in values.items()}

@@ -24,7 +24,15 @@ from isogloss.measures.item_share import (
     pair_item_share,
     shuffled_pair_shares,
 )
-from isogloss.measures.pooled import BOUNDS, Values, clipped, mean_over_pairs, pooled, with_bounds
+from isogloss.measures.pooled import (
+    BOUNDS,
+    CORRELATIONS,
+    SHARES,
+    Values,
+    mean_over_pairs,
+    pooled,
+    with_bounds,
+)
 from isogloss.measures.retrieval import (
     cosines,
     csls,
@@ -274,7 +282,7 @@ def _retrieved(cosine: np.ndarray, sound: np.ndarray, settings: _Settings) -> Va
     # A comparison with NaN is False, which would count as a translation found.
     both = np.where(sound[:, None] & sound, 1.0, np.nan)
     accuracy, left_out = retrieval(cosine, settings.clusters, settings.gallery)
-    values = clipped(_with_means("retrieval", accuracy * both, left_out * both, settings))
+    values = _with_means("retrieval", accuracy * both, left_out * both, settings)
     without_hubs = retrieval(csls(cosine), settings.clusters, settings.gallery)[0]
     return values | {"retrieval_csls": without_hubs * both}
 
@@ -297,9 +305,10 @@ def _with_means(name: str, pairs: np.ndarray, left_out: np.ndarray, settings: _S
     """
     all_pairs, pivot_pairs = MEANS[name]
     confidence = settings.confidence
-    values = with_bounds(name, pairs, left_out, confidence)
-    values |= pooled(all_pairs, pairs, left_out, confidence)
-    values |= pooled(pivot_pairs, pairs, left_out, confidence, settings.row)
+    limits = SHARES if name == "retrieval" else CORRELATIONS
+    values = with_bounds(name, pairs, left_out, confidence, limits)
+    values |= pooled(all_pairs, pairs, left_out, confidence, None, limits)
+    values |= pooled(pivot_pairs, pairs, left_out, confidence, settings.row, limits)
     # By layer, nothing compares models: what a slope would need is for the middle half alone.
     return {key: value for key, value in values.items() if "_without_" not in key}
 
