@@ -21,11 +21,10 @@ from isogloss.figures.style import (
     near_chance_note,
     new_figure,
     numbers_of,
-    percent,
-    points,
     rows_axis,
     spoken,
 )
+from isogloss.figures.text import percent, points
 
 # What the choices' scores without the question give, where these were extracted.
 CHOICES_ONLY = ("accuracy_choices_only", "consistency_choices_only")

@@ -16,7 +16,6 @@ from isogloss.figures.style import (
     Subject,
     between,
     confidence,
-    decimal,
     depth_axis,
     dots,
     label_ends,
@@ -25,11 +24,10 @@ from isogloss.figures.style import (
     near_chance_note,
     new_figure,
     numbers_of,
-    percent,
-    points,
     rows_axis,
     spoken,
 )
+from isogloss.figures.text import decimal, percent, points
 
 COLUMNS = 5  # panels of a row of small multiples
 LATENT_STYLES = (

@@ -10,8 +10,8 @@ import xarray as xr
 from matplotlib.figure import SubFigure
 from matplotlib.patches import Rectangle
 
-from isogloss.figures.style import RED, Drawing, Subject, decimal, font_families, new_figure, spoken
-from isogloss.figures.text import as_rst
+from isogloss.figures.style import RED, Drawing, Subject, font_families, new_figure, spoken
+from isogloss.figures.text import as_rst, decimal
 from isogloss.questions.items import ParallelItems
 from isogloss.questions.languages import separator
 

@@ -10,7 +10,6 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocat
 from isogloss.figures.style import (
     Drawing,
     Subject,
-    decimal,
     label_points,
     legend_below_title,
     line_style,
@@ -18,7 +17,7 @@ from isogloss.figures.style import (
     numbers_of,
     spoken,
 )
-from isogloss.figures.text import as_rst
+from isogloss.figures.text import as_rst, decimal
 from isogloss.measures.scale import BOUNDS, SHOWN
 
 PANEL = (2.9, 1.4)  # width and height of a panel [inch], roughly

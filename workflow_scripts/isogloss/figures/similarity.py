@@ -13,7 +13,6 @@ from isogloss.figures.style import (
     Drawing,
     Subject,
     between_both,
-    decimal,
     depth_axis,
     heat_map,
     label_ends,
@@ -22,6 +21,7 @@ from isogloss.figures.style import (
     new_figure,
     numbers_of,
 )
+from isogloss.figures.text import decimal
 from isogloss.files.netcdf import confidence_of
 
 PANELS = (

@@ -20,18 +20,16 @@ from isogloss.figures.style import (
     Subject,
     between,
     confidence,
-    decimal,
     dots,
     heat_map,
     legend_below_title,
     near_chance_note,
     new_figure,
     numbers_of,
-    points,
     rows_axis,
     spoken,
 )
-from isogloss.figures.text import as_rst, span, span_of_points
+from isogloss.figures.text import as_rst, decimal, points, span, span_of_points
 from isogloss.files.netcdf import confidence_of
 from isogloss.study.steering_methods import ALL_METHODS, MAIN_CLAIM
 

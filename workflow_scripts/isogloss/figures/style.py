@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, SupportsFloat
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 
+from isogloss.figures.text import decimal
 from isogloss.files.atomic import whole_file
 from isogloss.files.netcdf import confidence_of
 from isogloss.questions.languages import language_name
@@ -400,41 +401,6 @@ def depth_axis(ax: Axes) -> None:
 
 
 # Words and numbers
-
-
-def percent(value: SupportsFloat) -> str:
-    """A share as text.
-
-    >>> percent(0.873)
-    '87%'
-    """
-    share = float(value)
-    return f"{100 * share:.0f}%" if np.isfinite(share) else "unknown"
-
-
-def points(value: SupportsFloat) -> str:
-    """A difference of shares, in percentage points.
-
-    >>> points(-0.034), points(0.0)
-    ('−3.4', '0.0')
-    """
-    change = float(value)
-    if not np.isfinite(change):
-        return "unknown"
-    rounded = round(100 * change, 1) + 0.0
-    return f"{rounded:+.1f}".replace("-", "−") if rounded else "0.0"
-
-
-def decimal(value: SupportsFloat, digits: int = 2) -> str:
-    """A number with a proper minus sign.
-
-    >>> decimal(-0.512)
-    '−0.51'
-    """
-    number = float(value)
-    if not np.isfinite(number):
-        return "unknown"
-    return f"{round(number, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def between(dataset: xr.Dataset, name: str, how: Callable[[float], str] = decimal) -> str:

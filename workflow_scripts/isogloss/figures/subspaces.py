@@ -12,7 +12,6 @@ from isogloss.figures.style import (
     PALE,
     Drawing,
     Subject,
-    decimal,
     depth_axis,
     label_ends,
     label_points,
@@ -20,8 +19,8 @@ from isogloss.figures.style import (
     near_chance_note,
     new_figure,
     numbers_of,
-    percent,
 )
+from isogloss.figures.text import decimal, percent
 
 SOURCES = (
     ("item", BLUE, "item"),

@@ -6,6 +6,7 @@ extraction.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import pandas as pd
 import xarray as xr
 from scipy.special import ndtri
 
-from isogloss.figures.text import as_markdown, span, span_of_points
+from isogloss.figures.text import as_markdown, decimal, percent, points, span, span_of_points
 from isogloss.files.netcdf import confidence_of
 from isogloss.questions.languages import language_name
 from isogloss.study.steering_methods import MAIN_CLAIM, family_of
@@ -23,6 +24,7 @@ POWER = 0.8
 STEERING_COLUMNS = ("fitted", "method", "effect", "low", "high", MAIN_CLAIM.p, MAIN_CLAIM.least)
 NOTHING = "–"
 ALIKE_MARK = "†"
+SHARE = partial(percent, unit="")  # the header of its column says %
 CHECKS_NOTE = (
     "Steering by 0 must change nothing within a batch. In a narrow type another batch rounds "
     "otherwise: what is unsteered among steered questions differs from what extraction stored, and "
@@ -143,20 +145,6 @@ def _row(result: Result, tag: str) -> dict[str, Any]:
 # Text
 
 
-def percent(value: float) -> str:
-    return f"{100 * value:.0f}" if np.isfinite(value) else NOTHING
-
-
-def signed(value: float) -> str:
-    """A difference of shares in percentage points, with a proper minus sign."""
-    rounded = round(100 * value, 1) + 0.0
-    return (f"{rounded:+.1f}" if rounded else "0.0").replace("-", "−")
-
-
-def decimal(value: float) -> str:
-    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
-
-
 def with_interval(
     row: Mapping[str, Any], name: str, how: Callable[[float], str] = decimal, unit: str = ""
 ) -> str:
@@ -247,13 +235,13 @@ def _table_text(table: pd.DataFrame, own: Sequence[Result]) -> str:
             [
                 row["model"],
                 language_name(row["language"]) + mark,
-                with_interval(row, "accuracy", percent),
+                with_interval(row, "accuracy", SHARE),
                 with_interval(row, "consistency_with_pivot"),
-                with_interval(row, "transfer_from_pivot", percent),
-                with_interval(row, "transfer_lift", signed),
+                with_interval(row, "transfer_from_pivot", SHARE),
+                with_interval(row, "transfer_lift", points),
                 with_interval(row, "dissociation_from_pivot"),
                 method,
-                with_interval(effect, "effect", signed) if steered else NOTHING,
+                with_interval(effect, "effect", points) if steered else NOTHING,
             ]
         )
     return markdown_table(header, rows)
@@ -280,12 +268,12 @@ def _overall_table(own: Sequence[Result]) -> str:
         rows.append(
             [
                 result.model,
-                with_interval(_values(pairs, "mean_accuracy"), "mean_accuracy", percent),
+                with_interval(_values(pairs, "mean_accuracy"), "mean_accuracy", SHARE),
                 with_interval(_values(pairs, "mean_consistency"), "mean_consistency"),
                 with_interval(
                     _values(pairs.sel(sign="positive"), "mean_lift_independent"),
                     "mean_lift_independent",
-                    signed,
+                    points,
                 ),
                 with_interval(_values(held, "dissociation"), "dissociation"),
                 _crossed(held, "dissociation"),
@@ -337,7 +325,7 @@ def findings(result: Result) -> Iterator[str]:
     lift = _values(pairs, "mean_lift_independent")
     value, low, high = lift.values()
     if np.isfinite([value, low, high]).all():
-        said = f"{signed(value)} [{signed(low)}, {signed(high)}] points"
+        said = f"{points(value)} [{points(low)}, {points(high)}] points"
         if low <= 0 <= high:
             least = detectable(low, high, confidence_of(result.behaviour))
             yield (
@@ -377,7 +365,7 @@ def _choices_lines(result: Result, name: str) -> Iterator[str]:
         yield (
             f"{name}: without the question, the choices alone give a consistency of "
             f"{with_interval(alone, 'mean_consistency_choices_only')} and a transfer lift of "
-            f"{with_interval(lift, 'mean_lift_independent_choices_only', signed)} points."
+            f"{with_interval(lift, 'mean_lift_independent_choices_only', points)} points."
         )
 
 
@@ -391,11 +379,11 @@ def lens_line(trajectories: xr.Dataset, pivot: str) -> str:
     read = trajectories.sel(latent="pivot", language=others)
     through = float(read["latent_accuracy"].isel(layer=best).mean())
     alone = float(read["latent_accuracy_choices_only"].mean())
-    said = f" (by the choices alone: {percent(alone)}%)" if np.isfinite(alone) else ""
+    said = f" (by the choices alone: {percent(alone)})" if np.isfinite(alone) else ""
     return (
         f"the lens reads the choices best in {language_name(pivot)}, compared with the prompt's "
-        f"language, at relative depth {decimal(float(at['relative_depth']))}: {percent(through)}% "
-        f"right{said}, {with_interval(_values(at, name), name, signed)} points more than in the "
+        f"language, at relative depth {decimal(float(at['relative_depth']))}: {percent(through)} "
+        f"right{said}, {with_interval(_values(at, name), name, points)} points more than in the "
         "prompt's language, mean over languages."
     )
 
@@ -406,7 +394,7 @@ def _steering_line(effects: xr.Dataset, method: str) -> str:
     sure = [
         t for t in map(str, own["language"].values) if float(own[family.p].sel(language=t)) < alpha
     ]
-    pooled = with_interval(_values(own, "pooled_effect"), "pooled_effect", signed)
+    pooled = with_interval(_values(own, "pooled_effect"), "pooled_effect", points)
     each = (
         f"told from 0 in {', '.join(language_name(tag) for tag in sure)} (sign-flip, {family.said})"
         if sure

@@ -2,9 +2,45 @@
 
 import re
 from collections.abc import Callable
+from typing import SupportsFloat
 
 import numpy as np
 import xarray as xr
+
+
+def percent(value: SupportsFloat, unit: str = "%") -> str:
+    """A share as text.
+
+    >>> percent(0.873), percent(0.873, unit="")
+    ('87%', '87')
+    """
+    share = float(value)
+    return f"{100 * share:.0f}{unit}" if np.isfinite(share) else "unknown"
+
+
+def points(value: SupportsFloat) -> str:
+    """A difference of shares, in percentage points.
+
+    >>> points(-0.034), points(0.0)
+    ('−3.4', '0.0')
+    """
+    change = float(value)
+    if not np.isfinite(change):
+        return "unknown"
+    rounded = round(100 * change, 1) + 0.0
+    return f"{rounded:+.1f}".replace("-", "−") if rounded else "0.0"
+
+
+def decimal(value: SupportsFloat, digits: int = 2) -> str:
+    """A number with a proper minus sign.
+
+    >>> decimal(-0.512)
+    '−0.51'
+    """
+    number = float(value)
+    if not np.isfinite(number):
+        return "unknown"
+    return f"{round(number, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
 def span(values: xr.DataArray, how: Callable[[float], str] = "{:.0f}".format) -> str:
