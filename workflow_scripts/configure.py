@@ -1,11 +1,11 @@
-"""Write config/config.yaml and config/schema.json; or check a study and its questions."""
+"""Write config.yaml, schema.json and settings.md of config; or check a study and its questions."""
 
 import argparse
 from pathlib import Path
 
 from isogloss.files.atomic import whole_file
 from isogloss.program import run, say
-from isogloss.study.default_study import commented, schema
+from isogloss.study.default_study import commented, schema, tables
 from isogloss.study.local_questions import check_questions
 from isogloss.study.schema import Config, read
 
@@ -13,7 +13,14 @@ HEADER = """\
 # yaml-language-server: $schema=schema.json
 # The default study: two small models on questions in ten languages.
 # A study of your own names only what differs: copy config/studies/own-data.yaml, not this file.
-# What each key changes, and what reruns when it does: config/README.md.
+# What reruns when a key changes, and examples: config/README.md.
+
+"""
+TABLES = """\
+# Settings
+
+Every key of a study, its default and its meaning; rules and examples are in [README.md](README.md).
+This file is written by `python workflow_scripts/configure.py`.
 
 """
 
@@ -35,7 +42,11 @@ def main() -> None:
         say(f"{args.check}: the study {study.study} can be planned")
         return
 
-    texts = {"config.yaml": HEADER + commented(Config()) + "\n", "schema.json": schema()}
+    texts = {
+        "config.yaml": HEADER + commented(Config()) + "\n",
+        "schema.json": schema(),
+        "settings.md": TABLES + tables(),
+    }
     for name, text in texts.items():
         with whole_file(args.folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")

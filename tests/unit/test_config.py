@@ -8,7 +8,7 @@ from isogloss.errors import InputError
 from isogloss.measures.lens import lens_layers
 from isogloss.model.sources import ModelSource
 from isogloss.questions.hub import HUB_EXAMPLES
-from isogloss.study.default_study import commented, schema
+from isogloss.study.default_study import commented, schema, tables
 from isogloss.study.schema import Config, read, validate
 from isogloss.study.sections import Dataset
 from isogloss.study.settings import prompt_style
@@ -333,3 +333,17 @@ def test_what_is_validated_can_be_used():
         assert ModelSource.from_spec(slug, model.model_dump(mode="json")).slug == slug
     assert prompt_style(config.prompt.model_dump(mode="json")).mode == "raw"
     assert lens_layers(18, config.extraction.lens_layers)[-1] == 18
+
+
+def test_every_key_of_every_section_has_a_row_in_the_tables():
+    text = tables()
+    for place, key, default in (
+        ("Top level", "pivot", '`"en"`'),
+        ("`models.<name>`", "dtype", '`"bfloat16"`'),
+        ("`datasets.<name>.configs.<name>`", "config", "needed"),
+        ("`statistics.split`", "fit", "needed"),
+        ("`estimate.models.<name>`", "layers", "needed"),
+    ):
+        section = text.split(f"## {place}\n")[1].split("\n## ")[0]
+        assert f"| `{key}` | {default} |" in section
+    assert text.count("## `prompt`") + text.count("## `datasets.<name>.prompt`") == 1

@@ -1,8 +1,9 @@
-"""The commented default study and the JSON schema, written from the configuration's own models."""
+"""The default study, the JSON schema and the tables of settings, written from the configuration."""
 
 import json
 import textwrap
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, get_args
 
 import yaml
 from pydantic import (
@@ -47,3 +48,51 @@ def _meaning(description: str | None, annotation: Any) -> str:
     choices = getattr(annotation, "__args__", ())
     plain = choices and all(isinstance(c, str) for c in choices)
     return f"{description} [{', '.join(choices)}]" if plain else str(description)
+
+
+def tables() -> str:
+    """Every key with its default and its meaning: a Markdown table per section."""
+    lines: list[str] = []
+    for place, section in _sections(Config, ""):
+        lines += ["", f"## {f'`{place}`' if place else 'Top level'}", ""]
+        lines += ["| key | default | meaning |", "| --- | --- | --- |"]
+        for name, field in section.model_fields.items():
+            default = "needed" if field.is_required() else _default(section, name)
+            meaning = _meaning(field.description, field.annotation)
+            meaning = meaning.replace("|", "\\|").replace("<", "\\<")
+            lines.append(f"| `{name}` | {default} | {meaning} |")
+    return "\n".join(lines).strip() + "\n"
+
+
+def _sections(section: type[BaseModel], place: str) -> Iterator[tuple[str, type[BaseModel]]]:
+    """A section and those below it, by place; each once, where it is met first."""
+    seen = {section}
+    queue = [(place, section)]
+    while queue:
+        place, section = queue.pop(0)
+        yield place, section
+        below = []
+        for name, field in section.model_fields.items():
+            entry = ".<name>" if getattr(field.annotation, "__origin__", None) is dict else ""
+            for inner in _models_in(field.annotation):
+                if inner not in seen:
+                    seen.add(inner)
+                    below.append((f"{place}.{name}{entry}".strip("."), inner))
+        queue = below + queue
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models that an annotation holds, as `dict[str, Model]` does."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
+
+
+def _default(section: type[BaseModel], name: str) -> str:
+    """A default as code; of a section nothing, of a registry the names in it."""
+    default = section.model_fields[name].get_default(call_default_factory=True)
+    if isinstance(default, BaseModel):
+        return ""
+    if isinstance(default, dict) and any(isinstance(v, BaseModel) for v in default.values()):
+        return ", ".join(f"`{key}`" for key in default)
+    return f"`{json.dumps(default)}`"

@@ -100,7 +100,7 @@ class DatasetShape(Strict):
 
 
 class Estimate(Strict):
-    """What `snakemake estimate` is told beside the study; nothing computed depends on it."""
+    """What `snakemake estimate` cannot find here; nothing computed depends on it."""
 
     machine: str | None = Field(
         None,

@@ -82,15 +82,21 @@ class Config(Strict):
     datasets: dict[Slug, Dataset] = Field(
         default_factory=_datasets, min_length=1, description="by name"
     )
-    prompt: Prompt = Field(default_factory=Prompt, description="for all datasets without their own")
-    extraction: Extraction = Field(default_factory=Extraction, description="the one pass")
-    behaviour: Behaviour = Field(default_factory=Behaviour, description="scores")
-    similarity: Similarity = Field(default_factory=Similarity, description="dissociation")
+    prompt: Prompt = Field(default_factory=Prompt, description="in datasets without their own")
+    extraction: Extraction = Field(
+        default_factory=Extraction, description="the one pass over each question"
+    )
+    behaviour: Behaviour = Field(default_factory=Behaviour, description="what ranks the choices")
+    similarity: Similarity = Field(
+        default_factory=Similarity, description="same place, same shape, dissociation"
+    )
     subspaces: Subspaces = Field(default_factory=Subspaces, description="language subspaces")
     steering: Steering | None = Field(
         default_factory=Steering, description="null: no steering in this study"
     )
-    statistics: Statistics = Field(default_factory=Statistics, description="resampling, folds")
+    statistics: Statistics = Field(
+        default_factory=Statistics, description="intervals, tests, folds"
+    )
     figures: Figures = Field(default_factory=Figures, description="how figures look")
     store: Folder = Field("store", description="folder of the artifacts named by key")
     sharing: Sharing = Field(

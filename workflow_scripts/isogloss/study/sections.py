@@ -54,7 +54,11 @@ class Model(Strict):
         "model, which lets others use shared artifacts without it (`snakemake download` says it)",
     )
     family: str = Field(description="models of one family share a slope over parameters")
-    parameters: int = Field(description="number of parameters", gt=0, le=10**15)
+    parameters: int = Field(
+        description="number of parameters: axis of the scale figure, and what memory is asked for",
+        gt=0,
+        le=10**15,
+    )
     licence: str = Field("", description="shown where the weights are fetched and in artifacts")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "bfloat16", description="type of the weights when computing"
@@ -97,7 +101,7 @@ class Prompt(Strict):
     chat_date: str = Field(
         DATE,
         pattern=r"^\d{4}-\d{2}-\d{2}$",
-        description="chat: the date that the model's template is told, in place of today",
+        description="chat: the date that the template gets in place of today's",
     )
     chat_template_kwargs: dict[str, bool | int | str] = Field(
         {}, description="chat: variables of the model's template, as enable_thinking: false"
@@ -228,7 +232,7 @@ class Extraction(Strict):
     precision_items: int = Field(
         6,
         ge=0,
-        description="items a language that are scored in float32 too, so that what a narrower "
+        description="items per language that are scored in float32 too, so that what a narrower "
         "dtype costs is reported; 0: none",
     )
 
@@ -240,8 +244,8 @@ class Behaviour(Strict):
 
     score: Literal["token", "sum", "char", "byte", "pmi", "letter"] = Field(
         "token",
-        description="what ranks the choices: mean log-likelihood a token (default), sum, a code "
-        "point, a byte; pmi and letter need their extra passes",
+        description="what ranks the choices: log-likelihood as a mean per token, sum, mean "
+        "per char (code point) or per byte; pmi and letter need their extra passes",
     )
 
 
@@ -291,14 +295,18 @@ class Steering(Strict):
     )
     strengths: list[Strength] = Field([0.5, 1.0], min_length=1, description="alpha")
     positions: Literal["prompt", "last"] = Field(
-        "prompt", description="prompt: all its tokens but the first; last: its last token"
+        "prompt",
+        description="prompt: all its tokens but the first, vectors from prompt_mean; "
+        "last: its last token, vectors from prompt_last",
     )
     controls: list[Control] = Field(
         list(CONTROLS),
         json_schema_extra={"minItems": len(ALWAYS)},
         description="run at the selected setting; random and zero are always among them",
     )
-    random_draws: Count = Field(9, ge=1, description="draws of the random control; 39 for a claim")
+    random_draws: Count = Field(
+        9, ge=1, description="draws of the random control; smallest p is 1 / (draws + 1)"
+    )
 
     _lists = field_validator(
         "fit_on", "evaluate_on", "languages", "methods", "layers", "strengths", "controls"
@@ -335,7 +343,7 @@ class Split(Strict):
 class Statistics(Strict):
     """Intervals, tests and folds."""
 
-    seed: Seed = Field(0, description="seed of intervals and permutations")
+    seed: Seed = Field(0, description="seed of permutations and sign flips")
     confidence: float = Field(0.95, gt=0.5, lt=1, description="of the intervals")
     folds: Count = Field(5, ge=2, description="folds of clusters for whatever is fitted or chosen")
     fold_seed: Seed = Field(
