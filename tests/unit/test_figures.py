@@ -525,9 +525,9 @@ def test_slopes_are_drawn_with_what_they_hold_for(results):
     held = three_sizes(results)
     drawing = scale.against_scale(held, SUBJECT, {f"m{i}": f"m{i}" for i in range(3)})
     assert "changes by 0.05 [" in drawing.caption
-    assert "Holm over the figure; for other items, these models" in drawing.caption
+    assert "Holm over the figure; for other items, these models and languages" in drawing.caption
     below = drawing.figure.get_supxlabel().replace("\n", " ")
-    assert "slopes hold for other items, these models (Tiny)" in below
+    assert "slopes hold for other items, these models and languages (Tiny)" in below
     slopes = drawing.numbers[drawing.numbers["quantity"] == "slope"]
     assert slopes["estimate"].iloc[0] == pytest.approx(0.05) and np.isfinite(slopes["low"].iloc[0])
 

@@ -70,8 +70,12 @@ BOUNDS = {
     "crossed_low": "lower bound over items and languages",
     "crossed_high": "upper bound over items and languages",
 }
-HOLDS_FOR_ITEMS = "other items, these models"
-HOLDS_FOR_SEEDS = "other items and other models of these sizes"
+HOLDS_FOR_ITEMS = "other items, these models and languages"
+HOLDS_FOR_SEEDS = "other items and other models of these sizes, these languages"
+SLOPE_INTERVALS = (
+    "over clusters of items, left out of all models at once, and over models of one size where "
+    "there are several; conditional on what slope_holds_for says; crossed: over languages as well"
+)
 LONG_NAMES = {
     "value": ("value of a measure", "1"),
     **{f"value_{end}": (f"value of a measure, {text}", "1") for end, text in BOUNDS.items()},
@@ -127,7 +131,11 @@ def scale(
     )
     for name, (long_name, units) in LONG_NAMES.items():
         dataset[name].attrs.update(long_name=long_name, units=units)
-    return dataset.assign_attrs(pivot=models[0].similarity.attrs["pivot"], confidence=confidence)
+    return dataset.assign_attrs(
+        pivot=models[0].similarity.attrs["pivot"],
+        confidence=confidence,
+        slope_intervals=SLOPE_INTERVALS,
+    )
 
 
 def _values(models: Sequence[ModelResult]) -> xr.Dataset:
