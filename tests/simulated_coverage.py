@@ -163,7 +163,9 @@ def languages_worlds(n_languages: int) -> Experiment:
     """Languages drawn at random, as many in each world: intervals over items and languages."""
 
     def run(rng: np.random.Generator, setting: Setting, n_worlds: int, tally: Tally) -> None:
-        names = {f"{name}, {n_languages} languages": v for name, v in CROSSED.items()}
+        names = {
+            f"{name}, for languages like these ({n_languages})": v for name, v in CROSSED.items()
+        }
         for _ in range(n_worlds):
             scores = Answers.of_languages(rng, n_languages).scores(rng, setting.clusters)
             tally.add_variables(behaviour(scores), names, "_crossed")
@@ -261,10 +263,11 @@ EXPERIMENTS: dict[str, Experiment] = {
 
 @dataclass(frozen=True)
 class Result:
-    """Coverage and rejections of one experiment in one setting."""
+    """Coverage and rejections of one experiment in one setting, and in how many worlds."""
 
     experiment: str
     setting: Setting
+    n_worlds: int
     coverage: dict[str, float]
     rejections: dict[str, list[float]]
 
@@ -287,11 +290,13 @@ def run(
     if exact and any("languages" in name for name in wanted):
         over_languages = languages_truth(np.random.default_rng([seed, 1]))
         for n in (5, 10):
-            truths |= {f"{name}, {n} languages": v for name, v in over_languages.items()}
+            truths |= {
+                f"{name}, for languages like these ({n})": v for name, v in over_languages.items()
+            }
     for name in wanted:
         for setting in settings:
             tally = Tally()
             how = ("none", "everyday", "threes").index(setting.how)
             stream = [seed, 2 + list(EXPERIMENTS).index(name), setting.n_items, how]
             EXPERIMENTS[name](np.random.default_rng(stream), setting, n_worlds, tally)
-            yield Result(name, setting, tally.coverage(truths), tally.rejections())
+            yield Result(name, setting, n_worlds, tally.coverage(truths), tally.rejections())

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def main() -> None:
     for result in simulated.run(settings, args.worlds, args.seed, args.only):
         results.append(result)
         print(f"{result.experiment}, {result.setting}", file=sys.stderr)
-    text = tables(results, settings, args.worlds, simulated.ALPHAS, simulated.WANTED)
+    text = tables(results, settings, simulated.ALPHAS, simulated.WANTED)
     with whole_file(args.document) as temporary:
         temporary.write_text(between_markers(args.document, text), encoding="utf-8")
 
@@ -51,66 +51,79 @@ def between_markers(document: Path, text: str) -> str:
 
 
 def tables(
-    results: Sequence[Any],
-    settings: Sequence[Any],
-    n_worlds: int,
-    alphas: Sequence[float],
-    wanted: float,
+    results: Sequence[Any], settings: Sequence[Any], alphas: Sequence[float], wanted: float
 ) -> str:
-    """Both tables as Markdown, what falls short named beneath."""
-    error = (wanted * (1 - wanted) / n_worlds) ** 0.5
-    head = [f"{s.n_items}, {CLUSTERS[s.how]}" for s in settings]
-    covered: dict[str, dict[Any, float]] = {}
-    rejected: dict[str, dict[Any, list[float]]] = {}
-    for result in results:
-        for name, share in result.coverage.items():
-            covered.setdefault(name, {})[result.setting] = share
-        for name, shares in result.rejections.items():
-            rejected.setdefault(name, {})[result.setting] = shares
+    """Both tables as Markdown, what falls short named beneath.
+
+    Args: results as `simulated_coverage.run` gives them; settings are the columns in their order.
+    """
     short = [
-        f"- {name}: {share:.3f} at {s.n_items} items, clusters {CLUSTERS[s.how]}"
-        for name, row in covered.items()
-        for s, share in row.items()
+        f"- {name}: {share:.3f} {place(result)}"
+        for result in results
+        for name, share in result.coverage.items()
         if share < wanted
     ]
     above = [
-        f"- {name}: {share:.3f} at {alpha:g}, {s.n_items} items, clusters {CLUSTERS[s.how]}"
-        for name, row in rejected.items()
-        for s, shares in row.items()
+        f"- {name}: {share:.3f} at {alpha:g} {place(result)}"
+        for result in results
+        for name, shares in result.rejections.items()
         for alpha, share in zip(alphas, shares, strict=True)
-        if share > alpha + 2 * (alpha * (1 - alpha) / n_worlds) ** 0.5
+        if share > alpha + 2 * monte_carlo_error(alpha, result.n_worlds)
     ]
     levels = " / ".join(f"{alpha:g}" for alpha in alphas)
     parts = [
-        f"Made by `python workflow_scripts/coverage.py`: {n_worlds} worlds per column, whose "
-        "simulation `tests/simulated_coverage.py` describes. Columns: items, and how they "
-        f"cluster. A share has a Monte Carlo error of {error:.3f} at most where a quantity has "
-        "one value per world, less where it has several, over which the share is a mean.",
+        "Made by `python workflow_scripts/coverage.py`; `tests/simulated_coverage.py` says how the "
+        "worlds are made. Columns: items, and how they cluster. A share of 500 worlds has a Monte "
+        f"Carlo error of {monte_carlo_error(0.95, 500):.3f}, one of 100 of "
+        f"{monte_carlo_error(0.95, 100):.3f}, where a world gives one value; it is a mean where a "
+        "world gives several (languages, pairs, layers).",
         "Share of 95% intervals that hold the truth:",
-        _table(["quantity", *head], covered, settings, lambda share: f"{share:.3f}"),
-        _listed(f"Below {wanted:.0%}", short),
+        table("quantity", results, settings, "coverage", "{:.3f}".format),
+        listed(f"Below {wanted:.0%}", short),
         f"Share of tests with p at most {levels} where nothing is there:",
-        _table(
-            ["test", *head],
-            rejected,
-            settings,
-            lambda shares: " / ".join(f"{share:.3f}" for share in shares),
-        ),
-        _listed("Above the level by more than two Monte Carlo errors", above),
+        table("test", results, settings, "rejections", three),
+        listed("Above the level by more than two Monte Carlo errors", above),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _listed(title: str, lines: Sequence[str]) -> str:
+def monte_carlo_error(share: float, n_worlds: int) -> float:
+    """Standard error of a share of so many worlds."""
+    return float((share * (1 - share) / n_worlds) ** 0.5)
+
+
+def place(result: Any) -> str:
+    """Where a value stands in the table."""
+    return f"({result.setting.n_items} items, clusters {CLUSTERS[result.setting.how]})"
+
+
+def three(shares: Sequence[float]) -> str:
+    return " / ".join(f"{share:.3f}" for share in shares)
+
+
+def listed(title: str, lines: Sequence[str]) -> str:
     return f"{title}:\n\n" + "\n".join(lines) if lines else f"{title}: none."
 
 
-def _table(
-    header: Sequence[str], rows: dict[str, dict[Any, Any]], settings: Sequence[Any], written: Any
+def table(
+    first: str,
+    results: Sequence[Any],
+    settings: Sequence[Any],
+    values: str,
+    written: Callable[[Any], str],
 ) -> str:
-    lines = [list(header), ["---"] * len(header)]
+    """A Markdown table: a row per quantity, with its worlds; a column per setting."""
+    rows: dict[str, dict[Any, str]] = {}
+    worlds: dict[str, set[int]] = {}
+    for result in results:
+        for name, value in getattr(result, values).items():
+            rows.setdefault(name, {})[result.setting] = written(value)
+            worlds.setdefault(name, set()).add(result.n_worlds)
+    header = [first, "worlds", *(f"{s.n_items}, {CLUSTERS[s.how]}" for s in settings)]
+    lines = [header, ["---"] * len(header)]
     for name, row in rows.items():
-        lines.append([name, *(written(row[s]) if s in row else "–" for s in settings)])
+        counts = " to ".join(str(n) for n in dict.fromkeys((min(worlds[name]), max(worlds[name]))))
+        lines.append([name, counts, *(row.get(s, "–") for s in settings)])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 

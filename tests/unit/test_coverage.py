@@ -38,15 +38,15 @@ def test_values_without_an_interval_are_not_counted():
 def test_the_table_replaces_what_is_between_its_markers_and_lists_what_falls_short(tmp_path):
     setting = Setting(60, "none")
     shares = {"good": 0.95, "bad": 0.80}
-    results = [simulated.Result("E", setting, shares, {"test": [0.2, 0.2, 0.2]})]
-    text = program.tables(results, [setting], 100, simulated.ALPHAS, simulated.WANTED)
+    results = [simulated.Result("E", setting, 100, shares, {"test": [0.2, 0.2, 0.2]})]
+    text = program.tables(results, [setting], simulated.ALPHAS, simulated.WANTED)
     document = tmp_path / "verification.md"
     document.write_text(f"# Title\n\nbefore\n\n{program.BEGIN}\nstale\n{program.END}\n\nafter\n")
     written = program.between_markers(document, text)
     assert written.startswith("# Title\n\nbefore") and written.endswith("after\n")
-    assert "stale" not in written and "| bad | 0.800 |" in written
-    assert "- bad: 0.800 at 60 items" in written and "- good" not in written
-    assert "- test: 0.200 at 0.01" in written
+    assert "stale" not in written and "| bad | 100 | 0.800 |" in written
+    assert "- bad: 0.800 (60 items, clusters none)" in written and "- good" not in written
+    assert "- test: 0.200 at 0.01 (60 items" in written
 
 
 def test_a_document_without_markers_is_given_them(tmp_path):
