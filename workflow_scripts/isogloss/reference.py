@@ -13,6 +13,12 @@ BOUNDS = {"low": "items", "crossed_low": "items and languages"}
 """By the end of a lower bound's name, what its interval is over."""
 
 COLUMNS = ("variable", "dimensions", "meaning", "interval over", "source")
+OF_THE_STUDY = {
+    r"Holm over \d+ tests": "Holm over all tests",
+    r"at alpha [\d.e-]+": "at the corrected alpha",
+}
+"""What a variable says of the size of its study, and what is said in a table."""
+
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -63,6 +69,8 @@ def _row(dataset: xr.Dataset, name: str) -> str:
     about = variable.attrs.get("long_name")
     if not about:
         return ""
+    for pattern, text in OF_THE_STUDY.items():
+        about = re.sub(pattern, text, about)
     unit = variable.attrs.get("units", "1")
     meaning = about if unit == "1" else f"{about} [{unit}]"
     intervals = "; ".join(text for end, text in BOUNDS.items() if f"{name}_{end}" in dataset)
