@@ -18,7 +18,7 @@ localrules:
     configuration,
 
 
-# One job a model and dataset: a process of its own for each figure would spend its time starting.
+# One job per model and dataset: a process of its own for each figure would spend its time starting.
 # Those with the most figures first, so that no core waits for a long one at the end.
 for MODEL in STUDY.models:
     for DATASET in STUDY.datasets:

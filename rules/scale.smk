@@ -1,5 +1,5 @@
 """
-Scale: the models of the study side by side, one file a dataset with choices.
+Scale: the models of the study side by side, one file per dataset with choices.
 
 Requires: similarity.nc, behaviour.nc and activation files of every model.
 Gives:    {results}/scale/{dataset}.nc  (model, measure; family, measure)

@@ -1,4 +1,4 @@
-"""Extract hidden states and scores: one activation file a language, those that are missing."""
+"""Extract hidden states and scores: one activation file per language, those that are missing."""
 
 import argparse
 from functools import partial
@@ -21,7 +21,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--batch-tokens", type=int, default=2048, help="tokens of a batch")
     parser.add_argument(
-        "--precision-items", type=int, default=6, help="items a language scored in float32 too"
+        "--precision-items", type=int, default=6, help="items per language scored in float32 too"
     )
     parser.add_argument(
         "--folds", type=int, help="of later stages: too few items for them are refused here"

@@ -1,4 +1,4 @@
-"""Logit lens: latent log-probabilities at every stored layer, one file a language."""
+"""Logit lens: latent log-probabilities at every stored layer, one file per language."""
 
 import argparse
 from functools import partial

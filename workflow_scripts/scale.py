@@ -15,9 +15,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_settings(parser)
     for name, text in (
-        ("manifests", "manifests of the activation files, one a model"),
-        ("similarity", "similarity.nc, one a model in the same order"),
-        ("behaviour", "behaviour.nc, one a model in the same order"),
+        ("manifests", "manifests of the activation files, one per model"),
+        ("similarity", "similarity.nc, one per model in the same order"),
+        ("behaviour", "behaviour.nc, one per model in the same order"),
     ):
         parser.add_argument(f"--{name}", nargs="+", type=Path, required=True, help=text)
     parser.add_argument("--output", type=Path, required=True, help="netCDF to write")

@@ -364,7 +364,7 @@ def steering(decoder: Decoder, size: Size, report: Report) -> None:
     report.check(f"{name}: nothing changed is the same at every layer", float(same), 0.5, "nat")
     took = seconds(sweep, device, repeat=1)
     each = 1000 * took / n / len(conditions)
-    report.say(f"{name}: {len(conditions)} conditions", f"{each:.2f} ms a question and condition")
+    report.say(f"{name}: {len(conditions)} conditions", f"{each:.2f} ms per question and condition")
 
 
 def placed(device: torch.device, report: Report) -> None:

@@ -1,6 +1,6 @@
 """Extraction of one model and dataset: the model is loaded once, its languages follow each other.
 
-One forward a question gives everything that later stages need. Questions are computed in shards
+One forward per question gives everything that later stages need. Questions are computed in shards
 (`shards`); at the end of a language they are assembled into its activation file (`assembly`).
 """
 
@@ -54,7 +54,7 @@ def extract_files(
         cache: folder of models.
         device: to compute on; "auto" takes a GPU where there is one.
         batch_tokens: tokens of a batch.
-        precision_items: items a language that are scored in float32 too.
+        precision_items: items per language that are scored in float32 too.
 
     Raises:
         InputError: the model cannot be loaded, fails its self-tests or runs out of memory.
@@ -131,7 +131,7 @@ def extract_languages(
         about: what the record of every file says.
         published: called with each language whose file is there.
         load_exact: loads the same model in float32.
-        precision_items: items a language that are scored in float32 too.
+        precision_items: items per language that are scored in float32 too.
 
     Raises:
         InputError: the model fails its self-tests or runs out of memory.

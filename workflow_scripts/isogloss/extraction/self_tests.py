@@ -70,10 +70,10 @@ def check_lens(decoder: Decoder, question: Question) -> dict[str, float]:
 
 
 def check_packing(decoder: Decoder, extraction: LanguageExtraction) -> dict[str, float]:
-    """Compare packed scores with the model's own, one plain row a phrase.
+    """Compare packed scores with the model's own, one plain row per phrase.
 
     Returns:
-        The largest difference over the phrases of the first questions [nat a token]; empty where
+        The largest difference over the phrases of the first questions [nat per token]; empty where
         nothing is scored.
 
     Raises:

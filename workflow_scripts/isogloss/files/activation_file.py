@@ -187,7 +187,7 @@ def open_states(paths: Sequence[Path], pooling: str = "prompt_mean") -> Parallel
     """States of the same items in several languages, from their activation files.
 
     Args:
-        paths: one activation file a language, of one model and one dataset.
+        paths: one activation file per language, of one model and one dataset.
         pooling: "prompt_mean" (BOS and sinks left out) or "prompt_last".
 
     Raises:

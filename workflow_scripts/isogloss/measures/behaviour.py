@@ -41,7 +41,7 @@ MOSTLY_ALIKE = 0.5
 
 
 def choice_scores(scores: xr.Dataset, mode: str = "token") -> np.ndarray:
-    """One score a choice, the higher the likelier.
+    """One score per choice, the higher the likelier.
 
     Args:
         scores: of `activations.open_scores`.

@@ -8,7 +8,7 @@ SOURCES = ("item", "language", "residual")
 def variance_shares(states: np.ndarray) -> np.ndarray:
     """Shares of variance by expected mean squares, per dimension and averaged.
 
-    The design is item x language, both random, one state a cell: the residual is what a question
+    The design is item x language, both random, one state per cell: the residual is what a question
     has of its own in a language, in meaning or in wording. Per dimension, a language's deviations
     from its own mean are divided by its own spread, so that languages which spread more do not
     pass for a residual; the languages' offsets by the pooled spread, the root of the mean of their

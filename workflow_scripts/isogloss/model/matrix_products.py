@@ -1,7 +1,7 @@
 """Products with a weight matrix on the CPU, through oneDNN in every type.
 
 torch gives float32 to MKL, which has AVX-512 for Intel's processors alone: on an AMD EPYC of the
-fifth generation it reaches 0.09 TFLOP/s a core where oneDNN, which torch takes for bfloat16
+fifth generation it reaches 0.09 TFLOP/s per core where oneDNN, which torch takes for bfloat16
 anyway, reaches 0.20. Both sum in float32; only the order differs.
 """
 

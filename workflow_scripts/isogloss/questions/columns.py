@@ -154,7 +154,7 @@ def _choices(
         listed = listed["text"]
     if not isinstance(listed, list):
         raise InputError(
-            f'{place}: column "{named}" holds no list of choices: name one column a choice'
+            f'{place}: column "{named}" holds no list of choices: name one column per choice'
         )
     return [_text(value, named, place) for value in listed], labels
 

@@ -1,4 +1,4 @@
-"""Parallel items in local files, one a language: JSON lines, or line-aligned sentences."""
+"""Parallel items in local files, one per language: JSON lines, or line-aligned sentences."""
 
 import json
 import os
@@ -28,7 +28,7 @@ def load_jsonl(
     licence: str = "",
     exclude: Exclude = NOTHING,
 ) -> ParallelItems:
-    """Items from a folder with one `<language>.jsonl` a language, one JSON object a line.
+    """Items from a folder with one `<language>.jsonl` per language, one JSON object per line.
 
     An object has `item_id`, `context` (may be left out), `question`, `choices`, `answer` (counted
     from 0), and may have `category` and `cluster`. Names of files go through `canonical_tag`.
@@ -81,7 +81,7 @@ def _load_files(
     licence: str,
     exclude: Exclude,
 ) -> ParallelItems:
-    """Read one file a language, the reference language first."""
+    """Read one file per language, the reference language first."""
     wanted = distinct(languages)
     rows = {
         language: _read_file(path, language, read_line)
@@ -130,7 +130,7 @@ def _one_file(language: str, paths: Sequence[Path]) -> Path:
 def _read_file(
     path: Path, language: str, read_line: Callable[[str, str, str, int], tuple[Item, int]]
 ) -> Rows:
-    """Items of one file, one a line; empty lines at its end do not count.
+    """Items of one file, one per line; empty lines at its end do not count.
 
     `read_line` gets the line, the place ("path:line"), the language and the line's number, and
     returns the item and how many of its strings normalisation changed.
@@ -142,7 +142,7 @@ def _read_file(
             f"{path}: ({language}) cannot be read ({error.strerror}): correct its permissions"
         ) from error
     if lines == [b""]:
-        raise InputError(f"{path}: the file is empty: give it one item a line")
+        raise InputError(f"{path}: the file is empty: give it one item per line")
     items, places, changed = [], [], 0
     for number, line in enumerate(lines, start=1):
         place = f"{path}:{number}"
@@ -185,7 +185,7 @@ def _check_line_counts(rows: Mapping[str, Rows]) -> None:
             file = rows[language].places[0].rpartition(":")[0]
             raise InputError(
                 f"{file}:{min(count, expected) + 1}: ({language}) {count} lines, {reference} has"
-                f" {expected}: give every language the same sentences, one a line"
+                f" {expected}: give every language the same sentences, one per line"
             )
 
 
@@ -196,11 +196,11 @@ def _item_of_line(text: str, place: str, language: str, number: int) -> tuple[It
         record = json.loads(bare, object_pairs_hook=fields_once)
     except (ValueError, RecursionError) as error:  # also a number of too many digits
         raise InputError(
-            f"{place}: ({language}) not JSON ({error}): write one JSON object a line"
+            f"{place}: ({language}) not JSON ({error}): write one JSON object per line"
         ) from error
     if not isinstance(record, dict):
         raise InputError(
-            f"{place}: ({language}) a JSON {type(record).__name__}: write one JSON object a line"
+            f"{place}: ({language}) a JSON {type(record).__name__}: write one JSON object per line"
         )
     identity = record.get("item_id")
     shown = identity if isinstance(identity, str) else f"of line {number}"

@@ -187,7 +187,7 @@ def check_unsteered(steered: xr.Dataset, scores: xr.Dataset, dtype: str) -> None
     if not difference <= 1e-4:
         raise InputError(
             f"steering {steered.attrs['language']}: unsteered scores differ from the stored ones "
-            f"by {difference:.2g} nat a token, 1e-4 is allowed: delete the activation files of "
+            f"by {difference:.2g} nat per token, 1e-4 is allowed: delete the activation files of "
             "this model and extract anew"
         )
 

@@ -81,7 +81,7 @@ def vectors_of_files(
     """`fit_vectors` on activation files.
 
     Args:
-        paths: one file a language, of one model and dataset.
+        paths: one file per language, of one model and dataset.
         pivot: language steered towards.
         folds: as `isogloss.steering.design.fitting_design` takes them.
         steering: `layers` (relative depths), `methods` and `random_draws`.
