@@ -484,10 +484,10 @@ def test_unsteered_and_zero_are_the_stored_scores():
 def test_every_condition_is_there_for_every_item():
     found = evaluated()
     counts = {role: int((found.role == role).sum()) for role in set(found.role.values)}
-    # 2 methods x 2 layers x 2 strengths; random twice, 5 other controls, pivot_harm
-    assert counts == {"unsteered": 2, "grid": 8, "selected": 2, "control": 8}
+    # 2 methods x 2 layers x 2 strengths; random twice, 6 other controls, pivot_harm
+    assert counts == {"unsteered": 2, "grid": 8, "selected": 2, "control": 9}
     exists = np.arange(3) < items(N).n_choices[:, None]
-    assert np.array_equal(np.isfinite(found.log_probability), np.broadcast_to(exists, (20, N, 3)))
+    assert np.array_equal(np.isfinite(found.log_probability), np.broadcast_to(exists, (21, N, 3)))
     assert sorted(rows(found, "control", "random").draw.values) == [0, 1]
     assert found.attrs["language"] == "de" and found.attrs["pivot"] == "en"
     assert found.attrs["score"] == "token"
@@ -665,3 +665,42 @@ def test_questions_that_vectors_were_fitted_on_are_refused_before_the_model(monk
                 spec, {}, xr.Dataset(), ["de"], cache=None, device="cpu", budget=512
             )
         )
+
+
+@torch.inference_mode()
+def patched(layer):
+    """(question, phrase) scores where a hook puts the pivot's last-prompt state in place."""
+    decoder = model("gemma3")
+    found = np.full((N, 3), np.nan)
+    for q, (here, there) in enumerate(
+        zip(asked("gemma3", "de", N), asked("gemma3", "en", N), strict=True)
+    ):
+        ids = torch.tensor([list(there.prompt)])
+        output = decoder.model(input_ids=ids, use_cache=False, output_hidden_states=True)
+        source, end = output.hidden_states[layer][0, -1], len(here.prompt) - 1
+
+        def put(states, source=source, end=end):
+            states = states.clone()
+            states[0, end] = source
+            return states
+
+        for phrase in here.phrases:
+            ids = torch.tensor([[*here.prompt, *phrase.tokens]])
+            handle = decoder.layers[layer - 1].register_forward_hook(lambda _, __, x, f=put: f(x))
+            try:
+                logits = decoder.model(input_ids=ids, use_cache=False).logits[0].log_softmax(-1)
+            finally:
+                handle.remove()
+            place = torch.arange(end, ids.shape[1] - 1)
+            found[q, phrase.choice] = float(logits[place, list(phrase.tokens)].sum())
+    return found
+
+
+def test_the_oracle_puts_the_pivots_state_of_the_same_question_at_the_prompts_end():
+    found, (_, fold) = evaluated(), fitted()
+    patch = rows(found, "control", "patch")
+    assert patch.sizes["condition"] == 1
+    for k in range(2):
+        layer = int(found.selected_layer[0, k])
+        expected = patched(layer)[fold == k]
+        np.testing.assert_allclose(patch.log_probability[0][fold == k], expected, atol=1e-4)

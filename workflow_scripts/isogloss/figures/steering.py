@@ -49,6 +49,7 @@ CONTROL_LOOKS = {
     "wrong_layer": (SKY, "^"),
     "reverse": (PURPLE, "v"),
     "zero": (BLACK, "|"),
+    "patch": (BLUE, "*"),
 }
 
 

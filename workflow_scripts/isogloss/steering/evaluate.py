@@ -21,7 +21,7 @@ from isogloss.questions.datasets import load_dataset
 from isogloss.questions.items import ParallelItems, check_apart
 from isogloss.questions.prompts import Tokens, questions
 from isogloss.steering.design import Design, evaluation_design
-from isogloss.steering.plan import Label, LanguageConditions, Plan, Setting
+from isogloss.steering.plan import PATCH, Label, LanguageConditions, Plan, Setting, patches
 from isogloss.steering.steered_file import SteeredTable
 from isogloss.steering.sweep import (
     FAN_OUT,
@@ -137,9 +137,16 @@ def evaluate(
     labels, controls, cosines = conditions.controls(settings)
     evaluated_trees = [trees[i] for i in evaluated]
     by_item = [controls[fold] for fold in folds[evaluated]]
+    table.add_cosines(labels, cosines)
+    if PATCH in plan.controls:
+        layers = {setting.layer for setting in settings.values()}
+        ends = {i: pivot.states.prompt_ends(pivot.trees, i, runner.budget) for i in layers}
+        ends = {i: states[evaluated] for i, states in ends.items()}
+        oracle = patches(settings, ends, folds[evaluated])
+        by_item = [[*some, own] for some, own in zip(by_item, oracle, strict=True)]
+        labels = [*labels, Label("control", PATCH)]
     outcome = runner.scores(plan, evaluated_trees, by_item, states)
     zero = _difference_of_zero(labels, outcome)
-    table.add_cosines(labels, cosines)
     table.add(labels[1:], outcome.without_first(), evaluated)
     reference = Label("unsteered", "pivot_unsteered", alpha=0.0)
     table.add([reference], pivot.outcome.of(evaluated), evaluated)

@@ -101,6 +101,7 @@ class Label:
     draw: int = 0
 
 
+PATCH = "patch"
 UNSTEERED = Label("unsteered", "unsteered", alpha=0.0)
 
 
@@ -195,14 +196,32 @@ class LanguageConditions:
         )
 
 
+def patches(
+    settings: Mapping[int, Setting], states: Mapping[int, np.ndarray], folds: np.ndarray
+) -> list[Condition]:
+    """The oracle of each question: its state in the pivot, at the layer that its fold was given.
+
+    Args:
+        settings: by fold.
+        states: by layer, (question, feature) at the last tokens of the pivot's prompts.
+        folds: (question,).
+    """
+    layers = [settings[fold].layer for fold in folds]
+    return [Condition(layer, None, 1.0, patch=states[layer][i]) for i, layer in enumerate(layers)]
+
+
 def controls_at(
     vectors: xr.Dataset, plan: Plan, language: str, fold: int, layer: int
 ) -> list[tuple[str, int, Intervention]]:
-    """(control, draw, intervention) of every control of the first method at one layer."""
+    """(control, draw, intervention) of every control of the first method at one layer.
+
+    But for `patch`, which is another state for each question (`patches`).
+    """
     where: dict[str, Any] = {"language": language, "fold": fold, "layer": layer}
     made = []
     # "zero" first: it then shares a batch with the unsteered rows that it must equal.
-    for name in sorted(plan.controls, key=lambda name: name != "zero"):
+    names = [name for name in plan.controls if name != PATCH]
+    for name in sorted(names, key=lambda name: name != "zero"):
         for draw in range(plan.draws if name == "random" else 1):
             change = control(
                 vectors, name, method=plan.methods[0], pooling=plan.pooling, draw=draw, **where

@@ -39,11 +39,13 @@ class Condition:
         layer: where the residual stream is changed; 0 enters the first block.
         change: what is added; None leaves the model alone.
         alpha: strength.
+        patch: (feature,) state put in place of that at the prompt's last token, and nowhere else.
     """
 
     layer: int
     change: Intervention | None
     alpha: float = 0.0
+    patch: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,19 @@ class UnsteeredStates:
             layer: pad_sequence([states[layer] for states in kept], batch_first=True)
             for layer in self._layers
         }
+
+    def prompt_ends(self, trees: Sequence[Tree], layer: int, budget: int) -> np.ndarray:
+        """(tree, feature) float32 states at the prompts' last tokens, at one of the layers.
+
+        Args: budget is that of the calls that keep states, so that their batches are found again.
+        """
+        ends: list[np.ndarray] = [np.empty(0)] * len(trees)
+        for members in batches(trees, range(len(trees)), budget // FAN_OUT):
+            rows = [trees[m] for m in members]
+            states = self.states(collate(trees, members), rows, [layer])[layer]
+            for row, (member, tree) in enumerate(zip(members, rows, strict=True)):
+                ends[member] = states[row, tree.n_prompt - 1].float().cpu().numpy()
+        return np.stack(ends)
 
 
 def steered_scores(
@@ -224,11 +239,12 @@ def _fan_out(
     layer, index = conditions[0].layer, torch.from_numpy(rows)
     device = decoder.device_of_layer(max(0, layer - 1))  # where they leave the block below
     states = start[index.to(start.device)].to(device)
-    chosen = _steered_places(batch, positions)[index].to(device)
+    places = {name: _steered_places(batch, name)[index].to(device) for name in {positions, "last"}}
     ratio = np.ones(len(conditions))
     for condition in {id(c): c for c in conditions}.values():
         same = [i for i, other in enumerate(conditions) if other is condition]
-        states[same], ratio[same] = steer(states[same], condition, chosen[same])
+        chosen = places[positions if condition.patch is None else "last"][same]
+        states[same], ratio[same] = steer(states[same], condition, chosen)
     members = [batch.members[row] for row in rows]
     row = np.repeat(np.arange(len(members)), [len(trees[m].predicting) for m in members])
     column = np.concatenate([trees[m].predicting for m in members])
@@ -269,15 +285,18 @@ def steer(
         condition: how it is changed; computed in float32.
         chosen: (row, place) bool, which positions are.
     """
-    if condition.change is None:
-        return states, np.ones(len(states))
     change, on = condition.change, states.device
-    shift, centre, down, up = (
-        torch.from_numpy(np.asarray(a, dtype=np.float32)).to(on)
-        for a in (change.shift, change.centre, change.down, change.up)
-    )
+    if change is None and condition.patch is None:
+        return states, np.ones(len(states))
     before = states[chosen].float()
-    after = before + condition.alpha * (shift + ((before - centre) @ down.T) @ up)
+    if change is None:
+        after = torch.from_numpy(condition.patch).to(on).expand_as(before)
+    else:
+        shift, centre, down, up = (
+            torch.from_numpy(np.asarray(a, dtype=np.float32)).to(on)
+            for a in (change.shift, change.centre, change.down, change.up)
+        )
+        after = before + condition.alpha * (shift + ((before - centre) @ down.T) @ up)
     new = states.clone()
     new[chosen] = after.to(states.dtype)
     ratio = torch.zeros(chosen.shape, device=on)

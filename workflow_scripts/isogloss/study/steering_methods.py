@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 Method = Literal["mean_difference", "shared_projection", "shared_centroid", "linear_map"]
 Control = Literal[
-    "random", "shuffled_language", "shuffled_orthogonal", "wrong_layer", "reverse", "zero"
+    "random", "shuffled_language", "shuffled_orthogonal", "wrong_layer", "reverse", "zero", "patch"
 ]
 METHODS: tuple[Method, ...] = get_args(Method)
 CONTROLS: tuple[Control, ...] = get_args(Control)
