@@ -334,12 +334,12 @@ def test_unknown_detectable_effects_are_dashes_and_no_number():
     held = steering_effects().assign(primary_p_holm=("language", np.ones(2)))
     held["primary_minimum_detectable_effect"][:] = np.nan
     caption = steering.effect(held, SUBJECT, "planted").caption
-    assert "where – would be found" in caption and "nan" not in caption
+    assert "an effect of – would have been detected" in caption and "nan" not in caption
 
 
 def test_the_caption_names_languages_whose_effect_can_be_told_from_nothing():
     caption = steering.effect(steering_effects(), SUBJECT, "planted").caption
-    assert "Swahili can be told from 0" in caption
+    assert "significant in Swahili" in caption
     none = steering_effects().assign(primary_p_holm=("language", np.ones(2)))
     assert "80% power" in steering.effect(none, SUBJECT, "planted").caption
 
@@ -365,7 +365,7 @@ def test_the_effect_is_told_in_the_family_of_the_main_claim_and_its_numbers_say_
     held["primary_minimum_detectable_effect"][:] = 0.09
     held["p_holm"][:] = 0.001
     drawing = steering.effect(held, SUBJECT, "planted")
-    assert "where 9 points would be found" in drawing.caption
+    assert "an effect of 9 points would have been detected" in drawing.caption
     assert "p = 0.0123" in drawing.caption
     assert "Holm over languages, the family of the main claim" in drawing.caption
     numbers = drawing.numbers.set_index("quantity")["estimate"]
@@ -446,8 +446,8 @@ def test_captions_take_the_confidence_from_the_result(results, confidence, said)
     assert said in similarity.place_and_shape(held, SUBJECT).caption
     effects = steering_effects().assign_attrs(confidence=confidence)
     effects["primary_p_holm"][:] = 0.07
-    told = "can be told from 0, where" not in steering.effect(effects, SUBJECT, "planted").caption
-    assert told == (confidence == 0.9)
+    caption = steering.effect(effects, SUBJECT, "planted").caption
+    assert ("not significant in any language" in caption) == (confidence == 0.95)
 
 
 def test_the_peak_of_the_lens_is_not_sought_at_the_embedding(results):

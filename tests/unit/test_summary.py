@@ -151,26 +151,26 @@ def test_steering_is_that_of_the_first_method_and_vectors_even_where_others_do_b
 
 def test_null_results_say_what_would_have_been_found():
     lines = list(findings(result(behaviour=behaviour(lift=0.01))))
-    assert "no transfer beyond accuracy was found" in lines[0]
-    assert "7.1 points would have been found with 80% power" in lines[0]
-    assert "where 9 points would" in lines[2] and "where 12 points would" in lines[3]
+    assert "transfer beyond accuracy is not significant" in lines[0]
+    assert "7.1 points would have been detected with 80% power" in lines[0]
+    assert "effect of 9 points would" in lines[2] and "effect of 12 points would" in lines[3]
     assert "4 points detectable" in lines[2] and "5 points detectable" in lines[3]
-    assert all("in no language told from 0" in one for one in lines[2:])
+    assert all("not significant in any language" in one for one in lines[2:])
 
 
 def test_found_effects_are_not_called_null():
     lines = list(findings(result(steering={"everyday": steering(p_holm=0.001)})))
     assert "transfer beyond what the accuracies give is +10.0" in lines[0]
-    assert all("told from 0 in German" in one and "80%" not in one for one in lines[2:])
+    assert all("significant in German" in one and "80%" not in one for one in lines[2:])
 
 
 def test_the_method_named_beforehand_is_tested_in_the_family_of_the_main_claim():
     held = steering(p_holm=0.07, primary=0.03)
     first, other = list(findings(result(steering={"everyday": held})))[2:]
     family = "(sign-flip, Holm over languages, the family of the main claim)"
-    assert "(p = 0.03)" in first and f"told from 0 in German {family}" in first
+    assert "(p = 0.03)" in first and f"significant in German {family}" in first
     assert "(p = 0.07, Holm over methods, 5 points detectable)" in other
-    assert "in no language told from 0 (sign-flip, Holm over languages and methods)" in other
+    assert "not significant in any language (sign-flip, Holm over languages and methods)" in other
 
 
 def test_what_would_be_found_follows_from_the_width_of_the_interval():
@@ -191,13 +191,13 @@ def test_unknown_detectable_effects_are_dashes_and_no_number():
     for name in ("minimum_detectable_effect", "primary_minimum_detectable_effect"):
         held[name][:] = held[f"pooled_{name}"][...] = np.nan
     lines = list(findings(result(steering={"everyday": held})))[2:]
-    assert all("nan" not in one and "where – would" in one for one in lines)
+    assert all("nan" not in one and "an effect of – would" in one for one in lines)
 
 
 def test_the_level_of_tests_is_that_of_the_result():
     effects = steering(p_holm=0.07).assign_attrs(confidence=0.9)
     lines = list(findings(result(steering={"everyday": effects})))
-    assert all("told from 0 in German" in one for one in lines[2:])
+    assert all("significant in German" in one for one in lines[2:])
 
 
 def test_checks_of_steering_stand_beside_those_of_extraction():
@@ -292,7 +292,7 @@ def test_languages_that_spell_choices_alike_are_marked_wherever_their_agreement_
     rows = table_of(text, "everyday: main table")
     assert [row[1] for row in rows[1:]] == ["English †", "German †", "Swahili *"]
     assert f"- {MODEL}, everyday: 2 of 3: English, German" in text
-    assert "may be a taste for certain strings" in list(findings(result(behaviour=held)))[1]
+    assert "may be a preference for certain strings" in list(findings(result(behaviour=held)))[1]
     assert "mostly spelled alike" not in summary([result()], "default")
 
 

@@ -46,13 +46,13 @@ def alike_note(results: xr.Dataset) -> str:
 
 
 def alike_sentence(results: xr.Dataset) -> str:
-    """That agreement may be a taste for strings, where most choices are spelled alike."""
+    """That agreement may be a preference for strings, where most choices are spelled alike."""
     if not bool(results["mostly_alike"].any()):
         return ""
     share = results["identical_share_pairs"].values[~np.eye(results.sizes["language"], dtype=bool)]
     return (
         f" Up to {percent(share.max())} of the choices are the same strings in two languages "
-        "(dagger): what these agree on may be a taste for certain strings, whatever is asked."
+        "(dagger): what these agree on may be a preference for certain strings, whatever is asked."
     )
 
 
@@ -131,7 +131,7 @@ def _consistency_panel(ax: Axes, results: xr.Dataset, subject: Subject) -> None:
     ]
     top = max(0.1, np.ceil(np.nanmax(values, initial=0) * 10) / 10)
     image = heat_map(ax, values, tags, tags, (min(0.0, -0.1), top), faint=unsure)
-    ax.set_title("consistency (in brackets: interval holds that of shuffled items)")
+    ax.set_title("consistency (in brackets: interval includes shuffled items)")
     ax.figure.colorbar(image, ax=ax, label="Spearman's ρ of choice ranks", aspect=30, pad=0.02)
 
 
@@ -156,7 +156,7 @@ def _accuracy_caption(results: xr.Dataset, subject: Subject, order: list[str]) -
         "*How to read it*: left, share of items answered correctly with its interval; the dashed "
         "line is guessing. Right, Spearman's rho between the ranks that two languages give the "
         "choices of the same item, mean over items; 1 would be the same order in both, 0 is what "
-        "different items give. Numbers in brackets cannot be told from that."
+        "different items give. The interval of a number in brackets includes that."
     )
 
 
@@ -273,7 +273,7 @@ def _transfer_caption(results: xr.Dataset, subject: Subject, order: list[str]) -
         "expected if items were independent (bars), if only their difficulty were shared "
         "(diamonds), and for wrong answers if some wrong choices were simply popular (crosses). "
         "A dot to the right of the bar is transfer. Bottom, observed less expected from accuracy "
-        "alone, for every ordered pair; in brackets where the interval holds 0."
+        "alone, for every ordered pair; in brackets where the interval includes 0."
     )
 
 

@@ -38,7 +38,7 @@ LATENT_STYLES = (
 
 
 def latent_accuracy(trajectories: xr.Dataset, subject: Subject) -> Drawing:
-    """Accuracy of each layer's best choice, by latent language; a panel a prompt language.
+    """Accuracy of each layer's best choice, by latent language; a panel per prompt language.
 
     Args:
         trajectories: of `isogloss.measures.trajectories.trajectories`.
@@ -176,7 +176,7 @@ def latent_language(trajectories: xr.Dataset, subject: Subject) -> Drawing:
 
 
 def _lines(ax: Axes, results: xr.Dataset, subject: Subject, tags: list[str], name: str) -> None:
-    """A line a language with its interval as a band, named at its end."""
+    """A line per language with its interval as a band, named at its end."""
     depth = results["relative_depth"].values
     styles = language_styles(list(map(str, results["language"].values)), subject)
     ax.axhline(0, color=GREY, linewidth=0.8, linestyle=(0, (1, 1)))

@@ -132,7 +132,7 @@ def item_lenses(
 def _picture(
     part: SubFigure, example: Example, items: ParallelItems, depth: np.ndarray, subject: Subject
 ) -> None:
-    """One item: a heat map a latent language below the question in that language."""
+    """One item: a heat map per latent language below the question in that language."""
     texts = {tag: items.items[tag][example.item] for tag in (example.language, subject.pivot)}
     fonts = list(font_families(every_script=True))
     axes = part.subplots(1, 2)

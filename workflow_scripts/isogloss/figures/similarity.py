@@ -68,7 +68,7 @@ def place_and_shape(similarity: xr.Dataset, subject: Subject) -> Drawing:
 def _depth_panel(
     ax: Axes, held: xr.Dataset, subject: Subject, order: list[str], mean: str, pair: str
 ) -> None:
-    """A line a language (with the pivot), the mean over all pairs, null and threshold."""
+    """A line per language (with the pivot), the mean over all pairs, null and threshold."""
     depth = held["relative_depth"].values
     styles = language_styles(order, subject)
     ax.axvspan(*held.attrs["middle"], color="#f3f3f3", zorder=0)
@@ -108,7 +108,7 @@ def _null(ax: Axes, held: xr.Dataset, pair: str, depth: np.ndarray) -> None:
 
 
 def _raw_cosine(ax: Axes, held: xr.Dataset, subject: Subject) -> None:
-    """The uncentred cosine, which hardly tells translations from any two items."""
+    """The uncentred cosine, nearly the same for translations and for any two items."""
     depth = held["relative_depth"].values
     others = [t for t in held["language"].values if t != subject.pivot]
     pairs = held[["cosine_raw", "cosine_raw_null"]]
@@ -139,8 +139,8 @@ def _caption(held: xr.Dataset, subject: Subject, order: list[str]) -> str:
         "languages. Item share is 1 when translations coincide and 0 when pairing carries nothing; "
         "CKA does not see rotation and says only that items are arranged alike. Dotted: items "
         "shuffled (for retrieval, chance); the grey band reaches up to what shuffled items exceed "
-        f"in {100 * (1 - confidence_of(held)):g}% of cases anywhere on the map. The cosine as it "
-        "is (black) is high for any two items: a warning."
+        f"in {100 * (1 - confidence_of(held)):g}% of cases anywhere on the map. The cosine without "
+        "centring (black) is high for any two items, so it says little about translations."
     )
 
 

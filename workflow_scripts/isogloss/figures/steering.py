@@ -59,7 +59,7 @@ def words(name: object) -> str:
 
 
 def surface(steering: xr.Dataset, subject: Subject, fitted: str) -> Drawing:
-    """Accuracy change at every layer and strength; a panel a method and language.
+    """Accuracy change at every layer and strength; a panel per method and language.
 
     Args:
         steering: of `isogloss.steering.effects.steering_effects`.
@@ -234,23 +234,23 @@ def _controls(ax: Axes, held: xr.Dataset, hollow: list[bool]) -> None:
 def _effect_caption(held: xr.Dataset, subject: Subject, fitted: str) -> str:
     method = held.attrs["default_method"]
     own = held.sel({"method": method})
-    found = []
+    changes = []
     for tag in map(str, held["language"].values):
         part = own.sel(language=tag)
-        found.append(f"{subject.label(tag).rstrip('*')} {between(part, 'effect', points)}")
+        changes.append(f"{subject.label(tag).rstrip('*')} {between(part, 'effect', points)}")
     alpha = 1 - confidence_of(held)
     p = held[MAIN_CLAIM.p]
     sure = [tag for tag in map(str, held["language"].values) if p.sel(language=tag) < alpha]
     verdict = (
-        f"{spoken([subject.label(tag).rstrip('*') for tag in sure])} can be told from 0"
+        f"significant in {spoken([subject.label(tag).rstrip('*') for tag in sure])}"
         if sure
-        else "no language by itself can be told from 0, where "
-        f"{span_of_points(held[MAIN_CLAIM.least])} would be found with 80% power"
+        else "not significant in any language by itself; an effect of "
+        f"{span_of_points(held[MAIN_CLAIM.least])} would have been detected with 80% power"
     )
     named = as_rst(fitted)
     return (
         f"**{subject.model} on {subject.dataset}**, vectors from {named}: {words(method)} towards "
-        f"{subject.label(subject.pivot)} changes accuracy by {spoken(found)} percentage points, "
+        f"{subject.label(subject.pivot)} changes accuracy by {spoken(changes)} percentage points, "
         f"{between(own, 'pooled_effect', points)} in the mean (p = "
         f"{decimal(held[MAIN_CLAIM.pooled_p], 4)}); {verdict} (sign-flip tests, "
         f"{MAIN_CLAIM.said}).{_controls_said(held)}\n\n"

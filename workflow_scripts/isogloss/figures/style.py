@@ -236,7 +236,7 @@ def dots(
     marker: str = "o",
     label: str | None = None,
 ) -> None:
-    """Estimates with their intervals along x, one a row; hollow where said.
+    """Estimates with their intervals along x, one per row; hollow where said.
 
     Args:
         values: estimates, lower and upper bounds, each (row,).
@@ -438,7 +438,7 @@ def near_chance_note(subject: Subject, languages: Sequence[str]) -> str:
 
 
 def numbers_of(dataset: xr.Dataset, names: Sequence[str]) -> pd.DataFrame:
-    """Variables with their intervals in long format: a row a value, with quantity and units."""
+    """Variables with their intervals in long format: a row per value, with quantity and units."""
     frames = []
     for name in names:
         ends = {

@@ -1,4 +1,4 @@
-"""The summary of a study: its main table, what was measured and how well, what was not found.
+"""The summary of a study: its main table, what was measured and how well, null results.
 
 Nothing is computed here but the text: every number is a variable of a result or a record of an
 extraction.
@@ -108,7 +108,7 @@ def default_steering(result: Result, language: str) -> dict[str, Any]:
 
 
 def main_table(results: Sequence[Result]) -> pd.DataFrame:
-    """A row a model, dataset and language: every number of the main table with its interval."""
+    """A row per model, dataset and language: every number of the main table with its interval."""
     return pd.DataFrame([_row(result, tag) for result in results for tag in result.languages])
 
 
@@ -182,7 +182,7 @@ def summary(results: Sequence[Result], study: str) -> str:
         own = [result for result in results if result.dataset == dataset]
         parts += [f"## {dataset}: main table", _table_text(table[table["dataset"] == dataset], own)]
         parts += [_overall_table(own)]
-    parts += ["## What can be told from nothing, and what cannot"]
+    parts += ["## Findings, and null results with their power"]
     parts += ["\n".join(f"- {line}" for result in results for line in findings(result))]
     parts += ["## Near chance", _languages_text(results, "near_chance")]
     if any(result.mostly_alike for result in results):
@@ -206,7 +206,7 @@ def _opening(results: Sequence[Result]) -> str:
         "first method with vectors of its first dataset, layer and strength chosen on other "
         "folds. An asterisk marks languages whose accuracy is not above chance: consistency and "
         f"transfer say little there. {ALIKE_MARK} marks languages that spell most choices as "
-        "another one does (numbers, names): consistency and transfer may be a taste for certain "
+        "another one does (numbers, names): agreement may be a preference for certain "
         "strings there, whatever is asked."
     )
 
@@ -248,7 +248,7 @@ def _table_text(table: pd.DataFrame, own: Sequence[Result]) -> str:
 
 
 def _overall_table(own: Sequence[Result]) -> str:
-    """Means over languages and pairs: a row a model."""
+    """Means over languages and pairs: a row per model."""
     header = [
         "model",
         "accuracy [%]",
@@ -303,11 +303,11 @@ def _crossed(held: xr.Dataset, name: str) -> str:
     return f"[{decimal(low)}, {decimal(high)}]" if np.isfinite([low, high]).all() else NOTHING
 
 
-# What was found, and what was not
+# Findings and null results
 
 
 def detectable(low: float, high: float, confidence: float = 0.95) -> float:
-    """The smallest effect that would be found with 80% power, from the width of an interval.
+    """The smallest effect that would be detected with 80% power, from an interval's width.
 
     Source: normal approximation, (z of the test + z of the power) times the standard error.
 
@@ -319,7 +319,7 @@ def detectable(low: float, high: float, confidence: float = 0.95) -> float:
 
 
 def findings(result: Result) -> Iterator[str]:
-    """One line a question that was asked of a model and dataset, null results with their power."""
+    """One line per question asked of a model and dataset, null results with their power."""
     name = f"**{result.model}, {result.dataset}**"
     pairs = result.behaviour.sel(scope="all_pairs", sign="positive")
     lift = _values(pairs, "mean_lift_independent")
@@ -329,8 +329,8 @@ def findings(result: Result) -> Iterator[str]:
         if low <= 0 <= high:
             least = detectable(low, high, confidence_of(result.behaviour))
             yield (
-                f"{name}: no transfer beyond accuracy was found ({said}); {100 * least:.1f} points "
-                "would have been found with 80% power."
+                f"{name}: transfer beyond accuracy is not significant ({said}); {100 * least:.1f} "
+                "points would have been detected with 80% power."
             )
         else:
             yield f"{name}: transfer beyond what the accuracies give is {said}, over all pairs."
@@ -357,7 +357,7 @@ def _choices_lines(result: Result, name: str) -> Iterator[str]:
         listed = ", ".join(language_name(tag) for tag in result.mostly_alike)
         yield (
             f"{name}: most choices are spelled alike in {listed}: consistency and transfer "
-            "between them may be a taste for certain strings."
+            "between them may be a preference for certain strings."
         )
     if "mean_consistency_choices_only" in pairs:
         alone = _values(pairs, "mean_consistency_choices_only")
@@ -396,10 +396,10 @@ def _steering_line(effects: xr.Dataset, method: str) -> str:
     ]
     pooled = with_interval(_values(own, "pooled_effect"), "pooled_effect", points)
     each = (
-        f"told from 0 in {', '.join(language_name(tag) for tag in sure)} (sign-flip, {family.said})"
+        f"significant in {', '.join(language_name(tag) for tag in sure)} (sign-flip, {family.said})"
         if sure
-        else f"in no language told from 0 (sign-flip, {family.said}), where "
-        f"{span_of_points(own[family.least])} would have been found with 80% power"
+        else f"not significant in any language (sign-flip, {family.said}); an effect of "
+        f"{span_of_points(own[family.least])} would have been detected with 80% power"
     )
     p = float(own[family.pooled_p])
     verdict = (f"p = {p:.2g}" if np.isfinite(p) else f"p = {NOTHING}") + family.pooled_said
@@ -423,7 +423,7 @@ def _languages_text(results: Sequence[Result], property_name: str) -> str:
 
 
 def _measured_table(results: Sequence[Result]) -> str:
-    """Items, languages, what a narrow dtype costs, self-tests: a row a model and dataset."""
+    """Items, languages, what a narrow dtype costs, self-tests: a row per model and dataset."""
     header = ["model", "dataset", "items", "clusters", "languages", "scores against float32 [nat]"]
     header += ["phrases compared", "lens against model [nat]"]
     header += ["steered by 0 against unsteered [nat]", "unsteered against stored [nat]"]

@@ -248,7 +248,7 @@ def minimum_detectable_effect(
 
     Returns:
         (...) in the unit of the differences; NaN where they do not vary, since nothing then says
-        what could have been found.
+        what could have been detected.
 
     Source: (t(1 - alpha/2) + t(power)) standard errors, with clusters - 1 degrees of freedom.
 
