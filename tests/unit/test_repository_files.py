@@ -67,3 +67,42 @@ def test_docstrings_point_to_no_document_that_the_repository_does_not_have():
         assert not gone.search(text), file
         for document in named.findall(text):
             assert (ROOT / document).is_file(), f"{file}: {document}"
+
+
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    ROOT / "CHANGELOG.md",
+]
+DOCUMENTS += [*sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "config").glob("*.md"))]
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors of a document's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", document.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_between_documents_lead_somewhere(document: Path):
+    text = re.sub(r"^```.*?^```", "", document.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        path, _, anchor = link.partition("#")
+        if path.startswith("http"):
+            continue
+        target = document.parent / path if path else document
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_functions_behind_a_number_are_where_the_walk_says():
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    walk = text.split("## Where a number comes from")[1].split("\n## ")[0]
+    named = re.findall(r"`([\w/]+\.py): (\w+)`", walk) + re.findall(
+        r"(steering/effects\.py): .*?`(_add_effect)`", walk
+    )
+    assert len(named) == 7
+    for file, function in named:
+        source = (ROOT / "workflow_scripts/isogloss" / file).read_text("utf-8")
+        assert re.search(rf"^def {function}\(", source, re.MULTILINE), f"{file}: {function}"
