@@ -76,7 +76,7 @@ def tables(
         "worlds are made. Columns: items, and how they cluster. A share of 500 worlds has a Monte "
         f"Carlo error of {monte_carlo_error(0.95, 500):.3f}, one of 100 of "
         f"{monte_carlo_error(0.95, 100):.3f}, where a world gives one value; it is a mean where a "
-        "world gives several (languages, pairs, layers).",
+        "world gives several (languages, pairs, layers). A dash: not computed.",
         "Share of 95% intervals that hold the truth:",
         table("quantity", results, settings, "coverage", "{:.3f}".format),
         listed(f"Below {wanted:.0%}", short),
