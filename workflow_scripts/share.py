@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
         "names", nargs="+", help="names, paths or addresses, as in an error message"
     )
     options = add(
-        "prune", prune, which, "name what no study needs any more, and delete it if told to"
+        "prune", prune, which, "name what no study needs any more, and delete it if asked to"
     )
     options.add_argument(
         "configs",

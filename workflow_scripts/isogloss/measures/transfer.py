@@ -31,7 +31,7 @@ class Transfer:
             where the kind of transfer does not ask which choice is shared.
         relative: baselines that use up what languages share on average. Their lift compares a pair
             with the other languages: over all targets of one source it averages to 0 whatever the
-            model does, since what all languages share cannot be told from difficulty.
+            model does, since what all languages share cannot be separated from difficulty.
         n_items: (language, 1) items behind the shares of each first language.
     """
 

@@ -43,7 +43,7 @@ def keep_freed_memory() -> bool:
     """Take allocations of up to 32 MiB from the heap, and never give the heap's end back.
 
     Returns:
-        Whether this is glibc, which can be told so.
+        Whether this is glibc, which has such settings.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:

@@ -19,7 +19,7 @@ from unittest.mock import patch
 from isogloss.errors import InputError, one_line
 
 DATE = "2024-07-26"
-"""What the template is told to be today; Llama 3.2 writes this date where it has no clock."""
+"""The date that a template gets as today; Llama 3.2 writes this date where it has no clock."""
 
 RESERVED = (
     "add_generation_prompt",
@@ -51,7 +51,7 @@ def chat_text(
     Args:
         tokenizer: of the model.
         text: what the user says.
-        today: the date that the template is told, YYYY-MM-DD.
+        today: the date that the template gets, YYYY-MM-DD.
         options: further variables of the template, such as `enable_thinking`.
 
     Raises:

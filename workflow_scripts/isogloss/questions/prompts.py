@@ -37,7 +37,7 @@ class PromptStyle:
         shots: worked items before the question, in few_shot.
         truncate: drop tokens from the left of prompts longer than the context, and count them;
             otherwise such a prompt is an error.
-        chat_date: in chat, the date that the model's template is told (YYYY-MM-DD).
+        chat_date: in chat, the date that the model's template gets (YYYY-MM-DD).
         chat_options: in chat, further variables of the model's template.
     """
 

@@ -198,7 +198,7 @@ class Settings:
         return content
 
     def prompt(self, dataset: str) -> dict[str, Any]:
-        """How a dataset's questions become prompts; what chat templates are told, in chat alone."""
+        """How a dataset's questions become prompts; what chat templates get, in chat alone."""
         prompt = self.study.prompt_of(dataset)
         of_chat = {"chat_date", "chat_template_kwargs"} if prompt.mode != "chat" else set()
         return dump(prompt, exclude=of_chat)
