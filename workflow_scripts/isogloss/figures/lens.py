@@ -239,6 +239,6 @@ def _language_caption(results: xr.Dataset, subject: Subject, others: list[str]) 
         f"are left out. Middle, agreement of the choices' ranks with those after the {pivot} "
         "prompt. Right, mean over items of the depth from which the predicted choice stays; grey "
         "bars, the depth from which it stays at the final answer of another item: what layers "
-        "share whatever is asked. Bands are intervals, left "
-        "out at the embedding, where the lens is mostly noise."
+        "share whatever is asked; a lasting taste for an item's choices settles earlier too. "
+        "Bands are intervals, left out at the embedding, where the lens is mostly noise."
     )
