@@ -21,11 +21,20 @@ def main() -> None:
     root = Path(__file__).resolve().parents[1]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--worlds", type=int, default=1000, help="worlds per setting")
-    parser.add_argument("--items", type=int, nargs="+", default=[60, 120, 240])
-    parser.add_argument("--clusters", nargs="+", choices=CLUSTERS, default=list(CLUSTERS))
+    parser.add_argument(
+        "--items", type=int, nargs="+", default=[60, 120, 240], help="items per world"
+    )
+    parser.add_argument(
+        "--clusters", nargs="+", choices=CLUSTERS, default=list(CLUSTERS), help="how items cluster"
+    )
     parser.add_argument("--only", nargs="+", default=[], help="experiments, all by default")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--document", type=Path, default=root / "docs/verification.md")
+    parser.add_argument("--seed", type=int, default=0, help="of the worlds")
+    parser.add_argument(
+        "--document",
+        type=Path,
+        default=root / "docs/verification.md",
+        help="where the tables stand",
+    )
     args = parser.parse_args()
 
     sys.path.append(str(root / "tests"))  # worlds are shared with the tests

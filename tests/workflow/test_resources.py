@@ -50,7 +50,9 @@ def test_every_rule_says_its_threads_and_what_it_asks_for() -> None:
         _, *rules = re.split(r"^ *rule *\w*:$", path.read_text("utf-8"), flags=re.M)
         for block in rules:
             assert re.search(r"^ +threads: ", block, re.M), f"{path}: {block}"
-            assert re.search(r"^ +resources:\n +\*\*asks\(", block, re.M), f"{path}: {block}"
+            assert re.search(r"^ +resources:\n +\*\*(?:asks|runs_a_model)\(", block, re.M), (
+                f"{path}: {block}"
+            )
 
 
 def test_every_job_asks_for_memory_time_and_gpus(paper: Asked) -> None:
