@@ -9,12 +9,11 @@ from pathlib import Path
 import yaml
 
 from isogloss.cost import machines
-from isogloss.errors import InputError
 from isogloss.files.atomic import whole_file
 from isogloss.program import run, say
-from isogloss.store.places import place_of
+from isogloss.store.places import shared_names
 from isogloss.study.keys import Artifacts
-from isogloss.study.schema import Config, read, validate
+from isogloss.study.schema import read, validate
 from isogloss.study.settings import Settings
 
 
@@ -49,8 +48,8 @@ def main() -> None:
     name = args.machine or study.estimate.machine or default
     machine, store = machines.named(name), Path(study.store)
     here = {str(path.relative_to(store)) for path in store.glob("*/*/**/*")}
-    artifacts = Artifacts(Settings(study))
-    estimator = Estimator(study, machine, artifacts, here, shared_names(study))
+    shared = shared_names(study, otherwise="estimated")
+    estimator = Estimator(study, machine, Artifacts(Settings(study)), here, shared)
     lines = list(estimator.lines())
     if args.json:
         print(json.dumps([asdict(line) for line in lines], indent=1))
@@ -71,16 +70,6 @@ def calibrate(path: Path) -> None:
     with whole_file(path) as temporary:
         temporary.write_text(yaml.safe_dump(rates, sort_keys=False), encoding="utf-8")
     say(f"{path}: {rates['about']}; use it with --machine {path} or estimate.machine")
-
-
-def shared_names(study: Config) -> set[str]:
-    """Names of the artifacts in the study's shared place."""
-    try:
-        place = place_of(study)
-        return set(place.names()) if place else set()
-    except InputError as error:
-        say(f"{error} (estimated as if nothing were there)")
-        return set()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from tests.unit.test_extraction import RAW, ask, items, model
 from isogloss.cost import tokens
 from isogloss.cost.tokens import Asked, Questions, announced, bytes_per_token
 from isogloss.model.packing import lay_out
-from isogloss.questions.prompts import PromptStyle, Tokens, prompt_text
+from isogloss.questions.prompts import Tokens, prompt_text
 from isogloss.study.resources import DatasetShape
 
 GERMAN = Asked("de", "en", "zh")
@@ -19,8 +19,7 @@ TOKEN = {"sw": 2.97, "en": 4.66, "es": 4.29}  # bytes, in a large vocabulary
 
 def announced_text(shape=SHAPE, **asked):
     """Swahili as a study announces it, with Spanish as the third language."""
-    bare = PromptStyle("raw", {"default": "{question}"})
-    questions = Questions(announced(shape, list(BYTES)), 900, bare, None, 262_144)
+    questions = announced(shape, 900, list(BYTES), 262_144)
     return questions.text(replace(Asked("sw", "en", "es"), **asked))
 
 

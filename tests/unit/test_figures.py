@@ -541,4 +541,4 @@ def test_names_keep_clear_of_each_other_on_a_logarithmic_axis(results):
 
 
 def test_sizes_are_written_as_they_are_spoken_of():
-    assert [scale.size_text(n) for n in (134_515_008, 2.6e9, 6e4)] == ["135M", "2.6B", "60k"]
+    assert [scale.parameters_text(n) for n in (134_515_008, 2.6e9, 6e4)] == ["135M", "2.6B", "60k"]

@@ -60,7 +60,7 @@ def orderly_stop() -> Iterator[None]:
         raise Stopped
 
     handled = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
-    before = {one: signal.signal(one, stop) for one in handled}
+    before = {number: signal.signal(number, stop) for number in handled}
     try:
         with suppress(Stopped):
             yield
@@ -72,8 +72,8 @@ def orderly_stop() -> Iterator[None]:
             sys.exit(128 + asked[0])
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
 """What a study will cost before anyone spends it: every job, what is already there, the totals."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from isogloss.errors import InputError
 from isogloss.model.sources import ModelSource
 from isogloss.questions.datasets import load_dataset
 from isogloss.questions.items import ParallelItems
-from isogloss.questions.prompts import PromptStyle, Tokens, control_language
+from isogloss.questions.prompts import Tokens, control_language
 from isogloss.store.names import aligned, size_text
 from isogloss.study.keys import Artifact, Artifacts
 from isogloss.study.schema import Config
@@ -44,8 +44,8 @@ class Estimator:
     study: Config
     machine: Machine
     artifacts: Artifacts
-    here: set[str]  # names of the artifacts in this store
-    shared: set[str]  # names of those in the shared place
+    here: Set[str]  # names of the artifacts in this store
+    shared: Set[str]  # names of those in the shared place
     notes: dict[str, None] = field(default_factory=dict)  # what the costs rest on
     _loaded: dict[str, ParallelItems] = field(default_factory=dict)  # questions, by dataset
 
@@ -99,8 +99,8 @@ class Estimator:
             names = partial(artifacts.lens, slug, dataset)
             yield stored("lens", names, texts, partial(stages.lens, work))
         if dataset in study.vectors_of:
-            each = partial(artifacts.vectors, slug, dataset)
-            yield stored("vectors", each, {"all": None}, partial(stages.vectors, work))
+            vectors = partial(artifacts.vectors, slug, dataset)
+            yield stored("vectors", vectors, {"all": None}, partial(stages.vectors, work))
         fitted_on = [fitted for fitted, other in study.steered_pairs if other == dataset]
         for fitted in fitted_on:
             names = partial(artifacts.steered, slug, fitted, dataset)
@@ -140,10 +140,10 @@ class Estimator:
         missing, here, note = list(texts.values()), 0, ""
         try:
             named = names()
-            each = [one.name for one in (named if isinstance(named, list) else [named])]
-            here, there = sum(name in self.here for name in each), self.here | self.shared
-            pairs = zip(each, texts.values(), strict=True)
-            missing = [text for name, text in pairs if name not in there]
+            artifacts = named if isinstance(named, list) else [named]
+            here = sum(artifact.name in self.here for artifact in artifacts)
+            there, pairs = self.here | self.shared, zip(artifacts, texts.values(), strict=True)
+            missing = [text for artifact, text in pairs if artifact.name not in there]
         except InputError as error:
             note = f"{dataset or model}: not looked up in the store ({error})"
         to_do, whole = cost(missing) if missing else Cost(), cost(list(texts.values()))
@@ -172,11 +172,7 @@ class Estimator:
                     f" download`), or give estimate.datasets.{dataset}"
                 ) from error
             self.notes[f"{dataset}: not here: sizes as announced in estimate.datasets"] = None
-            n_items, style = (
-                study.announced_items(dataset),
-                PromptStyle("raw", {"default": "{question}"}),
-            )
-            return Questions(announced(shape, tags), n_items or 1, style, None, vocabulary)
+            return announced(shape, study.announced_items(dataset) or 1, tags, vocabulary)
         self._loaded[dataset], style = items, prompt_style(dump(study.prompt_of(dataset)))
         return Questions(items, len(items.item_ids), style, tokens, vocabulary)
 

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from isogloss.cost.side_by_side import memory_mb, models_at_once
@@ -18,8 +18,8 @@ BESIDE_WEIGHTS = 1.3
 PAIR_BYTES = 42
 """Memory of `similarity` for every two states of all languages, measured."""
 
-PAIR_DRAW_BYTES = 260
-"""Memory of `behaviour` for each pair of languages in each draw, or item left out, measured."""
+PAIR_ITEM_BYTES = 260
+"""Memory of `behaviour` for each pair of languages and item left out, measured."""
 
 MODEL_MB = {"extract": (3000, 8000), "steer": (3000, 8000), "lens": (6000, 1000)}
 """Memory that jobs ask for which run a model: for any, and for each billion parameters [MB]."""
@@ -54,13 +54,13 @@ def pairs_mb(n_languages: int, n_items: int) -> int:
     return math.ceil(PAIR_BYTES * (n_languages * n_items) ** 2 / 1e6)
 
 
-def draws_mb(n_languages: int, n_draws: int, n_items: int) -> int:
-    """Memory of `behaviour` for all pairs of languages in all draws, beyond a program's own [MB].
+def left_out_mb(n_languages: int, n_items: int) -> int:
+    """Memory of `behaviour` for all pairs of languages, each item left out [MB].
 
-    >>> draws_mb(122, 2000, 900)
-    11223
+    >>> left_out_mb(122, 900)
+    3483
     """
-    return math.ceil(PAIR_DRAW_BYTES * (n_draws + n_items) * n_languages**2 / 1e6)
+    return math.ceil(PAIR_ITEM_BYTES * n_items * n_languages**2 / 1e6)
 
 
 def at_attempt(first: int, attempt: int, growth: float, limit: int | None) -> int:
@@ -162,20 +162,14 @@ class Requests:
 
         Questions are not counted here: how many there are is known where the configuration says it.
         """
-        return max(
-            pairs_mb(len(self.study.languages_of(name)), self.study.announced_items(name) or 0)
-            for name in self._datasets(dataset)
-        )
+        return max(pairs_mb(*size) for size in self._sizes(dataset))
 
     def pairs_left_out(self, dataset: str | None) -> int:
         """Memory for all pairs of a dataset's languages, each cluster left out [MB].
 
         Clusters are counted as items, where these are announced.
         """
-        return max(
-            draws_mb(len(self.study.languages_of(name)), 0, self.study.announced_items(name) or 0)
-            for name in self._datasets(dataset)
-        )
+        return max(left_out_mb(*size) for size in self._sizes(dataset))
 
     def jobs_at_once(self, rule: str, cores: int) -> int:
         """How many jobs of a rule that runs models start together on the processors of a machine.
@@ -197,5 +191,7 @@ class Requests:
         largest = max(by_size(*request, self.parameters(None)) for request in MODEL_MB.values())
         return memory_mb() // largest
 
-    def _datasets(self, dataset: str | None) -> Iterable[str]:
-        return [dataset] if dataset else self.study.datasets
+    def _sizes(self, dataset: str | None) -> Iterator[tuple[int, int]]:
+        """Languages and announced items of a dataset; None: of every dataset."""
+        for name in [dataset] if dataset else self.study.datasets:
+            yield len(self.study.languages_of(name)), self.study.announced_items(name) or 0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from isogloss.cost.architecture import Model
 from isogloss.cost.machines import Machine
-from isogloss.cost.requests import BYTES, draws_mb, pairs_mb
+from isogloss.cost.requests import BYTES, left_out_mb, pairs_mb
 from isogloss.cost.tokens import Text
 from isogloss.measures.lens import lens_layers
 from isogloss.questions.prompts import LATENTS
@@ -115,10 +115,10 @@ def lens(work: Work, texts: Sequence[Text]) -> Cost:
     seconds += flops / machine.flops[model.dtype] / machine.share["lens"]
     # A layer as it was stored, as float32, and after the norm; one language at a time.
     layer = max(t.stored_states for t in texts) * (2 * state + 4 * model.shape.width)
-    held, gpus = weight + layer + LOGITS, min(1, model.gpus)
+    working, gpus = weight + layer + LOGITS, min(1, model.gpus)
     # Two numbers for each phrase and layer.
     disk = sum(COMPRESSED * len(layers) * t.phrases * 8 + FILE_BYTES["lens"] for t in texts)
-    return Cost(seconds, flops, machine.process + held, held * gpus, disk, seconds * gpus)
+    return Cost(seconds, flops, machine.process + working, working * gpus, disk, seconds * gpus)
 
 
 def steer(work: Work, pivot: Text, texts: Sequence[Text]) -> Cost:
@@ -264,7 +264,7 @@ def subspaces(work: Work) -> Cost:
 def behaviour(work: Work) -> Cost:
     """Measures for each pair of languages, each cluster of questions left out in turn."""
     pairs = len(work.languages) ** 2
-    memory = work.machine.process + 1e6 * draws_mb(len(work.languages), 0, work.items)
+    memory = work.machine.process + 1e6 * left_out_mb(len(work.languages), work.items)
     return small(work.machine, 2, 240_000 + 2000 * pairs) + Cost(memory=memory)
 
 

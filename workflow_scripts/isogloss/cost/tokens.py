@@ -100,20 +100,21 @@ class Questions:
     def _from_bytes(self, sample: ParallelItems, asked: Asked) -> list[Row]:
         """Rows without a tokenizer, no two of whose phrases begin alike."""
 
-        def tokens(text: str, tag: str) -> float:
-            return max(1.0, len(text.encode()) / bytes_per_token(tag, self.vocabulary))
+        def tokens(text: str, language: str) -> float:
+            return max(1.0, len(text.encode()) / bytes_per_token(language, self.vocabulary))
 
         rows = []
         for index, item in enumerate(sample.items[asked.language]):
             prompt = prompt_text(sample, asked.language, index, self.style)
             length, n = 1 + tokens(prompt, asked.language), len(item.choices)
-            choices = {tag: sample.items[tag][index].choices for tag in asked.latent_languages}
-            phrases = [tokens(separator(t) + c, t) for t, some in choices.items() for c in some]
-            if asked.latents and n:  # and the answers of other questions, taken to be as long
-                phrases += [
-                    *phrases[:1],
-                    *(phrases[n : n + 1] if asked.language != asked.pivot else []),
-                ]
+            phrases = [
+                tokens(separator(language) + choice, language)
+                for language in asked.latent_languages
+                for choice in sample.items[language][index].choices
+            ]
+            if asked.latents:  # and the answers of other questions, taken to be as long
+                phrases += phrases[:1]
+                phrases += phrases[n : n + 1] if asked.language != asked.pivot else []
             rows.append(row(length, phrases, True))
             if asked.pmi:
                 rows.append(row(4, phrases[:n], False))
@@ -128,8 +129,10 @@ def row(prompt: float, phrases: Sequence[float], stored: bool) -> Row:
     return Row(prompt + behind, (1 + behind) * bool(phrases), len(phrases), stored)
 
 
-def announced(shape: DatasetShape, languages: Sequence[str]) -> ParallelItems:
-    """Two questions of the announced size, of letters without a meaning, in some languages."""
+def announced(
+    shape: DatasetShape, n_items: int, languages: Sequence[str], vocabulary: int
+) -> Questions:
+    """Questions of the announced size: two of letters without a meaning stand for all."""
     items = {}
     for tag in languages:
         per_word = measured("en")["word"] * measured(tag)["bytes"]
@@ -137,7 +140,9 @@ def announced(shape: DatasetShape, languages: Sequence[str]) -> ParallelItems:
         choices = tuple(f"{index:02d}".ljust(size, "x") for index in range(shape.choices))
         prompt = "x" * round(shape.prompt_words * per_word)
         items[tag] = tuple(Item(name, "", prompt, choices, bool(choices) - 1) for name in "ab")
-    return ParallelItems("announced", items, np.arange(2))
+    alone = PromptStyle("raw", {"default": "{question}"})
+    sample = ParallelItems("announced", items, np.arange(2))
+    return Questions(sample, n_items, alone, None, vocabulary)
 
 
 def bytes_per_token(language: str, vocabulary: int) -> float:

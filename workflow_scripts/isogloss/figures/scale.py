@@ -99,14 +99,14 @@ def _size_axis(axes: Sequence[Axes], parameters: np.ndarray) -> None:
             FixedLocator([float(parameters[0])]) if alone else LogLocator(subs=(1, 2, 5))
         )
         ax.xaxis.set_minor_locator(NullLocator())
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size_text(value)))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: parameters_text(value)))
         ax.set_xlabel("parameters")
 
 
-def size_text(parameters: float) -> str:
+def parameters_text(parameters: float) -> str:
     """A number of parameters as it is spoken of.
 
-    >>> size_text(268_098_176), size_text(2e9), size_text(60_000)
+    >>> parameters_text(268_098_176), parameters_text(2e9), parameters_text(60_000)
     ('268M', '2B', '60k')
     """
     for unit, letter in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
