@@ -72,16 +72,16 @@ def against_scale(scale: xr.Dataset, subject: Subject, labels: dict[str, str]) -
     return Drawing(figure, values, _caption(scale, subject, labels))
 
 
-def _family(ax: Axes, held: xr.Dataset, family: str, index: int) -> None:
+def _family(ax: Axes, scale: xr.Dataset, family: str, index: int) -> None:
     """Points with intervals, and the slope where the family has one."""
-    own = held.isel(model=np.flatnonzero(held["family_of"].values == family))
+    models = scale.isel(model=np.flatnonzero(scale["family_of"].values == family))
     style = line_style(index) | {"linestyle": "none", "markersize": 6}
-    x, y = own["parameters"].values, own["value"].values
+    x, y = models["parameters"].values, models["value"].values
     for over, width, label in (("_crossed", 0.5, None), ("", 1.6, family)):
-        low, high = (own[f"value{over}_{end}"].values for end in ("low", "high"))
+        low, high = (models[f"value{over}_{end}"].values for end in ("low", "high"))
         error = np.clip([y - low, high - y], 0, None)
         ax.errorbar(x, y, yerr=error, capsize=2, elinewidth=width, label=label, **style)
-    slope = float(held["slope"].sel(family=family))
+    slope = float(scale["slope"].sel(family=family))
     if np.isfinite(slope):
         logs = np.log10(x)
         ends = np.array([logs.min(), logs.max()])
@@ -117,10 +117,10 @@ def parameters_text(parameters: float) -> str:
 
 def _name_models(ax: Axes, scale: xr.Dataset) -> None:
     """Slugs beside the points of one panel."""
-    held = scale.sel(measure=SHOWN[0])
-    xy = np.stack([held["parameters"].values, held["value"].values], axis=1)
+    first = scale.sel(measure=SHOWN[0])
+    xy = np.stack([first["parameters"].values, first["value"].values], axis=1)
     known = np.isfinite(xy).all(axis=1)
-    label_points(ax, list(map(str, held["model"].values[known])), xy[known], PANEL)
+    label_points(ax, list(map(str, first["model"].values[known])), xy[known], PANEL)
 
 
 def _converted(scale: xr.Dataset, labels: dict[str, str]) -> str:
@@ -131,8 +131,8 @@ def _converted(scale: xr.Dataset, labels: dict[str, str]) -> str:
 
 def _slopes_hold_for(scale: xr.Dataset) -> str:
     """What the intervals of the slopes hold for, where there are any."""
-    held = scale.sel(family=scale["slope"].notnull().any("measure"))
-    families = held["slope_holds_for"].to_series()
+    with_slope = scale.sel(family=scale["slope"].notnull().any("measure"))
+    families = with_slope["slope_holds_for"].to_series()
     said = [f"{what} ({', '.join(of.index)})" for what, of in families.groupby(families)]
     return "slopes hold for " + "; ".join(said) if said else ""
 
@@ -145,10 +145,10 @@ def _no_slopes(scale: xr.Dataset) -> str:
 
 
 def _caption(scale: xr.Dataset, subject: Subject, labels: dict[str, str]) -> str:
-    held = scale.sel(measure="dissociation")
+    dissociation = scale.sel(measure="dissociation")
     values = [
-        f"{_bounded(held.sel(model=slug), 'value')} for {as_rst(labels[str(slug)])}"
-        for slug in held["model"].values
+        f"{_bounded(dissociation.sel(model=slug), 'value')} for {as_rst(labels[str(slug)])}"
+        for slug in dissociation["model"].values
     ]
     slopes = _slopes_text(scale) or as_rst(_no_slopes(scale))
     return (
@@ -164,19 +164,19 @@ def _caption(scale: xr.Dataset, subject: Subject, labels: dict[str, str]) -> str
 
 def _slopes_text(scale: xr.Dataset) -> str:
     """The slopes of dissociation by family, with what they hold for and how sure they are."""
-    held = scale.sel(measure=SHOWN[0])
-    known = held["family"].values[held["slope"].notnull().values]
+    first = scale.sel(measure=SHOWN[0])
+    known = first["family"].values[first["slope"].notnull().values]
     said = [
-        f"{_bounded(held.sel(family=family), 'slope')} in {as_rst(str(family))} "
-        f"(p = {float(held['slope_p_holm'].sel(family=family)):.2g}, Holm over the figure; for "
-        f"{held['slope_holds_for'].sel(family=family).item()})"
+        f"{_bounded(first.sel(family=family), 'slope')} in {as_rst(str(family))} "
+        f"(p = {float(first['slope_p_holm'].sel(family=family)):.2g}, Holm over the figure; for "
+        f"{first['slope_holds_for'].sel(family=family).item()})"
         for family in known
     ]
     return f"per tenfold parameters it changes by {spoken(said)}" if said else ""
 
 
-def _bounded(held: xr.Dataset, name: str) -> str:
+def _bounded(values: xr.Dataset, name: str) -> str:
     """A number with both its intervals: "0.61 [0.60, 0.62] [0.46, 0.76]"."""
-    ends = [[held[f"{name}{over}_{end}"] for end in ("low", "high")] for over in ("", "_crossed")]
+    ends = [[values[f"{name}{over}_{end}"] for end in ("low", "high")] for over in ("", "_crossed")]
     intervals = [f"[{decimal(low)}, {decimal(high)}]" for low, high in ends]
-    return " ".join([decimal(held[name]), *intervals])
+    return " ".join([decimal(values[name]), *intervals])

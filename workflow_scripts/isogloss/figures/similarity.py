@@ -66,52 +66,52 @@ def place_and_shape(similarity: xr.Dataset, subject: Subject) -> Drawing:
 
 
 def _depth_panel(
-    ax: Axes, held: xr.Dataset, subject: Subject, order: list[str], mean: str, pair: str
+    ax: Axes, results: xr.Dataset, subject: Subject, order: list[str], mean: str, pair: str
 ) -> None:
     """A line per language (with the pivot), the mean over all pairs, null and threshold."""
-    depth = held["relative_depth"].values
+    depth = results["relative_depth"].values
     styles = language_styles(order, subject)
-    ax.axvspan(*held.attrs["middle"], color="#f3f3f3", zorder=0)
+    ax.axvspan(*results.attrs["middle"], color="#f3f3f3", zorder=0)
     others = [tag for tag in order if tag != subject.pivot]
     every = max(1, round(len(depth) / 6))
-    pairs = held.sel(language=others, language_2=subject.pivot)
+    pairs = results.sel(language=others, language_2=subject.pivot)
     for index, tag in enumerate(others):
         line = pairs[pair].sel(language=tag).values
         ax.plot(depth, line, markevery=(index % every, every), **(styles[tag] | {"linewidth": 0.9}))
     if mean:
         for over, alpha in (("", 0.22), ("_crossed", 0.08)):
-            low, high = (held[f"{mean}{over}{end}"].values for end in ("_low", "_high"))
+            low, high = (results[f"{mean}{over}{end}"].values for end in ("_low", "_high"))
             ax.fill_between(depth, low, high, color=BLACK, alpha=alpha, linewidth=0)
-        ax.plot(depth, held[mean], color=BLACK, linewidth=2.2)
-    _null(ax, held, pair, depth)
+        ax.plot(depth, results[mean], color=BLACK, linewidth=2.2)
+    _null(ax, results, pair, depth)
     if not mean:
-        _raw_cosine(ax, held, subject)
+        _raw_cosine(ax, results, subject)
     depth_axis(ax)
     ends = {tag + subject.mark(tag): float(pairs[pair].sel(language=tag)[-1]) for tag in others}
     colors = {tag + subject.mark(tag): str(styles[tag]["color"]) for tag in others}
     if mean:
-        ends["mean"], colors["mean"] = float(held[mean][-1]), BLACK
+        ends["mean"], colors["mean"] = float(results[mean][-1]), BLACK
     label_ends(ax, float(depth[-1]), ends, colors, 1.8)
 
 
-def _null(ax: Axes, held: xr.Dataset, pair: str, depth: np.ndarray) -> None:
+def _null(ax: Axes, results: xr.Dataset, pair: str, depth: np.ndarray) -> None:
     """What chance gives: the mean of the null, and what it exceeds nowhere."""
     style: dict[str, Any] = {"color": GREY, "linewidth": 1, "linestyle": (0, (1, 1))}
     if pair == "retrieval":
-        ax.axhline(float(held["retrieval_chance"]), **style)
+        ax.axhline(float(results["retrieval_chance"]), **style)
         return
-    null = held[f"{pair}_null"].mean(["language", "language_2"])
+    null = results[f"{pair}_null"].mean(["language", "language_2"])
     ax.plot(depth, null, **style)
-    if f"{pair}_threshold" in held:
-        threshold = held[f"{pair}_threshold"].max(["language", "language_2"])
+    if f"{pair}_threshold" in results:
+        threshold = results[f"{pair}_threshold"].max(["language", "language_2"])
         ax.fill_between(depth, null, threshold, color=PALE, alpha=0.6, linewidth=0, zorder=1)
 
 
-def _raw_cosine(ax: Axes, held: xr.Dataset, subject: Subject) -> None:
+def _raw_cosine(ax: Axes, results: xr.Dataset, subject: Subject) -> None:
     """The uncentred cosine, nearly the same for translations and for any two items."""
-    depth = held["relative_depth"].values
-    others = [t for t in held["language"].values if t != subject.pivot]
-    pairs = held[["cosine_raw", "cosine_raw_null"]]
+    depth = results["relative_depth"].values
+    others = [t for t in results["language"].values if t != subject.pivot]
+    pairs = results[["cosine_raw", "cosine_raw_null"]]
     pairs = pairs.sel(language=others, language_2=subject.pivot).mean("language")
     # Black is the pivot's, which has no line here; all other colours are languages'.
     ax.plot(depth, pairs["cosine_raw"], color=BLACK, linewidth=1.6)
@@ -121,26 +121,27 @@ def _raw_cosine(ax: Axes, held: xr.Dataset, subject: Subject) -> None:
             ha="center", fontsize="small")  # fmt: skip
 
 
-def _caption(held: xr.Dataset, subject: Subject, order: list[str]) -> str:
-    shares = held["item_share"]
+def _caption(results: xr.Dataset, subject: Subject, order: list[str]) -> str:
+    shares = results["item_share"]
     peak = int(shares.fillna(-1).values.argmax())
-    apart = held["dissociation_by_language"].to_series().drop(subject.pivot, errors="ignore")
+    apart = results["dissociation_by_language"].to_series().drop(subject.pivot, errors="ignore")
     near, far = (subject.label(str(tag)).rstrip("*") for tag in (apart.idxmin(), apart.idxmax()))
     return (
         f"**{subject.model} on {subject.dataset}**: the item share of the {len(order)} languages "
         f"is {decimal(shares[0])} at the embedding, {decimal(shares[peak])} at its highest (at "
-        f"relative depth {decimal(held['relative_depth'][peak])}) and {decimal(shares[-1])} at the "
-        f"end; the dissociation score is {between_both(held, 'dissociation')} "
-        f"({decimal(held['dissociation_null'])} with shuffled items), from {decimal(apart.min())} "
-        f"({near}) to {decimal(apart.max())} ({far}) with {subject.label(subject.pivot)}.\n\n"
+        f"relative depth {decimal(results['relative_depth'][peak])}) and {decimal(shares[-1])} at "
+        f"the end; the dissociation score is {between_both(results, 'dissociation')} "
+        f"({decimal(results['dissociation_null'])} with shuffled items), from "
+        f"{decimal(apart.min())} ({near}) to {decimal(apart.max())} ({far}) with "
+        f"{subject.label(subject.pivot)}.\n\n"
         "*How to read it*: thin lines, each language with "
         f"{subject.label(subject.pivot)}; thick line, all languages (or all pairs), with its "
         "intervals: dark for other items in these languages, pale for other items and other "
         "languages. Item share is 1 when translations coincide and 0 when pairing carries nothing; "
         "CKA does not see rotation and says only that items are arranged alike. Dotted: items "
         "shuffled (for retrieval, chance); the grey band reaches up to what shuffled items exceed "
-        f"in {100 * (1 - confidence_of(held)):g}% of cases anywhere on the map. The cosine without "
-        "centring (black) is high for any two items, so it says little about translations."
+        f"in {100 * (1 - confidence_of(results)):g}% of cases anywhere on the map. The cosine "
+        "without centring (black) is high for any two items, so it says little about translations."
     )
 
 
@@ -151,7 +152,7 @@ def language_pairs(similarity: xr.Dataset, subject: Subject) -> Drawing:
         similarity: of `isogloss.measures.similarity.similarity`.
     """
     order = subject.order(similarity["language"].values)
-    held = similarity.sel(language=order, language_2=order)
+    results = similarity.sel(language=order, language_2=order)
     figure = new_figure(
         subject,
         "Pairs of languages: same place, same shape",
@@ -162,25 +163,25 @@ def language_pairs(similarity: xr.Dataset, subject: Subject) -> Drawing:
     titles = ("same place: item share", "same shape: debiased CKA")
     names = ("item_share_middle", "cka_middle")
     for ax, name, title in zip(figure.subplots(1, 2), names, titles, strict=True):
-        values = held[name].values.copy()
+        values = results[name].values.copy()
         np.fill_diagonal(values, np.nan)
         image = heat_map(ax, values, tags, tags, (0, max(0.1, np.nanmax(values, initial=0))))
         ax.set_title(title)
         figure.colorbar(image, ax=ax, aspect=30, pad=0.02)
-    return Drawing(figure, numbers_of(held, names), _pairs_caption(held, subject))
+    return Drawing(figure, numbers_of(results, names), _pairs_caption(results, subject))
 
 
-def _pairs_caption(held: xr.Dataset, subject: Subject) -> str:
+def _pairs_caption(results: xr.Dataset, subject: Subject) -> str:
     def extremes(name: str) -> str:
-        values = held[name].values.copy()
+        values = results[name].values.copy()
         values[np.tril_indices(len(values))] = np.nan
         if not np.isfinite(values).any():
             return "unknown"
-        tags = held["language"].values
+        tags = results["language"].values
         text = []
         for find in (np.nanargmin, np.nanargmax):
-            one, two = np.unravel_index(find(values), values.shape)
-            text.append(f"{decimal(values[one, two])} ({tags[one]} and {tags[two]})")
+            row, column = np.unravel_index(find(values), values.shape)
+            text.append(f"{decimal(values[row, column])} ({tags[row]} and {tags[column]})")
         return " to ".join(text)
 
     return (

@@ -118,9 +118,11 @@ def chosen(part: xr.Dataset, depths: np.ndarray) -> dict[tuple[int, int], int]:
     return count
 
 
-def _surface_caption(held: xr.Dataset, subject: Subject, fitted: str) -> str:
+def _surface_caption(results: xr.Dataset, subject: Subject, fitted: str) -> str:
     flat = (
-        held["surface"].stack(cell=("language", "method", "relative_depth", "alpha")).dropna("cell")
+        results["surface"]
+        .stack(cell=("language", "method", "relative_depth", "alpha"))
+        .dropna("cell")
     )
     best = flat[int(flat.values.argmax())]
     worst = flat[int(flat.values.argmin())]
@@ -187,11 +189,11 @@ def effect(steering: xr.Dataset, subject: Subject, fitted: str) -> Drawing:
     )
 
 
-def _with_pooled(held: xr.Dataset, name: str, selection: dict[str, str]) -> list[np.ndarray]:
+def _with_pooled(results: xr.Dataset, name: str, selection: dict[str, str]) -> list[np.ndarray]:
     """Estimate, low and high (language + pooled,) of a variable."""
     return [
         np.append(
-            held[name + end].sel(selection).values, held[f"pooled_{name}{end}"].sel(selection)
+            results[name + end].sel(selection).values, results[f"pooled_{name}{end}"].sel(selection)
         )
         for end in ENDS
     ]
@@ -201,59 +203,61 @@ def _offsets(count: int) -> np.ndarray:
     return np.linspace(-0.3, 0.3, count) if count > 1 else np.zeros(1)
 
 
-def _methods(ax: Axes, held: xr.Dataset, name: str, hollow: list[bool], scale: float = 100) -> None:
+def _methods(
+    ax: Axes, results: xr.Dataset, name: str, hollow: list[bool], scale: float = 100
+) -> None:
     rows = np.arange(len(hollow))
-    methods = held["method"].values
+    methods = results["method"].values
     for method, shift, (color, marker) in zip(methods, _offsets(len(methods)), LOOKS, strict=False):
-        values = [scale * v for v in _with_pooled(held, name, {"method": method})]
+        values = [scale * v for v in _with_pooled(results, name, {"method": method})]
         label = words(method) if name == "effect" else None
         dots(ax, values, rows + shift * 0.6, hollow, color, marker, label)
 
 
-def _controls(ax: Axes, held: xr.Dataset, hollow: list[bool]) -> None:
+def _controls(ax: Axes, results: xr.Dataset, hollow: list[bool]) -> None:
     rows = np.arange(len(hollow))
-    controls = [name for name in CONTROL_LOOKS if name in held["control"].values]
-    if "pivot_harm" in held:
+    controls = [name for name in CONTROL_LOOKS if name in results["control"].values]
+    if "pivot_harm" in results:
         controls.append("pivot_harm")
     for control, shift in zip(controls, _offsets(len(controls)), strict=True):
         color, marker = CONTROL_LOOKS.get(control, (RED, "P"))
         if control == "pivot_harm":
-            values, label = _with_pooled(held, "pivot_harm", {}), "pivot steered"
+            values, label = _with_pooled(results, "pivot_harm", {}), "pivot steered"
         else:
             values, label = (
-                _with_pooled(held, "control_effect", {"control": control}),
+                _with_pooled(results, "control_effect", {"control": control}),
                 words(control),
             )
         dots(ax, [100 * v for v in values], rows + shift, hollow, color, marker, label)
-        if control == "random" and "random_draws" in held:
-            for row, draws in enumerate(held["random_draws"].transpose("language", ...).values):
+        if control == "random" and "random_draws" in results:
+            for row, draws in enumerate(results["random_draws"].transpose("language", ...).values):
                 y = np.full(len(draws), row + shift)
                 ax.scatter(100 * draws, y, s=4, color=BLACK, alpha=0.45, linewidths=0, zorder=4)
 
 
-def _effect_caption(held: xr.Dataset, subject: Subject, fitted: str) -> str:
-    method = held.attrs["default_method"]
-    own = held.sel({"method": method})
+def _effect_caption(results: xr.Dataset, subject: Subject, fitted: str) -> str:
+    method = results.attrs["default_method"]
+    effects = results.sel({"method": method})
     changes = []
-    for tag in map(str, held["language"].values):
-        part = own.sel(language=tag)
+    for tag in map(str, results["language"].values):
+        part = effects.sel(language=tag)
         changes.append(f"{subject.label(tag).rstrip('*')} {between(part, 'effect', points)}")
-    alpha = 1 - confidence_of(held)
-    p = held[MAIN_CLAIM.p]
-    sure = [tag for tag in map(str, held["language"].values) if p.sel(language=tag) < alpha]
+    alpha = 1 - confidence_of(results)
+    p = results[MAIN_CLAIM.p]
+    sure = [tag for tag in map(str, results["language"].values) if p.sel(language=tag) < alpha]
     verdict = (
         f"significant in {spoken([subject.label(tag).rstrip('*') for tag in sure])}"
         if sure
         else "not significant in any language by itself; an effect of "
-        f"{span_of_points(held[MAIN_CLAIM.least])} would have been detected with 80% power"
+        f"{span_of_points(results[MAIN_CLAIM.least])} would have been detected with 80% power"
     )
     named = as_rst(fitted)
     return (
         f"**{subject.model} on {subject.dataset}**, vectors from {named}: {words(method)} towards "
         f"{subject.label(subject.pivot)} changes accuracy by {spoken(changes)} percentage points, "
-        f"{between(own, 'pooled_effect', points)} in the mean (p = "
-        f"{decimal(held[MAIN_CLAIM.pooled_p], 4)}); {verdict} (sign-flip tests, "
-        f"{MAIN_CLAIM.said}).{_controls_said(held)}\n\n"
+        f"{between(effects, 'pooled_effect', points)} in the mean (p = "
+        f"{decimal(results[MAIN_CLAIM.pooled_p], 4)}); {verdict} (sign-flip tests, "
+        f"{MAIN_CLAIM.said}).{_controls_said(results)}\n\n"
         f"*How to read it*: {CHOSEN}. Left, each method; middle, "
         "controls at the same setting (small dots: single random draws; `pivot steered`: the "
         "pivot's own questions with the same vectors, harm where below 0); right, change of "
@@ -261,19 +265,19 @@ def _effect_caption(held: xr.Dataset, subject: Subject, fitted: str) -> str:
     )
 
 
-def _controls_said(held: xr.Dataset) -> str:
+def _controls_said(results: xr.Dataset) -> str:
     """What rounding alone flips, and how much of another language's shift is the method's own."""
     said = ""
-    if "zero_flipped_right" in held and np.isfinite(held["zero_flipped_right"]).any():
-        method = held.sel({"method": held.attrs["default_method"]})
+    if "zero_flipped_right" in results and np.isfinite(results["zero_flipped_right"]).any():
+        method = results.sel({"method": results.attrs["default_method"]})
         flips = method["flipped_right"] + method["flipped_wrong"]
-        rounding = held["zero_flipped_right"] + held["zero_flipped_wrong"]
+        rounding = results["zero_flipped_right"] + results["zero_flipped_wrong"]
         said += (
             f" It flips {span(flips)} items per language, either way; adding nothing flips "
             f"{span(rounding)}, by rounding in another batch."
         )
-    if "control_cosine" in held and "shuffled_language" in held["control"].values:
-        cosine = held["control_cosine"].sel(control="shuffled_language")
+    if "control_cosine" in results and "shuffled_language" in results["control"].values:
+        cosine = results["control_cosine"].sel(control="shuffled_language")
         said += (
             " The shift of another language has a cosine of "
             f"{span(cosine, decimal)} with the method's."

@@ -245,7 +245,7 @@ def dots(
     value, low, high = values
     error = np.clip(np.array([value - low, high - value]), 0, None)
     ax.errorbar(value, y, xerr=error, fmt="none", ecolor=color, elinewidth=1)
-    fill = np.array(["white" if one else color for one in hollow])
+    fill = np.array(["white" if is_hollow else color for is_hollow in hollow])
     if marker == "|":  # a stroke has no inside
         ax.scatter(value, y, s=40, c=color, marker=marker, linewidths=1.4, zorder=3)
     else:
@@ -321,9 +321,9 @@ def spread(values: Sequence[float], gap: float) -> list[float]:
             moved = (first * members + (start - gap * members) * count) / (members + count)
             blocks[-1] = [moved, members + count]
     placed = [start + gap * i for start, count in blocks for i in range(int(count))]
-    found = np.empty(len(placed))
-    found[order] = placed
-    return [round(float(value), 10) for value in found]
+    in_order = np.empty(len(placed))
+    in_order[order] = placed
+    return [round(float(value), 10) for value in in_order]
 
 
 def label_ends(
@@ -387,9 +387,9 @@ def label_points(ax: Axes, texts: Sequence[str], xy: np.ndarray, size: tuple[flo
         )
 
 
-def _meet(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+def _meet(box: tuple[float, ...], other: tuple[float, ...]) -> bool:
     """Whether two boxes (left, bottom, right, top) overlap."""
-    apart = one[2] < other[0] or other[2] < one[0] or one[3] < other[1] or other[3] < one[1]
+    apart = box[2] < other[0] or other[2] < box[0] or box[3] < other[1] or other[3] < box[1]
     return not apart
 
 
@@ -444,10 +444,10 @@ def numbers_of(dataset: xr.Dataset, names: Sequence[str]) -> pd.DataFrame:
         ends = {
             end: key for key, end in (("low", "_low"), ("high", "_high")) if name + end in dataset
         }
-        held = dataset[[name, *(name + end for end in ends)]]
-        keep = [c for c in held.coords if c in held.dims or c == "relative_depth"]
-        held = held.reset_coords([c for c in held.coords if c not in keep], drop=True)
-        frame = held.to_dataframe().reset_index() if held.dims else _one_row(held)
+        values = dataset[[name, *(name + end for end in ends)]]
+        keep = [c for c in values.coords if c in values.dims or c == "relative_depth"]
+        values = values.reset_coords([c for c in values.coords if c not in keep], drop=True)
+        frame = values.to_dataframe().reset_index() if values.dims else _one_row(values)
         frame = frame.drop(columns=[c for c in ("index",) if c in frame])
         renamed = {name: "estimate"} | {name + end: key for end, key in ends.items()}
         frame = frame.rename(columns=renamed)
@@ -459,8 +459,8 @@ def numbers_of(dataset: xr.Dataset, names: Sequence[str]) -> pd.DataFrame:
     return table[[c for c in table if c not in last] + last]
 
 
-def _one_row(held: xr.Dataset) -> pd.DataFrame:
-    return pd.DataFrame({str(name): [held[name].item()] for name in held.data_vars})
+def _one_row(values: xr.Dataset) -> pd.DataFrame:
+    return pd.DataFrame({str(name): [values[name].item()] for name in values.data_vars})
 
 
 def save(drawing: Drawing, stem: Path, formats: Sequence[str]) -> None:

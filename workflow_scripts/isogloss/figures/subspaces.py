@@ -43,8 +43,8 @@ def language_subspace(subspaces: xr.Dataset, subject: Subject) -> Drawing:
         subspaces: of `isogloss.measures.subspaces.subspaces`.
     """
     order = subject.order(subspaces["language"].values)
-    held = subspaces.sel(language=order, language_2=order)
-    layer = middle_layer(held)
+    results = subspaces.sel(language=order, language_2=order)
+    layer = middle_layer(results)
     figure = new_figure(
         subject,
         "The language subspace",
@@ -52,21 +52,21 @@ def language_subspace(subspaces: xr.Dataset, subject: Subject) -> Drawing:
         [near_chance_note(subject, order)],
     )
     axes = figure.subplots(2, 2)
-    _offset_map(axes[0, 0], held.isel(layer=layer), subject, order)
-    _variance_panel(axes[0, 1], held)
-    _overlap_panel(axes[1, 0], held, subject, order)
-    _angle_panel(axes[1, 1], held.isel(layer=layer), subject, order)
+    _offset_map(axes[0, 0], results.isel(layer=layer), subject, order)
+    _variance_panel(axes[0, 1], results)
+    _overlap_panel(axes[1, 0], results, subject, order)
+    _angle_panel(axes[1, 1], results.isel(layer=layer), subject, order)
     names = ["offset_coordinate", "offset_variance", "language_rank", "variance_share"]
     names += ["overlap", "overlap_ceiling", "overlap_floor", "principal_angle", "offset_p"]
     names += ["shared_correlation", "shared_correlation_null", "separability", "separability_null"]
-    small = held.drop_vars(["offset", "basis"], errors="ignore")
-    return Drawing(figure, numbers_of(small, names), _caption(held, subject, order, layer))
+    small = results.drop_vars(["offset", "basis"], errors="ignore")
+    return Drawing(figure, numbers_of(small, names), _caption(results, subject, order, layer))
 
 
-def _offset_map(ax: Axes, held: xr.Dataset, subject: Subject, order: list[str]) -> None:
+def _offset_map(ax: Axes, results: xr.Dataset, subject: Subject, order: list[str]) -> None:
     """Language offsets along their first two components."""
     styles = language_styles(order, subject)
-    where = held["offset_coordinate"].isel(component=slice(0, 2)).values
+    where = results["offset_coordinate"].isel(component=slice(0, 2)).values
     if where.shape[1] < 2:
         where = np.column_stack([where[:, 0], np.zeros(len(where))])
     scale = float(np.nanmax(np.abs(where))) or 1.0
@@ -78,16 +78,16 @@ def _offset_map(ax: Axes, held: xr.Dataset, subject: Subject, order: list[str]) 
     ax.margins(0.15)
     ax.autoscale_view()
     label_points(ax, [tag + subject.mark(tag) for tag in order], where, (2.7, 1.9))
-    shares = 100 * held["offset_variance"].values
+    shares = 100 * results["offset_variance"].values
     ax.set_xlabel(f"component 1 ({shares[0]:.0f}% of the offsets' variance)")
     ax.set_ylabel(f"component 2 ({shares[1]:.0f}%)" if len(shares) > 1 else "")
-    ax.set_title(f"language offsets at depth {decimal(held['relative_depth'])}")
+    ax.set_title(f"language offsets at depth {decimal(results['relative_depth'])}")
 
 
-def _variance_panel(ax: Axes, held: xr.Dataset) -> None:
+def _variance_panel(ax: Axes, results: xr.Dataset) -> None:
     """Variance shares of item, language and the rest, stacked over layers."""
-    depth = held["relative_depth"].values
-    shares = held["variance_share"].clip(min=0)
+    depth = results["relative_depth"].values
+    shares = results["variance_share"].clip(min=0)
     known = [(*entry,) for entry in SOURCES if shares.sel(source=entry[0]).notnull().any()]
     base = np.zeros(len(depth))
     for source, color, label in known:
@@ -106,9 +106,9 @@ def _variance_panel(ax: Axes, held: xr.Dataset) -> None:
     ax.set_title("what the states vary with")
 
 
-def _overlap_panel(ax: Axes, held: xr.Dataset, subject: Subject, order: list[str]) -> None:
+def _overlap_panel(ax: Axes, results: xr.Dataset, subject: Subject, order: list[str]) -> None:
     """Overlap of each language's subspace with the pivot's, between floor and ceiling."""
-    part = held.isel(layer=np.flatnonzero(np.isfinite(held["overlap_floor"])))
+    part = results.isel(layer=np.flatnonzero(np.isfinite(results["overlap_floor"])))
     depth = part["relative_depth"].values
     others = [tag for tag in order if tag != subject.pivot]
     styles = language_styles(order, subject)
@@ -130,10 +130,10 @@ def _overlap_panel(ax: Axes, held: xr.Dataset, subject: Subject, order: list[str
     ax.set_title(f"overlap with {subject.label(subject.pivot)}'s own subspace")
 
 
-def _angle_panel(ax: Axes, held: xr.Dataset, subject: Subject, order: list[str]) -> None:
+def _angle_panel(ax: Axes, results: xr.Dataset, subject: Subject, order: list[str]) -> None:
     """Principal angles with the pivot's subspace, smallest first."""
     styles = language_styles(order, subject)
-    angles = held["principal_angle"].sel(language_2=subject.pivot)
+    angles = results["principal_angle"].sel(language_2=subject.pivot)
     ranks = np.arange(1, angles.sizes["angle"] + 1)
     others = [tag for tag in order if tag != subject.pivot]
     for tag in others:
@@ -144,13 +144,12 @@ def _angle_panel(ax: Axes, held: xr.Dataset, subject: Subject, order: list[str])
     ax.set_xticks(ranks)
     ax.set_xlabel("principal angle, smallest first")
     ax.set_ylabel("angle [degree]")
-    ax.set_title(
-        f"angles with {subject.label(subject.pivot)}'s at depth {decimal(held['relative_depth'])}"
-    )
+    depth = decimal(results["relative_depth"])
+    ax.set_title(f"angles with {subject.label(subject.pivot)}'s at depth {depth}")
 
 
-def _caption(held: xr.Dataset, subject: Subject, order: list[str], layer: int) -> str:
-    here = held.isel(layer=layer)
+def _caption(results: xr.Dataset, subject: Subject, order: list[str], layer: int) -> str:
+    here = results.isel(layer=layer)
     shares = here["variance_share"].sel(source=["item", "language"]).values
     others = [tag for tag in order if tag != subject.pivot]
     pairs = here.sel(language=others, language_2=subject.pivot)

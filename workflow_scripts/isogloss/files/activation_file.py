@@ -211,12 +211,12 @@ def open_states(paths: Sequence[Path], pooling: str = "prompt_mean") -> Parallel
             tokens.append(file["n_prompt_tokens"][...])
 
     def at(layer: int) -> np.ndarray:
-        def one(path: Path) -> np.ndarray:
+        def states(path: Path) -> np.ndarray:
             with reading(path), h5py.File(path) as file:
                 stored = file[pooling]
                 return decode_states(stored[:, layer, :], stored.attrs.get("stored_as", ""))
 
-        return np.stack([one(path) for path in paths])
+        return np.stack([states(path) for path in paths])
 
     languages = tuple(spec["language"] for spec in specs)
     return ParallelStates(languages, item_ids, clusters, depths, np.stack(tokens), at)
