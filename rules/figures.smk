@@ -1,7 +1,8 @@
 """
 Figures, their captions and the numbers behind them; the summary of the study.
 
-Requires: behaviour.nc, trajectories.nc, similarity.nc, subspaces.nc, steering_*.nc, scale.nc;
+Requires: behaviour.nc, trajectories.nc, similarity.nc, subspaces.nc, steering_*.nc, scale.nc,
+          verdicts.nc;
           the manifests of lens and activation files.
 Gives:    {results}/{model}/{dataset}/figures/{figure}.{pdf,png,csv,rst},
           {results}/scale/figures/scale_{dataset}.{pdf,png,csv,rst};
@@ -81,6 +82,7 @@ rule summary:
             for file in results(m, d)
             if Path(file).stem != "subspaces"
         ],
+        verdicts=[f"{RESULTS}/verdicts.nc"] if STUDY.questions else [],
     output:
         summary=report(
             f"{RESULTS}/summary.md",

@@ -66,7 +66,7 @@ def small_study() -> StudyResults:
     tables = ("behaviour", "trajectories", "similarity", "subspaces", "steering_everyday")
     results = FOLDER / "results"
     targets = [results / "tiny/everyday" / f"{table}.nc" for table in tables]
-    targets.append(results / "scale/everyday.nc")
+    targets += [results / "scale/everyday.nc", results / "verdicts.nc"]
     options = ("--cores", "all", "--quiet", "all", "--configfile", str(file))
     _python("-m", "snakemake", *map(str, targets), *options)
     return open_study(file)

@@ -22,8 +22,11 @@ def main() -> None:
     args = parser.parse_args()
 
     results = results_of(args.settings, args.manifests)
+    verdicts = open_netcdf(Path(args.settings["results"]) / "verdicts.nc")
+    names = {model["slug"]: model["name"] for model in args.settings["models"]}
+    text = summary(results, args.settings["study"], verdicts, names)
     with whole_file(args.output) as temporary:
-        temporary.write_text(summary(results, args.settings["study"]), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
     with whole_file(args.table) as temporary:
         main_table(results).to_csv(temporary, index=False, float_format="%.6g")
 

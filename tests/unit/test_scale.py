@@ -51,6 +51,9 @@ def result(slug: str, family: str, parameters: float, dissociation: float) -> Mo
         {
             "accuracy": ("language", rng.uniform(size=N)),
             "consistency": (pairs, 2 * near + 1),
+            "near_chance": ("language", np.arange(N) == N - 1),
+            "mostly_alike": ("language", np.zeros(N, dtype=bool)),
+            "correct": (("language", "item"), np.zeros((N, 20))),
             "identical_share": ("language", [1, *np.linspace(0.3, 0, N - 1)]),
             **{
                 f"lift_{b}": (noise["dims"], rng.normal(size=(2, N, N)))

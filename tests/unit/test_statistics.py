@@ -211,12 +211,32 @@ def test_minimum_detectable_effect_from_values_knows_clusters(rng):
     assert np.isnan(s.minimum_detectable_effect(np.zeros(8), np.arange(8)))
 
 
+def test_what_would_be_found_follows_from_the_width_of_the_interval():
+    assert s.detectable(-1.959964, 1.959964) == pytest.approx(1.959964 + 0.841621, abs=1e-4)
+    strict = s.detectable(-1.959964, 1.959964, alpha=0.01)
+    assert strict == pytest.approx(2.575829 + 0.841621, abs=1e-4)
+    narrow = s.detectable(-1.644854, 1.644854, confidence=0.9)
+    assert narrow == pytest.approx(1.644854 + 0.841621, abs=1e-4)
+
+
+def test_the_interval_of_a_correlation_excludes_nothing_where_its_test_does_not():
+    rng = np.random.default_rng(0)
+    for n in (19, 59, 199):
+        for _ in range(60):
+            permuted = rng.uniform(-1, 1, size=n).round(1)
+            observed = round(rng.uniform(-1, 1), 1)
+            found = s.permuted_correlation(observed, np.append(permuted, observed))
+            assert (found.p <= 0.05) == (found.low > 0 or found.high < 0)
+    found = s.permuted_correlation(1.0, np.array([1.0, *np.linspace(-0.9, 0.9, 18)]))
+    assert np.isnan([found.low, found.high]).all()  # 19 permutations leave none beyond 95%
+
+
 def test_qap_finds_planted_association_and_not_node_effects(rng):
     n = 12
     x = rng.normal(size=(n, n))
     x = x + x.T
     noise = rng.normal(size=(n, n))
-    r, p = s.qap_test(x, x + 0.5 * (noise + noise.T), n_perm=299)
+    r, p, *_ = s.qap_test(x, x + 0.5 * (noise + noise.T), n_perm=299)
     assert r > 0.7 and p <= 0.01
     # Both matrices are driven by nodes, by different ones: entries are not independent.
     p_null = []
@@ -246,13 +266,13 @@ def test_qap_leaves_relabellings_that_say_nothing_out_of_its_denominator(rng):
         r = s._matrix_correlation(x, y[np.ix_(order, order)])
         defined += [abs(r)] if np.isfinite(r) else []
     assert len(defined) < 120
-    r, p = s.qap_test(x, y, n_perm=999)
+    r, p, *_ = s.qap_test(x, y, n_perm=999)
     assert p == pytest.approx(np.mean(np.array(defined) >= abs(r) - 1e-12))
 
 
 def test_qap_enumerates_few_languages(rng):
     x = rng.normal(size=(4, 4))
-    r, p = s.qap_test(x, x, n_perm=999)
+    r, p, *_ = s.qap_test(x, x, n_perm=999)
     assert r == pytest.approx(1)
     assert p == pytest.approx(1 / 24)
 

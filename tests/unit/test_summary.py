@@ -11,7 +11,6 @@ from isogloss.errors import InputError
 from isogloss.figures.summary import (
     Result,
     default_steering,
-    detectable,
     findings,
     main_table,
     summary,
@@ -171,10 +170,6 @@ def test_the_method_named_beforehand_is_tested_in_the_family_of_the_main_claim()
     assert "(p = 0.03)" in first and f"significant in German {family}" in first
     assert "(p = 0.07, Holm over methods, 5 points detectable)" in other
     assert "not significant in any language (sign-flip, Holm over languages and methods)" in other
-
-
-def test_what_would_be_found_follows_from_the_width_of_the_interval():
-    assert detectable(-1.959964, 1.959964) == pytest.approx(1.959964 + 0.841621, abs=1e-4)
 
 
 def test_precision_is_weighted_by_phrases_and_its_largest_is_kept():

@@ -36,6 +36,7 @@ WITH_A_MODEL = {"readout", "extract", "lens", "steer"}
 
 STATISTICS = {
     "behaviour", "trajectories", "similarity", "subspaces", "steering_effects", "scale",
+    "verdicts",
 }  # fmt: skip
 COMPUTE = WITH_A_MODEL | STATISTICS | {"vectors"}
 

@@ -31,6 +31,7 @@ def expected_jobs(study: Config) -> Counter[str]:
         "steer": models * pairs,
         "steering_effects": models * pairs,
         "scale": len(questions),
+        "verdicts": 1,
     }
     return Counter({rule: count for rule, count in jobs.items() if count})
 
@@ -89,6 +90,7 @@ def test_sentences_are_compared_but_not_answered(unmade: Study) -> None:
     lines = {"source": "sentences", "path": "lines"}
     plan = unmade.changed(datasets={"lines": lines}).computing()
     assert plan["similarity"] == plan["subspaces"] == plan["extract"] == 3
+    assert plan["verdicts"] == 1
     assert plan["behaviour"] == plan["lens"] == plan["scale"] == 2
 
 

@@ -62,12 +62,12 @@ def test_a_plot_option_redraws_and_does_nothing_else(finished: Study) -> None:
 
 def test_a_steering_strength_steers_again_and_no_more(finished: Study) -> None:
     plan = finished.changed(steering={"strengths": [8.0, 4.0]}).computing()
-    assert plan == {"steer": 1, "steering_effects": 1}
+    assert plan == {"steer": 1, "steering_effects": 1, "verdicts": 1}
 
 
 def test_a_steered_layer_fits_vectors_again_without_extracting(finished: Study) -> None:
     plan = finished.changed(steering={"layers": [0.25, 0.75]}).computing()
-    assert plan == {"vectors": 2, "steer": 1, "steering_effects": 1}
+    assert plan == {"vectors": 2, "steer": 1, "steering_effects": 1, "verdicts": 1}
 
 
 def test_another_seed_reruns_what_is_drawn_and_no_model(finished: Study) -> None:
@@ -90,7 +90,7 @@ def test_other_folds_are_steered_again_without_extracting(finished: Study) -> No
 
 def test_permutations_rerun_similarity_alone(finished: Study) -> None:
     plan = finished.changed(similarity={"map_permutations": 29}).computing()
-    assert set(plan) == {"similarity", "scale"}
+    assert set(plan) == {"similarity", "scale", "verdicts"}
 
 
 @pytest.mark.parametrize(
@@ -132,10 +132,11 @@ def test_an_edit_reruns_the_programs_that_import_it(copied: Copied) -> None:
 
 
 EDITS = {
-    "measures/transfer.py": {"behaviour", "trajectories", "steering_effects", "scale"},
-    "measures/similarity.py": {"similarity", "subspaces", "scale"},
-    "steering/effects.py": {"steering_effects"},
-    "steering/__init__.py": {"steering_effects"},
+    "measures/transfer.py": STATISTICS - {"similarity", "subspaces"},
+    "measures/similarity.py": {"similarity", "subspaces", "scale", "verdicts"},
+    "measures/verdicts.py": {"verdicts"},
+    "steering/effects.py": {"steering_effects", "verdicts"},
+    "steering/__init__.py": {"steering_effects", "verdicts"},
     "extraction/__init__.py": set(),
     "study/settings.py": set(),
 }

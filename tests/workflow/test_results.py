@@ -41,6 +41,8 @@ def test_effects_and_scale_are_the_files_of_the_study(study: StudyResults, finis
         xr.testing.assert_identical(study.steering("tiny", "own", fitted="own"), stored)
     with xr.open_dataset(folder / "scale/lexicon.nc") as stored:
         xr.testing.assert_identical(study.scale("lexicon"), stored)
+    with xr.open_dataset(folder / "verdicts.nc") as stored:
+        xr.testing.assert_identical(study.verdicts(), stored)
 
 
 def test_items_are_found_by_their_ids_and_have_their_categories(
@@ -144,7 +146,7 @@ def test_the_study_says_what_it_is_in_a_few_lines(study: StudyResults) -> None:
     lines = repr(study).splitlines()
     assert len(lines) == 5 and max(map(len, lines)) < 200
     assert "tiny" in lines[1] and "own, lexicon" in lines[2] and "en (pivot), de, es" in lines[3]
-    for kind in ("behaviour", "similarity", "steering", "scale", "activations", "lens"):
+    for kind in ("behaviour", "similarity", "steering", "scale", "verdicts", "activations", "lens"):
         assert kind in lines[4]
     assert " of " not in lines[4]
 

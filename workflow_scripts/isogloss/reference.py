@@ -10,7 +10,7 @@ from isogloss.measures.variables import PAPER
 from isogloss.results import StudyResults
 
 BOUNDS = {"low": "items", "crossed_low": "items and languages"}
-"""By the end of a lower bound's name, what its interval is over."""
+"""By the end of a lower bound's name, what its interval is over, unless `interval_over` says."""
 
 COLUMNS = ("variable", "dimensions", "meaning", "interval over", "source")
 OF_THE_STUDY = {
@@ -37,6 +37,7 @@ def datasets(study: StudyResults) -> dict[str, xr.Dataset]:
         "subspaces": study.subspaces(model, name),
         "steering": study.steering(model, name, fitted),
         "scale": study.scale(name),
+        "verdicts": study.verdicts(),
         "activations": study.activations(model, name, language),
         "lens": study.lens(model, name, language),
         "vectors": study.vectors(model, fitted),
@@ -73,7 +74,8 @@ def _row(dataset: xr.Dataset, name: str) -> str:
         about = re.sub(pattern, text, about)
     unit = variable.attrs.get("units", "1")
     meaning = about if unit == "1" else f"{about} [{unit}]"
-    intervals = "; ".join(text for end, text in BOUNDS.items() if f"{name}_{end}" in dataset)
+    kinds = [text for end, text in BOUNDS.items() if f"{name}_{end}" in dataset]
+    intervals = variable.attrs.get("interval_over") or "; ".join(kinds)
     cells = (
         f"`{name}`",
         ", ".join(map(str, variable.dims)),

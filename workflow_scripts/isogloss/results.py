@@ -132,6 +132,10 @@ class StudyResults:
         self._check_questions(next(iter(self.config.models)), dataset)
         return self._result(f"scale/{dataset}.nc", self._settings.scale(), dataset)
 
+    def verdicts(self) -> xr.Dataset:
+        """Each claim of the paper put to the models (row)."""
+        return self._result("verdicts.nc", self._settings.verdicts(), self.config.main_dataset)
+
     def activations(self, model: str, dataset: str, language: str) -> xr.Dataset:
         """Hidden states and scores of a language's questions; states are read when asked for."""
         self._check(model, dataset)
@@ -226,6 +230,8 @@ class StudyResults:
                     yield "steering", folder / model / dataset / f"steering_{fitted}.nc"
         for dataset in config.questions:
             yield "scale", folder / "scale" / f"{dataset}.nc"
+        if self.config.questions:
+            yield "verdicts", folder / "verdicts.nc"
         for name, (stage, _) in self._manifests().items():
             yield stage, self._store / name
 

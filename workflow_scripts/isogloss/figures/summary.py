@@ -12,14 +12,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
-from scipy.special import ndtri
 
-from isogloss.figures.text import as_markdown, decimal, percent, points, span, span_of_points
+from isogloss.figures.text import (
+    as_markdown,
+    decimal,
+    markdown_table,
+    percent,
+    points,
+    span,
+    span_of_points,
+)
+from isogloss.figures.verdicts import verdict_section
 from isogloss.files.netcdf import confidence_of
+from isogloss.measures.statistics import detectable
 from isogloss.questions.languages import language_name
 from isogloss.study.steering_methods import MAIN_CLAIM, family_of
 
-POWER = 0.8
 # What the main table says of steering, after its own prefix.
 STEERING_COLUMNS = ("fitted", "method", "effect", "low", "high", MAIN_CLAIM.p, MAIN_CLAIM.least)
 NOTHING = "–"
@@ -157,26 +165,19 @@ def with_interval(
     return f"{how(value)}{unit} [{how(low)}, {how(high)}]"
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table.
-
-    >>> print(markdown_table(["a", "b"], [["1", "2"]]))
-    | a | b |
-    | --- | --- |
-    | 1 | 2 |
-    """
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def summary(results: Sequence[Result], study: str) -> str:
+def summary(
+    results: Sequence[Result], study: str, verdicts: xr.Dataset, names: Mapping[str, str]
+) -> str:
     """The summary of a study as Markdown.
 
     Args:
         results: every model on every dataset with choices.
         study: its name.
+        verdicts: of `verdicts.verdicts`.
+        names: of the models, as they are, by slug.
     """
-    parts = [f"# Summary of the study {study}", _opening(results)]
+    parts = [f"# Summary of the study {study}", verdict_section(verdicts, names)]
+    parts += [_opening(results)]
     table = main_table(results)
     for dataset in dict.fromkeys(result.dataset for result in results):
         own = [result for result in results if result.dataset == dataset]
@@ -306,18 +307,6 @@ def _crossed(held: xr.Dataset, name: str) -> str:
 # Findings and null results
 
 
-def detectable(low: float, high: float, confidence: float = 0.95) -> float:
-    """The smallest effect that would be detected with 80% power, from an interval's width.
-
-    Source: normal approximation, (z of the test + z of the power) times the standard error.
-
-    >>> round(detectable(-0.0196, 0.0196), 4)
-    0.028
-    """
-    z = ndtri((1 + confidence) / 2)
-    return float((z + ndtri(POWER)) * (high - low) / 2 / z)
-
-
 def findings(result: Result) -> Iterator[str]:
     """One line per question asked of a model and dataset, null results with their power."""
     name = f"**{result.model}, {result.dataset}**"
@@ -327,7 +316,7 @@ def findings(result: Result) -> Iterator[str]:
     if np.isfinite([value, low, high]).all():
         said = f"{points(value)} [{points(low)}, {points(high)}] points"
         if low <= 0 <= high:
-            least = detectable(low, high, confidence_of(result.behaviour))
+            least = float(detectable(low, high, confidence_of(result.behaviour)))
             yield (
                 f"{name}: transfer beyond accuracy is not significant ({said}); {100 * least:.1f} "
                 "points would have been detected with 80% power."

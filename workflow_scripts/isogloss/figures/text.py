@@ -1,7 +1,7 @@
 """Numbers as figures and the summary say them, and names from data as plain text in markup."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import SupportsFloat
 
 import numpy as np
@@ -85,3 +85,15 @@ def as_markdown(text: str) -> str:
     """
     plain = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"([\\*`|_\[\]!~])", r"\\\1", plain)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table.
+
+    >>> print(markdown_table(["a", "b"], [["1", "2"]]))
+    | a | b |
+    | --- | --- |
+    | 1 | 2 |
+    """
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

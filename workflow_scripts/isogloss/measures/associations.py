@@ -1,10 +1,13 @@
-"""Whether pairs of languages that are nearer behave more alike, by model.
+"""Whether languages that are nearer behave more alike, and are answered better, by model.
 
 Some languages are better known to a model than others. A language that it knows well is near to all
 others and consistent with all others, so that similarity and behaviour go together over pairs
 without either having to do with the pair. What remains after each language's effect has not
 that reading: 99% of tests of the raw association reject, and .04 of these, where competence alone
 drives both.
+
+Accuracy is of a language, not of a pair: nothing of it is left after language effects. So it is
+compared over languages, with what each shares with all others, and competence stays in it.
 """
 
 from collections.abc import Sequence
@@ -12,6 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 import xarray as xr
 
+from isogloss.measures.covariates import rank_correlation
 from isogloss.measures.model_results import ModelResult
 from isogloss.measures.statistics import holm, qap_test
 
@@ -22,11 +26,20 @@ LONG_NAMES = {
     "association_p": ("p of the association (QAP)", "1"),
     "association_p_holm": ("p of the association, Holm over all of them", "1"),
     "association_adjusted": ("the same after language effects in both", "1"),
+    "association_adjusted_low": ("association after language effects, lower bound", "1"),
+    "association_adjusted_high": ("association after language effects, upper bound", "1"),
     "association_adjusted_p": ("p of the association after language effects (QAP)", "1"),
     "association_adjusted_p_holm": (
         "p of the association after language effects, Holm over all of them",
         "1",
     ),
+    "accuracy_association": (
+        "rank correlation over languages of accuracy with mean item share with all others",
+        "1",
+    ),
+    "accuracy_association_low": ("rank correlation with accuracy, lower bound", "1"),
+    "accuracy_association_high": ("rank correlation with accuracy, upper bound", "1"),
+    "accuracy_association_p": ("p of the rank correlation with accuracy (permutation)", "1"),
 }
 
 
@@ -70,14 +83,36 @@ def _behaviour_matrices(behaviour: xr.Dataset) -> dict[str, np.ndarray]:
     return matrices
 
 
-def associations(models: Sequence[ModelResult], permutations: int, seed: int) -> xr.Dataset:
-    """The variables of LONG_NAMES over (model, similarity, behaviour).
+def accuracy_associations(
+    models: Sequence[ModelResult], permutations: int, seed: int, confidence: float
+) -> dict[str, tuple[str, list[float]]]:
+    """The variables `accuracy_association*` over (model)."""
+    found = []
+    for model in models:
+        shared = symmetric(model.similarity["item_share_middle"].values)
+        n = len(shared)
+        of_language = shared[~np.eye(n, dtype=bool)].reshape(n, n - 1).mean(axis=1)
+        order = model.similarity["language"].values
+        accuracy = model.behaviour["accuracy"].sel(language=order).values
+        found.append(rank_correlation(of_language, accuracy, permutations, seed, confidence))
+    name = "accuracy_association"
+    variables = {name: [f.value for f in found]}
+    variables |= {f"{name}_{end}": [getattr(f, end) for f in found] for end in ("p", "low", "high")}
+    return {key: ("model", values) for key, values in variables.items()}
+
+
+def associations(
+    models: Sequence[ModelResult], permutations: int, seed: int, confidence: float = 0.95
+) -> xr.Dataset:
+    """The variables of LONG_NAMES over (model, similarity, behaviour), or (model).
 
     Args:
         permutations: of the languages behind each p.
         seed: of the permutations.
+        confidence: of the intervals, which are over languages.
     """
-    names = ("association", "association_p", "association_adjusted", "association_adjusted_p")
+    names = ["association", "association_p", "association_adjusted", "association_adjusted_p"]
+    names += ["association_adjusted_low", "association_adjusted_high"]
     shape = (len(models), len(SIMILARITIES), len(BEHAVIOURS))
     values = {name: np.full(shape, np.nan) for name in names}
     for i, model in enumerate(models):
@@ -89,13 +124,14 @@ def associations(models: Sequence[ModelResult], permutations: int, seed: int) ->
                 behaved = matrices[behaviour]
                 raw = qap_test(near, behaved, permutations, seed)
                 left = without_language_effects(near), without_language_effects(behaved)
-                adjusted = qap_test(left[0], left[1], permutations, seed)
-                for key, value in zip(names, (*raw, *adjusted), strict=True):
+                adjusted = qap_test(left[0], left[1], permutations, seed, confidence)
+                for key, value in zip(names, (raw.value, raw.p, *adjusted), strict=True):
                     values[key][i, j, k] = value
     for key in ("association_p", "association_adjusted_p"):
         values[f"{key}_holm"] = holm(values[key])
     return xr.Dataset(
-        {key: (("model", "similarity", "behaviour"), value) for key, value in values.items()},
+        {key: (("model", "similarity", "behaviour"), value) for key, value in values.items()}
+        | accuracy_associations(models, permutations, seed, confidence),
         coords={
             "model": [m.slug for m in models],
             "similarity": list(SIMILARITIES),

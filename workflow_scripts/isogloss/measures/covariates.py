@@ -7,7 +7,12 @@ import pandas as pd
 import xarray as xr
 
 from isogloss.measures.model_results import ModelResult
-from isogloss.measures.statistics import holm
+from isogloss.measures.statistics import (
+    NO_CORRELATION,
+    Correlation,
+    holm,
+    permuted_correlation,
+)
 from isogloss.questions.languages import script, typological_distance
 
 MIN_LANGUAGES = 5  # of a correlation over languages
@@ -23,29 +28,28 @@ LONG_NAMES = {
 
 
 def rank_correlation(
-    x: np.ndarray, y: np.ndarray, n_perm: int = 999, seed: int = 0
-) -> tuple[float, float]:
-    """Spearman's rho over languages, and its two-sided p by permutation.
+    x: np.ndarray, y: np.ndarray, n_perm: int = 999, seed: int = 0, confidence: float = 0.95
+) -> Correlation:
+    """Spearman's rho over languages, its two-sided p by permutation and its interval.
 
     Args:
         x, y: (language,); pairs with a NaN are left out.
 
     Returns:
-        (rho, p); NaN with fewer than 5 languages, or where either is constant.
+        Spearman's rho; NaN with fewer than 5 languages, or where either is constant.
 
     >>> rank_correlation(np.arange(6.0), np.arange(6.0) ** 3)[0]
     1.0
     """
     both = np.isfinite(x) & np.isfinite(y)
     if both.sum() < MIN_LANGUAGES or np.ptp(x[both]) == 0 or np.ptp(y[both]) == 0:
-        return float("nan"), float("nan")
+        return NO_CORRELATION
     a, b = (pd.Series(v[both]).rank().to_numpy() for v in (x, y))
     a, b = ((r - r.mean()) / np.linalg.norm(r - r.mean()) for r in (a, b))
     rng = np.random.default_rng(seed)
     null = np.array([a @ rng.permutation(b) for _ in range(n_perm)])
-    rho = float(a @ b)
-    p = (1 + (np.abs(null) >= abs(rho) - 1e-9).sum()) / (1 + n_perm)
-    return round(rho, 12), float(p)
+    rho = round(float(a @ b), 12)
+    return permuted_correlation(rho, np.append(null.round(12), rho), confidence)
 
 
 def tokens_per_character(scores: xr.Dataset) -> xr.DataArray:
@@ -81,7 +85,8 @@ def covariates(models: Sequence[ModelResult], permutations: int, seed: int) -> x
         identity = model.behaviour["identical_share"].sel(language=languages).values
         known.append(np.stack([same_script, distance, cost, identity], axis=1))
         for j, values in enumerate(known[-1].T):
-            correlations[:, i, j] = rank_correlation(apart[i], values, permutations, seed)
+            found = rank_correlation(apart[i], values, permutations, seed)
+            correlations[:, i, j] = found.value, found.p
     dims = ("model", "covariate_name")
     return xr.Dataset(
         {

@@ -70,6 +70,10 @@ BOUNDS = {
     "crossed_low": "lower bound over items and languages",
     "crossed_high": "upper bound over items and languages",
 }
+MARKS = {
+    "near_chance": ("accuracy's interval does not lie above chance", "1"),
+    "mostly_alike": ("most choices are spelled as in another language", "1"),
+}
 HOLDS_FOR_ITEMS = "other items, these models and languages"
 HOLDS_FOR_SEEDS = "other items and other models of these sizes, these languages"
 SLOPE_INTERVALS = (
@@ -89,6 +93,7 @@ LONG_NAMES = {
     "reason": ("why a family has no slope", "1"),
     **ASSOCIATION_NAMES,
     **COVARIATE_NAMES,
+    **MARKS,
 }
 
 
@@ -111,6 +116,7 @@ def scale(
         `value` (model, measure) with its bounds; `slope` (family, measure) per decade of
         parameters, NaN with a `reason` where a family has fewer than three sizes; `association`
         (model, similarity, behaviour) over language pairs, raw and after language effects;
+        `accuracy_association` (model) over languages;
         `covariate` (model, language, covariate_name) and its rank correlation with the
         dissociation of each language from the pivot.
 
@@ -122,8 +128,9 @@ def scale(
         [
             _values(models),
             _slopes(models, confidence),
-            associations(models, permutations, seed),
+            associations(models, permutations, seed, confidence),
             covariates(models, permutations, seed),
+            _marks(models),
         ]
     ).assign_coords(
         family_of=("model", [m.family for m in models]),
@@ -131,10 +138,30 @@ def scale(
     )
     for name, (long_name, units) in LONG_NAMES.items():
         dataset[name].attrs.update(long_name=long_name, units=units)
+    for name in ("association_adjusted", "accuracy_association"):
+        dataset[name].attrs["interval_over"] = "languages"
+    behaviour = models[0].behaviour
     return dataset.assign_attrs(
         pivot=models[0].similarity.attrs["pivot"],
         confidence=confidence,
         slope_intervals=SLOPE_INTERVALS,
+        n_items=behaviour.sizes["item"],
+        n_clusters=behaviour.sizes["cluster"],
+    )
+
+
+def _marks(models: Sequence[ModelResult]) -> xr.Dataset:
+    """Which languages' numbers need care, by model."""
+    languages = models[0].similarity["language"].values
+    return xr.Dataset(
+        {
+            name: (
+                ("model", "language"),
+                [model.behaviour[name].sel(language=languages).values for model in models],
+            )
+            for name in MARKS
+        },
+        {"model": [m.slug for m in models], "language": languages},
     )
 
 

@@ -10,7 +10,7 @@ its interval holds for other items, given these models. Where sizes were trained
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy.special import ndtr, ndtri, stdtr, stdtrit
 
 from isogloss.measures.statistics import ROUNDING, jackknife_variance
 
@@ -68,11 +68,8 @@ def slope_per_decade(
     known = np.isfinite(values) & np.isfinite(parameters)
     n_sizes = len(np.unique(parameters[known]))
     if n_sizes < MIN_SIZES:
-        sizes = "1 size" if n_sizes == 1 else f"{n_sizes} sizes"
-        return Slope(reason=f"{sizes}: a slope needs {MIN_SIZES}")
-    away = np.log10(parameters[known])
-    away -= away.mean()
-    weights = away / (away @ away)
+        return Slope(reason=too_few_sizes(n_sizes))
+    weights = _weights(parameters[known])
     value = float(weights @ values[known])
     by_cluster, by_language = (weights @ w[known] for w in (without_cluster, without_language))
     by_language = by_language[np.isfinite(by_language)]
@@ -92,6 +89,54 @@ def slope_per_decade(
     wide = _half_width(crossed, min(degrees, len(by_language) - 1), confidence)
     p = float(2 * stdtr(degrees, -abs(value) / np.sqrt(variance)))
     return Slope(value, value - half, value + half, value - wide, value + wide, p)
+
+
+def slope_of_estimates(
+    parameters: np.ndarray,
+    values: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    confidence: float = 0.95,
+) -> Slope:
+    """Least-squares slope on log10(parameters) of estimates that have intervals already.
+
+    For changes by steering, whose intervals hold the search over settings, which no value without
+    a cluster does. Models are taken as independent; they answered the same items, which makes the
+    interval wider than it needs to be.
+
+    Args:
+        parameters, values, low, high: (model,); models without an interval are left out.
+        confidence: of the intervals given and of the slope's.
+
+    Returns:
+        A slope without `crossed_*` bounds.
+
+    >>> sizes, values = np.array([1e8, 1e9, 1e10]), np.array([0.3, 0.2, 0.1])
+    >>> found = slope_of_estimates(sizes, values, values - 0.1, values + 0.1)
+    >>> round(found.value, 3), round(found.low, 3), round(found.high, 3)
+    (-0.1, -0.171, -0.029)
+    """
+    known = np.isfinite(values + low + high)
+    n_sizes = len(np.unique(parameters[known]))
+    if n_sizes < MIN_SIZES:
+        return Slope(reason=too_few_sizes(n_sizes))
+    weights, z = _weights(parameters[known]), float(ndtri((1 + confidence) / 2))
+    value = float(weights @ values[known])
+    error = float(np.linalg.norm(weights * (high - low)[known]) / 2 / z)
+    p = float(2 * ndtr(-abs(value) / error))
+    return Slope(value, value - z * error, value + z * error, p=p)
+
+
+def too_few_sizes(n: int) -> str:
+    """Why so many sizes have no slope."""
+    return f"{n} size{'s' * (n != 1)}: a slope needs {MIN_SIZES}"
+
+
+def _weights(parameters: np.ndarray) -> np.ndarray:
+    """What each model's value counts in the slope on log10(parameters)."""
+    away = np.log10(parameters)
+    away -= away.mean()
+    return away / (away @ away)
 
 
 def _half_width(variance: float, degrees: float, confidence: float) -> float:

@@ -8,9 +8,10 @@ paired. Its spread over the clusters is the standard error, with Student's t beh
 from dataclasses import dataclass
 from itertools import permutations
 from math import factorial
+from typing import NamedTuple
 
 import numpy as np
-from scipy.special import stdtrit
+from scipy.special import ndtri, stdtrit
 
 # Sums of the same numbers in another order differ in the last bits: within this they are equal.
 ROUNDING = 1e-12
@@ -263,23 +264,93 @@ def minimum_detectable_effect(
     return np.where(error > ROUNDING, quantiles * error, np.nan)
 
 
+def detectable(
+    low: np.ndarray | float,
+    high: np.ndarray | float,
+    confidence: float = 0.95,
+    alpha: float | None = None,
+    power: float = 0.8,
+) -> np.ndarray:
+    """Smallest effect that a two-sided test finds with `power`, from the width of an interval.
+
+    Args:
+        low, high: (...) bounds of the interval at `confidence`.
+        alpha: level of the test; 1 - confidence where it is not given.
+
+    Source: normal approximation, (z of the test + z of the power) standard errors.
+
+    >>> round(float(detectable(-0.0196, 0.0196)), 4)
+    0.028
+    """
+    alpha = 1 - confidence if alpha is None else alpha
+    error = (np.asarray(high) - np.asarray(low)) / 2 / ndtri((1 + confidence) / 2)
+    return np.asarray((ndtri(1 - alpha / 2) + ndtri(power)) * error)
+
+
 def largest_design_effect(codes: np.ndarray) -> float:
     """Design effect when all items of a cluster agree: the mean size of an item's cluster."""
     sizes = np.bincount(codes)
     return float((sizes**2).sum() / sizes.sum())
 
 
-def qap_test(x: np.ndarray, y: np.ndarray, n_perm: int = 999, seed: int = 0) -> tuple[float, float]:
-    """Correlation of two matrices over pairs of languages, and its two-sided p.
+class Correlation(NamedTuple):
+    """A correlation with its two-sided p and the bounds of its interval."""
+
+    value: float
+    p: float
+    low: float
+    high: float
+
+
+NO_CORRELATION = Correlation(*[float("nan")] * 4)
+
+
+def permuted_correlation(
+    observed: float, permuted: np.ndarray, confidence: float = 0.95
+) -> Correlation:
+    """p and interval of a correlation from its values under permutations.
+
+    On Fisher's z scale the interval reaches as far to both sides as permutations do with
+    `confidence`, so it excludes 0 exactly where p is at most 1 - confidence.
+
+    Args:
+        observed: the correlation.
+        permuted: (permutation,) finite correlations, that of the data among them.
+        confidence: of the interval; its bounds are NaN with too few permutations for it.
+
+    >>> found = permuted_correlation(0.9, np.array([0.9, *np.linspace(-0.5, 0.5, 99)]))
+    >>> found.p, round(found.low, 2), round(found.high, 2)
+    (0.01, 0.74, 0.96)
+    """
+    p = float(_at_least(permuted, np.asarray(observed)).mean())
+    rank = int(np.floor((1 - confidence) * len(permuted) + 1e-9))
+    if rank == 0:
+        return Correlation(observed, p, float("nan"), float("nan"))
+    # The largest size whose p would be above 1 - confidence.
+    critical = fisher_z(np.sort(np.abs(permuted))[::-1][rank] + 2 * ROUNDING)
+    centre = fisher_z(observed)
+    low, high = np.tanh([centre - critical, centre + critical])
+    return Correlation(observed, p, float(low), float(high))
+
+
+def fisher_z(correlation: float | np.ndarray) -> np.ndarray:
+    """Fisher's transform, finite at correlations of 1 and -1."""
+    return np.arctanh(np.clip(correlation, ROUNDING - 1, 1 - ROUNDING))
+
+
+def qap_test(
+    x: np.ndarray, y: np.ndarray, n_perm: int = 999, seed: int = 0, confidence: float = 0.95
+) -> Correlation:
+    """Correlation of two matrices over pairs of languages, its two-sided p and its interval.
 
     Args:
         x, y: (language, language); the diagonal is left out, and so are pairs with NaN in either.
         n_perm: random relabellings of y's languages; all of them instead where there are no more.
 
     Returns:
-        (Pearson correlation, p); NaN where fewer than three pairs are left or one is constant.
+        Pearson's correlation; NaN where fewer than three pairs are left or one is constant.
 
-    Source: quadratic assignment procedure, Krackhardt (1988).
+    Source: quadratic assignment procedure, Krackhardt (1988); interval: our choice.
     """
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     n = len(x)
@@ -287,7 +358,7 @@ def qap_test(x: np.ndarray, y: np.ndarray, n_perm: int = 999, seed: int = 0) -> 
         raise ValueError(f"qap_test needs two square matrices, got {x.shape} and {y.shape}")
     observed = _matrix_correlation(x, y)
     if not np.isfinite(observed):
-        return float("nan"), float("nan")
+        return NO_CORRELATION
     exact = factorial(n) <= n_perm + 1 if n < 20 else False
     rng = np.random.default_rng(seed)
     labels = np.arange(n)
@@ -295,9 +366,9 @@ def qap_test(x: np.ndarray, y: np.ndarray, n_perm: int = 999, seed: int = 0) -> 
     permuted = np.array([_matrix_correlation(x, y[np.ix_(o, o)]) for o in map(np.asarray, orders)])
     # Where pairs are missing, a relabelling can leave too few: it then says nothing.
     permuted = permuted[np.isfinite(permuted)]
-    reached = _at_least(permuted, np.asarray(observed)).sum()
-    p = reached / len(permuted) if exact else (1 + reached) / (1 + len(permuted))
-    return observed, float(p)
+    if not exact:  # all relabellings hold the data's
+        permuted = np.append(permuted, observed)
+    return permuted_correlation(observed, permuted, confidence)
 
 
 def _matrix_correlation(x: np.ndarray, y: np.ndarray) -> float:

@@ -116,6 +116,7 @@ def steering_effects(
     settings = {"score": score, "seed": seed, "confidence": confidence}
     settings |= {"n_perm": n_perm, "min_items": MIN_ITEMS, "pivot": scores.attrs["pivot"]}
     settings |= {"default_method": methods[0], "n_items": first.sizes["item"]}
+    settings |= {"n_clusters": table.jackknife.n_clusters}
     return xr.Dataset(table.variables, coordinates, settings)
 
 
@@ -201,7 +202,8 @@ def _add_transfer(table: EffectTable, methods: Sequence[str], pivot_right: np.nd
     enough = pivot_right.sum() >= MIN_ITEMS
     known = np.where((pivot_right == 1) & enough, 0.0, np.nan)
     entries = [(change + known, search) for change, search in _changes(table, "correct", methods)]
-    table.add_change("transfer_to_change", "method", entries, "change of transfer from the pivot")
+    text = "change of transfer from the pivot"
+    table.add_change("transfer_to_change", "method", entries, text, "transfer_to_change_")
     to = [transfer_rows(pivot_right, x, jackknife) for x in (after, before)]
     accuracy = jackknife.means(after - before)
     text = "change of transfer from the pivot, above the change of accuracy"

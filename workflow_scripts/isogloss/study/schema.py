@@ -203,6 +203,15 @@ class Config(Strict):
         return [name for name, d in self.datasets.items() if d.source != "sentences"]
 
     @property
+    def main_dataset(self) -> str:
+        """The questions of the verdicts: the first that are steered, else the first there are.
+
+        Empty where there are sentences alone.
+        """
+        steered = [dataset for _, dataset in self.steered_pairs]
+        return next(iter([*steered, *self.questions]), "")
+
+    @property
     def with_lens(self) -> bool:
         """Whether activation files keep the states that the lens needs."""
         return self.extraction.lens_layers not in (0, [])

@@ -246,6 +246,16 @@ class Settings:
         permutations = {"permutations": self.study.similarity.permutations}
         return {"models": models, **permutations, **self._statistics("seed", "confidence")}
 
+    def verdicts(self) -> dict[str, Any]:
+        """The dataset that the paper's claims are put to models on, and the vectors steered by."""
+        dataset = self.study.main_dataset
+        fitted = self.study.fitted_for(dataset)
+        return {
+            "dataset": dataset,
+            "fitted": fitted[0] if fitted else None,
+            "models": list(self.study.models),
+        }
+
     def figures(self, model: str, dataset: str) -> dict[str, Any]:
         """What the looks of the figures of a model and dataset depend on."""
         return self._looks() | {

@@ -1,0 +1,226 @@
+"""Verdicts in planted worlds: every claim true, every claim reversed, and nothing there at all."""
+
+import numpy as np
+import pytest
+import xarray as xr
+from tests.unit.test_scale import CLUSTERS, N, result, with_ends
+
+from isogloss.figures.verdicts import verdict_section
+from isogloss.measures.associations import symmetric
+from isogloss.measures.model_results import ModelResult
+from isogloss.measures.scale import scale
+from isogloss.measures.statistics import detectable
+from isogloss.measures.verdicts import (
+    CLAIMS,
+    CONTRADICTED,
+    LONG_NAMES,
+    STEERING,
+    SUPPORTED,
+    UNDECIDED,
+    decide,
+    detectable_correlation,
+    verdicts,
+)
+from isogloss.steering.inference import Search, flip_claims
+
+SIZES = {"small": 1e8, "middle": 1e9, "large": 1e10}
+STEERED = ["de", "sw"]
+BY_SIZE = {"size_dissociation", "size_transfer", "steering_size"}
+
+
+def model(rng: np.random.Generator, slug: str, sign: int) -> ModelResult:
+    """A model of one family in a world where the claims are true (1), reversed (-1), or not (0)."""
+    decades = np.log10(SIZES[slug]) - 9
+    made = result(slug, "a", SIZES[slug], 0.5)
+    near, other = (symmetric(rng.uniform(size=(N, N))) for _ in range(2))
+    shared = (near.sum(axis=1) - np.diag(near)) / N
+    accuracy = 0.5 + 0.3 * (sign * shared if sign else rng.uniform(size=N))
+    pairs = ("language", "language_2")
+    similarity = made.similarity.assign(item_share_middle=(pairs, near))
+    apart = with_ends("dissociation", (), 0.5 + 0.1 * sign * decades, rng)
+    behaviour = made.behaviour.assign(
+        consistency=(pairs, sign * near if sign else other), accuracy=("language", accuracy)
+    )
+    lift = np.full((2, 4), 0.1 + 0.1 * sign * decades)
+    lifts = with_ends("mean_lift_independent", ("sign", "scope"), lift, rng)
+    return ModelResult(
+        slug, "a", SIZES[slug], similarity.assign(apart), behaviour.assign(lifts), made.scores
+    )
+
+
+def steering(rng: np.random.Generator, slug: str, sign: int) -> xr.Dataset:
+    """Effects of steering 200 clusters of two items, in the small model the largest."""
+    size = 0.25 - 0.1 * (np.log10(SIZES[slug]) - 9)
+    clusters = np.repeat(np.arange(200), 2)
+    flipped = rng.uniform(size=(400, len(STEERED), 1)) < max(size, 0.1)
+    direction = sign if sign else rng.choice([-1, 1], size=flipped.shape)
+    search = Search.none(400, len(STEERED))
+    changes = np.where(flipped, direction, 0.0)
+    data = {"near_chance": ("language", [0, 1])}
+    for name, p in STEERING.values():
+        claim = flip_claims(changes, search, clusters, n_perm=1999)[1]
+        low, high = claim.interval.low, claim.interval.high
+        values = {name: claim.estimate, f"{name}_low": low, f"{name}_high": high, p: claim.p}
+        # The second method would decide otherwise: it must not be read.
+        data |= {key: ("method", [float(v), 0.0]) for key, v in values.items()}
+    coords = {"language": STEERED, "method": ["mean_difference", "linear_map"]}
+    attrs = {"default_method": "mean_difference", "n_items": 400, "n_clusters": 200}
+    return xr.Dataset(data, coords, attrs)
+
+
+def world(sign: int, sizes=tuple(SIZES), seed: int = 0) -> tuple[xr.Dataset, dict[str, xr.Dataset]]:
+    rng = np.random.default_rng(seed)
+    models = [model(rng, slug, sign) for slug in sizes]
+    return scale(models, permutations=999), {slug: steering(rng, slug, sign) for slug in sizes}
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[int, xr.Dataset]:
+    made = {sign: verdicts(*world(sign)) for sign in (1, -1, 0)}
+    return {s: t.assign_attrs(dataset="everyday", fitted="everyday") for s, t in made.items()}
+
+
+def rows(table: xr.Dataset, claim: str) -> xr.Dataset:
+    return table.isel(row=np.flatnonzero(table["claim"] == claim))
+
+
+@pytest.mark.parametrize("claim", CLAIMS)
+@pytest.mark.parametrize("sign, verdict", [(1, SUPPORTED), (-1, CONTRADICTED), (0, UNDECIDED)])
+def test_every_claim_gets_every_verdict_where_it_is_due(tables, claim, sign, verdict):
+    own = rows(tables[sign], claim)
+    assert own["subject"].values.tolist() == (["a"] if claim in BY_SIZE else list(SIZES))
+    assert own["verdict"].values.tolist() == [verdict] * own.sizes["row"]
+    assert np.isfinite(own["effect"]).all() and (own["missing"] == "").all()
+    assert (own["effect_low"] < own["effect"]).all() and (own["effect"] <= own["effect_high"]).all()
+    if verdict == UNDECIDED:
+        assert (own["minimum_detectable_effect"] > 0).all()
+
+
+def test_the_table_is_one_family_of_tests(tables):
+    table = tables[1]
+    assert table.sizes["row"] == table.attrs["n_tests"] == 5 * 3 + 3
+    assert float(table["p_holm"].min()) == pytest.approx(18 * float(table["p"].min()))
+    assert set(table.data_vars) == set(LONG_NAMES)
+
+
+def test_samples_are_those_of_the_test(tables):
+    names = ("n_models", "n_languages", "n_near_chance", "n_items", "n_clusters")
+    found = {c: [int(rows(tables[1], c)[n][0]) for n in names] for c in CLAIMS}
+    assert found["accuracy_similarity"] == [1, N, 1, 20, len(CLUSTERS)]
+    assert found["size_transfer"] == [3, N, 1, 20, len(CLUSTERS)]
+    # sw is near chance unsteered in all models, de in none.
+    assert found["steering_accuracy"] == [1, 2, 0, 400, 200]
+    assert found["steering_size"] == [3, 2, 0, 400, 200]
+
+
+def test_two_sizes_leave_every_claim_about_size_undecided_and_no_other():
+    table = verdicts(*world(1, ("small", "large")))
+    for claim in CLAIMS:
+        own = rows(table, claim)
+        if claim not in BY_SIZE:
+            assert (own["verdict"] == SUPPORTED).all()
+            continue
+        assert own["verdict"].values.tolist() == [UNDECIDED]
+        assert own["missing"].values.tolist() == ["2 sizes: a claim about size needs 3"]
+        assert np.isnan(own["effect"]).all() and np.isnan(own["p_holm"]).all()
+    assert table.attrs["n_tests"] == 5 * 2
+
+
+def test_what_is_not_steered_is_missing_and_no_test():
+    table = verdicts(world(1)[0], {})
+    for claim in (*STEERING, "steering_size"):
+        own = rows(table, claim)
+        assert (own["verdict"] == UNDECIDED).all()
+        assert (own["missing"] == "nothing is steered on this dataset").all()
+    assert table.attrs["n_tests"] == 3 * 2 + 2
+
+
+def test_five_languages_are_too_few_for_an_association():
+    held, effects = world(1, ("small",))
+    table = verdicts(
+        held.isel(language=slice(5)), effects | {"small": effects["small"].isel(language=[0])}
+    )
+    for claim in ("consistency_similarity", "accuracy_similarity"):
+        missing = rows(table, claim)["missing"].item()
+        assert missing == "5 languages: an association over languages needs 6"
+
+
+def test_what_nothing_varies_in_is_missing():
+    held, effects = world(1, ("small",))
+    held["association_adjusted"][:] = np.nan
+    held["accuracy_association_low"][:] = np.nan
+    effects["small"]["pooled_effect_low"][:] = np.nan
+    table = verdicts(held, effects)
+    assert "does not vary" in rows(table, "consistency_similarity")["missing"].item()
+    assert "similarity.permutations" in rows(table, "accuracy_similarity")["missing"].item()
+    assert "no change" in rows(table, "steering_accuracy")["missing"].item()
+    assert (rows(table, "steering_transfer")["verdict"] == SUPPORTED).all()
+
+
+def test_what_correction_leaves_open_is_undecided_though_its_interval_excludes_nothing():
+    low, high, p = np.full(4, 0.1), np.full(4, 0.5), np.full(4, 0.02)
+    found, adjusted = decide(low, high, p, np.ones(4))
+    assert (found == UNDECIDED).all() and (adjusted == 0.08).all()
+    assert decide(low[:2], high[:2], p[:2], np.array([1, -1]))[0].tolist() == [
+        SUPPORTED,
+        CONTRADICTED,
+    ]
+
+
+def test_tables_of_nothing_seldom_hold_a_verdict():
+    rng = np.random.default_rng(0)
+    from scipy.stats import norm
+
+    wrong = []
+    for _ in range(2000):
+        effect = rng.normal(size=8)
+        found, _ = decide(effect - 1.96, effect + 1.96, 2 * norm.sf(np.abs(effect)), np.ones(8))
+        wrong.append((found != UNDECIDED).any())
+    assert np.mean(wrong) < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 2000)
+
+
+def test_the_detectable_effect_is_detected_with_its_power():
+    rng = np.random.default_rng(0)
+    least = float(detectable(-1.96, 1.96, 0.95, 0.05 / 8))
+    effect = rng.normal(least, size=4000)
+    from scipy.stats import norm
+
+    assert np.mean(2 * norm.sf(np.abs(effect)) <= 0.05 / 8) == pytest.approx(0.8, abs=0.02)
+    bounds = np.tanh(np.array([-0.3, 0.3]))
+    found = float(detectable_correlation(*bounds, 0.95, 0.05))
+    assert found == pytest.approx(np.tanh(0.3 * (1.959964 + 0.841621) / 1.959964), abs=1e-5)
+
+
+def test_the_section_says_every_row_in_a_sentence(tables):
+    text = verdict_section(tables[1], {"small": "small (4-bit)"})
+    lines = [line for line in text.splitlines() if line.startswith("| ")][2:]
+    assert len(lines) == 18 and all("**supported**" in line for line in lines)
+    row = rows(tables[1], "steering_accuracy").isel(row=0)
+    value, low, high = (100 * float(row[n]) for n in ("effect", "effect_low", "effect_high"))
+    said = f"Change of accuracy, mean over languages: +{value:.1f} [+{low:.1f}, +{high:.1f}] points"
+    steered = next(line for line in lines if line.startswith("| Steering raises accuracy |"))
+    assert "| small (4-bit) |" in steered and f"{said}, over 2 languages" in steered
+    assert "400 questions in 200 clusters; p = " in steered
+    assert "with vectors of everyday" in text and "the 18 tests of this table" in text
+    assert "Steering raises consistency with English" in text
+
+
+def test_the_section_says_what_would_have_been_detected_or_what_is_missing(tables):
+    text = verdict_section(tables[0], {})
+    assert text.count("would have been detected with 80% power.") == 18
+    table = verdicts(*world(1, ("small", "large"))).assign_attrs(dataset="x", fitted="x")
+    text = verdict_section(table, {})
+    assert text.count("| **undecided** | Not tested: 2 sizes: a claim about size needs 3. |") == 3
+
+
+def test_an_interval_that_excludes_0_and_no_verdict_is_explained(tables):
+    table = tables[0].copy(deep=True)
+    table["p"][0], table["p_holm"][0] = 0.02, 0.3
+    text = verdict_section(table, {})
+    assert text.count("The interval leaves out 0, but not after correction for 18 tests.") == 1
+
+
+def test_names_from_data_are_no_markup(tables):
+    table = tables[0].assign_attrs(dataset="a|b", fitted="*c*")
+    text = verdict_section(table, {"small": "<i>|small"})
+    assert r"&lt;i>\|small" in text and r"on a\|b" in text and r"\*c\*" in text

@@ -1,0 +1,33 @@
+"""Verdicts: each claim of the paper, put to the models of a study."""
+
+import argparse
+from pathlib import Path
+
+from isogloss.files.netcdf import open_netcdf, write_netcdf
+from isogloss.measures.verdicts import verdicts
+from isogloss.program import add_settings, run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_settings(parser)
+    parser.add_argument("--scale", type=Path, required=True, help="scale of the verdicts' dataset")
+    parser.add_argument(
+        "--steering",
+        nargs="*",
+        default=[],
+        type=Path,
+        help="effects of steering, one a model in the settings' order; none without steering",
+    )
+    parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
+    args = parser.parse_args()
+
+    models = args.settings["models"] if args.settings["fitted"] else []
+    steering = {model: open_netcdf(path) for model, path in zip(models, args.steering, strict=True)}
+    about = {name: args.settings[name] or "" for name in ("dataset", "fitted")}
+    table = verdicts(open_netcdf(args.scale), steering).assign_attrs(about)
+    write_netcdf(table, args.output, args.settings)
+
+
+if __name__ == "__main__":
+    run(main)
