@@ -17,6 +17,7 @@ from isogloss.figures.summary import (
 )
 from isogloss.files.canonical import canonical_json
 from isogloss.files.netcdf import write_netcdf
+from isogloss.measures.verdicts import LONG_NAMES
 from isogloss.store.manifests import write_manifest
 from summary import results_of
 
@@ -104,6 +105,13 @@ def result(**changes):
     return Result(MODEL, "everyday", **(held | changes))
 
 
+def text_of(results):
+    """The summary, with a table of verdicts of which there are none."""
+    verdicts = xr.Dataset({name: ("row", []) for name in LONG_NAMES})
+    about = {"dataset": "everyday", "pivot": "en", "n_tests": 0, "default_method": ""}
+    return summary(results, "default", verdicts.assign_attrs(about), {})
+
+
 def table_of(text, heading):
     """Cells of the Markdown table below a heading: rows, the header first."""
     lines = text.split(f"## {heading}", 1)[1].split("|\n\n")[0].split("\n")
@@ -112,14 +120,14 @@ def table_of(text, heading):
 
 
 def test_the_main_table_has_a_row_a_model_and_language_with_the_pivot_first():
-    rows = table_of(summary([result()], "default"), "everyday: main table")
+    rows = table_of(text_of([result()]), "everyday: main table")
     assert [row[1] for row in rows] == ["language", "English", "German", "Swahili *"]
     assert {row[0] for row in rows[1:]} == {MODEL}
     assert {len(row) for row in rows} == {9}
 
 
 def test_values_stand_in_their_columns_with_intervals():
-    header, pivot, german, _ = table_of(summary([result()], "default"), "everyday: main table")
+    header, pivot, german, _ = table_of(text_of([result()]), "everyday: main table")
     cells = dict(zip(header, german, strict=True))
     assert cells["accuracy [%]"] == "50 [45, 55]"
     assert cells["lift [points]"] == "+10.0 [+5.0, +15.0]"
@@ -173,7 +181,7 @@ def test_the_method_named_beforehand_is_tested_in_the_family_of_the_main_claim()
 
 
 def test_precision_is_weighted_by_phrases_and_its_largest_is_kept():
-    header, row = table_of(summary([result()], "default"), "What was measured, and how exactly")
+    header, row = table_of(text_of([result()]), "What was measured, and how exactly")
     cells = dict(zip(header, row, strict=True))
     assert cells["scores against float32 [nat]"] == "0.17 on average, 0.8 at most"
     assert cells["items"] == "120 (left out: 9 repeated choices)"
@@ -196,22 +204,22 @@ def test_the_level_of_tests_is_that_of_the_result():
 
 
 def test_checks_of_steering_stand_beside_those_of_extraction():
-    text = summary([result()], "default")
+    text = text_of([result()])
     header, row = table_of(text, "What was measured, and how exactly")
     cells = dict(zip(header, row, strict=True))
     assert cells["steered by 0 against unsteered [nat]"] == "0 at most"
     assert cells["unsteered against stored [nat]"] == "0.39 at most"
     assert cells["items flipped by rounding, by steering"] == "2, 7"
-    header, row = table_of(summary([result(steering={})], "default"), "What was measured")
+    header, row = table_of(text_of([result(steering={})]), "What was measured")
     assert dict(zip(header, row, strict=True))["unsteered against stored [nat]"] == "–"
 
 
 def test_precision_that_could_not_be_compared_says_why():
     records = {"de": {**record(0.1, 1), "precision": {"not_compared": "out of memory"}}}
-    text = summary([result(records=records)], "default")
+    text = text_of([result(records=records)])
     assert "not compared (out of memory)" in text
     records |= {"sw": record(0.8, 30)}
-    assert "0.8 at most" in summary([result(records=records)], "default")
+    assert "0.8 at most" in text_of([result(records=records)])
 
 
 def written_study(folder):
@@ -258,37 +266,37 @@ def test_a_model_without_a_manifest_is_named(tmp_path):
 
 def test_models_in_float32_have_nothing_to_compare():
     records = {"de": {**record(0.1, 1), "precision": {}}}
-    assert "not compared" in summary([result(records=records)], "default")
+    assert "not compared" in text_of([result(records=records)])
 
 
 def test_what_memory_did_not_allow_to_compare_breaks_nothing():
     short = {**record(0.1, 1), "precision": {"not_compared": "out of memory"}}
-    assert "not compared" in summary([result(records={"de": short})], "default")
-    text = summary([result(records={"de": short, "sw": record(0.8, 40)})], "default")
+    assert "not compared" in text_of([result(records={"de": short})])
+    text = text_of([result(records={"de": short, "sw": record(0.8, 40)})])
     assert "0.2 on average, 0.8 at most" in text
 
 
 def test_models_are_named_as_they_are():
-    text = summary([result()], "default")
+    text = text_of([result()])
     assert f"- {MODEL}; licence: Gemma Terms of Use" in text
     assert "nothing here is a claim about the originals" in text
     original = Result("qwen", "everyday", behaviour(), similarity())
-    assert "originals" not in summary([original], "default")
+    assert "originals" not in text_of([original])
 
 
 def test_languages_near_chance_are_listed():
-    assert f"- {MODEL}, everyday: 1 of 3: Swahili" in summary([result()], "default")
+    assert f"- {MODEL}, everyday: 1 of 3: Swahili" in text_of([result()])
 
 
 def test_languages_that_spell_choices_alike_are_marked_wherever_their_agreement_is_read():
     held = behaviour()
     held["mostly_alike"] = ("language", np.array([1, 1, 0], np.int8))
-    text = summary([result(behaviour=held)], "default")
+    text = text_of([result(behaviour=held)])
     rows = table_of(text, "everyday: main table")
     assert [row[1] for row in rows[1:]] == ["English †", "German †", "Swahili *"]
     assert f"- {MODEL}, everyday: 2 of 3: English, German" in text
     assert "may be a preference for certain strings" in list(findings(result(behaviour=held)))[1]
-    assert "mostly spelled alike" not in summary([result()], "default")
+    assert "mostly spelled alike" not in text_of([result()])
 
 
 def test_what_the_choices_alone_give_stands_beside_transfer():

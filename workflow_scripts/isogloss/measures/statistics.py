@@ -311,7 +311,8 @@ def permuted_correlation(
     """p and interval of a correlation from its values under permutations.
 
     On Fisher's z scale the interval reaches as far to both sides as permutations do with
-    `confidence`, so it excludes 0 exactly where p is at most 1 - confidence.
+    `confidence`, so it excludes 0 exactly where p is at most 1 - confidence. Correlations of 1 and
+    -1, where z is infinite, have it on their own scale.
 
     Args:
         observed: the correlation.
@@ -327,9 +328,12 @@ def permuted_correlation(
     if rank == 0:
         return Correlation(observed, p, float("nan"), float("nan"))
     # The largest size whose p would be above 1 - confidence.
-    critical = fisher_z(np.sort(np.abs(permuted))[::-1][rank] + 2 * ROUNDING)
-    centre = fisher_z(observed)
-    low, high = np.tanh([centre - critical, centre + critical])
+    critical = np.sort(np.abs(permuted))[::-1][rank] + 2 * ROUNDING
+    if abs(observed) > 1 - 1e-9:
+        low, high = np.clip([observed - critical, observed + critical], -1, 1)
+    else:
+        centre, half = fisher_z(observed), fisher_z(critical)
+        low, high = np.tanh([centre - half, centre + half])
     return Correlation(observed, p, float(low), float(high))
 
 

@@ -340,7 +340,8 @@ def _steering_findings(scale: xr.Dataset, steering: Mapping[str, xr.Dataset]) ->
                 findings.append(Finding(claim, model, _sample(scale, [model]), missing))
                 continue
             values = _steered(steering[model], claim)
-            missing = "" if np.isfinite(values).all() else "no change in any cluster, or no items"
+            tested = np.isfinite(values).all()
+            missing = "" if tested else "no answer changed, or too few are right in the pivot"
             sample = _sample(scale, [model], steering[model])
             findings.append(Finding(claim, model, sample, missing, values))
     return findings
