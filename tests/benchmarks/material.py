@@ -7,7 +7,7 @@ import numpy as np
 
 from isogloss.model.sources import ModelSource
 from isogloss.questions.items import Item, ParallelItems
-from isogloss.questions.local_files import load_jsonl
+from isogloss.questions.local_files import load_files
 from isogloss.questions.prompts import PromptStyle
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,9 +73,9 @@ def all_items(setting: Setting, kind: str) -> ParallelItems:
     """Every question with long or short prompts, in both languages."""
     languages = setting.languages(kind)
     if setting.data is None:
-        own = load_jsonl(EVERYDAY, languages, "everyday")
+        own = load_files(EVERYDAY, languages, "everyday")
         return passages(own) if kind == LONG else two_choices(own)
-    return load_jsonl(setting.data / FOLDERS[kind], languages, FOLDERS[kind])
+    return load_files(setting.data / FOLDERS[kind], languages, FOLDERS[kind])
 
 
 def chosen(items: ParallelItems, rows: np.ndarray) -> ParallelItems:

@@ -25,7 +25,7 @@ from isogloss.model.decoder import Decoder
 from isogloss.model.logit_lens import lens_of_file
 from isogloss.model.tiny_models import tiny_model
 from isogloss.questions.items import ParallelItems
-from isogloss.questions.local_files import load_jsonl
+from isogloss.questions.local_files import load_files
 from isogloss.steering.evaluate import steered_languages
 from isogloss.steering.vectors import vectors_of_files
 from isogloss.versions import EXTRACTION_VERSION, LENS_VERSION, STEERING_VERSION, VECTORS_VERSION
@@ -100,7 +100,7 @@ STEERED = {
 
 def numbers(folder: Path) -> dict[str, dict[str, list[float]]]:
     """By stage and quantity, what the golden run gives now."""
-    decoder, items = seeded_model(), load_jsonl(HERE, LANGUAGES, "golden")
+    decoder, items = seeded_model(), load_files(HERE, LANGUAGES, "golden")
     files = extracted(decoder, items, folder)
     found: dict[str, dict[str, list[float]]] = {stage: {} for stage in VERSIONS}
     for tag, path in files.items():

@@ -12,7 +12,7 @@ from benchmarks.measuring import Run, Worker, alternate, check_equal, ratio
 from benchmarks.table import Row, markdown, write
 
 from isogloss.errors import InputError
-from isogloss.questions.local_files import load_jsonl
+from isogloss.questions.local_files import load_files
 
 ROOT = Path(__file__).resolve().parents[2]
 CONDITIONS = {"machine": {"CPU": "abacus"}, "settings": {"model": "tiny"}}
@@ -112,7 +112,7 @@ def test_the_table_says_value_spread_bar_and_what_was_missed():
 
 
 def test_own_questions_become_long_and_short_ones():
-    own = load_jsonl(ROOT / "data" / "everyday", ("en", "sw"), "everyday")
+    own = load_files(ROOT / "data" / "everyday", ("en", "sw"), "everyday")
     long, short = material.passages(own), material.two_choices(own)
     for before, item, cut in zip(own.items["sw"], long.items["sw"], short.items["sw"], strict=True):
         assert len(item.context) > 400 and item.question == before.question
@@ -121,7 +121,7 @@ def test_own_questions_become_long_and_short_ones():
 
 
 def test_items_beyond_the_datasets_end_are_repeated_under_other_names():
-    own = load_jsonl(ROOT / "data" / "everyday", ("en",), "everyday")
+    own = load_files(ROOT / "data" / "everyday", ("en",), "everyday")
     n = len(own.item_ids)
     many = material.chosen(own, material.spread(n, 2 * n))
     assert len(set(many.item_ids)) == 2 * n

@@ -7,7 +7,7 @@ import pytest
 
 from isogloss.errors import InputError
 from isogloss.questions.datasets import dataset_files, load_dataset
-from isogloss.questions.local_files import load_jsonl, load_sentences
+from isogloss.questions.local_files import load_files
 
 RealData = Callable[[str], Path]
 GOOD = {
@@ -40,7 +40,7 @@ def folder_of(path: Path, **files: str | bytes) -> Path:
 def test_items_are_read_normalised_and_counted(tmp_path: Path) -> None:
     spanish = line(question=" ¿Que\u0301 moja?", choices=["\ufeffagua", "arena"], category="c")
     folder_of(tmp_path, **{"en__jsonl": line() + "\n\n", "es-LA__jsonl": "\ufeff" + spanish})
-    items = load_jsonl(tmp_path, ["es", "en"], "made", "CC0-1.0")
+    items = load_files(tmp_path, ["es", "en"], "made", "CC0-1.0")
     assert items.languages == ("es", "en")
     assert items.items["es"][0].question == "¿Qué moja?"
     assert items.items["es"][0].choices == ("agua", "arena")
@@ -90,26 +90,26 @@ def test_bad_items_are_refused_with_file_line_item_and_language(
 ) -> None:
     folder_of(tmp_path, en__jsonl=line(), sw__jsonl=text)
     with pytest.raises(InputError, match=message) as caught:
-        load_jsonl(tmp_path, ["en", "sw"], "made")
+        load_files(tmp_path, ["en", "sw"], "made")
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith(str(tmp_path))
 
 
 def test_missing_folders_and_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nowhere: no such folder"):
-        load_jsonl(tmp_path / "nowhere", ["en"], "made")
+        load_files(tmp_path / "nowhere", ["en"], "made")
     folder_of(tmp_path, en__jsonl=line(), de__jsonl=line(), notes__jsonl="not items")
     with pytest.raises(InputError, match=r"no sw\.jsonl: add it, or choose from de, en"):
-        load_jsonl(tmp_path, ["en", "sw"], "made")
+        load_files(tmp_path, ["en", "sw"], "made")
 
 
 def test_two_files_of_one_language_need_one_that_bears_its_tag(tmp_path: Path) -> None:
     folder_of(tmp_path, **{"pt-BR__jsonl": line(), "pt-PT__jsonl": line(), "en__jsonl": line()})
-    assert load_jsonl(tmp_path, ["en"], "made").languages == ("en",)
+    assert load_files(tmp_path, ["en"], "made").languages == ("en",)
     with pytest.raises(InputError, match=r"pt-BR\.jsonl is pt as well"):
-        load_jsonl(tmp_path, ["pt"], "made")
+        load_files(tmp_path, ["pt"], "made")
     folder_of(tmp_path, pt__jsonl=line(question="Qual?"))
-    assert load_jsonl(tmp_path, ["pt"], "made").items["pt"][0].question == "Qual?"
+    assert load_files(tmp_path, ["pt"], "made").items["pt"][0].question == "Qual?"
 
 
 def test_adding_a_language_moves_no_item_to_another_cluster(tmp_path: Path) -> None:
@@ -117,17 +117,17 @@ def test_adding_a_language_moves_no_item_to_another_cluster(tmp_path: Path) -> N
     english = [line(), line(item_id="b", choices=["snow", "ash"])]
     turkish = [line(choices=["su", "kum"]), line(item_id="b", choices=["su", "kül"])]
     folder_of(tmp_path, en__jsonl="\n".join(english), tr__jsonl="\n".join(turkish))
-    alone = load_jsonl(tmp_path, ["tr"], "made")
-    both = load_jsonl(tmp_path, ["tr", "en"], "made")
+    alone = load_files(tmp_path, ["tr"], "made")
+    both = load_files(tmp_path, ["tr", "en"], "made")
     assert alone.clusters.tolist() == both.clusters.tolist() == [0, 1]
     assert alone.digest("tr") == both.digest("tr")
 
 
 def test_published_multiple_choice_data_loads_as_it_is(real_data: RealData) -> None:
-    xcopa = load_jsonl(real_data("xcopa"), "en et ht id it qu sw ta th tr vi zh".split(), "xcopa")
+    xcopa = load_files(real_data("xcopa"), "en et ht id it qu sw ta th tr vi zh".split(), "xcopa")
     assert len(xcopa.item_ids) == 400
     assert set(xcopa.n_choices) == {2}
-    xquad = load_jsonl(real_data("xquad_mc"), "ar de el en es hi ro ru th tr vi zh".split(), "x")
+    xquad = load_files(real_data("xquad_mc"), "ar de el en es hi ro ru th tr vi zh".split(), "x")
     assert len(xquad.item_ids) == 240
     assert xquad.normalised["ar"] > 0
     paragraphs = [item.context for item in xquad.items["en"]]
@@ -138,7 +138,9 @@ def test_published_multiple_choice_data_loads_as_it_is(real_data: RealData) -> N
 
 
 def test_published_sentences_load_under_their_aliases(real_data: RealData) -> None:
-    items = load_sentences(real_data("tico19_sentences"), ["es", "pt", "zh", "fil"], "tico19")
+    items = load_files(
+        real_data("tico19_sentences"), ["es", "pt", "zh", "fil"], "tico19", suffix=".txt"
+    )
     assert items.languages == ("es", "pt", "zh", "fil")
     assert len(items.item_ids) == 580
 
@@ -148,7 +150,7 @@ def test_published_sentences_load_under_their_aliases(real_data: RealData) -> No
 
 def test_sentences_are_items_without_choices(tmp_path: Path) -> None:
     folder_of(tmp_path, en__txt="One.\r\nTwo.\r\nOne.\n", de__txt=" Eins.\nZwei.\nEins.")
-    items = load_sentences(tmp_path, ["de", "en"], "made")
+    items = load_files(tmp_path, ["de", "en"], "made", suffix=".txt")
     assert items.item_ids == ("1", "2", "3")
     assert [item.question for item in items.items["en"]] == ["One.", "Two.", "One."]
     assert set(items.answers) == {-1}
@@ -172,7 +174,7 @@ def test_sentences_that_do_not_align_are_refused(
 ) -> None:
     folder_of(tmp_path, en__txt="One.\nTwo.", de__txt=text)
     with pytest.raises(InputError, match=message):
-        load_sentences(tmp_path, ["de", "en"], "made")
+        load_files(tmp_path, ["de", "en"], "made", suffix=".txt")
 
 
 # --- specifications

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from isogloss.questions.items import ParallelItems, folds, identical_to, same_text
-from isogloss.questions.local_files import load_jsonl
+from isogloss.questions.local_files import load_files
 
 EVERYDAY = Path(__file__).resolve().parents[2] / "data" / "everyday"
 LANGUAGES = ("en", "de", "es", "ru", "zh", "ar", "hi", "id", "tr", "sw")
@@ -30,7 +30,7 @@ each_translation = pytest.mark.parametrize("language", LANGUAGES[1:])
 
 @pytest.fixture(scope="module")
 def everyday() -> ParallelItems:
-    return load_jsonl(EVERYDAY, LANGUAGES, "everyday", "CC0-1.0")
+    return load_files(EVERYDAY, LANGUAGES, "everyday", "CC0-1.0")
 
 
 def test_there_is_one_file_for_each_of_ten_languages() -> None:

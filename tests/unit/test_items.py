@@ -19,7 +19,7 @@ from isogloss.questions.items import (
     repeated_questions,
     split,
 )
-from isogloss.questions.local_files import load_jsonl
+from isogloss.questions.local_files import load_files
 from isogloss.study.local_questions import check_pairs_apart
 from isogloss.study.schema import validate
 
@@ -232,7 +232,7 @@ def renamed(items: ParallelItems, name: str, rows: list[int]) -> ParallelItems:
 
 
 def test_questions_are_known_again_under_another_name_id_case_and_order_of_choices():
-    everyday = load_jsonl(Path("data/everyday"), ["en", "de"], "everyday")
+    everyday = load_files(Path("data/everyday"), ["en", "de"], "everyday")
     first, second = (everyday.sample(60, seed) for seed in (0, 1))
     other = renamed(everyday, "mine", [0, 5, 9])
     with pytest.raises(InputError, match=r"mine: 3 of 3 questions \(100%\) are also in everyday"):
@@ -242,7 +242,7 @@ def test_questions_are_known_again_under_another_name_id_case_and_order_of_choic
 
 
 def test_other_questions_are_apart_even_with_the_same_ids_and_wording():
-    everyday = load_jsonl(Path("data/everyday"), ["en"], "everyday")
+    everyday = load_files(Path("data/everyday"), ["en"], "everyday")
     changed = {
         "en": tuple(replace(i, choices=(*i.choices[:-1], "none")) for i in everyday.items["en"])
     }

@@ -70,10 +70,10 @@ def chat_text(
 
 def _rendered(tokenizer: Any, text: str, **options: Any) -> str:
     turns = [{"role": "user", "content": text}]
-    found: str = tokenizer.apply_chat_template(
+    prompt: str = tokenizer.apply_chat_template(
         turns, tokenize=False, add_generation_prompt=True, **options
     )
-    return found
+    return prompt
 
 
 def check_still(
@@ -91,8 +91,8 @@ def check_still(
         InputError: the prompt moves, and with what; or this transformers lets no date be given.
     """
     with _clock_at(datetime.fromisoformat(today)):
-        told = _rendered(tokenizer, text, chat_template="{{ strftime_now('%Y-%m-%d') }}")
-    if told != today:
+        date_said = _rendered(tokenizer, text, chat_template="{{ strftime_now('%Y-%m-%d') }}")
+    if date_said != today:
         raise InputError(
             "prompt.mode: chat: this version of transformers lets no date be given to chat "
             "templates: install the versions of requirements.txt"
@@ -139,13 +139,13 @@ def _later(by: timedelta, tokenizer: Any) -> Iterator[None]:
     """Let clocks go ahead: of the time module, and what the tokenizer's own code has imported."""
     now = time.time() + by.total_seconds()
     at = datetime.fromtimestamp(now)
-    own = sys.modules.get(type(tokenizer).__module__)
+    module = sys.modules.get(type(tokenizer).__module__)
     with (
         patch("time.time", lambda: now),
         patch("time.localtime", lambda seconds=now, real=time.localtime: real(seconds)),
         patch("time.gmtime", lambda seconds=now, real=time.gmtime: real(seconds)),
-        _replaced(own, "date", date, at),
-        _replaced(own, "datetime", datetime, at),
+        _replaced(module, "date", date, at),
+        _replaced(module, "datetime", datetime, at),
     ):
         yield
 

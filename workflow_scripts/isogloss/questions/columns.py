@@ -65,10 +65,10 @@ def check_letters(
     Raises:
         InputError: names the first.
     """
-    found = [str(_cell(row, columns["answer"])) for row in rows]
-    if columns["answer_from"] == "letter" and found and all(text.isdigit() for text in found):
+    answers = [str(_cell(row, columns["answer"])) for row in rows]
+    if columns["answer_from"] == "letter" and answers and all(text.isdigit() for text in answers):
         raise InputError(
-            f'{place}: the answer is "{found[0]}": check answer_from, which is "letter"'
+            f'{place}: the answer is "{answers[0]}": check answer_from, which is "letter"'
         )
 
 
@@ -101,7 +101,7 @@ def record_of_row(
     filled = {key: _filled(columns[key], row, place) for key in TEMPLATES if key in columns}
     return {
         **filled,
-        "item_id": ":".join(str(_cell(row, one)) for one in ids) if ids else str(number),
+        "item_id": ":".join(str(_cell(row, column)) for column in ids) if ids else str(number),
         "choices": choices,
         "answer": answer,
     }

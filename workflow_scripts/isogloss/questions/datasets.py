@@ -24,8 +24,11 @@ from typing import Any
 from isogloss.errors import InputError
 from isogloss.questions.hub import load_hub, local_folders
 from isogloss.questions.items import ParallelItems
-from isogloss.questions.local_files import language_files, load_jsonl, load_sentences
+from isogloss.questions.local_files import language_files, load_files
 from isogloss.questions.records import Exclude, distinct
+
+SUFFIXES = {"jsonl": ".jsonl", "sentences": ".txt"}
+"""Of the files in a folder, by source."""
 
 
 def load_dataset(spec: Mapping[str, Any], languages: Sequence[str], name: str) -> ParallelItems:
@@ -49,10 +52,8 @@ def _load(spec: Mapping[str, Any], languages: Sequence[str], name: str) -> Paral
     wanted = distinct(languages)
     source = spec.get("source")
     licence, exclude = spec.get("licence", ""), Exclude(**spec.get("exclude", {}))
-    if source == "jsonl":
-        return load_jsonl(Path(spec["path"]), wanted, name, licence, exclude)
-    if source == "sentences":
-        return load_sentences(Path(spec["path"]), wanted, name, licence, exclude)
+    if source in SUFFIXES:
+        return load_files(Path(spec["path"]), wanted, name, licence, exclude, SUFFIXES[source])
     if source == "hub":
         keys = ("path", "configs", "split", "columns", "revision")
         return load_hub(
@@ -82,10 +83,10 @@ def dataset_files(spec: Mapping[str, Any], languages: Sequence[str]) -> list[Pat
     if spec["source"] == "hub":
         folders = local_folders(spec["path"], spec.get("configs", {}), languages) or []
         return [file for folder in folders for file in _files_below(folder)]
-    suffix = {"jsonl": ".jsonl", "sentences": ".txt"}.get(spec["source"])
-    if suffix is None:
+    if spec["source"] not in SUFFIXES:
         return []
-    return list(language_files(Path(spec["path"]), suffix, distinct(languages)).values())
+    files = language_files(Path(spec["path"]), SUFFIXES[spec["source"]], distinct(languages))
+    return list(files.values())
 
 
 def _files_below(folder: Path) -> list[Path]:
@@ -96,4 +97,4 @@ def _files_below(folder: Path) -> list[Path]:
 
 def is_local(spec: Mapping[str, Any], languages: Sequence[str]) -> bool:
     """Whether the questions lie in files of this machine."""
-    return spec["source"] in ("jsonl", "sentences") or bool(dataset_files(spec, languages))
+    return spec["source"] in SUFFIXES or bool(dataset_files(spec, languages))

@@ -148,13 +148,13 @@ def _entries(
     configs: Mapping[str, str | Mapping[str, Any]], name: str
 ) -> dict[str, dict[str, Any]]:
     """What each language has of its own, by canonical tag."""
-    found: dict[str, dict[str, Any]] = {}
+    by_tag: dict[str, dict[str, Any]] = {}
     for given, entry in configs.items():
         tag = canonical_tag(given)
-        if tag in found:
+        if tag in by_tag:
             raise InputError(f"dataset {name}: configs names {tag} twice: keep one of them")
-        found[tag] = {"config": entry} if isinstance(entry, str) else dict(entry)
-    return found
+        by_tag[tag] = {"config": entry} if isinstance(entry, str) else dict(entry)
+    return by_tag
 
 
 def local_folders(
@@ -164,7 +164,7 @@ def local_folders(
     entries = _entries(configs, path)
     tags = dict.fromkeys((reference_of(entries), *distinct(languages)))
     paths = dict.fromkeys(str(entries.get(tag, {}).get("path", path)) for tag in tags)
-    folders = [Path(one).expanduser() for one in paths]
+    folders = [Path(path).expanduser() for path in paths]
     return folders if all(map(os.path.isdir, folders)) else None
 
 

@@ -102,7 +102,7 @@ class ParallelItems:
         sizes = np.array([(self.clusters == cluster).sum() for cluster in order])
         drawn = order[: max(1, int((np.cumsum(sizes) <= n_items).sum()))]
         kept = np.flatnonzero(np.isin(self.clusters, drawn))
-        items = {tag: tuple(own[i] for i in kept) for tag, own in self.items.items()}
+        items = {tag: tuple(asked[i] for i in kept) for tag, asked in self.items.items()}
         return replace(self, items=items, clusters=self.clusters[kept])
 
 
@@ -220,11 +220,11 @@ def _check_ids(
                 f'{where(rich, row)}: item "{ids[row]}" ({poor}): missing in {poor}'
                 f" ({len(absent)} such): give every language the same items"
             )
-    for row, (one, other) in enumerate(zip(here, there, strict=True)):
-        if one != other:
+    for row, (item_id, other) in enumerate(zip(here, there, strict=True)):
+        if item_id != other:
             raise InputError(
-                f'{where(language, row)}: item "{one}" ({language}): {first} has "{other}" here:'
-                " give every language the same items in the same order"
+                f'{where(language, row)}: item "{item_id}" ({language}): {first} has "{other}"'
+                " here: give every language the same items in the same order"
             )
 
 
@@ -444,8 +444,8 @@ def identical_to(items: ParallelItems, language: str, pivot: str) -> np.ndarray:
     for row, (item, other) in enumerate(
         zip(items.items[language], items.items[pivot], strict=True)
     ):
-        for column, (one, two) in enumerate(zip(item.choices, other.choices, strict=True)):
-            same[row, column] = same_text(one) == same_text(two)
+        for column, (choice, again) in enumerate(zip(item.choices, other.choices, strict=True)):
+            same[row, column] = same_text(choice) == same_text(again)
     return same
 
 
@@ -453,12 +453,12 @@ def spellings(items: ParallelItems, languages: Sequence[str]) -> np.ndarray:
     """(language, item, choice) number of each choice's text, the same for `same_text`; else -1."""
     numbers: dict[str, int] = {}
     shape = (len(languages), len(items.item_ids), int(items.n_choices.max()))
-    found = np.full(shape, -1)
+    spelling = np.full(shape, -1)
     for place, language in enumerate(languages):
         for row, item in enumerate(items.items[language]):
             texts = [numbers.setdefault(same_text(c), len(numbers)) for c in item.choices]
-            found[place, row, : len(texts)] = texts
-    return found
+            spelling[place, row, : len(texts)] = texts
+    return spelling
 
 
 def check_folds(folds: np.ndarray, clusters: np.ndarray) -> np.ndarray:

@@ -147,14 +147,14 @@ def typological_distance(languages: Sequence[str], pivot: str) -> dict[str, floa
     return {tag: _angular_distance(vectors[canonical_tag(tag)], home) for tag in languages}
 
 
-def _angular_distance(one: np.ndarray, other: np.ndarray) -> float:
+def _angular_distance(vector: np.ndarray, other: np.ndarray) -> float:
     """Angle between two vectors of non-negative features, NaN where unknown, over a right angle.
 
     >>> _angular_distance(np.eye(2, 12)[0], np.eye(2, 12)[1])
     1.0
     """
-    known = ~np.isnan(one) & ~np.isnan(other)
-    a, b = one[known], other[known]
+    known = ~np.isnan(vector) & ~np.isnan(other)
+    a, b = vector[known], other[known]
     lengths = np.linalg.norm(a) * np.linalg.norm(b)
     if known.sum() < FEWEST_COMMON_FEATURES or lengths == 0:
         return float("nan")

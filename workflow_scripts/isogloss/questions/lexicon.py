@@ -285,8 +285,11 @@ def _fair(draw: _Draw, language: str) -> bool:
     question = same_text(_question(draw.pair, draw.examples, language))
     pairs = (draw.pair, *draw.distractors)
     choices = [_folded(pair.answer, language) for pair in pairs]
-    held = any(
-        one in other for i, one in enumerate(choices) for j, other in enumerate(choices) if i != j
+    contained = any(
+        choice in other
+        for i, choice in enumerate(choices)
+        for j, other in enumerate(choices)
+        if i != j
     )
     # A choice that the question shows as another's answer is ruled out by that: show none.
     shown = any(choice in question for choice in choices)
@@ -294,14 +297,14 @@ def _fair(draw: _Draw, language: str) -> bool:
     stems = draw.kind != "month" and any(
         _shares_stem(draw.pair.asked, pair.answer, language) for pair in pairs
     )
-    return not (held or shown or stems)
+    return not (contained or shown or stems)
 
 
 def _shares_stem(asked: Name, answer: Name, language: str) -> bool:
     """Whether a name and an answer have a run of letters in common that is long enough to tell."""
-    one, other = _folded(asked, language), _folded(answer, language)
+    name, other = _folded(asked, language), _folded(answer, language)
     length = STEM_OF_SCRIPT.get(script(language), STEM)
-    return any(one[start : start + length] in other for start in range(len(one) - length + 1))
+    return any(name[start : start + length] in other for start in range(len(name) - length + 1))
 
 
 @cache
@@ -462,8 +465,8 @@ def _months(language: str) -> dict[int, str]:
 
     months = _cldr(language)["months"]
     alone = months["stand-alone"]["wide"]
-    own = alone[1] if isinstance(alone, tuple) else {} if isinstance(alone, Alias) else alone
-    return {number: own.get(number, name) for number, name in months["format"]["wide"].items()}
+    stored = alone[1] if isinstance(alone, tuple) else {} if isinstance(alone, Alias) else alone
+    return {number: stored.get(number, name) for number, name in months["format"]["wide"].items()}
 
 
 @cache

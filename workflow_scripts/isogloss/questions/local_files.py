@@ -21,17 +21,20 @@ from isogloss.questions.records import (
 )
 
 
-def load_jsonl(
+def load_files(
     folder: Path,
     languages: Sequence[str],
     name: str,
     licence: str = "",
     exclude: Exclude = NOTHING,
+    suffix: str = ".jsonl",
 ) -> ParallelItems:
-    """Items from a folder with one `<language>.jsonl` per language, one JSON object per line.
+    """Items from a folder with one file per language; names of files go through `canonical_tag`.
 
-    An object has `item_id`, `context` (may be left out), `question`, `choices`, `answer` (counted
-    from 0), and may have `category` and `cluster`. Names of files go through `canonical_tag`.
+    `<language>.jsonl` has one JSON object per line, with `item_id`, `context` (may be left out),
+    `question`, `choices` and `answer` (counted from 0); it may have `category` and `cluster`.
+    `<language>.txt` has one sentence per line, aligned by line: a sentence becomes the question of
+    an item without choices, whose id is its line's number.
 
     Args:
         folder: of the files.
@@ -39,52 +42,16 @@ def load_jsonl(
         name: of the dataset.
         licence: of the dataset.
         exclude: items to leave out in every language.
+        suffix: a key of `READERS`.
 
     Raises:
-        InputError: a file is missing, empty, not UTF-8 or not JSON, or an item is not
-            whole (docs/reference.md, "Items, clusters, folds"); with file, line, item, language.
+        InputError: a file is missing, empty, not UTF-8 or not JSON, an item is not whole
+            (docs/reference.md, "Items, clusters, folds"), or a language has another number of
+            sentences than the reference language; with file, line, item, language.
     """
-    return _load_files(folder, ".jsonl", _item_of_line, languages, name, licence, exclude)
-
-
-def load_sentences(
-    folder: Path,
-    languages: Sequence[str],
-    name: str,
-    licence: str = "",
-    exclude: Exclude = NOTHING,
-) -> ParallelItems:
-    """Parallel sentences from a folder with one `<language>.txt` a language, aligned by line.
-
-    A sentence becomes the question of an item without choices, whose id is its line's number.
-
-    Args:
-        folder: of the files.
-        languages: tags to read.
-        name: of the dataset.
-        licence: of the dataset.
-        exclude: items to leave out in every language.
-
-    Raises:
-        InputError: a file is missing, empty or not UTF-8, a line is empty, or another number of
-            lines than in the reference language.
-    """
-    return _load_files(folder, ".txt", _sentence_of_line, languages, name, licence, exclude)
-
-
-def _load_files(
-    folder: Path,
-    suffix: str,
-    read_line: Callable[[str, str, str, int], tuple[Item, int]],
-    languages: Sequence[str],
-    name: str,
-    licence: str,
-    exclude: Exclude,
-) -> ParallelItems:
-    """Read one file per language, the reference language first."""
     wanted = distinct(languages)
     rows = {
-        language: _read_file(path, language, read_line)
+        language: _read_file(path, language, READERS[suffix])
         for language, path in language_files(folder, suffix, wanted).items()
     }
     if suffix == ".txt":
@@ -96,19 +63,19 @@ def language_files(folder: Path, suffix: str, languages: Sequence[str]) -> dict[
     """The reference language's file, then those of the languages asked for."""
     if not os.path.isdir(folder):  # whatever the path: too long, a loop of links
         raise InputError(f"{folder}: no such folder: give the folder of the <language>{suffix}")
-    found: dict[str, list[Path]] = {}
+    by_language: dict[str, list[Path]] = {}
     for path in sorted(folder.glob(f"*{suffix}")):
         try:
-            found.setdefault(canonical_tag(path.stem), []).append(path)
+            by_language.setdefault(canonical_tag(path.stem), []).append(path)
         except InputError:
             continue  # other files may lie in the folder
-    missing = [language for language in languages if language not in found]
-    if missing or not found:
-        wanted, here = (missing or ["<language>"])[0], ", ".join(found) or "nothing"
+    missing = [language for language in languages if language not in by_language]
+    if missing or not by_language:
+        wanted, here = (missing or ["<language>"])[0], ", ".join(by_language) or "nothing"
         raise InputError(f"{folder}: no {wanted}{suffix}: add it, or choose from {here}")
     return {
-        language: _one_file(language, found[language])
-        for language in (reference_of(found), *languages)
+        language: _one_file(language, by_language[language])
+        for language in (reference_of(by_language), *languages)
     }
 
 
@@ -116,10 +83,10 @@ def _one_file(language: str, paths: Sequence[Path]) -> Path:
     """The file of a language: the one that bears its tag, else the only one."""
     exact = [path for path in paths if path.stem == language]
     if not exact and len(paths) > 1:
-        one, other = paths[:2]
+        first, other = paths[:2]
         raise InputError(
-            f"{other}: {one.name} is {language} as well: keep one of them, or call one"
-            f" {language}{one.suffix}"
+            f"{other}: {first.name} is {language} as well: keep one of them, or call one"
+            f" {language}{first.suffix}"
         )
     path = (exact or paths)[0]
     if not os.path.isfile(path):
@@ -206,3 +173,7 @@ def _item_of_line(text: str, place: str, language: str, number: int) -> tuple[It
     shown = identity if isinstance(identity, str) else f"of line {number}"
     item, changed = item_of_record(record, f'{place}: item "{shown}" ({language})')
     return item, changed + int(bare != text)
+
+
+READERS = {".jsonl": _item_of_line, ".txt": _sentence_of_line}
+"""What makes an item of a line, by suffix of the files."""

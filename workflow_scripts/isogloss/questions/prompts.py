@@ -105,9 +105,9 @@ class Tokens:
     def _special(self) -> re.Pattern | None:
         """What the special tokens look like; None where there are none."""
         added = getattr(self.tokenizer, "added_tokens_decoder", {})
-        found = {token.content for token in added.values() if token.special}
-        found |= set(getattr(self.tokenizer, "all_special_tokens", ()))
-        spelled = sorted((text for text in found if text.strip()), key=len, reverse=True)
+        special = {token.content for token in added.values() if token.special}
+        special |= set(getattr(self.tokenizer, "all_special_tokens", ()))
+        spelled = sorted((text for text in special if text.strip()), key=len, reverse=True)
         return re.compile("|".join(map(re.escape, spelled))) if spelled else None
 
     def check_texts(self, items: ParallelItems, language: str) -> None:
@@ -119,9 +119,9 @@ class Tokens:
         """
         for item in items.items[language] if self._special else ():
             for text in (item.context, item.question, *item.choices):
-                if found := self._special.search(text):  # type: ignore[union-attr]
+                if match := self._special.search(text):  # type: ignore[union-attr]
                     raise InputError(
-                        f'item "{item.item_id}" ({language}): spells "{found[0]}", a special token '
+                        f'item "{item.item_id}" ({language}): spells "{match[0]}", a special token '
                         "of this model: leave the item out (exclude), or write it otherwise"
                     )
 
@@ -156,16 +156,16 @@ class Tokens:
 
 def prompt_text(items: ParallelItems, language: str, index: int, style: PromptStyle) -> str:
     """The text of one prompt, before any chat template."""
-    own = items.items[language][index]
-    return _shots(items, language, index, style) + _fill(style, language, own)
+    item = items.items[language][index]
+    return _shots(items, language, index, style) + _fill(style, language, item)
 
 
 def _shots(items: ParallelItems, language: str, index: int, style: PromptStyle) -> str:
     """The worked items before one question; empty in other modes than few_shot."""
     if style.mode != "few_shot":
         return ""
-    own, gap = items.items[language], separator(language)
-    worked = [own[i] for i in worked_items(items.clusters, index, style.shots)]
+    asked, gap = items.items[language], separator(language)
+    worked = [asked[i] for i in worked_items(items.clusters, index, style.shots)]
     return "".join(f"{_fill(style, language, w)}{gap}{w.choices[w.answer]}\n\n" for w in worked)
 
 
@@ -262,8 +262,8 @@ def questions(
         if pmi:
             empty = Item(items.item_ids[index], "", "", items.items[language][index].choices, 0)
             bare = _chat(_fill(style, language, empty) or NEUTRAL, tokens, style)
-            own = [w for w in wanted if w[0] == 0]
-            made.append(_question(tokens, index, "unconditional", bare, own))
+            alone = [w for w in wanted if w[0] == 0]
+            made.append(_question(tokens, index, "unconditional", bare, alone))
         if letters:
             made += _letter_questions(items, language, index, tokens, style)
     if vocabulary is not None:
@@ -316,10 +316,10 @@ def _phrases(
 def _question(
     tokens: Tokens, index: int, kind: str, text: str, wanted: list[tuple[int, int, str]]
 ) -> Question:
-    found = tokens.after(text, [words for _, _, words in wanted])
+    tokenized = tokens.after(text, [words for _, _, words in wanted])
     phrases = tuple(
         Phrase(latent, choice, ids, merged)
-        for (latent, choice, _), (ids, merged) in zip(wanted, found, strict=True)
+        for (latent, choice, _), (ids, merged) in zip(wanted, tokenized, strict=True)
     )
     return Question(index, kind, tokens.begin(tokens.encode([text])[0]), phrases)
 

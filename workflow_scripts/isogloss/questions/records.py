@@ -92,7 +92,8 @@ def _without(
     """The rows that stay, and by rule how many items went."""
     wrong: dict[str, set[str]] = {"ids": set(exclude.ids)} if exclude.ids else {}
     everything = [item for read in rows.values() for item in read.items]
-    if absent := [one for one in exclude.ids if one not in {item.item_id for item in everything}]:
+    there = {item.item_id for item in everything}
+    if absent := [item_id for item_id in exclude.ids if item_id not in there]:
         raise InputError(
             f'dataset {name}: exclude.ids has "{absent[0]}", which no item is: correct it'
         )
@@ -177,7 +178,7 @@ def item_of_record(record: Mapping[str, Any], place: str) -> tuple[Item, int]:
     )
     if not item.choices:
         raise InputError(f"{place}: has 0 choices: give at least 2")
-    return item, sum(one != other for one, other in zip(raw, clean, strict=True))
+    return item, sum(text != other for text, other in zip(raw, clean, strict=True))
 
 
 def text_of(raw: str, place: str) -> str:
@@ -186,10 +187,10 @@ def text_of(raw: str, place: str) -> str:
     Raises:
         InputError: half a surrogate pair, or a control character other than tab and line ends.
     """
-    if found := _NO_TEXT.search(raw):
-        if found[0] >= "\ud800":
+    if match := _NO_TEXT.search(raw):
+        if match[0] >= "\ud800":
             raise InputError(f"{place}: half a surrogate pair is no text: save it as UTF-8")
-        raise InputError(f"{place}: control character U+{ord(found[0]):04X} in the text: remove it")
+        raise InputError(f"{place}: control character U+{ord(match[0]):04X} in the text: remove it")
     return normalise(raw)
 
 
