@@ -105,22 +105,9 @@ def on_this_machine(*names: str):
     have the resources of every job worked out, even where nothing is to be done: they need a
     listing of the shared place and all questions.
     """
-    values = {
-        "store": STORE,
-        "sharing": canonical_json(dump(STUDY.sharing)),
-        "cache": SETTINGS.cache,
-        "device": STUDY.device,
-        "batch-tokens": STUDY.extraction.batch_tokens,
-        "precision-items": STUDY.extraction.precision_items,
-        "folds": STUDY.statistics.folds,
-    }
-    options = " ".join(f"--{name}={shlex.quote(str(values[name]))}" for name in names)
+    values = SETTINGS.on_this_machine()
+    options = " ".join(f"--{name}={shlex.quote(values[name])}" for name in names)
     return lambda wildcards, output: options
-
-
-def readout(wildcards) -> str:
-    """An input: the readout of a job's model."""
-    return f"{STORE}/{ARTIFACTS.readout(wildcards.model).name}"
 
 
 def question_files(wildcards) -> list[str]:

@@ -23,13 +23,11 @@ def in_every_format(stem: str, title: str, model: str, dataset: str) -> list:
 def figures(model: str, dataset: str) -> list:
     """Every file that the figures of a model on a dataset make."""
     folder = f"{RESULTS}/{model}/{dataset}/figures"
-    return [
-        file
-        for number, figure in enumerate(figures_on(dataset), 1)
-        for file in in_every_format(
-            f"{folder}/{figure.name}", f"{number}. {figure.title}", model, dataset
-        )
-    ]
+    files = []
+    for number, figure in enumerate(figures_on(dataset), 1):
+        stem, title = f"{folder}/{figure.name}", f"{number}. {figure.title}"
+        files += in_every_format(stem, title, model, dataset)
+    return files
 
 
 def scale_figure(dataset: str) -> list:
@@ -47,9 +45,8 @@ def results(model: str, dataset: str) -> list[str]:
 
 def lens_manifest(model: str, dataset: str) -> list[str]:
     """The list of the lens files that figures show; none where the study has no lens there."""
-    if "lenses" not in STUDY.results_of(dataset):
-        return []
-    return [manifest_of("lens", model, dataset)]
+    with_lens = "lenses" in STUDY.results_of(dataset)
+    return [manifest_of("lens", model, dataset)] if with_lens else []
 
 
 def all_figures() -> list:

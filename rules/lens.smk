@@ -10,7 +10,7 @@ Gives:    {store}/lens/{model}/{dataset}/{language}/{key}.nc and the manifest th
 rule lens:
     input:
         manifest=manifest("activations"),
-        readout=readout,
+        readout=lambda w: f"{STORE}/{ARTIFACTS.readout(w.model).name}",
     output:
         f"{STORE}/manifests/{{model}}/{{dataset}}/lens-{{key}}.json",
     log:

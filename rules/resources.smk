@@ -44,9 +44,6 @@ def asks(mem_mb, runtime, more_mb=lambda dataset: 0, runs=None, names=()):
         more = more_mb(wildcards.get("dataset"))
         return REQUESTS.mem_mb(mem_mb, attempt, wildcards.get("model"), more)
 
-    def time(wildcards, attempt):
-        return REQUESTS.runtime(runtime, attempt, wildcards.get("model"))
-
     def devices(wildcards):
         if runs is None or at_once(STAGES[runs].rule) > 1:  # `gpu: 1` would part them
             return 0
@@ -54,6 +51,7 @@ def asks(mem_mb, runtime, more_mb=lambda dataset: 0, runs=None, names=()):
             return 0
         return REQUESTS.gpus(STAGES[runs].rule, wildcards.model)
 
+    time = lambda w, attempt: REQUESTS.runtime(runtime, attempt, w.get("model"))
     return {"mem_mb": memory, "runtime": time, "gpu": devices}
 
 
@@ -70,11 +68,9 @@ def shared() -> frozenset[str]:
 
 def are_shared(stage: str, about: list[str]) -> bool:
     """Whether the artifacts of a job only have to be fetched."""
-    if not shared():
-        return False
     try:
-        artifacts = getattr(ARTIFACTS, stage)(*about)
-        return all(artifact.name in shared() for artifact in artifacts)
+        artifacts = getattr(ARTIFACTS, stage)(*about) if shared() else []
+        return bool(artifacts) and all(a.name in shared() for a in artifacts)
     except InputError:
         return False  # questions that are not there yet: the job says so
 
@@ -89,10 +85,8 @@ def at_once(rule: str) -> int:
 def threads_of(rule: str):
     """Threads of a job that runs a model: an even share of the cores, up to a limit."""
     limit = REQUESTS.model_threads  # Snakemake lowers it to --cores
-    if not ON_PROCESSORS:
-        return lambda wildcards: limit
     cores = workflow.resource_settings.cores
-    return lambda wildcards: min(limit, cores // at_once(rule))
+    return lambda _: min(limit, cores // at_once(rule)) if ON_PROCESSORS else limit
 
 
 def refuse_what_no_node_can_meet() -> None:

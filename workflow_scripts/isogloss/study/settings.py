@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from isogloss import versions
 from isogloss.errors import InputError
-from isogloss.files.canonical import key_of
+from isogloss.files.canonical import canonical_json, key_of
 from isogloss.model.sources import ModelSource, cache_folder, model_digest
 from isogloss.questions.chat import DATE
 from isogloss.questions.prompts import PromptStyle
@@ -294,6 +294,20 @@ class Settings:
             for name, dataset in self.study.datasets.items()
             if dataset.source == "hub"
         ]
+
+    def on_this_machine(self) -> dict[str, str]:
+        """Options of programs that no result depends on, by their names."""
+        study = self.study
+        values = {
+            "store": study.store,
+            "sharing": canonical_json(dump(study.sharing)),
+            "cache": self.cache,
+            "device": study.device,
+            "batch-tokens": study.extraction.batch_tokens,
+            "precision-items": study.extraction.precision_items,
+            "folds": study.statistics.folds,
+        }
+        return {name: str(value) for name, value in values.items()}
 
     def _statistics(self, *names: str) -> dict[str, Any]:
         return dump(self.study.statistics, include=set(names))
