@@ -37,6 +37,18 @@ def test_what_pairs_have_in_common_is_found_after_language_effects():
     assert rejected(np.random.default_rng(0), with_pairs=True, adjust=True) > 0.8
 
 
+def test_the_interval_of_an_adjusted_association_covers():
+    """Pairs correlate at .4, over effects of languages that have nothing to do with each other."""
+    rng, held = np.random.default_rng(0), []
+    for seed in range(150):
+        x, rest = (symmetric(rng.normal(size=(N, N))) for _ in range(2))
+        y = 0.4 * x + np.sqrt(1 - 0.4**2) * rest
+        both = [pairs(rng, 2 * rng.normal(size=N), pair=matrix, noise=0) for matrix in (x, y)]
+        found = qap_test(*map(without_language_effects, both), n_perm=99, seed=seed)
+        held.append(found.low <= 0.4 <= found.high)
+    assert np.mean(held) > 0.95 - 3 * np.sqrt(0.05 * 0.95 / 150)
+
+
 def test_language_effects_leave_nothing_of_an_additive_matrix_and_all_of_the_rest():
     rng = np.random.default_rng(0)
     effect, rest = rng.normal(size=N), without_language_effects(symmetric(rng.normal(size=(N, N))))

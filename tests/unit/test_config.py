@@ -347,3 +347,12 @@ def test_every_key_of_every_section_has_a_row_in_the_tables():
         section = text.split(f"## {place}\n")[1].split("\n## ")[0]
         assert f"| `{key}` | {default} |" in section
     assert text.count("## `prompt`") + text.count("## `datasets.<name>.prompt`") == 1
+
+
+def test_verdicts_are_of_the_first_questions_that_are_steered():
+    content = Config().model_dump(mode="json")
+    assert validate(content, "a study").main_dataset == "everyday"
+    content["steering"]["evaluate_on"] = ["lexicon"]
+    assert validate(content, "a study").main_dataset == "lexicon"
+    content["steering"] = None
+    assert validate(content, "a study").main_dataset == next(iter(content["datasets"]))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from isogloss.measures.slopes import Slope, seed_variance, slope_per_decade
+from isogloss.measures.slopes import Slope, seed_variance, slope_of_estimates, slope_per_decade
 
 SIZES = np.array([2.7e8, 1e9, 4e9])
 N_CLUSTERS = 40
@@ -122,3 +122,23 @@ def test_seed_variance_is_that_within_sizes_less_that_of_items():
     expected = 2.5 - 3 / 4 * (4 - 4 * 0.25) * (2 / 3) / 4
     assert seed_variance(sizes, values, without_cluster).beyond_items == pytest.approx(expected)
     assert seed_variance(SIZES, np.arange(3.0), np.ones((3, 4))).degrees == 0
+
+
+def test_a_slope_of_estimates_covers_and_holds_its_level():
+    rng, errors = np.random.default_rng(0), np.array([0.02, 0.03, 0.05])
+    for slope in (0.0, -0.1):
+        found = []
+        for _ in range(500):
+            values = slope * np.log10(SIZES) + errors * rng.normal(size=3)
+            half = 1.959964 * errors
+            found.append(slope_of_estimates(SIZES, values, values - half, values + half))
+        assert within_two_errors(np.mean([f.low <= slope <= f.high for f in found]), 0.95)
+        excluded = [not f.low <= 0 <= f.high for f in found]
+        assert [f.p <= 0.05 for f in found] == excluded
+
+
+def test_estimates_without_an_interval_have_no_place_in_a_slope():
+    values = np.array([0.1, 0.2, 0.3])
+    low, high = values - 0.1, np.array([0.2, 0.3, np.nan])
+    found = slope_of_estimates(SIZES, values, low, high)
+    assert found.reason == "2 sizes: a slope needs 3" and np.isnan(found.value)
