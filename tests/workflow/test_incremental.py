@@ -133,7 +133,7 @@ def test_an_edit_reruns_the_programs_that_import_it(copied: Copied) -> None:
 
 EDITS = {
     "measures/transfer.py": STATISTICS - {"similarity", "subspaces"},
-    "measures/similarity.py": {"similarity", "subspaces", "scale", "verdicts"},
+    "measures/similarity.py": {"similarity", "scale", "verdicts"},
     "measures/verdicts.py": {"verdicts"},
     "steering/effects.py": {"steering_effects", "verdicts"},
     "steering/__init__.py": {"steering_effects", "verdicts"},
