@@ -210,6 +210,15 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return copy_tree(tmp_path_factory.mktemp("clone") / "tree")
 
 
+@pytest.fixture(scope="module")
+def unmade(tree: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    """The small study with nothing run; its model is pinned but nowhere, so none is ever loaded."""
+    study = tree.copy(tmp_path_factory.mktemp("unmade") / "tree")
+    write_questions(study.folder / "questions", ["en", "de", "es"])
+    pinned = {"source": "hub", "repo": "a/b", "revision": "0" * 40, "path": None}
+    return replace(study, config=merged(SMALL, {"models": {"tiny": pinned}}))
+
+
 @pytest.fixture
 def copied(finished: Study, tmp_path: Path) -> Callable[..., Study]:
     """Make a copy of the finished study, under a changed configuration where one is given."""

@@ -5,7 +5,6 @@ import re
 import runpy
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -219,15 +218,6 @@ def test_damaged_artifacts_name_the_file_and_the_remedy(tmp_path: Path) -> None:
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.fixture(scope="module")
-def broken(tree: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """The small study with a model that is nowhere: an error before it is loaded is earlier."""
-    study = tree.copy(tmp_path_factory.mktemp("broken") / "tree")
-    write_questions(study.folder / "questions", ["en", "de", "es"])
-    pinned = {"source": "hub", "repo": "a/b", "revision": "0" * 40, "path": None}
-    return replace(study, config=merged(SMALL, {"models": {"tiny": pinned}}))
-
-
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -249,22 +239,22 @@ def broken(tree: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
          "command-as-slug", "wildcard-as-slug", "licence-of-two-lines", "command-as-repository"],
 )  # fmt: skip
 def test_snakemake_passes_the_line_on_without_a_traceback(
-    broken: Study, changes: dict[str, Any], named: str
+    unmade: Study, changes: dict[str, Any], named: str
 ) -> None:
-    done = broken.changed(**changes).snakemake("--cores", "1")
+    done = unmade.changed(**changes).snakemake("--cores", "1")
     said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 1 and len(said) == 1 and named in said[0], done.stderr
     assert not re.search(r"Traceback|Error in|Exception", done.stdout + done.stderr)
-    assert not (broken.folder / "store").exists()
-    assert not list(broken.folder.rglob("PWNED"))
+    assert not (unmade.folder / "store").exists()
+    assert not list(unmade.folder.rglob("PWNED"))
 
 
 @pytest.mark.parametrize("fault", ["a key twice", "a program"])
-def test_what_snakemake_would_take_is_refused_by_the_workflow(broken: Study, fault: str) -> None:
+def test_what_snakemake_would_take_is_refused_by_the_workflow(unmade: Study, fault: str) -> None:
     """Snakemake reads the file first, and by rules of its own."""
     content, named = HOSTILE[fault]
-    (broken.folder / "hostile.yaml").write_text(str(content), encoding="utf-8")
-    done = broken.python("-m", "snakemake", "--dry-run", "--configfile", "hostile.yaml")
+    (unmade.folder / "hostile.yaml").write_text(str(content), encoding="utf-8")
+    done = unmade.python("-m", "snakemake", "--dry-run", "--configfile", "hostile.yaml")
     said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert done.returncode == 1 and len(said) == 1 and "hostile.yaml" in said[0], done.stderr
     assert named.removeprefix(":") in said[0] and "Traceback" not in done.stderr
@@ -281,19 +271,19 @@ def checking(file: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_what_snakemake_cannot_read_is_explained_by_a_check_that_runs_nothing(
-    broken: Study, monkeypatch: pytest.MonkeyPatch
+    unmade: Study, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = broken.folder / "torn.yaml"
+    path = unmade.folder / "torn.yaml"
     path.write_text("study: a\nlanguages: [en, de\n", encoding="utf-8")
-    done = broken.python("-m", "snakemake", "--dry-run", "--configfile", path.name)
+    done = unmade.python("-m", "snakemake", "--dry-run", "--configfile", path.name)
     assert done.returncode == 1 and "not valid JSON or YAML" in done.stdout + done.stderr
-    program = broken.folder / "evil.yaml"
+    program = unmade.folder / "evil.yaml"
     program.write_text("__use_yte__: true\nstudy: ?open('PWNED', 'w')\n", encoding="utf-8")
-    checked = broken.python("workflow_scripts/configure.py", "--check", path.name)
+    checked = unmade.python("workflow_scripts/configure.py", "--check", path.name)
     assert checked.returncode == 1 and "Traceback" not in checked.stderr
     assert re.fullmatch(r"error: torn\.yaml:3:1: cannot be read: .*\n", checked.stderr)
     assert "__use_yte__" in checking(program, monkeypatch)
-    assert not (broken.folder / "PWNED").exists()
+    assert not (unmade.folder / "PWNED").exists()
     assert checking(ROOT / "config/config.yaml", monkeypatch) == ""
 
 
@@ -313,16 +303,16 @@ def test_a_check_reads_the_questions_and_counts_them_for_the_folds(
     assert "de.jsonl:1: (de) not JSON" in checking(file, monkeypatch)
 
 
-def test_snakemake_elsewhere_says_where_to_run(broken: Study, tmp_path: Path) -> None:
-    study = str(broken.folder / "config/config.yaml")
+def test_snakemake_elsewhere_says_where_to_run(unmade: Study, tmp_path: Path) -> None:
+    study = str(unmade.folder / "config/config.yaml")
     options = ["--directory", str(tmp_path), "--configfile", study]
-    done = broken.python("-m", "snakemake", "--dry-run", *options)
+    done = unmade.python("-m", "snakemake", "--dry-run", *options)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert f"error: run Snakemake in {broken.folder}" in done.stderr
+    assert f"error: run Snakemake in {unmade.folder}" in done.stderr
 
 
-def test_a_run_stops_at_a_wrong_question_before_the_model(broken: Study, tmp_path: Path) -> None:
-    study = broken.copy(tmp_path / "tree")
+def test_a_run_stops_at_a_wrong_question_before_the_model(unmade: Study, tmp_path: Path) -> None:
+    study = unmade.copy(tmp_path / "tree")
     path = study.folder / "questions/de.jsonl"
     lines = path.read_text("utf-8").splitlines(keepends=True)
     path.write_text("".join(lines[:3]) + lines[3].replace("answer", "anwser"), "utf-8")
@@ -335,9 +325,9 @@ def test_a_run_stops_at_a_wrong_question_before_the_model(broken: Study, tmp_pat
 
 
 def test_a_run_stops_at_too_few_questions_for_the_folds_before_the_model(
-    broken: Study, tmp_path: Path
+    unmade: Study, tmp_path: Path
 ) -> None:
-    study = broken.copy(tmp_path / "tree").changed(statistics={"folds": 11})
+    study = unmade.copy(tmp_path / "tree").changed(statistics={"folds": 11})
     assert study.snakemake("--cores", "1", "results/tiny/own/behaviour.nc").returncode != 0
     (log,) = (study.folder / "logs/tiny/own").glob("extract-*.log")
     said = log.read_text("utf-8")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.workflow.conftest import COMPUTE, ROOT, SMALL, Study, merged, write_questions
+from tests.workflow.conftest import COMPUTE, ROOT, SMALL, Study
 
 from isogloss.study.schema import Config, read
 
@@ -49,15 +49,6 @@ def test_a_named_study_replaces_the_default_models_and_datasets(tree: Study) -> 
     listed = tree.snakemake("--dry-run", "--configfile", "config/studies/own-data.yaml").stdout
     assert set(re.findall(r"model=([^,\s]+)", listed)) == {"gemma-3-270m"}
     assert set(re.findall(r"dataset=([^,\s]+)", listed)) == {"own"}
-
-
-@pytest.fixture(scope="module")
-def unmade(tree: Study, tmp_path_factory: pytest.TempPathFactory) -> Study:
-    """The small study in a tree of its own, with a pinned model that is nowhere."""
-    study = tree.copy(tmp_path_factory.mktemp("unmade") / "tree")
-    write_questions(study.folder / "questions", ["en", "de", "es"])
-    pinned = {"source": "hub", "repo": "a/b", "revision": "0" * 40, "path": None}
-    return replace(study, config=merged(SMALL, {"models": {"tiny": pinned}}))
 
 
 def test_one_result_asks_for_what_it_needs_and_no_more(unmade: Study) -> None:

@@ -316,7 +316,7 @@ def behaviour(scores: xr.Dataset, mode: str = "token", confidence: float = 0.95)
         _add_choices_only(table, scores)
     coordinates = {"language": languages, "language_2": languages, "item": scores["item"].values}
     coordinates["cluster"] = np.unique(scores["cluster"].values)
-    found = xr.Dataset(
+    results = xr.Dataset(
         table.variables,
         coordinates
         | {"sign": list(SIGNS), "scope": list(SCOPES), "score": list(_extracted(scores))},
@@ -329,7 +329,7 @@ def behaviour(scores: xr.Dataset, mode: str = "token", confidence: float = 0.95)
             "tie_tolerance": TIE,
         },
     )
-    return from_the_paper(found, ["consistency", "mean_consistency", "transfer", "mean_transfer"])
+    return from_the_paper(results, ["consistency", "mean_consistency", "transfer", "mean_transfer"])
 
 
 def _extracted(scores: xr.Dataset) -> list[str]:

@@ -37,10 +37,10 @@ class Measure:
 
     def of(self, model: ModelResult, end: str = "") -> np.ndarray:
         """The variable, or what goes with it under its name and an end."""
-        held = getattr(model, self.source)[f"{self.variable}{end}"].sel(self.selection)
-        if "language" in held.dims:  # in one order for all models
-            held = held.sel(language=model.similarity["language"].values)
-        return held.values
+        variable = getattr(model, self.source)[f"{self.variable}{end}"].sel(self.selection)
+        if "language" in variable.dims:  # in one order for all models
+            variable = variable.sel(language=model.similarity["language"].values)
+        return variable.values
 
 
 MEASURES = {
