@@ -1,8 +1,8 @@
 """
 Shared by the other files: the checked study, where things lie, what a job depends on.
 
-Settings reach a rule as canonical JSON (`--spec`) and as nothing else: `isogloss.study.settings`
-has a method per rule. The commands of the rules that cost a model stay as they are, letter for
+Settings reach a rule as canonical JSON (`--spec`) and as nothing else, by a method per rule in
+`isogloss.study.settings`. The commands of the rules that cost a model stay as they are, letter for
 letter: Snakemake compares them, and another word in one would plan every such job again.
 No rules here.
 """

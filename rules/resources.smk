@@ -36,7 +36,7 @@ def asks(mem_mb, runtime, more_mb=lambda dataset: 0, runs=None, names=()):
         mem_mb: memory at the first attempt [MB]: for any model, and for each billion parameters.
         runtime: the same for time [min].
         more_mb: dataset -> memory beyond that of the model [MB].
-        runs: the stage, where the rule runs a model: it may need a GPU.
+        runs: the stage, where a model is run that may need a GPU.
         names: the wildcards that name what the stage is of, as `values`.
     """
 
