@@ -8,6 +8,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy import stats
 from scipy.stats import pearsonr, rankdata, spearmanr
 from simulated_worlds import Answers, clusters_of, scores_dataset
 from sklearn.metrics import cohen_kappa_score
@@ -568,6 +569,35 @@ def test_string_identical_choices_are_left_out_of_the_distinct_consistency(study
     assert found.consistency_distinct[0, 2] == pytest.approx(np.nanmean(rho[kept]))
     assert 0.05 < found.identical_share[2] < 0.15
     assert found.identical_share[0] == 1
+
+
+def test_clusters_without_a_distinct_item_give_no_degree_of_freedom(rng):
+    """A mean of five items is as sure as five are, however many others the study has."""
+    values, n_choices, answers = random_scores(rng, 2, 60)
+    data = scores_dataset(values, answers, n_choices, np.arange(60))
+    spelling = np.arange(values.size).reshape(values.shape)
+    spelling[1, 5:] = spelling[0, 5:]
+    found = b.behaviour(data.assign(spelling=(("language", "item", "choice"), spelling)))
+    rho = b.item_consistency(b.ranks(values, n_choices))[:5, 0, 1]
+    expected = np.clip(stats.t.interval(0.95, 4, rho.mean(), stats.sem(rho)), -1, 1)
+    for name in ("consistency_distinct", "mean_consistency_distinct"):
+        for end, bound in zip(("low", "high"), expected, strict=True):
+            assert np.asarray(found[f"{name}_{end}"])[0].flat[-1] == pytest.approx(bound), name
+
+
+def test_a_language_without_a_value_is_no_unit_of_the_crossed_interval(rng):
+    """Some languages have too few right answers for a transfer from them."""
+    values, n_choices, answers = random_scores(rng, 6, 60)
+    values[:4, np.arange(30), answers[:30]] += 9
+    values[1, :20] = values[1, 20:40]
+    values[4:, np.arange(60), answers] -= 99
+    data = scores_dataset(values, answers, n_choices, np.arange(60))
+    scope = {"scope": "to_pivot", "sign": "positive"}
+    every, some = (b.behaviour(x).sel(scope) for x in (data, data.isel(language=slice(4))))
+    assert every["mean_transfer"] == pytest.approx(float(some["mean_transfer"]))
+    for end in ("low", "high"):
+        name = f"mean_transfer_crossed_{end}"
+        assert every[name] == pytest.approx(float(some[name]))
 
 
 def test_intervals_of_lift_over_difficulty_cover_at_sixty_items(rng):

@@ -532,6 +532,18 @@ def test_slopes_are_drawn_with_what_they_hold_for(results):
     assert slopes["estimate"].iloc[0] == pytest.approx(0.05) and np.isfinite(slopes["low"].iloc[0])
 
 
+def test_a_slope_is_drawn_through_the_models_that_have_a_value(results):
+    held = three_sizes(results)
+    large = held.isel(model=[2]).assign_coords(model=["m3"], parameters=("model", [6e7]))
+    held = xr.concat([held, large], "model", data_vars="minimal")
+    held["value"][dict(model=3)] = np.nan
+    labels = {f"m{i}": f"m{i}" for i in range(4)}
+    ax = scale.against_scale(held, SUBJECT, labels).figure.axes[0]
+    x, y = next(line.get_xydata() for line in ax.lines if len(line.get_xdata()) == 2).T
+    values = held["value"].sel(measure="dissociation").values[:3]
+    assert x == pytest.approx([6e4, 6e6]) and y.mean() == pytest.approx(values.mean())
+
+
 def test_names_keep_clear_of_each_other_on_a_logarithmic_axis(results):
     held, labels = many_models(results, 4)
     figure = scale.against_scale(held, SUBJECT, labels).figure

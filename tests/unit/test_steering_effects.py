@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
+from scipy import stats
 from sklearn.metrics import cohen_kappa_score
 
 from isogloss.errors import InputError
@@ -10,6 +11,7 @@ from isogloss.measures.behaviour import cohens_kappa
 from isogloss.measures.statistics import Jackknife
 from isogloss.steering.effect_table import (
     mean_present,
+    over_languages,
     pooled_differences,
     without_each_language,
 )
@@ -353,6 +355,17 @@ def test_pooled_differences_average_to_the_mean_of_means():
 def test_each_language_is_left_out_of_the_mean_over_those_with_values():
     estimates = np.array([1.0, 2.0, np.nan, 6.0])
     assert without_each_language(estimates).tolist() == [4, 3.5, 3, 1.5]
+
+
+def test_languages_without_a_value_are_no_units_of_the_crossed_interval():
+    """A unit that never moves the mean would give a degree of freedom for nothing."""
+    rows = np.random.default_rng(0).normal(size=(31, 3, 1)) / 100 + np.array([[[1], [2], [6]]])
+    gap = np.full((31, 2, 1), np.nan)
+    both = np.concatenate([np.concatenate([rows, gap], axis=1), np.ones((31, 5, 1))], axis=2)
+    found, alone = over_languages(both, 0.95), over_languages(rows, 0.95)
+    assert (found.low[0], found.high[0]) == pytest.approx((alone.low[0], alone.high[0]))
+    spread = np.sqrt(rows[0, :, 0].var(ddof=1) / 3)
+    assert alone.high[0] - alone.estimate[0] >= stats.t.ppf(0.975, 2) * spread
 
 
 def test_languages_that_differ_widen_the_crossed_interval():

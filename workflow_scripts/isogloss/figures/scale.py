@@ -83,9 +83,10 @@ def _family(ax: Axes, scale: xr.Dataset, family: str, index: int) -> None:
         ax.errorbar(x, y, yerr=error, capsize=2, elinewidth=width, label=label, **style)
     slope = float(scale["slope"].sel(family=family))
     if np.isfinite(slope):
-        logs = np.log10(x)
+        known = np.isfinite(y)
+        logs = np.log10(x[known])
         ends = np.array([logs.min(), logs.max()])
-        line = np.nanmean(y) + slope * (ends - logs.mean())
+        line = y[known].mean() + slope * (ends - logs.mean())
         ax.plot(10**ends, line, color=style["color"], linewidth=1)
 
 

@@ -413,10 +413,10 @@ def _add_consistency(
     rho = item_consistency(ranked)
     means = table.jackknife.means
     text = "consistency per item (Spearman's rho)"
-    table.add_pairs("consistency", [means(rho)], text)
-    rows = means(np.where(distinct, rho, np.nan))
+    table.add_pairs("consistency", [means(rho)], text, behind=np.isfinite(rho))
+    rho = np.where(distinct, rho, np.nan)
     text = "consistency per item, no choice spelled alike in the two languages (Spearman's rho)"
-    table.add_pairs("consistency_distinct", [rows], text)
+    table.add_pairs("consistency_distinct", [means(rho)], text, behind=np.isfinite(rho))
     text = "correlation of concatenated ranks, centred by item"
     rows = concatenated_consistency(ranked, table.jackknife)
     table.add_pairs("consistency_concatenated", [rows], text)
@@ -433,9 +433,10 @@ def _add_choices_only(table: PairTable, scores: xr.Dataset) -> None:
     rows = table.jackknife.means((predicted == answers).T.astype(float))
     accuracy = table.jackknife.share_interval(rows, len(answers))
     table.add_interval("accuracy_choices_only", ("language",), accuracy, f"accuracy {note}")
-    rho = table.jackknife.means(item_consistency(ranks(values, n_choices)))
-    text = f"consistency per item {note} (Spearman's rho)"
-    table.add_pairs("consistency_choices_only", [rho], text)
+    rho = item_consistency(ranks(values, n_choices))
+    text, behind = f"consistency per item {note} (Spearman's rho)", np.isfinite(rho)
+    rows = [table.jackknife.means(rho)]
+    table.add_pairs("consistency_choices_only", rows, text, behind=behind)
     positive = transfers(predicted, answers, n_choices, table.jackknife)["positive"]
     rows = positive.observed - positive.independent
     text = f"positive transfer minus that expected from accuracy, {note}"

@@ -59,6 +59,7 @@ class PairTable:
         long_name: str,
         relative: tuple[bool, ...] = (),
         n_items: list[np.ndarray] | None = None,
+        behind: np.ndarray | None = None,
     ) -> None:
         """A variable over pairs, from one array (row, language, language), or from one per sign.
 
@@ -69,18 +70,20 @@ class PairTable:
 
         Args:
             n_items: items behind the values, where these are shares; else they lie in -1 .. 1.
+            behind: (item, language, language) bool, items that a value is of, where not all.
         """
         limits = CORRELATIONS if n_items is None else SHARES
         sign = ("sign",) if len(rows) > 1 else ()
         if n_items is None:
-            matrices = [self.jackknife.interval(r, limits) for r in rows]
+            matrices = [self.jackknife.interval(r, limits, behind) for r in rows]
         else:
             matrices = [
                 self.jackknife.share_interval(r, n) for r, n in zip(rows, n_items, strict=True)
             ]
         self.add_interval(name, (*sign, "language", "language_2"), _stack(matrices), long_name)
         by_scope = [pair_means(r, self.scopes) for r in rows]
-        means = [self.jackknife.interval(m, limits) for m in by_scope]
+        of_scopes = None if behind is None else np.einsum("ilm,slm->is", behind, self.scopes)
+        means = [self.jackknife.interval(m, limits, of_scopes) for m in by_scope]
         crossed = [self._crossed(r, m, limits) for r, m in zip(rows, by_scope, strict=True)]
         for index in np.flatnonzero(relative):
             means[index], crossed[index] = map(_to_pivot_only, (means[index], crossed[index]))
@@ -120,7 +123,10 @@ class PairTable:
         """
         intervals = []
         for index, scope in enumerate(self.scopes):
-            drawn = np.ones(len(self.is_pivot), bool) if index == 0 else ~self.is_pivot
+            used = scope & np.isfinite(rows[0])
+            # A language without a value is in no mean, and no unit of its spread.
+            drawn = used.any(axis=0) | used.any(axis=1)
+            drawn &= True if index == 0 else ~self.is_pivot
             without = without_language(rows[0], scope)[drawn]
             at, confidence = means[:, index], self.jackknife.confidence
             crossed = two_way_jackknife(at[0], at[1:], without, confidence)

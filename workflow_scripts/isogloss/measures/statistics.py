@@ -81,26 +81,38 @@ class Jackknife:
         present = np.isfinite(values)
         return divide(self.sums(np.where(present, values, 0.0)), self.sums(present))
 
-    def interval(self, rows: np.ndarray, limits: tuple[float, float] = NO_LIMITS) -> Interval:
+    def interval(
+        self,
+        rows: np.ndarray,
+        limits: tuple[float, float] = NO_LIMITS,
+        behind: np.ndarray | None = None,
+    ) -> Interval:
         """Interval of a statistic computed from each row's sums: (row, ...) to (...).
 
-        Args: limits are the smallest and the largest value that the statistic can have.
+        Clusters without an item behind the statistic give no degree of freedom.
+
+        Args:
+            rows: the statistic on each row.
+            limits: the smallest and the largest value that it can have.
+            behind: (item, ...) bool, items that it is of, where not all.
         """
-        return within(jackknife_interval(rows[0], rows[1:], self.confidence), limits)
+        if behind is None:
+            return within(jackknife_interval(rows[0], rows[1:], self.confidence), limits)
+        n = (sum_by_cluster(behind.astype(int), self.codes) > 0).sum(axis=0)
+        # The other clusters' rows are the data's, and add nothing to either sum.
+        away = rows[1:] - rows[0]
+        squares = (away**2).sum(axis=0) - divide(away.sum(axis=0) ** 2, n)
+        variance = divide((n - 1) * squares.clip(min=0), n)
+        return within(_t_interval(rows[0], variance, n - 1, self.confidence), limits)
 
     def mean_interval(
         self, values: np.ndarray, limits: tuple[float, float] = NO_LIMITS
     ) -> Interval:
         """Interval of the mean over items, NaN entries left out: (item, ...) to (...).
 
-        For means the jackknife is the cluster-robust standard error; clusters without an entry
-        give no degree of freedom.
+        For means the jackknife is the cluster-robust standard error.
         """
-        rows = self.means(values)
-        present = sum_by_cluster(np.isfinite(values).astype(int), self.codes) > 0
-        variance = jackknife_variance(rows[1:])
-        found = _t_interval(rows[0], variance, present.sum(axis=0) - 1, self.confidence)
-        return within(found, limits)
+        return self.interval(self.means(values), limits, np.isfinite(values))
 
     def share_interval(self, rows: np.ndarray, n_items: np.ndarray | float) -> Interval:
         """Interval of a share of items: Wilson's, with as many items as its spread is worth.

@@ -34,6 +34,23 @@ def without_each_language(estimates: np.ndarray) -> np.ndarray:
     return divide(total.sum(axis=0) - total, n - present)
 
 
+def over_languages(rows: np.ndarray, confidence: float) -> Interval:
+    """Interval of the mean over languages, for other items and other languages.
+
+    A language without a value is in no mean, and no unit of its spread.
+
+    Args: rows (row, language, ...). Returns (...).
+    """
+    means, apart = mean_present(rows, axis=1), without_each_language(rows[0])
+    bounds = np.full((2, *means.shape[1:]), np.nan)
+    for at in np.ndindex(means.shape[1:]):
+        own = (slice(None), *at)
+        some = apart[own][np.isfinite(rows[0][own])]
+        found = two_way_jackknife(means[own][0], means[own][1:], some, confidence)
+        bounds[own] = found.low, found.high
+    return Interval(means[0], *bounds)
+
+
 def known_width(interval: Interval) -> Interval:
     """The interval, without bounds where nothing varied: no flips are no certainty."""
     known = interval.high - interval.low > ROUNDING
@@ -107,9 +124,7 @@ class EffectTable:
         """`pooled_<name>`, for these languages and (`_crossed`) for languages like these."""
         text = f"{text}, mean over languages"
         self.add_interval(f"pooled_{name}", dims[1:], pooled, text)
-        means = mean_present(rows, axis=1)
-        apart = without_each_language(rows[0])
-        crossed = known_width(two_way_jackknife(means[0], means[1:], apart, self.confidence))
+        crossed = known_width(over_languages(rows, self.confidence))
         made = interval_variables("crossed", dims[1:], crossed, text, "1", self.confidence, CROSSED)
         for end in ("low", "high"):
             self.variables[f"pooled_{name}_crossed_{end}"] = made[f"crossed_{end}"]
