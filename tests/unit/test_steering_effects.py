@@ -186,6 +186,13 @@ def test_holm_covers_each_family(found):
     assert found["p_holm"].sel(DE_DEFAULT) == pytest.approx(min(1, 4 * p[0]))
 
 
+def test_a_test_says_whether_its_settings_were_chosen_anew(found):
+    for name in ("p", "primary_p", "pooled_consistency_change_p"):
+        assert "chosen anew under every pattern" in found[name].attrs["long_name"], name
+    for name in ("effect_over_control_p", "pivot_harm_p", "pooled_pivot_harm_p"):
+        assert "settings taken as given" in found[name].attrs["long_name"], name
+
+
 def test_no_flips_is_no_certainty(found):
     one = found.sel(DE_DEFAULT | {"method": "shared_projection"})
     assert one["effect"] == 0

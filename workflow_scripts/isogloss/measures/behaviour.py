@@ -434,9 +434,8 @@ def _add_choices_only(table: PairTable, scores: xr.Dataset) -> None:
     accuracy = table.jackknife.share_interval(rows, len(answers))
     table.add_interval("accuracy_choices_only", ("language",), accuracy, f"accuracy {note}")
     rho = item_consistency(ranks(values, n_choices))
-    text, behind = f"consistency per item {note} (Spearman's rho)", np.isfinite(rho)
-    rows = [table.jackknife.means(rho)]
-    table.add_pairs("consistency_choices_only", rows, text, behind=behind)
+    text, means = f"consistency per item {note} (Spearman's rho)", table.jackknife.means(rho)
+    table.add_pairs("consistency_choices_only", [means], text, behind=np.isfinite(rho))
     positive = transfers(predicted, answers, n_choices, table.jackknife)["positive"]
     rows = positive.observed - positive.independent
     text = f"positive transfer minus that expected from accuracy, {note}"

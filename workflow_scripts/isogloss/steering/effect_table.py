@@ -172,23 +172,33 @@ class EffectTable:
         self.add_interval(name, dims, parts[0].interval, text)
         self._add_pooled(name, dims, self.jackknife.means(chosen), text, parts[1].interval)
         if tests is not None:
-            self.add_tests(tests, dims, parts[0], chosen, text)
+            searched = any(search.change.shape[2] > 1 for _, search in entries)
+            self.add_tests(tests, dims, parts[0], chosen, text, searched)
             over_languages = pooled_differences(chosen)
             note = f"{text}, mean over languages"
-            self.add_tests(f"pooled_{tests}", dims[1:], parts[1], over_languages, note)
+            self.add_tests(f"pooled_{tests}", dims[1:], parts[1], over_languages, note, searched)
         return by_language, pooled
 
     def add_tests(
-        self, prefix: str, dims: Sequence[str], claim: Claim, differences: np.ndarray, text: str
+        self,
+        prefix: str,
+        dims: Sequence[str],
+        claim: Claim,
+        differences: np.ndarray,
+        text: str,
+        searched: bool,
     ) -> None:
         """p over the family of all entries, and what could have been detected.
 
-        Args: differences (item, ...) at the chosen settings.
+        Args:
+            differences: (item, ...) at the chosen settings.
+            searched: whether settings are chosen anew under every sign pattern.
         """
         tests = max(int(np.isfinite(claim.p).sum()), 1)
         alpha = (1 - self.confidence) / tests
         least = minimum_detectable_effect(differences, self.clusters, alpha=alpha)
-        note = "two-sided cluster sign-flip p, settings chosen anew under every pattern"
+        how = "chosen anew under every pattern" if searched else "taken as given"
+        note = f"two-sided cluster sign-flip p, settings {how}"
         self.add(f"{prefix}p", dims, claim.p, f"{text}: {note}")
         if dims:
             note = f"{text}: p adjusted by Holm over {tests} tests ({', '.join(dims)})"

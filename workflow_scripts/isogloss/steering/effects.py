@@ -160,11 +160,12 @@ def _add_effect(table: EffectTable, methods: Sequence[str]) -> None:
     change = after - answers.unsteered("correct")
     default, text = change[..., 0], "items flipped right less items flipped wrong"
     note = f"accuracy change, default method ({text})"
-    table.add_tests("primary_", ("language",), first_entry(by_language), default, note)
+    searched = entries[0][1].change.shape[2] > 1
+    table.add_tests("primary_", ("language",), first_entry(by_language), default, note, searched)
     table.add("primary_net", ("language",), default.sum(axis=0), f"{text}, default method", "items")
     note = "accuracy change, default method, pooled"
     over_languages = pooled_differences(change)[:, 0]
-    table.add_tests("pooled_primary_", (), first_entry(pooled), over_languages, note)
+    table.add_tests("pooled_primary_", (), first_entry(pooled), over_languages, note, searched)
     for name, flipped, note in (
         ("flipped_right", change > 0, "items flipped from wrong to right"),
         ("flipped_wrong", change < 0, "items flipped from right to wrong"),
