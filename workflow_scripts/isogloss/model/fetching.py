@@ -57,9 +57,9 @@ def fetch(source: ModelSource, cache: Path) -> Path:
 def _checked_folder(source: ModelSource, cache: Path) -> Path:
     """A local folder, whose files are those that `sha256` pins, where it does."""
     folder = local_folder(source)
-    if source.sha256 and (found := folder_digest(source, cache)) != source.sha256.lower():
+    if source.sha256 and (digest := folder_digest(source, cache)) != source.sha256.lower():
         raise InputError(
-            f"models.{source.slug}.sha256: {folder} has the digest {found}: another model than "
+            f"models.{source.slug}.sha256: {folder} has the digest {digest}: another model than "
             "the one that is pinned, or correct it"
         )
     return folder

@@ -72,17 +72,17 @@ def _by_reach(forward: Callable, reach: torch.Tensor) -> Callable:
     values = reach.unique().tolist()
 
     def each(states: torch.Tensor, position_ids: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        found = None
+        tables = None
         for value in values:
             inside = (reach == value).to(position_ids.device)
             forward(states, torch.zeros_like(position_ids), *args, **kwargs)  # forget longer ones
             new = forward(states, position_ids * inside, *args, **kwargs)
-            if found is None:
-                found = new
+            if tables is None:
+                tables = new
             else:
-                pairs = zip(new, found, strict=True)
-                found = tuple(torch.where(inside[..., None], a, b) for a, b in pairs)
-        return found
+                pairs = zip(new, tables, strict=True)
+                tables = tuple(torch.where(inside[..., None], a, b) for a, b in pairs)
+        return tables
 
     return each
 

@@ -143,7 +143,7 @@ def evaluate(
         ends = {i: pivot.states.prompt_ends(pivot.trees, i, runner.budget) for i in layers}
         ends = {i: states[evaluated] for i, states in ends.items()}
         oracle = patches(settings, ends, folds[evaluated])
-        by_item = [[*some, own] for some, own in zip(by_item, oracle, strict=True)]
+        by_item = [[*some, last] for some, last in zip(by_item, oracle, strict=True)]
         labels = [*labels, Label("control", PATCH)]
     outcome = runner.scores(plan, evaluated_trees, by_item, states)
     zero = _difference_of_zero(labels, outcome)
