@@ -50,8 +50,8 @@ onsuccess:
     # `--report-after-run` in a profile writes its report in a dry-run too, and fails on a fresh
     # clone; this runs after real runs only.
     if Path(RESULTS, "summary.md").exists():
-        SETTINGS, REPORT = f"{RESULTS}/config.yaml", f"{RESULTS}/report.html"
+        USED, REPORT = f"{RESULTS}/config.yaml", f"{RESULTS}/report.html"
         shell(
             "python -m snakemake --workflow-profile none --nolock --quiet all"
-            " --configfile {SETTINGS:q} --report {REPORT:q}"
+            " --configfile {USED:q} --report {REPORT:q}"
         )

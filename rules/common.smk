@@ -105,8 +105,8 @@ def on_this_machine(*names: str):
     have the resources of every job worked out, even where nothing is to be done: they need a
     listing of the shared place and all questions.
     """
-    values = SETTINGS.on_this_machine()
-    options = " ".join(f"--{name}={shlex.quote(values[name])}" for name in names)
+    known = SETTINGS.on_this_machine()
+    options = " ".join(f"--{name}={shlex.quote(known[name])}" for name in names)
     return lambda wildcards, output: options
 
 

@@ -72,8 +72,8 @@ def candidates(lens: xr.Dataset, layer: int) -> tuple[np.ndarray, np.ndarray]:
     wrong = logs.copy()
     wrong[items, gold] = -np.inf
     margin = right - np.nanmax(wrong, axis=1)
-    said = np.nanargmax(np.where(np.isnan(shares[0, -1]), -1, shares[0, -1]), axis=1)
-    return (said != gold) & (margin > 0), margin
+    answer = np.nanargmax(np.where(np.isnan(shares[0, -1]), -1, shares[0, -1]), axis=1)
+    return (answer != gold) & (margin > 0), margin
 
 
 def choose_examples(

@@ -134,8 +134,8 @@ def _slopes_hold_for(scale: xr.Dataset) -> str:
     """What the intervals of the slopes hold for, where there are any."""
     with_slope = scale.sel(family=scale["slope"].notnull().any("measure"))
     families = with_slope["slope_holds_for"].to_series()
-    said = [f"{what} ({', '.join(of.index)})" for what, of in families.groupby(families)]
-    return "slopes hold for " + "; ".join(said) if said else ""
+    groups = [f"{what} ({', '.join(of.index)})" for what, of in families.groupby(families)]
+    return "slopes hold for " + "; ".join(groups) if groups else ""
 
 
 def _no_slopes(scale: xr.Dataset) -> str:
@@ -167,13 +167,13 @@ def _slopes_text(scale: xr.Dataset) -> str:
     """The slopes of dissociation by family, with what they hold for and how sure they are."""
     first = scale.sel(measure=SHOWN[0])
     known = first["family"].values[first["slope"].notnull().values]
-    said = [
+    slopes = [
         f"{_bounded(first.sel(family=family), 'slope')} in {as_rst(str(family))} "
         f"(p = {float(first['slope_p_holm'].sel(family=family)):.2g}, Holm over the figure; for "
         f"{first['slope_holds_for'].sel(family=family).item()})"
         for family in known
     ]
-    return f"per tenfold parameters it changes by {spoken(said)}" if said else ""
+    return f"per tenfold parameters it changes by {spoken(slopes)}" if slopes else ""
 
 
 def _bounded(values: xr.Dataset, name: str) -> str:

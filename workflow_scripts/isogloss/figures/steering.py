@@ -257,7 +257,7 @@ def _effect_caption(results: xr.Dataset, subject: Subject, fitted: str) -> str:
         f"{subject.label(subject.pivot)} changes accuracy by {spoken(changes)} percentage points, "
         f"{between(effects, 'pooled_effect', points)} in the mean (p = "
         f"{decimal(results[MAIN_CLAIM.pooled_p], 4)}); {verdict} (sign-flip tests, "
-        f"{MAIN_CLAIM.said}).{_controls_said(results)}\n\n"
+        f"{MAIN_CLAIM.tests}).{_controls_text(results)}\n\n"
         f"*How to read it*: {CHOSEN}. Left, each method; middle, "
         "controls at the same setting (small dots: single random draws; `pivot steered`: the "
         "pivot's own questions with the same vectors, harm where below 0); right, change of "
@@ -265,21 +265,21 @@ def _effect_caption(results: xr.Dataset, subject: Subject, fitted: str) -> str:
     )
 
 
-def _controls_said(results: xr.Dataset) -> str:
+def _controls_text(results: xr.Dataset) -> str:
     """What rounding alone flips, and how much of another language's shift is the method's own."""
-    said = ""
+    text = ""
     if "zero_flipped_right" in results and np.isfinite(results["zero_flipped_right"]).any():
         method = results.sel({"method": results.attrs["default_method"]})
         flips = method["flipped_right"] + method["flipped_wrong"]
         rounding = results["zero_flipped_right"] + results["zero_flipped_wrong"]
-        said += (
+        text += (
             f" It flips {span(flips)} items per language, either way; adding nothing flips "
             f"{span(rounding)}, by rounding in another batch."
         )
     if "control_cosine" in results and "shuffled_language" in results["control"].values:
         cosine = results["control_cosine"].sel(control="shuffled_language")
-        said += (
+        text += (
             " The shift of another language has a cosine of "
             f"{span(cosine, decimal)} with the method's."
         )
-    return said
+    return text

@@ -108,10 +108,10 @@ def default_steering(result: Result, language: str) -> dict[str, Any]:
     if fitted is None or language not in result.steering[fitted]["language"].values:
         return {}
     method = str(result.steering[fitted].attrs["default_method"])
-    own = result.steering[fitted].sel({"language": language, "method": method})
+    effects = result.steering[fitted].sel({"language": language, "method": method})
     names = {"effect": "effect", "low": "effect_low", "high": "effect_high"}
     names |= {name: name for name in (MAIN_CLAIM.p, MAIN_CLAIM.least)}
-    values = {key: float(own[name]) for key, name in names.items()}
+    values = {key: float(effects[name]) for key, name in names.items()}
     return {"fitted": fitted, "method": method, **values}
 
 
@@ -121,7 +121,7 @@ def main_table(results: Sequence[Result]) -> pd.DataFrame:
 
 
 def _row(result: Result, tag: str) -> dict[str, Any]:
-    own = result.behaviour.sel(language=tag)
+    alone = result.behaviour.sel(language=tag)
     pair = result.behaviour.sel(language=result.pivot, language_2=tag)
     to_here = pair.sel(sign="positive")
     row: dict[str, Any] = {
@@ -134,8 +134,8 @@ def _row(result: Result, tag: str) -> dict[str, Any]:
     }
     apart = result.similarity.sel(language=tag)
     other = tag != result.pivot
-    for name, held, variable in (
-        ("accuracy", own, "accuracy"),
+    for name, values, variable in (
+        ("accuracy", alone, "accuracy"),
         ("consistency_with_pivot", pair, "consistency"),
         ("transfer_from_pivot", to_here, "transfer"),
         ("transfer_lift", to_here, "lift_independent"),
@@ -143,7 +143,7 @@ def _row(result: Result, tag: str) -> dict[str, Any]:
     ):
         for end in ("", "_low", "_high"):
             known = other or name == "accuracy"
-            row[name + end] = float(held[variable + end]) if known else np.nan
+            row[name + end] = float(values[variable + end]) if known else np.nan
     steered = default_steering(result, tag)
     for key in STEERING_COLUMNS:
         row[f"steering_{key}"] = steered.get(key)
@@ -180,9 +180,12 @@ def summary(
     parts += [_opening(results)]
     table = main_table(results)
     for dataset in dict.fromkeys(result.dataset for result in results):
-        own = [result for result in results if result.dataset == dataset]
-        parts += [f"## {dataset}: main table", _table_text(table[table["dataset"] == dataset], own)]
-        parts += [_overall_table(own)]
+        of_dataset = [result for result in results if result.dataset == dataset]
+        parts += [
+            f"## {dataset}: main table",
+            _table_text(table[table["dataset"] == dataset], of_dataset),
+        ]
+        parts += [_overall_table(of_dataset)]
     parts += ["## Findings, and null results with their power"]
     parts += ["\n".join(f"- {line}" for result in results for line in findings(result))]
     parts += ["## Near chance", _languages_text(results, "near_chance")]
@@ -212,13 +215,13 @@ def _opening(results: Sequence[Result]) -> str:
     )
 
 
-def _table_text(table: pd.DataFrame, own: Sequence[Result]) -> str:
-    pivot = language_name(own[0].pivot)
+def _table_text(table: pd.DataFrame, results: Sequence[Result]) -> str:
+    pivot = language_name(results[0].pivot)
     header = ["model", "language", "accuracy [%]", f"consistency with {pivot}"]
     header += [f"transfer from {pivot} [%]", "lift [points]", f"dissociation from {pivot}"]
     header += ["steering", "its effect [points]"]
     rows = []
-    marks = {(r.model, tag): r.marks(tag) for r in own for tag in r.languages}
+    marks = {(r.model, tag): r.marks(tag) for r in results for tag in r.languages}
     for row in table.to_dict("records"):
         mark = marks[row["model"], row["language"]]
         steered = isinstance(row["steering_method"], str)
@@ -248,7 +251,7 @@ def _table_text(table: pd.DataFrame, own: Sequence[Result]) -> str:
     return markdown_table(header, rows)
 
 
-def _overall_table(own: Sequence[Result]) -> str:
+def _overall_table(results: Sequence[Result]) -> str:
     """Means over languages and pairs: a row per model."""
     header = [
         "model",
@@ -263,9 +266,9 @@ def _overall_table(own: Sequence[Result]) -> str:
     ]
     header += ["debiased CKA", "CKA over languages too"]
     rows = []
-    for result in own:
+    for result in results:
         pairs = result.behaviour.sel(scope="all_pairs")
-        held = result.similarity
+        similarity = result.similarity
         rows.append(
             [
                 result.model,
@@ -276,11 +279,11 @@ def _overall_table(own: Sequence[Result]) -> str:
                     "mean_lift_independent",
                     points,
                 ),
-                with_interval(_values(held, "dissociation"), "dissociation"),
-                _crossed(held, "dissociation"),
-                decimal(float(held["dissociation_null"])),
-                with_interval(_values(held, "cka_middle_mean"), "cka_middle_mean"),
-                _crossed(held, "cka_middle_mean"),
+                with_interval(_values(similarity, "dissociation"), "dissociation"),
+                _crossed(similarity, "dissociation"),
+                decimal(float(similarity["dissociation_null"])),
+                with_interval(_values(similarity, "cka_middle_mean"), "cka_middle_mean"),
+                _crossed(similarity, "cka_middle_mean"),
             ]
         )
     return (
@@ -290,17 +293,17 @@ def _overall_table(own: Sequence[Result]) -> str:
     )
 
 
-def _values(held: xr.Dataset, name: str) -> dict[str, float]:
+def _values(table: xr.Dataset, name: str) -> dict[str, float]:
     """A scalar variable with its bounds, NaN where it has none."""
     return {
-        name + end: float(held[name + end]) if name + end in held else np.nan
+        name + end: float(table[name + end]) if name + end in table else np.nan
         for end in ("", "_low", "_high")
     }
 
 
-def _crossed(held: xr.Dataset, name: str) -> str:
+def _crossed(table: xr.Dataset, name: str) -> str:
     """The interval of a mean over languages for other items and other languages."""
-    low, high = (float(held[f"{name}_crossed_{end}"]) for end in ("low", "high"))
+    low, high = (float(table[f"{name}_crossed_{end}"]) for end in ("low", "high"))
     return f"[{decimal(low)}, {decimal(high)}]" if np.isfinite([low, high]).all() else NOTHING
 
 
@@ -314,15 +317,15 @@ def findings(result: Result) -> Iterator[str]:
     lift = _values(pairs, "mean_lift_independent")
     value, low, high = lift.values()
     if np.isfinite([value, low, high]).all():
-        said = f"{points(value)} [{points(low)}, {points(high)}] points"
+        change = f"{points(value)} [{points(low)}, {points(high)}] points"
         if low <= 0 <= high:
             least = float(detectable(low, high, confidence_of(result.behaviour)))
             yield (
-                f"{name}: transfer beyond accuracy is not significant ({said}); {100 * least:.1f} "
-                "points would have been detected with 80% power."
+                f"{name}: transfer beyond accuracy is not significant ({change}); "
+                f"{100 * least:.1f} points would have been detected with 80% power."
             )
         else:
-            yield f"{name}: transfer beyond what the accuracies give is {said}, over all pairs."
+            yield f"{name}: transfer beyond what the accuracies give is {change}, over all pairs."
     yield from _choices_lines(result, name)
     if result.trajectories is not None:
         yield f"{name}: {lens_line(result.trajectories, result.pivot)}"
@@ -368,32 +371,34 @@ def lens_line(trajectories: xr.Dataset, pivot: str) -> str:
     read = trajectories.sel(latent="pivot", language=others)
     through = float(read["latent_accuracy"].isel(layer=best).mean())
     alone = float(read["latent_accuracy_choices_only"].mean())
-    said = f" (by the choices alone: {percent(alone)})" if np.isfinite(alone) else ""
+    by_choices = f" (by the choices alone: {percent(alone)})" if np.isfinite(alone) else ""
     return (
         f"the lens reads the choices best in {language_name(pivot)}, compared with the prompt's "
         f"language, at relative depth {decimal(float(at['relative_depth']))}: {percent(through)} "
-        f"right{said}, {with_interval(_values(at, name), name, points)} points more than in the "
-        "prompt's language, mean over languages."
+        f"right{by_choices}, {with_interval(_values(at, name), name, points)} points more than in "
+        "the prompt's language, mean over languages."
     )
 
 
 def _steering_line(effects: xr.Dataset, method: str) -> str:
-    own, alpha = effects.sel({"method": method}), 1 - confidence_of(effects)
+    results, alpha = effects.sel({"method": method}), 1 - confidence_of(effects)
     family = family_of(method, effects.attrs["default_method"])
     sure = [
-        t for t in map(str, own["language"].values) if float(own[family.p].sel(language=t)) < alpha
+        t
+        for t in map(str, results["language"].values)
+        if float(results[family.p].sel(language=t)) < alpha
     ]
-    pooled = with_interval(_values(own, "pooled_effect"), "pooled_effect", points)
+    pooled = with_interval(_values(results, "pooled_effect"), "pooled_effect", points)
     each = (
-        f"significant in {', '.join(language_name(tag) for tag in sure)} (sign-flip, {family.said})"
+        f"significant in {', '.join(map(language_name, sure))} (sign-flip, {family.tests})"
         if sure
-        else f"not significant in any language (sign-flip, {family.said}); an effect of "
-        f"{span_of_points(own[family.least])} would have been detected with 80% power"
+        else f"not significant in any language (sign-flip, {family.tests}); an effect of "
+        f"{span_of_points(results[family.least])} would have been detected with 80% power"
     )
-    p = float(own[family.pooled_p])
-    verdict = (f"p = {p:.2g}" if np.isfinite(p) else f"p = {NOTHING}") + family.pooled_said
+    p = float(results[family.pooled_p])
+    verdict = (f"p = {p:.2g}" if np.isfinite(p) else f"p = {NOTHING}") + family.pooled_tests
     if not p < alpha:
-        verdict += f", {span_of_points(own[family.pooled_least])} detectable"
+        verdict += f", {span_of_points(results[family.pooled_least])} detectable"
     return (
         f"{str(method).replace('_', ' ')} changes accuracy by {pooled} points in the mean over "
         f"languages ({verdict}); {each}."
@@ -446,20 +451,22 @@ def _measured_table(results: Sequence[Result]) -> str:
 
 def _excluded_text(records: Sequence[Mapping[str, Any]]) -> str:
     """How many items the study leaves out, by reason; empty where none are."""
-    found: Mapping[str, int] = next(
+    counts: Mapping[str, int] = next(
         (r["excluded_items"] for r in records if r.get("excluded_items")), {}
     )
-    said = [f"{count} {str(reason).replace('_', ' ')}" for reason, count in found.items() if count]
-    return f" (left out: {', '.join(said)})" if said else ""
+    reasons = [
+        f"{count} {str(reason).replace('_', ' ')}" for reason, count in counts.items() if count
+    ]
+    return f" (left out: {', '.join(reasons)})" if reasons else ""
 
 
 def _precision_text(exact: Sequence[Mapping[str, Any]], reasons: Sequence[str]) -> str:
     """Mean and largest difference over the languages' compared phrases, or why there are none."""
-    phrases = [float(one["phrases"]) for one in exact]
+    phrases = [float(cost["phrases"]) for cost in exact]
     if not exact or not sum(phrases):
         return "not compared" + (f" ({', '.join(reasons)})" if reasons else "")
-    mean = float(np.average([float(one["mean"]) for one in exact], weights=phrases))
-    return f"{mean:.2g} on average, {max(float(one['largest']) for one in exact):.2g} at most"
+    mean = float(np.average([float(cost["mean"]) for cost in exact], weights=phrases))
+    return f"{mean:.2g} on average, {max(float(cost['largest']) for cost in exact):.2g} at most"
 
 
 def _largest(values: Sequence[float]) -> str:
@@ -482,8 +489,10 @@ def _flips_text(result: Result) -> str:
 
 def _largest_of(result: Result, name: str) -> str:
     """The largest value of a check of steering, over its vectors' datasets and languages."""
-    held = [effects[name].values.ravel() for effects in result.steering.values() if name in effects]
-    values = np.concatenate([*held, []])
+    by_vectors = [
+        effects[name].values.ravel() for effects in result.steering.values() if name in effects
+    ]
+    values = np.concatenate([*by_vectors, []])
     return _largest(values[np.isfinite(values)].tolist())
 
 

@@ -61,8 +61,8 @@ def span_of_points(shares: xr.DataArray) -> str:
     >>> span_of_points(xr.DataArray([0.07, 0.13])), span_of_points(xr.DataArray(np.nan))
     ('7 to 13 points', '–')
     """
-    said = span(100 * shares)
-    return said if said == "–" else f"{said} points"
+    percents = span(100 * shares)
+    return percents if percents == "–" else f"{percents} points"
 
 
 def as_rst(text: str) -> str:

@@ -18,16 +18,16 @@ class Family:
     Attributes:
         p, least: adjusted p and minimum detectable effect by language.
         pooled_p, pooled_least: the same of the mean over languages.
-        said: what the languages' tests are adjusted over.
-        pooled_said: what the test of the mean is; empty where it is adjusted over nothing.
+        tests: what the languages' tests are adjusted over.
+        pooled_tests: what the test of the mean is; empty where it is adjusted over nothing.
     """
 
     p: str
     least: str
     pooled_p: str
     pooled_least: str
-    said: str
-    pooled_said: str
+    tests: str
+    pooled_tests: str
 
     @property
     def variables(self) -> list[str]:
