@@ -38,8 +38,10 @@ def main() -> None:
 
     if args.check:
         study = read(args.check)
-        check_questions(study)
-        say(f"{args.check}: the study {study.study} can be planned")
+        unread = check_questions(study)
+        say(f"{args.check}: no fault found in the study {study.study}")
+        if unread:
+            say(f"not read, because they have to be fetched: questions of {', '.join(unread)}")
         return
 
     texts = {

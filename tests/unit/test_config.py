@@ -9,6 +9,7 @@ from isogloss.measures.lens import lens_layers
 from isogloss.model.sources import ModelSource
 from isogloss.questions.hub import HUB_EXAMPLES
 from isogloss.study.default_study import commented, schema, tables
+from isogloss.study.local_questions import check_questions
 from isogloss.study.schema import Config, read, validate
 from isogloss.study.sections import Dataset
 from isogloss.study.settings import prompt_style
@@ -161,7 +162,7 @@ def test_the_schema_is_json_and_knows_every_key():
             r"datasets\.everyday\.configs\.en\.colums: no such key: .*columns\?$",
         ),
         ("datasets/everyday/configs", {"en": {}}, r"everyday\.configs\.en\.config: is needed"),
-        ("datasets/everyday/configs", {"en": 3}, r"everyday\.configs\.en: .*string \(got 3\)"),
+        ("datasets/everyday/configs", {"en": 3}, r"everyday\.configs\.en: use a text \(got 3\)"),
         ("languages", ["en"], r"languages: .*at least 2"),
         ("languages", ["en", False], r"languages: false has no place here: .* quotes"),
         ("models", {}, r"models: .*at least 1"),
@@ -191,7 +192,9 @@ def test_the_schema_is_json_and_knows_every_key():
         ("behaviour/score", "tokens", r"behaviour\.score: .*'token'"),
         ("behaviour/score", "pmi", r"behaviour\.score: pmi cannot be steered: set steering: null"),
         ("similarity/permutations", 3, r"similarity\.permutations: .*\(got 3\)"),
-        ("steering/methods", ["magic"], r"steering\.methods\.0: .*\(got 'magic'\)"),
+        ("steering/methods", ["magic"], r"steering\.methods\.0: use 'mean.* \(got 'magic'\)"),
+        ("models/Big", {}, r"models\.Big: use lower-case letters"),
+        ("prompt/templates", {"default": "{qestion}"}, r"templates\.default has .*: qestion"),
         ("steering/methods", [], r"steering\.methods: .*at least 1"),
         ("steering/layers", [], r"steering\.layers: .*at least 1"),
         ("steering/layers", [1.5], r"steering\.layers\.0: .*1 \(got 1\.5\)"),
@@ -277,8 +280,8 @@ def test_the_wrong_layer_needs_two_layers():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("- a\n- b", "expected keys and values, got list"),
-        ("", "expected keys and values, got NoneType"),
+        ("- a\n- b", "expected keys and values .*, got list"),
+        ("", "is empty: config/studies/own-data.yaml is a study to copy"),
         ("a: [", "cannot be read"),
         ("a: 1\n\tb: 2", "cannot be read"),
         ("langauges: [en, de]", "langauges: no such key"),
@@ -356,3 +359,12 @@ def test_verdicts_are_of_the_first_questions_that_are_steered():
     assert validate(content, "a study").main_dataset == "lexicon"
     content["steering"] = None
     assert validate(content, "a study").main_dataset == next(iter(content["datasets"]))
+
+
+def test_a_check_names_the_questions_that_it_could_not_read():
+    far = {"source": "hub", "path": "a/b", "languages": ["en", "de"]}
+    study = changed("datasets/far", far | {"configs": {"en": "eng", "de": "deu"}})
+    assert check_questions(validate(study)) == ["far"]
+    for configs, absent in (({}, "en"), ({"en": "eng"}, "de")):
+        with pytest.raises(InputError, match=rf"far\.configs: no configuration for {absent}"):
+            validate(changed("datasets/far", far | {"configs": configs}))

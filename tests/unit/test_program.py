@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from tests.patience import PATIENCE
 
+from isogloss import program
+
 DROPPED = """
 import os, signal, time
 from isogloss.program import run
@@ -66,3 +68,10 @@ def test_a_signal_in_a_callback_ends_the_program_too(seconds):
 
 def test_a_stopped_program_ends_after_what_it_does_on_a_second_thread():
     assert stopped(BEHIND) == "finished\n"
+
+
+def test_nothing_to_do_shows_no_bar(capsys):
+    assert list(program.progress([], "verify")) == []
+    assert capsys.readouterr().err == ""
+    assert list(program.progress([1, 2], "verify")) == [1, 2]
+    assert "verify: 100%" in capsys.readouterr().err

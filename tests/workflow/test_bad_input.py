@@ -66,7 +66,7 @@ HOSTILE = {
     "no as a language": ("languages: [en, no]", "languages: false has no place here"),
     "on as the pivot": ("pivot: on", "pivot: true has no place here"),
     "yes as a number": ("prompt: {shots: yes}", "prompt.shots: true has no place here"),
-    "a number as a name": ("study: 2024", "study: Input should be a valid string (got 2024)"),
+    "a number as a name": ("study: 2024", "study: use a text (got 2024)"),
     "a date as a name": ("study: 2024-01-01", "study: "),
     "a number as a slug": (f"models: {{1: {{{A_MODEL}}}}}", "models.1"),
     "a key that is no text": ("2024-01-01: x", "Keys should be strings"),

@@ -55,7 +55,7 @@ def test_every_kind_of_block_is_there_and_none_is_left_out() -> None:
 
 
 def test_the_check_finds_nothing_wrong(followed: tuple[Study, list[str]]) -> None:
-    assert any(f"{STUDY}: the study mine can be planned" in said for said in followed[1])
+    assert any(f"{STUDY}: no fault found in the study mine" in said for said in followed[1])
 
 
 def test_it_ends_with_what_it_promises(followed: tuple[Study, list[str]]) -> None:

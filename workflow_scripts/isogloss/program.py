@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -107,6 +107,8 @@ def say(text: str) -> None:
 def progress(steps: Iterable[Step], label: str, unit: str = "it") -> Iterable[Step]:
     """The same steps behind a progress bar; in a log, one line at most every 30 seconds."""
     bar = sys.stderr.isatty()
+    if isinstance(steps, Sized) and not len(steps):
+        return steps
     return tqdm(
         steps, desc=label, unit=unit, dynamic_ncols=bar, leave=not bar,
         mininterval=0.5 if bar else 30.0, file=sys.stderr if bar else _Lines(),

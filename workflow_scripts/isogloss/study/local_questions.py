@@ -7,21 +7,28 @@ from isogloss.study.schema import Config
 from isogloss.study.settings import dump
 
 
-def check_questions(study: Config) -> None:
-    """Read the questions that lie here, and see whether they are enough for the folds.
+def check_questions(study: Config) -> list[str]:
+    """Read the questions that lie here or are made here, and see if they are enough for the folds.
+
+    Returns:
+        The datasets that could not be read: they are fetched when the study runs.
 
     Raises:
         InputError: a file is missing or wrong, a fold would be too small to fit or test, or
             steering would evaluate on questions that its vectors are fitted on.
     """
+    unread = []
     for name, dataset in study.datasets.items():
         languages = study.languages_of(name)
-        if is_local(dump(dataset), languages):
-            items = load_dataset(dump(dataset), languages, name)
-            for line in repeated_questions(items):
-                say(f"warning: {line}")
-            check_enough(items.clusters, study.statistics.folds, name)
+        if dataset.source != "lexicon" and not is_local(dump(dataset), languages):
+            unread.append(name)
+            continue
+        items = load_dataset(dump(dataset), languages, name)
+        for line in repeated_questions(items):
+            say(f"warning: {line}")
+        check_enough(items.clusters, study.statistics.folds, name)
     check_pairs_apart(study)
+    return unread
 
 
 def check_pairs_apart(study: Config) -> None:

@@ -20,14 +20,15 @@ def fault_text(fault: ErrorDetails, study: type[BaseModel]) -> str:
         study: the whole configuration, whose keys may have been meant.
     """
     kind, path, given = fault["type"], fault["loc"], fault["input"]
-    name = ".".join(str(part) for part in path if part not in BRANCHES)
+    name = ".".join(str(part) for part in path if part not in (*BRANCHES, "[key]"))
     place = f"{name}: " if name else ""
     if kind == "extra_forbidden":
         return f"{place}no such key{_place_or_spelling(str(path[-1]), study)}"
     if kind == "missing":
         return f"{place}is needed: add it"
-    pattern = fault.get("ctx", {}).get("pattern")
-    message = MESSAGES.get(kind) or PATTERNS.get(pattern) or fault["msg"]
+    context = fault.get("ctx", {})
+    message = MESSAGES.get(kind) or PATTERNS.get(context.get("pattern")) or fault["msg"]
+    message = message.format(**context) if kind == "literal_error" else message
     shown = "" if isinstance(given, dict | list) else f" (got {_short(given)})"
     advice = ": put it in quotes" if kind == "string_type" and shown and given is not None else ""
     return f"{place}{message.removeprefix('Value error, ')}{shown}{advice}"
@@ -36,6 +37,8 @@ def fault_text(fault: ErrorDetails, study: type[BaseModel]) -> str:
 MESSAGES = {
     "int_parsing": "use a whole number, without a letter behind it",
     "list_type": "use a list: [one, another]",
+    "literal_error": "use {expected}",
+    "string_type": "use a text",
 }
 """What to write, by pydantic's name of the fault."""
 

@@ -114,9 +114,11 @@ class Prompt(Strict):
         self.templates = by_language(self.templates)
         for language, template in self.templates.items():
             names = plain_fields(template)
-            if names is None or not set(names) <= {"context", "question"}:
+            if names is None or (others := sorted({*names} - {"context", "question"})):
+                detail = "" if names is None else f": {', '.join(others)}"
                 raise ValueError(
                     f"templates.{language} has a field other than {{context}} and {{question}}"
+                    + detail
                 )
             if "question" not in names:
                 raise ValueError(f"templates.{language} does not use {{question}}")

@@ -44,8 +44,11 @@ def mapping_of(path: Path) -> dict[str, Any]:
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path}: cannot be read: {reason}") from error
+    if content is None:
+        raise InputError(f"{path}: is empty: config/studies/own-data.yaml is a study to copy")
     if not isinstance(content, dict):
-        raise InputError(f"{path}: expected keys and values, got {type(content).__name__}")
+        kind = type(content).__name__
+        raise InputError(f"{path}: expected keys and values (`key: value`), got {kind}")
     if "__use_yte__" in content:
         raise InputError(
             f"{path}: __use_yte__: Snakemake runs such a file as a program: write plain values"
