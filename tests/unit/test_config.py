@@ -280,7 +280,7 @@ def test_the_wrong_layer_needs_two_layers():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("- a\n- b", "expected keys and values .*, got list"),
+        ("- a\n- b", "expected keys and values, got list"),
         ("", "is empty: config/studies/own-data.yaml is a study to copy"),
         ("a: [", "cannot be read"),
         ("a: 1\n\tb: 2", "cannot be read"),

@@ -48,7 +48,7 @@ def mapping_of(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: is empty: config/studies/own-data.yaml is a study to copy")
     if not isinstance(content, dict):
         kind = type(content).__name__
-        raise InputError(f"{path}: expected keys and values (`key: value`), got {kind}")
+        raise InputError(f"{path}: expected keys and values, got {kind}: write `key: value`")
     if "__use_yte__" in content:
         raise InputError(
             f"{path}: __use_yte__: Snakemake runs such a file as a program: write plain values"
