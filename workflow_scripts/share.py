@@ -199,10 +199,13 @@ def prune(args: Any) -> None:
     if args.delete and place_of(study.config) is not None and not (args.local or args.shared):
         raise InputError("prune --delete: say which store: --local or --shared")
     place, named = chosen(study, args), set()
+    models = {artifact.model for name in names.artifacts(place) if (artifact := parse_name(name))}
     asked = [args.configfile] if args.configfile != DEFAULT else []
     for path in [*(args.configs or usual_configs()), *asked]:
         try:
-            named |= {artifact.name for artifact in Study.of(path).artifacts()}
+            other = Study.of(path)
+            if models & other.config.models.keys():  # else there is nothing of it to keep
+                named |= {artifact.name for artifact in other.artifacts()}
         except InputError as error:
             raise InputError(
                 f"{error}; so nothing is pruned: mend that, or name the studies that count"

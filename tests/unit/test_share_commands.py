@@ -331,6 +331,15 @@ def test_nothing_is_pruned_beside_a_study_that_cannot_be_read(home, command, cha
     assert listing(home / "store") == before
 
 
+def test_a_study_without_any_artifact_there_does_not_hinder_pruning(home, command):
+    far = {"far": {"source": "path", "path": "gone", "family": "f", "parameters": 1}}
+    write_config(home, "config/studies/other.yaml", models=far)
+    assert command("prune")[0] == 0
+    write_questions(home, "which")
+    code, out, _ = command("prune", "--delete")
+    assert code == 0 and "named by no study" in out
+
+
 def test_abandoned_files_go_and_fresh_ones_stay(home, names, command):
     folder = (home / "store" / names[1]).parent
     old, new = folder / ".a.h5.1.tmp", folder / ".b.tmp" / "b.h5"
