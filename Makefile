@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TINY := store/quick/models/tiny-gemma3
 
-.PHONY: run test test-cluster test-sharing quick lint benchmark test-gpu help
+.PHONY: run test test-cluster test-sharing test-models models-table quick lint benchmark test-gpu help
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,8 @@ help:
 	@echo "make test   install, run the whole test suite"
 	@echo "make test-cluster   the small study on a real SLURM of one node, in minutes"
 	@echo "make test-sharing   two collaborators on a folder and on a real S3 server"
+	@echo "make test-models    every architecture, tiny and random, beside its own plain forward"
+	@echo "make models-table   the table of docs/models.md"
 	@echo "make benchmark   beside lm-evaluation-harness, nnsight and others, in half an hour or more;"
 	@echo "            options in BENCHMARK=, such as BENCHMARK='--quick --only lens'"
 	@echo "make test-gpu   on a machine with a card: right there too, and how fast"
@@ -54,6 +56,12 @@ lint: $(VENV)/.installed
 test-sharing: $(VENV)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/sharing/requirements.txt
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --durations=5 tests/sharing
+
+test-models: $(VENV)/.installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/architectures
+
+models-table: $(VENV)/.installed
+	PYTHONPATH=workflow_scripts:tests $(BIN)/python -W ignore -m architectures.table
 
 # Random models of a billion parameters; of a run's packages it needs torch, transformers and files.
 test-gpu: $(VENV)/.installed

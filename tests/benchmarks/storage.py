@@ -15,7 +15,7 @@ from benchmarks.measuring import Job, Run, Worker, alternate, ratio, seconds
 from benchmarks.table import Row
 
 from isogloss.files.activation_file import open_activations
-from isogloss.model.decoder import adapt
+from isogloss.model.adapt import adapt
 from isogloss.model.packing import lay_out
 from isogloss.model.tiny_models import VOCABULARY, tiny_tokenizer
 from isogloss.questions.items import Item, ParallelItems

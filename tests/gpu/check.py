@@ -23,7 +23,8 @@ import numpy as np
 import torch
 
 from isogloss.extraction.shards import compute_shard
-from isogloss.model.decoder import Decoder, adapt
+from isogloss.model.adapt import adapt
+from isogloss.model.decoder import Decoder
 from isogloss.model.load import load
 from isogloss.model.packing import Tree, lay_out
 from isogloss.model.readout import readout_of

@@ -12,7 +12,7 @@ from torch import nn
 
 from isogloss.errors import InputError
 from isogloss.model import load as models
-from isogloss.model.decoder import adapt
+from isogloss.model.adapt import adapt
 from isogloss.model.load import load, load_ends
 from isogloss.model.matrix_products import linear
 from isogloss.model.memory import memory_errors
@@ -82,8 +82,8 @@ def test_a_readout_needs_one_block_and_no_tokenizer(family, tmp_path, monkeypatc
     write_readout(whole, tmp_path / "whole", {})
     (tmp_path / "model/tokenizer.json").write_text("{")
     built = []
-    backbone = models.find_backbone
-    monkeypatch.setattr(models, "find_backbone", lambda *a: built.append(backbone(*a)) or built[-1])
+    parts = models.find_parts
+    monkeypatch.setattr(models, "find_parts", lambda *a: built.append(parts(*a)) or built[-1])
     capfd.readouterr()
     ends = load_ends(source, tmp_path / "cache")
     assert "".join(capfd.readouterr()) == ""
@@ -95,7 +95,7 @@ def test_a_readout_needs_one_block_and_no_tokenizer(family, tmp_path, monkeypatc
 def test_readout_keeps_bias_and_bytes(tmp_path):
     norm = nn.RMSNorm(4, eps=1e-6)
     norm.weight.data = torch.tensor([1.0, 2.0, 3.0, 4.0])
-    parts = SimpleNamespace(final_norm=norm, head=nn.Linear(4, 6), softcap=None)
+    parts = SimpleNamespace(final_norm=norm, head=nn.Linear(4, 6), softcap=None, scale=None)
     for name in ("a", "b"):
         write_readout(parts, tmp_path / name, {})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -236,24 +236,19 @@ def test_the_text_part_of_multimodal_gemma3_is_found():
     assert torch.equal(logits_of(readout_of(decoder), states), logits)
 
 
-def test_unsupported_architectures_are_named_with_what_is_missing():
-    from transformers import GPT2Config, GPT2LMHeadModel, StableLmConfig, StableLmForCausalLM
+def test_a_model_is_refused_with_what_is_missing_or_differs():
+    from transformers import OPTConfig, OPTForCausalLM
 
     tokenizer = tiny_model("llama").tokenizer
-    gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=384, n_embd=8, n_layer=1, n_head=1))
-    stable = StableLmForCausalLM(
-        StableLmConfig(
-            vocab_size=384,
-            hidden_size=8,
-            intermediate_size=8,
-            num_hidden_layers=1,
-            num_attention_heads=1,
-            num_key_value_heads=1,
-        )
-    )
-    for model, missing in ((gpt2, "no decoder blocks"), (stable, "final norm LayerNorm")):
-        with pytest.raises(InputError, match=f"models.other: .*{missing}.*Gemma 2.*Mistral"):
-            adapt(model, tokenizer, "other")
+    small = {"vocab_size": 384, "hidden_size": 8, "ffn_dim": 8, "num_hidden_layers": 1}
+    small |= {"num_attention_heads": 1, "do_layer_norm_before": False, "word_embed_proj_dim": 8}
+    without_norm = OPTForCausalLM(OPTConfig(**small))
+    with pytest.raises(InputError, match="models.other: OPTForCausalLM: no final norm takes"):
+        adapt(without_norm, tokenizer, "other")
+    scaled = tiny_model("llama").model
+    scaled.lm_head.register_forward_hook(lambda _, __, logits: 1.5 * logits)
+    with pytest.raises(InputError, match="models.other: .*its logits differ by .* is allowed"):
+        adapt(scaled, tokenizer, "other")
 
 
 def test_a_model_without_linear_head_is_refused():

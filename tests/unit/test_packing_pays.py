@@ -8,7 +8,8 @@ import torch
 from tests.counted_work import tokens_through_blocks
 
 from isogloss.extraction.shards import compute_shard
-from isogloss.model.decoder import Decoder, adapt
+from isogloss.model.adapt import adapt
+from isogloss.model.decoder import Decoder
 from isogloss.model.packing import lay_out
 from isogloss.model.tiny_models import tiny_tokenizer
 from isogloss.questions.prompts import Phrase, Question

@@ -12,10 +12,10 @@ from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config
 from isogloss.extraction.language import LanguageExtraction
 from isogloss.extraction.self_tests import _plain, check_packing
 from isogloss.extraction.shards import compute_shard
-from isogloss.model.decoder import adapt
-from isogloss.model.forward import residual_stream
+from isogloss.model.adapt import adapt
 from isogloss.model.packing import lay_out
 from isogloss.model.readout import readout_of
+from isogloss.model.residual import residual_stream
 from isogloss.model.tiny_models import tiny_tokenizer
 from isogloss.questions.prompts import Phrase, Question
 from isogloss.steering.interventions import Intervention

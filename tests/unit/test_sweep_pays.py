@@ -6,7 +6,8 @@ from tests.counted_work import tokens_through_blocks
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from isogloss.extraction.capture import score
-from isogloss.model.decoder import Decoder, adapt
+from isogloss.model.adapt import adapt
+from isogloss.model.decoder import Decoder
 from isogloss.model.forward import run_blocks
 from isogloss.model.packing import Tree, batches, collate, lay_out
 from isogloss.model.readout import readout_of

@@ -166,7 +166,7 @@ def tokenizer_here(study: Config, source: ModelSource) -> Tokens | None:
     """A model's tokenizer; None where it is not here."""
     if (folder := folder_here(source, cache_folder(study.cache))) is None:
         return None
-    from isogloss.model.decoder import begins_with
+    from isogloss.model.adapt import begins_with
     from isogloss.model.load import load_tokenizer
 
     tokenizer = load_tokenizer(folder, source)

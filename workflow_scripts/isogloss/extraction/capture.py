@@ -57,7 +57,7 @@ def capture(
         if layer in layers or layer == decoder.n_layers:
             wanted = states[row_at.to(here), column_at.to(here)]
             if layer in layers:
-                lens[layer] = wanted.cpu()
+                lens[layer] = wanted.to(decoder.dtype).cpu()
             if layer == decoder.n_layers:
                 final.append(wanted)
 

@@ -145,6 +145,7 @@ def extract_languages(
     about = {
         **about,
         "self_test": tests,
+        "path": decoder.path,
         "device": str(decoder.input_device),
         "batch_tokens": batch_tokens,
         "versions": versions(),

@@ -5,6 +5,7 @@ narrower type costs is measured against float32 and reported.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -18,14 +19,13 @@ from isogloss.extraction.capture import capture, packed, score
 from isogloss.extraction.language import LanguageExtraction
 from isogloss.extraction.shards import finite_shard
 from isogloss.model.decoder import Decoder
-from isogloss.model.forward import residual_stream
 from isogloss.model.memory import memory_errors
 from isogloss.model.packing import Tree, lay_out
+from isogloss.model.residual import residual_stream
 from isogloss.model.token_scores import token_log_probabilities
-from isogloss.questions.prompts import Question
+from isogloss.questions.prompts import Phrase, Question
 
 TOLERANCE = 1e-4
-CHECKED = 2
 # Tokens of a batch: of the packing self-test, and of scores in both types.
 CHECKED_TOKENS = 4096
 PRECISION_TOKENS = 2048
@@ -73,8 +73,8 @@ def check_packing(decoder: Decoder, extraction: LanguageExtraction) -> dict[str,
     """Compare packed scores with the model's own, one plain row per phrase.
 
     Returns:
-        The largest difference over the phrases of the first questions [nat per token]; empty where
-        nothing is scored.
+        The largest difference over the phrases of the shortest and the longest question
+        [nat per token]; empty where nothing is scored.
 
     Raises:
         InputError: more than 1e-4 in float32, or more than a tenth of the scores' spread plus
@@ -82,7 +82,8 @@ def check_packing(decoder: Decoder, extraction: LanguageExtraction) -> dict[str,
             states or scores that are not finite.
     """
     asked = extraction.questions
-    chosen = ([question for question in asked if question.phrases] or asked)[:CHECKED]
+    lengths = sorted([q for q in asked if q.phrases] or asked, key=lambda q: len(q.prompt))
+    chosen = [lengths[0], lengths[-1]]
     layers = range(decoder.n_layers + 1)
     few = replace(extraction, questions=chosen, lens_layers=layers)
     shard = finite_shard(decoder, few, range(len(chosen)), CHECKED_TOKENS)
@@ -105,8 +106,11 @@ def _plain(decoder: Decoder, question: Question) -> np.ndarray:
     """Log-probabilities of every phrase's tokens, each phrase in a row of its own.
 
     The model's own causal attention is used; padding is at the right, where no token looks. Rows
-    end before the last token, which predicts nothing.
+    end before the last token, which predicts nothing. On the plain path each row is a forward, and
+    the scores are those of the model's own logits.
     """
+    if not decoder.fast:
+        return np.concatenate([_of_logits(decoder, question.prompt, p) for p in question.phrases])
     rows = [torch.tensor([*question.prompt, *p.tokens[:-1]]) for p in question.phrases]
     scaled = decoder.length_scaled
     if scaled is None:
@@ -125,6 +129,18 @@ def _plain(decoder: Decoder, question: Question) -> np.ndarray:
     place = torch.arange(len(target))
     scores = token_log_probabilities(torch.cat(states), decoder.readout, place, target)
     return scores.cpu().numpy()
+
+
+@torch.inference_mode()
+def _of_logits(decoder: Decoder, prompt: Sequence[int], phrase: Phrase) -> np.ndarray:
+    """(token,) log-probabilities of a phrase, by the model's own logits in float32."""
+    ids = torch.tensor([[*prompt, *phrase.tokens[:-1]]], device=decoder.input_device)
+    scaled, length = decoder.length_scaled, ids.shape[1]
+    reach = torch.full(ids.shape, decoder.reach(length))
+    with nullcontext() if scaled is None else scaled.each_by_itself(reach):
+        logits = decoder.model(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 :]
+    log_probability = torch.log_softmax(logits.float(), -1).cpu()
+    return log_probability[range(len(phrase.tokens)), list(phrase.tokens)].numpy()
 
 
 def _final_states(decoder: Decoder, ids: torch.Tensor) -> torch.Tensor:

@@ -9,8 +9,8 @@ import torch
 
 from isogloss.model.decoder import Decoder
 from isogloss.model.packing import Batch
-
-AtLayer = Callable[[int, torch.Tensor], torch.Tensor | None]
+from isogloss.model.plain import Given, run_plain
+from isogloss.model.residual import AtLayer, residual_stream
 
 
 def attention_masks(
@@ -58,45 +58,9 @@ def key_places(widest: int, segments: Sequence[int]) -> torch.Tensor:
 
 
 @contextmanager
-def residual_stream(decoder: Decoder, at: AtLayer) -> Iterator[None]:
-    """Call `at(layer, states)` at every layer of each forward; what it returns takes its place.
-
-    Layer 0 is what enters the first block, layer n what leaves the last one, before the final
-    norm. Blocks return a tensor or a tuple, by family and version: both are handled.
-    """
-
-    def entering(_: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
-        states = args[0] if args else kwargs["hidden_states"]
-        new = at(0, states)
-        if new is None:
-            return None
-        return ((new, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": new})
-
-    def leaving(layer: int) -> Callable:
-        def hook(_: Any, __: tuple, output: Any) -> Any:
-            states = output[0] if isinstance(output, tuple) else output
-            new = at(layer, states)
-            if new is None:
-                return None
-            return (new, *output[1:]) if isinstance(output, tuple) else new
-
-        return hook
-
-    handles = [decoder.layers[0].register_forward_pre_hook(entering, with_kwargs=True)]
-    handles += [
-        block.register_forward_hook(leaving(i + 1)) for i, block in enumerate(decoder.layers)
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
 def without_blocks(decoder: Decoder, skipped: range) -> Iterator[None]:
     """Leave out some blocks: those under a layer whose states are given, or above the last one
-    that is wanted."""
+    that is wanted. The plain path runs them all."""
 
     def identity() -> Callable:
         def forward(hidden_states: torch.Tensor, *_: Any, **__: Any) -> Any:
@@ -104,7 +68,7 @@ def without_blocks(decoder: Decoder, skipped: range) -> Iterator[None]:
 
         return forward
 
-    blocks = [decoder.layers[i] for i in skipped]
+    blocks = [decoder.layers[i] for i in skipped if decoder.fast]
     before = [block.__dict__.get("forward") for block in blocks]  # accelerate keeps one there
     for block in blocks:
         block.forward = identity()
@@ -122,21 +86,25 @@ def last_mlp_at(decoder: Decoder, row: np.ndarray, column: np.ndarray) -> Iterat
     """Compute the last block's MLP, most of its cost, at some places only.
 
     For forwards of which the last layer's states are wanted at these places alone; the others are
-    not to be used. A block whose MLP is not called `mlp` computes it everywhere.
+    not to be used. A block whose MLP is not called `mlp`, or a model on the plain path, computes it
+    everywhere.
 
     Args:
         row, column: (place,) each.
     """
     mlp = getattr(decoder.layers[-1], "mlp", None)
-    if mlp is None:
+    if mlp is None or not decoder.fast:
         yield
         return
     compute, before = mlp.forward, mlp.__dict__.get("forward")
 
-    def forward(states: torch.Tensor) -> torch.Tensor:
+    def forward(states: torch.Tensor) -> Any:
         at = (torch.from_numpy(row).to(states.device), torch.from_numpy(column).to(states.device))
-        output = torch.zeros_like(states)
-        output[at] = compute(states[at][None])[0]
+        output, computed = torch.zeros_like(states), compute(states[at][None])
+        if isinstance(computed, tuple):  # with what the experts' router says
+            output[at] = computed[0].reshape(-1, states.shape[-1])
+            return (output, *computed[1:])
+        output[at] = computed[0]
         return output
 
     mlp.forward = forward
@@ -150,16 +118,31 @@ def last_mlp_at(decoder: Decoder, row: np.ndarray, column: np.ndarray) -> Iterat
 
 @torch.inference_mode()
 def run_blocks(
-    decoder: Decoder, batch: Batch, at: AtLayer, rows: Sequence[int] | None = None
+    decoder: Decoder,
+    batch: Batch,
+    at: AtLayer,
+    rows: Sequence[int] | None = None,
+    given: Given | None = None,
 ) -> None:
     """One forward of the blocks over a batch, without the head.
 
     Args:
         decoder: the model.
         batch: packed rows.
-        at: sees, and may replace, the residual stream at every layer.
+        at: sees the residual stream at every layer; on the fast path it may replace it.
         rows: rows of the batch to run, with repeats; all by default.
+        given: states that take the place of those at a layer, before `at` sees them.
     """
+    if not decoder.fast:
+        run_plain(decoder, batch, at, rows, given)
+        return
+
+    def seen(layer: int, states: torch.Tensor) -> torch.Tensor | None:
+        if given is None or layer != given[0]:
+            return at(layer, states)
+        new = at(layer, given[1])
+        return given[1] if new is None else new
+
     device = decoder.input_device
     pick = slice(None) if rows is None else torch.as_tensor(rows)
     tokens, positions = batch.tokens[pick].to(device), batch.positions[pick].to(device)
@@ -167,7 +150,7 @@ def run_blocks(
     by_segments = {"segments": batch.segments} if decoder.by_segments else {}
     scaled = decoder.length_scaled
     each = nullcontext() if scaled is None else scaled.each_by_itself(batch.reach[pick].to(device))
-    with residual_stream(decoder, at), each:
+    with residual_stream(decoder, seen), each:
         decoder.backbone(
             input_ids=tokens,
             attention_mask=masks,

@@ -11,18 +11,13 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from isogloss.errors import InputError, one_line
-from isogloss.model.decoder import (
-    SUPPORTED,
-    Decoder,
-    adapt,
-    check_readout,
-    find_backbone,
-    find_head,
-    softcap_of,
-)
+from isogloss.model.adapt import adapt
+from isogloss.model.decoder import Decoder
 from isogloss.model.fetching import fetch
 from isogloss.model.memory import keep_freed_memory, memory_errors
+from isogloss.model.parts import find_parts
 from isogloss.model.sources import ModelSource
+from isogloss.program import say
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -53,7 +48,9 @@ def load(source: ModelSource, cache: Path, device: str = "auto", tokenizer: Any 
         model = _load_weights(folder, source, place)
     keep_freed_memory()
     tokenizer = tokenizer or load_tokenizer(folder, source)
-    return adapt(model, tokenizer, source.slug)
+    decoder = adapt(model, tokenizer, source.slug)
+    say(f"{where}: {decoder.path['taken']} path: {decoder.reason}")
+    return decoder
 
 
 @dataclass
@@ -63,13 +60,14 @@ class Ends:
     final_norm: nn.Module
     head: nn.Linear
     softcap: float | None
+    scale: float | None
 
 
 def load_ends(source: ModelSource, cache: Path) -> Ends:
     """Load final norm and unembedding alone: no tokenizer, and of the blocks only the first.
 
     A model of 27 billion parameters is then a few gigabytes. transformers builds the modules and
-    finds their weights, as in `load`.
+    finds their weights, as in `load`. A model that one block does not make is loaded whole.
 
     Raises:
         InputError: as `load`.
@@ -79,12 +77,18 @@ def load_ends(source: ModelSource, cache: Path) -> Ends:
     _check_code(folder, source)
     _check_weights(folder, f"models.{source.slug}")
     with memory_errors(f"models.{source.slug}: loading"):
-        model = _load_weights(folder, source, {"": torch.device("cpu")}, only_first_block=True)
+        try:
+            return _ends(folder, source, only_first_block=True)
+        except (InputError, RuntimeError, TypeError, ValueError, LookupError, AttributeError):
+            return _ends(folder, source, only_first_block=False)
+
+
+def _ends(folder: Path, source: ModelSource, only_first_block: bool) -> Ends:
+    place = {"": torch.device("cpu")}
+    model = _load_weights(folder, source, place, only_first_block)
     model.eval().requires_grad_(False)
-    norm = find_backbone(model, source.slug).get_submodule("norm")
-    ends = Ends(norm, find_head(model, source.slug), softcap_of(model))
-    check_readout(ends, source.slug)
-    return ends
+    parts = find_parts(model, source.slug)
+    return Ends(parts.final_norm, parts.head, parts.softcap, parts.scale)
 
 
 def device_named(name: str) -> torch.device:
@@ -158,7 +162,7 @@ def _load_weights(
         trust = "trust_remote_code: true runs it, if you trust it; " * ("custom code" in str(error))
         raise InputError(
             f"{where}: transformers cannot load it ({one_line(error)}): correct "
-            f"models.{source.slug}; {trust}{SUPPORTED}"
+            f"models.{source.slug}; {trust}or choose another model"
         ) from error
     finally:
         logging.set_verbosity(verbosity)

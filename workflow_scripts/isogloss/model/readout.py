@@ -1,13 +1,14 @@
 """The readout of a model: its final norm and unembedding, enough for the lens without the model.
 
-log p(next token | h) = log_softmax(cap(head(norm(h)))), with h a state of the residual stream
-before the final norm.
+log p(next token | h) = log_softmax(cap(scale * head(norm(h)))), with h a state of the residual
+stream before the final norm.
 """
 
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
+from torch.nn import functional
 
 from isogloss.errors import Damaged, InputError
 from isogloss.files.atomic import whole_file
@@ -22,7 +24,16 @@ from isogloss.files.canonical import canonical_json, key_of
 from isogloss.model.matrix_products import linear
 from isogloss.versions import READOUT_VERSION
 
-NORM_STYLES = ("weight", "one_plus_weight")
+NORM_STYLES = (
+    "weight",
+    "one_plus_weight",
+    "weight_in_float32",
+    "layer_norm",
+    "layer_norm_in_float32",
+    "layer_norm_one_plus_weight",
+)
+# Where a norm does not say what it adds to the variance: of OLMo 1, and torch's own for float32.
+USUAL_EPSILONS = (1e-5, 1e-6, float(torch.finfo(torch.float32).eps))
 
 
 class HasReadout(Protocol):
@@ -31,6 +42,7 @@ class HasReadout(Protocol):
     final_norm: nn.Module
     head: nn.Linear
     softcap: float | None
+    scale: float | None
 
 
 @dataclass(frozen=True)
@@ -38,13 +50,19 @@ class Readout:
     """Final norm and unembedding of one model.
 
     Attributes:
-        norm_weight: (width,) as stored in the model.
-        norm_eps: added to the mean square.
-        norm_style: "weight" scales by w after rounding to the states' type (Llama, Mistral, Qwen),
-            "one_plus_weight" scales by 1 + w in float32 before rounding (Gemma).
+        norm_weight: (width,) as stored in the model; ones where it has none.
+        norm_eps: added to the mean square or variance.
+        norm_style: of the root mean square, "weight" scales by w after rounding to the states' type
+            (Llama, Mistral, Qwen), "one_plus_weight" by 1 + w in float32 before rounding (Gemma),
+            "weight_in_float32" by w before rounding (OLMo 2, Helium). Less the mean, "layer_norm"
+            is torch's in the states' type (GPT-2, BLOOM), "layer_norm_in_float32" rounds after
+            it (Cohere, OLMo 1), "layer_norm_one_plus_weight" scales by 1 + w (Nemotron).
         weight: (vocabulary, width) unembedding.
         bias: (vocabulary,) or None.
         softcap: logits become softcap * tanh(logits / softcap); None leaves them (Gemma 2 has one).
+        norm_bias: (width,) or None.
+        scale: logits are multiplied by it before the cap; None leaves them (Cohere and Granite
+            have one).
     """
 
     norm_weight: torch.Tensor
@@ -53,23 +71,40 @@ class Readout:
     weight: torch.Tensor
     bias: torch.Tensor | None = None
     softcap: float | None = None
+    norm_bias: torch.Tensor | None = None
+    scale: float | None = None
 
     @property
     def bits_below_bfloat16(self) -> bool:
         """Whether a logit of `logit_blocks` may hold more bits than a bfloat16 has."""
-        plain = self.bias is None and self.softcap is None
+        plain = self.bias is None and self.softcap is None and self.scale is None
         return not plain or self.weight.dtype != torch.bfloat16
 
     def norm(self, h: torch.Tensor) -> torch.Tensor:
         """The model's own final norm, bit for bit. h: (..., width), any type; same shape back."""
+        if self.norm_style.startswith("layer_norm"):
+            return self._layer_norm(h)
         full = h.float()
         full = full * torch.rsqrt(full.pow(2).mean(-1, keepdim=True) + self.norm_eps)
         if self.norm_style == "one_plus_weight":
             return (full * (1.0 + self.norm_weight.float())).type_as(h)
+        if self.norm_style == "weight_in_float32":
+            return (full * self.norm_weight.float()).type_as(h)
         return self.norm_weight * full.to(h.dtype)
 
+    def _layer_norm(self, h: torch.Tensor) -> torch.Tensor:
+        weight, bias = self.norm_weight, self.norm_bias
+        states = h
+        if self.norm_style == "layer_norm_in_float32":
+            states, weight = h.float(), weight.float()
+            bias = None if bias is None else bias.float()
+        if self.norm_style == "layer_norm_one_plus_weight":
+            weight = weight + 1
+        return functional.layer_norm(states, weight.shape, weight, bias, self.norm_eps).type_as(h)
+
     def cap(self, logits: torch.Tensor) -> torch.Tensor:
-        """The soft cap of the logits, where the model has one."""
+        """Scale and soft cap of the logits, where the model has them."""
+        logits = logits if self.scale is None else logits * self.scale
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
     def logits_on_gpu(self, normed: torch.Tensor) -> torch.Tensor:
@@ -107,29 +142,58 @@ def readout_of(decoder: HasReadout) -> Readout:
     """The readout of a loaded model; its tensors are the model's own, not copies.
 
     The norm's convention is not guessed from names: it is the one that gives the module's own
-    output, bit for bit, on random states.
+    output on random states, bit for bit, or else the nearest one within rounding.
 
     Raises:
         InputError: the final norm is none that Isogloss knows, or the head is not in memory.
     """
     norm, head = decoder.final_norm, decoder.head
-    name = type(norm).__name__
-    eps = getattr(norm, "variance_epsilon", getattr(norm, "eps", None))
-    weight = getattr(norm, "weight", None)
-    if not isinstance(eps, float) or not isinstance(weight, torch.Tensor):
-        raise InputError(f"final norm {name}: no weight or epsilon found: not a supported family")
+    weight, norm_bias = getattr(norm, "weight", None), getattr(norm, "bias", None)
+    if weight is None:
+        weight = torch.ones(head.weight.shape[1], dtype=head.weight.dtype)
+        weight = weight.to(head.weight.device)
     if head.weight.is_meta or weight.is_meta:
         raise InputError("unembedding: offloaded: use a device_map that keeps it on a device")
-    width = head.weight.shape[1]
-    probe = torch.randn(16, width, generator=torch.Generator().manual_seed(0)) * 3
-    probe = probe.to(weight.device, weight.dtype)
+    probe = torch.randn(16, len(weight), generator=torch.Generator().manual_seed(0)) * 3
+    probe = torch.cat([probe, probe * 1e-3]).to(weight.device, weight.dtype)
     bias = None if head.bias is None else head.bias.detach()
-    for style in NORM_STYLES:
-        readout = Readout(weight.detach(), eps, style, head.weight.detach(), bias, decoder.softcap)
-        with torch.no_grad():
-            if torch.equal(readout.norm(probe), norm(probe)):
+    norm_bias = None if norm_bias is None else norm_bias.detach()
+    nearest: tuple[float, Readout | None] = (torch.inf, None)
+    with torch.no_grad():
+        expected = norm(probe)
+        for eps, style in product(_epsilons(norm), NORM_STYLES):
+            readout = Readout(
+                weight.detach(), eps, style, head.weight.detach(), bias, decoder.softcap,
+                norm_bias, decoder.scale,
+            )  # fmt: skip
+            if norm_bias is not None and not style.startswith("layer_norm"):
+                continue
+            found = readout.norm(probe)
+            if torch.equal(found, expected):
                 return readout
-    raise InputError(f"final norm {name}: neither of {NORM_STYLES}: not a supported family")
+            nearest = min(nearest, (_off(found, expected), readout), key=lambda pair: pair[0])
+    if nearest[1] is not None and nearest[0] <= 4:
+        return nearest[1]
+    name = type(norm).__name__
+    raise InputError(
+        f"final norm {name}: none of {', '.join(NORM_STYLES)}: the nearest is off by "
+        f"{nearest[0]:.2g} units in the last place"
+    )
+
+
+def _epsilons(norm: nn.Module) -> list[float]:
+    """What a norm may add to the variance: what it says, then what is usual."""
+    named = [getattr(norm, name, None) for name in ("variance_epsilon", "eps")]
+    named += [value for name, value in vars(norm).items() if "eps" in name]
+    return list(dict.fromkeys([e for e in named if isinstance(e, float)] + [*USUAL_EPSILONS]))
+
+
+def _off(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """The largest difference, in units in the last place of the largest number of a row."""
+    size = expected.abs().amax(-1, keepdim=True).float()
+    off = (found.float() - expected.float()).abs() / size
+    largest = float(off.max()) / torch.finfo(expected.dtype).eps
+    return largest if largest == largest else torch.inf
 
 
 def write_readout(decoder: HasReadout, path: Path, spec: Mapping[str, Any]) -> None:
@@ -147,6 +211,8 @@ def write_readout(decoder: HasReadout, path: Path, spec: Mapping[str, Any]) -> N
     tensors = {"norm.weight": readout.norm_weight, "head.weight": readout.weight}
     if readout.bias is not None:
         tensors["head.bias"] = readout.bias
+    if readout.norm_bias is not None:
+        tensors["norm.bias"] = readout.norm_bias
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     settings = {
         "version": READOUT_VERSION,
@@ -156,6 +222,8 @@ def write_readout(decoder: HasReadout, path: Path, spec: Mapping[str, Any]) -> N
         "norm_style": readout.norm_style,
         "softcap": readout.softcap,
     }
+    if readout.scale is not None:
+        settings["scale"] = readout.scale
     settings["content_digest"] = _digest(settings, tensors)
     # One metadata entry: safetensors writes several in no fixed order, and bytes would differ.
     metadata = {"isogloss": json.dumps(settings, sort_keys=True)}
@@ -189,6 +257,8 @@ def read_readout(path: Path, device: torch.device | str = "cpu") -> Readout:
         weight=tensors["head.weight"],
         bias=tensors.get("head.bias"),
         softcap=settings["softcap"],
+        norm_bias=tensors.get("norm.bias"),
+        scale=settings.get("scale"),
     )
 
 

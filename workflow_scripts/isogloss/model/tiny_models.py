@@ -11,7 +11,8 @@ import torch
 
 from isogloss.errors import InputError
 from isogloss.files.atomic import whole_folder
-from isogloss.model.decoder import Decoder, adapt
+from isogloss.model.adapt import adapt
+from isogloss.model.decoder import Decoder
 
 WITH_BOS = ("gemma2", "gemma3", "llama", "mistral")
 FAMILIES = ("gemma2", "gemma3", "qwen2", "qwen3", "llama", "mistral")

@@ -250,15 +250,13 @@ def _fan_out(
     column = np.concatenate([trees[m].predicting for m in members])
     final: list[torch.Tensor] = []
 
-    def at(here: int, residual: torch.Tensor) -> torch.Tensor | None:
-        residual = states if here == layer else residual
+    def at(here: int, residual: torch.Tensor) -> None:
         if here == decoder.n_layers:
             on = residual.device
             final.append(residual[torch.from_numpy(row).to(on), torch.from_numpy(column).to(on)])
-        return residual if here == layer else None
 
     with without_blocks(decoder, range(layer)), last_mlp_at(decoder, row, column):
-        run_blocks(decoder, batch, at, rows=rows.tolist())
+        run_blocks(decoder, batch, at, rows=rows.tolist(), given=(layer, states))
     by_target = score(final[0], members, trees, readout)
     sums = [
         np.bincount(trees[m].target_phrase, weights=values)

@@ -1,0 +1,163 @@
+"""One architecture through extraction, lens and steering, beside its own plain forwards."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from architectures.families import VOCABULARY, build
+
+from isogloss.extraction.shards import compute_shard
+from isogloss.files.activation_file import decode_states
+from isogloss.model.adapt import adapt
+from isogloss.model.packing import lay_out
+from isogloss.model.readout import read_readout, write_readout
+from isogloss.model.tiny_models import tiny_tokenizer
+from isogloss.model.token_scores import token_log_probabilities
+from isogloss.questions.prompts import Phrase, Question
+from isogloss.steering.interventions import constant_shift
+from isogloss.steering.sweep import Condition, steered_scores
+
+STRENGTH = 0.7
+EAGER_IS_WRONG = ("Falcon, ALiBi",)
+"""In transformers 5.23 it counts ALiBi twice."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an architecture gave.
+
+    Attributes:
+        path: taken, and why.
+        scores, lens: (target,) differences from plain forwards [nat].
+        steered: (question, phrase) likewise.
+        states: (question, layer) differences of states at prompts' ends, as shares of their norms.
+        moved: the least change of a phrase's score that steering makes [nat].
+    """
+
+    path: dict[str, str]
+    scores: np.ndarray
+    lens: np.ndarray
+    steered: np.ndarray
+    states: np.ndarray
+    moved: float
+
+    @property
+    def differences(self) -> tuple[np.ndarray, ...]:
+        return self.scores, self.lens, self.steered, self.states
+
+
+def asked() -> list[Question]:
+    """Short and long questions of random tokens; phrases of a question begin alike."""
+    rng = np.random.default_rng(0)
+
+    def tokens(n: int) -> list[int]:
+        return rng.integers(2, VOCABULARY, n).tolist()
+
+    made = []
+    for n in (5, 33, 12, 70):
+        first = tokens(1)
+        phrases = [first, first + tokens(1), first + tokens(2), tokens(3)]
+        listed = [Phrase(0, i, tuple(phrase), False) for i, phrase in enumerate(phrases)]
+        made.append(Question(0, "main", tuple([0, *tokens(n - 1)]), tuple(listed)))
+    return made
+
+
+def check(family: str, dtype: torch.dtype, folder: Path) -> Found:
+    """Run an architecture, and compare.
+
+    Raises:
+        InputError: it is refused.
+    """
+    try:
+        model = build(family, dtype, "sdpa")  # as a study has it
+    except ValueError:  # the class has none
+        model = build(family, dtype)
+    decoder = adapt(model, tiny_tokenizer(True), family)
+    reference = "sdpa" if family in EAGER_IS_WRONG else "eager"
+    own, blocks = build(family, dtype, reference), _name_of(decoder.model, decoder.layers)
+    questions, layers = asked(), range(decoder.n_layers + 1)
+    trees = [lay_out(question, decoder.reach) for question in questions]
+    shard = compute_shard(decoder, trees, range(len(trees)), layers, 256)
+    expected = [_plain(own, blocks, q, p, None) for q in questions for p in q.phrases]
+    plain = np.concatenate([scores for scores, _ in expected])
+    at_ends = np.stack([expected[i][1] for i in np.cumsum([0] + [4] * (len(questions) - 1))])
+    states = np.linalg.norm(shard["last"] - at_ends, axis=-1) / np.linalg.norm(at_ends, axis=-1)
+
+    write_readout(decoder, folder / "readout", {})
+    kept = decode_states(shard["lens"], "bfloat16" if shard["lens"].dtype == np.uint16 else "")
+    starts = np.cumsum([0] + [len(tree.predicting) for tree in trees])
+    row = np.concatenate([t.target_row + s for t, s in zip(trees, starts, strict=False)])
+    token = np.concatenate([tree.target_token for tree in trees])
+    lens = token_log_probabilities(
+        torch.from_numpy(np.ascontiguousarray(kept[:, -1])),
+        read_readout(folder / "readout"),
+        torch.from_numpy(row),
+        torch.from_numpy(token),
+    ).numpy()
+
+    shift, layer = np.random.default_rng(1).normal(size=decoder.width), decoder.n_layers // 2
+    condition = Condition(layer, constant_shift(shift.astype(np.float32)), STRENGTH)
+    found = steered_scores(
+        decoder, decoder.readout, trees, [[condition]] * len(trees)
+    ).log_probability[0]
+    added = (layer, torch.from_numpy(STRENGTH * shift).float())
+    steered = np.array(
+        [[_plain(own, blocks, q, p, added)[0].sum() for p in q.phrases] for q in questions]
+    )
+    sums = np.array([scores.sum() for scores, _ in expected]).reshape(steered.shape)
+    return Found(
+        decoder.path,
+        np.abs(shard["log_probability"] - plain),
+        np.abs(lens - plain),
+        np.abs(found - steered),
+        states,
+        float(np.abs(steered - sums).min()),
+    )
+
+
+def _name_of(model: Any, module: Any) -> str:
+    return next(name for name, other in model.named_modules() if other is module)
+
+
+@torch.inference_mode()
+def _plain(
+    model: Any,
+    blocks: str,
+    question: Question,
+    phrase: Phrase,
+    added: tuple[int, torch.Tensor] | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of a phrase's tokens and states at the prompt's end, (layer, feature), of one forward.
+
+    Args:
+        blocks: name of the list of blocks.
+        added: layer, and what its block's output is shifted by at the prompt but its first token.
+    """
+    n, ends = len(question.prompt), []
+
+    def entering(_: Any, args: tuple, kwargs: dict) -> None:
+        states = args[0] if args else kwargs["hidden_states"]
+        ends.append(states[0, n - 1].float().numpy())
+
+    def leaving(_: Any, __: Any, output: Any) -> Any:
+        states = output[0] if isinstance(output, tuple) else output
+        if added is not None and len(ends) == added[0]:
+            states = states.clone()
+            states[0, 1:n] = (states[0, 1:n].float() + added[1]).to(states.dtype)
+        ends.append(states[0, n - 1].float().numpy())
+        return (states, *output[1:]) if isinstance(output, tuple) else states
+
+    layers = model.get_submodule(blocks)
+    hooks = [layers[0].register_forward_pre_hook(entering, with_kwargs=True)]
+    hooks += [block.register_forward_hook(leaving) for block in layers]
+    ids = torch.tensor([[*question.prompt, *phrase.tokens]])
+    try:
+        logits = model(input_ids=ids, use_cache=False).logits[0].float()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    place = torch.arange(n - 1, ids.shape[1] - 1)
+    scores = logits.log_softmax(-1)[place, list(phrase.tokens)]
+    return scores.numpy(), np.stack(ends)

@@ -1,0 +1,47 @@
+"""The residual stream of a model, seen and changed at every layer by hooks at its blocks."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from isogloss.model.decoder import Decoder
+
+AtLayer = Callable[[int, torch.Tensor], torch.Tensor | None]
+
+
+@contextmanager
+def residual_stream(decoder: Decoder, at: AtLayer) -> Iterator[None]:
+    """Call `at(layer, states)` at every layer of each forward; what it returns takes its place.
+
+    Layer 0 is what enters the first block, layer n what leaves the last one, before the final
+    norm. Blocks return a tensor or a tuple, by family and version: both are handled.
+    """
+
+    def entering(_: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
+        states = args[0] if args else kwargs["hidden_states"]
+        new = at(0, states)
+        if new is None:
+            return None
+        return ((new, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": new})
+
+    def leaving(layer: int) -> Callable:
+        def hook(_: Any, __: tuple, output: Any) -> Any:
+            states = output[0] if isinstance(output, tuple) else output
+            new = at(layer, states)
+            if new is None:
+                return None
+            return (new, *output[1:]) if isinstance(output, tuple) else new
+
+        return hook
+
+    handles = [decoder.layers[0].register_forward_pre_hook(entering, with_kwargs=True)]
+    handles += [
+        block.register_forward_hook(leaving(i + 1)) for i, block in enumerate(decoder.layers)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
