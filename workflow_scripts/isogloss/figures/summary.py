@@ -376,7 +376,8 @@ def lens_line(trajectories: xr.Dataset, pivot: str) -> str:
         f"the lens reads the choices best in {language_name(pivot)}, compared with the prompt's "
         f"language, at relative depth {decimal(float(at['relative_depth']))}: {percent(through)} "
         f"right{by_choices}, {with_interval(_values(at, name), name, points)} points more than in "
-        "the prompt's language, mean over languages."
+        "the prompt's language, mean over languages. That depth is chosen because the difference "
+        "is largest there, which the interval does not allow for."
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
+from scipy.special import stdtrit
 
 from isogloss.measures.statistics import (
     ROUNDING,
@@ -197,6 +198,10 @@ class EffectTable:
         tests = max(int(np.isfinite(claim.p).sum()), 1)
         alpha = (1 - self.confidence) / tests
         least = minimum_detectable_effect(differences, self.clusters, alpha=alpha)
+        # As much larger as the search makes the interval: the setting is not known beforehand.
+        degrees = max(self.jackknife.n_clusters - 1, 1)
+        wider = claim.critical / stdtrit(degrees, (1 + self.confidence) / 2)
+        least = np.where(np.isfinite(wider), least * wider, np.nan)
         how = "chosen anew under every pattern" if searched else "taken as given"
         note = f"two-sided cluster sign-flip p, settings {how}"
         self.add(f"{prefix}p", dims, claim.p, f"{text}: {note}")
