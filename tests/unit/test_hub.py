@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from isogloss.errors import InputError
+from isogloss.questions.columns import record_of_row
 from isogloss.questions.datasets import dataset_files, is_local, load_dataset
 from isogloss.questions.hub import HUB_EXAMPLES, load_hub
 
@@ -290,6 +291,27 @@ def test_nested_choices_and_keys_that_are_letters_digits_or_labels(
     assert items.answers.tolist() == [1, 2, 1, 2]
     assert items.items["en"][0].question == "B?"
     assert items.items["en"][0].choices == ("bee", "cow", "hen")
+
+
+def answer_of(labels: str, answer: Any) -> Any:
+    """The answer of a row whose choices x, y, z have labels."""
+    columns = {"question": "{q}", "choices": "c", "answer": "a", "answer_from": "letter"}
+    row = {"q": "?", "c": {"text": ["x", "y", "z"], "label": list(labels)}, "a": answer}
+    return record_of_row(row, 0, columns, "here")["answer"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "answer", "place"),
+    [("BCD", "b", 0), ("BCD", " C", 1), ("012", 1, 1), ("012", "0", 0), ("BCD", "2", 1)],
+)
+def test_labels_are_found_however_they_are_written(labels: str, answer: Any, place: int) -> None:
+    assert answer_of(labels, answer) == place
+
+
+@pytest.mark.parametrize(("labels", "answer"), [("BCD", "A"), ("012", 3)])
+def test_an_answer_that_is_no_label_is_not_counted_off(labels: str, answer: Any) -> None:
+    with pytest.raises(InputError, match="check answer_from"):
+        answer_of(labels, answer)
 
 
 @pytest.mark.usefixtures("offline_cache")

@@ -181,10 +181,17 @@ def _whole(value: Any) -> int:
 
 
 def _place_of_letter(value: str, labels: Sequence[Any]) -> int:
-    """Place of a label, else of a letter, else of a digit that counts from 1, as in ARC."""
+    """Place of a label, else of a letter, else of a digit that counts from 1, as in ARC.
+
+    Letters count from A only where labels are digits or absent, digits from 1 where they are
+    letters: in choices labelled B, C, D the first is B, and in 0, 1, 2 it is 0.
+    """
     if value in labels:
         return list(labels).index(value)
     letter = str(value).strip().upper()
+    named = [str(label).strip().upper() for label in labels]
+    if letter in named or any(name.isdigit() == letter.isdigit() for name in named):
+        return named.index(letter)
     if letter.isascii() and letter.isdigit():
         return int(letter) - 1
     if len(letter) != 1:
