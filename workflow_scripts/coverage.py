@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from isogloss.errors import InputError
 from isogloss.files.atomic import whole_file
 from isogloss.program import run
 
@@ -27,7 +28,12 @@ def main() -> None:
     parser.add_argument(
         "--clusters", nargs="+", choices=CLUSTERS, default=list(CLUSTERS), help="how items cluster"
     )
-    parser.add_argument("--only", nargs="+", default=[], help="experiments, all by default")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        help="experiments, all by default; the tables then hold these alone",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the worlds")
     parser.add_argument(
         "--document",
@@ -40,6 +46,9 @@ def main() -> None:
     sys.path.append(str(root / "tests"))  # worlds are shared with the tests
     import simulated_coverage as simulated
 
+    if unknown := sorted(set(args.only) - simulated.EXPERIMENTS.keys()):
+        known = ", ".join(simulated.EXPERIMENTS)
+        raise InputError(f"--only {unknown[0]!r}: no such experiment: choose from {known}")
     settings = [simulated.Setting(n, how) for how in args.clusters for n in args.items]
     results = []
     for result in simulated.run(settings, args.worlds, args.seed, args.only):

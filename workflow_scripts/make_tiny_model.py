@@ -1,10 +1,9 @@
 """Save a random tiny model: for trying a study's configuration in seconds, not for results."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from isogloss.errors import InputError
+from isogloss.program import run
 
 
 def main() -> None:
@@ -20,11 +19,8 @@ def main() -> None:
 
     from isogloss.model.tiny_models import save_tiny_model  # torch takes seconds to import
 
-    try:
-        save_tiny_model(args.folder, args.family, args.seed)
-    except InputError as error:
-        sys.exit(str(error))
+    save_tiny_model(args.folder, args.family, args.seed)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

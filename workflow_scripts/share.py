@@ -213,7 +213,10 @@ def prune(args: Any) -> None:
     now = datetime.now(UTC)
     files = pruning.superfluous(place, named, now, args.set_aside_days)
     rows = [[file.name, names.size_text(file.size), file.reason] for file in files]
-    print(*names.aligned(rows or [["nothing to prune"]]), sep="\n")
+    if not files:
+        print(f"nothing to prune in {place.url}")
+        return
+    print(*names.aligned(rows), sep="\n")
     total = names.size_text(sum(file.size for file in files))
     if not args.delete:
         print(f"{len(files)} files, {total}, in {place.url}: --delete deletes them")

@@ -1,10 +1,14 @@
 """Coverage as a command: a fast part of the table, and that it can see a fault."""
 
+import sys
+
 import numpy as np
+import pytest
 import simulated_coverage as simulated
 from simulated_coverage import Setting, Tally, run
 
 import coverage as program
+from isogloss.errors import InputError
 
 
 def test_intervals_and_tests_of_sixty_clustered_items_hold_their_level():
@@ -52,3 +56,13 @@ def test_the_table_replaces_what_is_between_its_markers_and_lists_what_falls_sho
 def test_a_document_without_markers_is_given_them(tmp_path):
     written = program.between_markers(tmp_path / "new.md", "text")
     assert written.index(program.BEGIN) < written.index("text") < written.index(program.END)
+
+
+def test_an_unknown_experiment_leaves_the_document_as_it_is(tmp_path, monkeypatch):
+    document = tmp_path / "verification.md"
+    document.write_text("# Tables of an hour\n")
+    arguments = ["coverage.py", "--only", "Behavior", "--document", str(document)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(InputError, match="'Behavior': no such experiment: choose from Behaviour"):
+        program.main()
+    assert document.read_text() == "# Tables of an hour\n"

@@ -389,7 +389,7 @@ def test_make_tiny_model_writes_a_folder_that_a_path_source_can_name(tmp_path, m
 )
 def test_make_tiny_model_refuses_in_one_line(tmp_path, monkeypatch, name, family, message):
     (tmp_path / "taken").mkdir()
-    with pytest.raises(SystemExit, match=message):
+    with pytest.raises(SystemExit, match="error: .*" + message):
         run_program(monkeypatch, tmp_path / name, "--family", family)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["taken"]
 

@@ -50,7 +50,7 @@ class Store:
             Languages that are neither here nor shared. Permission to publish them is checked.
 
         Raises:
-            InputError: the place cannot be used, or an artifact in it is refused.
+            InputError: the place cannot be used; Damaged: an artifact there or here is.
         """
         shared = self._shared(names.values())
         absent = {tag: name for tag, name in names.items() if not self.path(name).exists()}
