@@ -356,6 +356,11 @@ def test_files_that_do_not_fit_are_refused_by_name(scores):
     moved = files["sw"].assign_coords(item=[f"x{i}" for i in range(N_ITEMS)])
     with pytest.raises(InputError, match="steered file of sw: item differs"):
         steering_effects({**files, "sw": moved}, scores)
+    # Conditions are read by their places in the first file: others would pass for its settings.
+    for name, scale in (("alpha", 2), ("layer", 3)):
+        other = files["sw"].assign_coords({name: scale * files["sw"][name]})
+        with pytest.raises(InputError, match=f"steered file of sw: {name} differs from that of de"):
+            steering_effects({**files, "sw": other}, scores, n_perm=99)
     with pytest.raises(InputError, match="no stored scores of sw"):
         steering_effects(files, scores.sel(language=["en", "de"]))
     with pytest.raises(InputError, match="no stored scores of item 'i0'"):

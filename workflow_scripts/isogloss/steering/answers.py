@@ -22,6 +22,10 @@ STEERED_SCORES = ("token", "sum", "char", "byte")
 # Conditions whose log-probabilities are of the pivot's questions.
 HARM, HARM_REFERENCE = "pivot_harm", "pivot_unsteered"
 
+# What steered files must have in common: conditions are read by their places in the first one.
+OF_CONDITIONS = ("role", "method", "draw", "layer", "alpha")
+SAME = ("item", "answer", "n_choices", "cluster", "fold", *OF_CONDITIONS)
+
 
 @dataclass(frozen=True)
 class SteeredAnswers:
@@ -183,8 +187,8 @@ def checked_files(steered: Mapping[str, xr.Dataset], scores: xr.Dataset) -> dict
         if file.attrs["pivot"] != pivot:
             other = file.attrs["pivot"]
             raise InputError(f"{where}: its pivot is {other}, the scores' is {pivot}: make it anew")
-        for key in ("item", "answer", "n_choices", "cluster", "fold", "role", "method", "draw"):
-            if not np.array_equal(file[key].values, first[key].values):
+        for key in SAME:
+            if not file[key].variable.equals(first[key].variable):  # NaN equals NaN
                 raise InputError(f"{where}: {key} differs from that of {name}: make both anew")
         for tag in (pivot, language):
             if tag not in scores["language"].values:
