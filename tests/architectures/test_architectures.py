@@ -26,5 +26,5 @@ def test_an_architecture_gives_what_its_plain_forward_gives(family, dtype, tmp_p
             assert difference.max() < 3e-5
         else:  # rounding can send a token to other experts: the median is without those
             assert float(torch.tensor(difference).median()) < 0.08
-    assert found.moved > 1e-4
+    assert found.moved > 1e-3
     assert found.path["taken"] and found.path["reason"]
