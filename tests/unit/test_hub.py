@@ -98,6 +98,152 @@ def test_mmmlu_maps_letters_and_takes_english_from_elsewhere(tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("offline_cache")
+def test_global_mmlu_maps_letters_and_the_cultural_flag(tmp_path: Path) -> None:
+    def row(name: str, text: str, answer: str, flag: str | None) -> dict[str, Any]:
+        options = {f"option_{letter}": f"{text} {letter}" for letter in "abcd"}
+        labels = {"cultural_sensitivity_label": flag, "is_annotated": flag is not None}
+        there = {"sample_id": name, "subject": "art", "subject_category": "Humanities"}
+        return {**there, "question": f"{text}?", **options, "answer": answer, **labels}
+
+    english = [row("art/test/0", "Who", "D", "CS"), row("art/test/1", "Who", "B", "CA")]
+    german = [row("art/test/1", "Wer", "B", "CA"), row("art/test/0", "Wer", "D", "CS")]
+    english.append(row("art/test/2", "Who", "A", None))
+    german.append(row("art/test/2", "Wer", "A", None))
+    folder = hub_folder(tmp_path / "global", {"en": english, "de": german})
+    spec = HUB_EXAMPLES["global_mmlu"] | {"path": str(folder), "configs": {"en": "en", "de": "de"}}
+    items = load_dataset(spec, ["de", "en"], "global_mmlu")
+    assert items.answers.tolist() == [3, 1, 0]
+    german_items = items.items["de"]
+    assert german_items[0].choices == ("Wer a", "Wer b", "Wer c", "Wer d")
+    assert [item.category or "" for item in german_items] == ["CS", "CA", ""]
+
+
+@pytest.mark.usefixtures("offline_cache")
+def test_m_arc_has_three_to_five_options(tmp_path: Path) -> None:
+    def row(name: str, options: str, answer: str) -> dict[str, Any]:
+        cells = {
+            f"option_{letter}": f"choice {letter}" if letter in options else None
+            for letter in "abcde"
+        }
+        return {"id": name, "instruction": f"{name}?", **cells, "answer": answer}
+
+    rows = [row("x/0", "abcde", "E"), row("x/1", "abc", "C"), row("x/2", "abcd", "A")]
+    tables = {"en": [*rows, row("x/3", "ab", "B")], "zh": rows[::-1]}
+    folder = hub_folder(tmp_path / "arc", tables)
+    spec = HUB_EXAMPLES["m_arc"] | {"path": str(folder), "configs": {"en": "en", "zh": "zh"}}
+    with pytest.raises(InputError, match=r'item "x/3" \(zh\): missing in zh'):
+        load_dataset(spec, ["en", "zh"], "m_arc")
+    items = load_dataset(spec | {"exclude": {"ids": ["x/3"]}}, ["en", "zh"], "m_arc")
+    assert items.item_ids == ("x/0", "x/1", "x/2")
+    assert items.n_choices.tolist() == [5, 3, 4]
+    assert items.answers.tolist() == [4, 2, 0]
+
+
+@pytest.mark.usefixtures("offline_cache")
+def test_xstory_cloze_joins_four_sentences_and_has_two_endings(tmp_path: Path) -> None:
+    def row(name: str, text: str, answer: int) -> dict[str, Any]:
+        sentences = {f"input_sentence_{i}": f"{text} {i}." for i in range(1, 5)}
+        endings = {"sentence_quiz1": f"{text} won.", "sentence_quiz2": f"{text} lost."}
+        return {"story_id": name, **sentences, **endings, "answer_right_ending": answer}
+
+    tables = {
+        code: [row("s-1", text, 2), row("s-2", text, 1)]
+        for code, text in (("en", "A"), ("sw", "B"))
+    }
+    folder = hub_folder(tmp_path / "story", tables)
+    card = (folder / "README.md").read_text().replace("split: test", "split: eval")
+    (folder / "README.md").write_text(card)
+    spec = HUB_EXAMPLES["xstory_cloze"] | {
+        "path": str(folder),
+        "configs": {"en": "en", "sw": "sw"},
+    }
+    items = load_dataset(spec, ["en", "sw"], "xstory_cloze")
+    assert items.items["sw"][0].question == "B 1. B 2. B 3. B 4."
+    assert items.items["sw"][0].choices == ("B won.", "B lost.")
+    assert items.answers.tolist() == [1, 0]
+
+
+@pytest.mark.usefixtures("offline_cache")
+def test_mgsm_is_refused_until_it_has_choices(tmp_path: Path) -> None:
+    row = {"answer": None, "answer_number": 18, "equation_solution": None}
+    tables = {code: [{"question": f"{code}: 9 x 2?", **row}] for code in ("en", "sw")}
+    spec: dict[str, Any] = {
+        "source": "hub",
+        "path": str(hub_folder(tmp_path / "mgsm", tables)),
+        "configs": {"en": "en", "sw": "sw"},
+    }
+    columns: dict[str, Any] = {
+        "question": "{question}",
+        "answer": "answer_number",
+        "answer_from": "text",
+    }
+    with pytest.raises(InputError, match='no "choices": .* questions without choices, as MGSM'):
+        load_dataset(spec | {"columns": columns}, ["en"], "mgsm")
+    with pytest.raises(InputError, match="has 1 choices: give at least 2"):
+        load_dataset(spec | {"columns": columns | {"choices": ["answer_number"]}}, ["en"], "mgsm")
+    copied = {code: [{**rows[0], "wrong_1": 11, "wrong_2": 16}] for code, rows in tables.items()}
+    spec["path"] = str(hub_folder(tmp_path / "copy", copied))
+    columns["choices"] = ["wrong_1", "answer_number", "wrong_2"]
+    item = load_dataset(spec | {"columns": columns}, ["en", "sw"], "mgsm").items["sw"][0]
+    assert (item.question, item.choices, item.answer) == ("sw: 9 x 2?", ("11", "18", "16"), 1)
+
+
+def include_rows(text: str, answers: list[int]) -> list[dict[str, Any]]:
+    place = {"language": text, "country": text, "domain": "Law", "subject": "Law"}
+    options = {f"option_{letter}": f"{text} {letter}" for letter in "abcd"}
+    return [
+        {**place, "level": "", "question": f"{text} {n}?", **options, "answer": answer}
+        for n, answer in enumerate(answers)
+    ]
+
+
+INCLUDE = {
+    "source": "hub",
+    "configs": {"de": "German", "el": "Greek"},
+    "columns": {
+        "question": "{question}",
+        "choices": ["option_a", "option_b", "option_c", "option_d"],
+        "answer": "answer",
+        "answer_from": "0",
+    },
+}
+
+
+@pytest.mark.usefixtures("offline_cache")
+@pytest.mark.parametrize("greek", [[0, 2, 3, 3, 1, 2, 0, 1], [0, 2, 3, 3, 1, 2, 0, 1, 1, 3]])
+def test_include_is_refused_since_its_rows_are_other_questions(
+    tmp_path: Path, greek: list[int]
+) -> None:
+    german = [0, 1, 2, 3, 0, 1, 2, 3]
+    tables = {"German": include_rows("Was", german), "Greek": include_rows("Ti", greek)}
+    spec = INCLUDE | {"path": str(hub_folder(tmp_path / "include", tables))}
+    message = (
+        r'\(Greek, test\):1: item "1" \(el\): the answer is 2, in de it is 1, and 6 of 8 rows'
+        " differ so: rows are not the same questions across languages: use parallel data"
+    )
+    with pytest.raises(InputError, match=message):
+        load_dataset(spec, ["de", "el"], "include")
+
+
+@pytest.mark.usefixtures("offline_cache")
+@pytest.mark.parametrize(
+    ("greek", "message"),
+    [
+        ([0, 1, 2, 3, 0, 1, 2, 0], 'item "7" .el.: the answer is 0, in de it is 3: give every'),
+        ([0, 1, 2, 3, 0, 1, 2], 'item "7" .el.: missing in el .1 such.: give every'),
+    ],
+)
+def test_a_wrong_or_missing_row_of_parallel_data_is_named_as_that(
+    tmp_path: Path, greek: list[int], message: str
+) -> None:
+    german = [0, 1, 2, 3, 0, 1, 2, 3]
+    tables = {"German": include_rows("Was", german), "Greek": include_rows("Ti", greek)}
+    spec = INCLUDE | {"path": str(hub_folder(tmp_path / "include", tables))}
+    with pytest.raises(InputError, match=message):
+        load_dataset(spec, ["de", "el"], "include")
+
+
+@pytest.mark.usefixtures("offline_cache")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -37,7 +37,12 @@ def check_columns(columns: Mapping[str, Any], features: Mapping[str, Any], place
     Raises:
         InputError: names the part or the column.
     """
-    for key in ("question", "choices", "answer", "answer_from"):
+    if "choices" not in columns:
+        raise InputError(
+            f'{place}: columns has no "choices": say where they are; questions without choices, as'
+            " MGSM's, cannot be scored: add wrong answers as columns in a local copy"
+        )
+    for key in ("question", "answer", "answer_from"):
         if key not in columns:
             raise InputError(f'{place}: columns has no "{key}": say where it is')
     if columns["answer_from"] not in ANSWERS:

@@ -95,6 +95,54 @@ HUB_EXAMPLES: dict[str, dict[str, Any]] = {
         },
         "licence": "MIT",
     },
+    # CS: culturally sensitive, CA: agnostic. Only a part of the questions is annotated.
+    "global_mmlu": {
+        "source": "hub",
+        "path": "CohereForAI/Global-MMLU",
+        "configs": {"en": "en", "de": "de", "sw": "sw", "zh": "zh"},
+        "split": "test",
+        "columns": {
+            "item_id": ["sample_id"],
+            "question": "{question}",
+            "choices": ["option_a", "option_b", "option_c", "option_d"],
+            "answer": "answer",
+            "answer_from": "letter",
+            "category": "{cultural_sensitivity_label}",
+        },
+        "licence": "Apache-2.0",
+    },
+    # Three to five options: the columns of those that are not there are empty.
+    "m_arc": {
+        "source": "hub",
+        "path": "alexandrainst/m_arc",
+        "configs": {"en": "en", "de": "de", "zh": "zh"},
+        "split": "test",
+        "columns": {
+            "item_id": ["id"],
+            "question": "{instruction}",
+            "choices": ["option_a", "option_b", "option_c", "option_d", "option_e"],
+            "answer": "answer",
+            "answer_from": "letter",
+        },
+        "licence": "CC-BY-NC-4.0",
+    },
+    # A story of four sentences and two endings; nothing is asked. For Chinese and Burmese, which
+    # write no blank between sentences, give `columns` of their own under `configs`.
+    "xstory_cloze": {
+        "source": "hub",
+        "path": "juletxara/xstory_cloze",
+        "configs": {"en": "en", "es": "es", "ru": "ru", "sw": "sw"},
+        "split": "eval",
+        "columns": {
+            "item_id": ["story_id"],
+            "question": "{input_sentence_1} {input_sentence_2} {input_sentence_3}"
+            " {input_sentence_4}",
+            "choices": ["sentence_quiz1", "sentence_quiz2"],
+            "answer": "answer_right_ending",
+            "answer_from": "1",
+        },
+        "licence": "CC-BY-SA-4.0",
+    },
 }
 
 

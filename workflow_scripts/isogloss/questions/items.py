@@ -173,16 +173,22 @@ def item_problem(item: Item) -> str | None:
     return None
 
 
-def check_parallel(items: Mapping[str, Sequence[Item]], where: Callable[[str, int], str]) -> None:
+def check_parallel(
+    items: Mapping[str, Sequence[Item]],
+    where: Callable[[str, int], str],
+    by_id: bool = True,
+) -> None:
     """Refuse items that are not the same in every language.
 
     Args:
         items: by language; the first language is the one the others are held against.
         where: names the place of a language's item by its row, for the message.
+        by_id: ids are the data's; else they are the rows' numbers, which any row has.
 
     Raises:
-        InputError: no items; an item wrong by itself; an id that is repeated, missing or in
-            another place; another number of choices or another answer than in the first language.
+        InputError: no items; an item wrong by itself; numbered rows that are not the same
+            questions; an id that is repeated, missing or in another place; another number of
+            choices or another answer than in the first language.
     """
     if not items or not any(items.values()):
         raise InputError("items: there are none: name a dataset with at least one item")
@@ -196,11 +202,41 @@ def check_parallel(items: Mapping[str, Sequence[Item]], where: Callable[[str, in
             if item.item_id in seen:
                 raise InputError(f"{place}: the id is there twice: give every item its own id")
             seen[item.item_id] = row
+        if not by_id:
+            _check_same_questions(language, rows, first, reference, where)
         _check_ids(language, rows, first, reference, where)
         for row, (item, other) in enumerate(zip(rows, reference, strict=True)):
             if problem := _difference(item, other, first):
                 place = f'{where(language, row)}: item "{item.item_id}" ({language})'
                 raise InputError(f"{place}: {problem}")
+
+
+def _check_same_questions(
+    language: str,
+    rows: Sequence[Item],
+    first: str,
+    reference: Sequence[Item],
+    where: Callable[[str, int], str],
+) -> None:
+    """Refuse numbered rows whose answers agree as those of other questions would.
+
+    Translations agree in every row, other questions in one of k with k choices. Halfway between
+    is the limit: above it single rows are wrong, and those are named one by one.
+    """
+    problems = [
+        _difference(item, other, first) for item, other in zip(rows, reference, strict=False)
+    ]
+    wrong = [row for row, problem in enumerate(problems) if problem]
+    by_chance = sum(1 - 1 / len(item.choices) for item in rows[: len(problems)] if item.choices)
+    if wrong and len(wrong) >= by_chance / 2:
+        row = wrong[0]
+        fault = str(problems[row]).partition(":")[0]
+        raise InputError(
+            f'{where(language, row)}: item "{rows[row].item_id}" ({language}): {fault}, and'
+            f" {len(wrong)} of {len(problems)} rows differ so: rows are not the same questions"
+            " across languages: use parallel data, give item_id the columns that name a question,"
+            " or correct answer_from"
+        )
 
 
 def _check_ids(

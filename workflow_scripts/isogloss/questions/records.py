@@ -75,7 +75,7 @@ def parallel(
     def where(language: str, row: int) -> str:
         return rows[language].places[row]
 
-    check_parallel({language: read.items for language, read in rows.items()}, where)
+    check_parallel({language: read.items for language, read in rows.items()}, where, by_id)
     return ParallelItems(
         name=name,
         items={language: tuple(rows[language].items) for language in languages},
