@@ -169,7 +169,7 @@ def make(folder: Path, models: int, datasets: int, languages: int, items: int) -
     say(f"{artifacts} artifacts are written")
     outputs = write_results(study)
     say(f"{outputs} files that jobs make are there; recording them as made, 0.1 s a job")
-    said = checked(study.snakemake(*TOUCH, "--forceall", timeout=3600))
+    said = checked(study.snakemake(*TOUCH, "--forceall"))
     jobs = int(said.rpartition("\ntotal")[2].split()[0])
     about = {
         "models": models,
@@ -194,7 +194,7 @@ def write_results(study: Study) -> int:
     Raises:
         InputError: Snakemake failed, or names a manifest that the library does not name.
     """
-    table = checked(study.snakemake("--summary", timeout=600))
+    table = checked(study.snakemake("--summary"))
     named = [line.split("\t")[0] for line in table.splitlines()[1:] if "\t" in line]
     for name in named:
         path = study.folder / name

@@ -94,7 +94,7 @@ def history(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> History:
     slurm.cancel_all()
     unlocked = study.snakemake("--unlock")
     assert unlocked.returncode == 0, unlocked.stderr
-    again = study.snakemake(*PROFILE, *POOR, timeout=2 * PATIENCE)
+    again = study.snakemake(*PROFILE, *POOR)
     assert again.returncode == 0, again.stdout + again.stderr
     return History(study, cancelled, text, done, kept, submitted)
 

@@ -38,15 +38,15 @@ def calls_while_planning(study: Study) -> tuple[str, Counter[tuple[str, str]]]:
 def test_where_nothing_changed_nothing_is_planned_listed_or_read(large: Study) -> None:
     said, calls = calls_while_planning(large)
     assert "Nothing to be done" in said
-    assert calls["sharing.py", "open_place"] == calls["datasets.py", "_read_file"] == 0
-    assert calls["config.py", "validate"] == 1
+    assert calls["places.py", "open_place"] == calls["local_files.py", "_read_file"] == 0
+    assert calls["schema.py", "validate"] == 1
 
 
 def test_one_language_more_reads_every_file_once_and_lists_the_place_once(large: Study) -> None:
     more = replace(large, config=large.config | {"languages": tags(LANGUAGES + 1)})
     said, calls = calls_while_planning(more)
-    assert calls["sharing.py", "files"] == 1
-    assert calls["datasets.py", "_read_file"] == DATASETS * (LANGUAGES + 1)
+    assert calls["places.py", "files"] == 1
+    assert calls["local_files.py", "_read_file"] == DATASETS * (LANGUAGES + 1)
     assert calls["items.py", "digest"] == DATASETS * (LANGUAGES + 1)
     # One job computes all languages of a model and dataset, and loads the model once for them.
     assert more.plan()["extract"] == MODELS * DATASETS
