@@ -154,7 +154,7 @@ def effect(steering: xr.Dataset, subject: Subject, fitted: str) -> Drawing:
         "Steering at the chosen setting, and its controls",
         1.65 + 0.46 * len(names),
         [f"vectors from {fitted}", confidence(steering), near_chance_note(subject, languages)],
-        legends=2,
+        legends=3,
     )
     left, middle, right = figure.subplots(1, 3, sharey=True)
     hollow = [tag in subject.near_chance for tag in languages] + [False]
@@ -176,7 +176,7 @@ def effect(steering: xr.Dataset, subject: Subject, fitted: str) -> Drawing:
     left.set_xlim(min(limits), max(limits))
     middle.set_xlim(min(limits), max(limits))
     legend_below_title(figure, left, "methods:")
-    legend_below_title(figure, middle, "controls:", line=2)
+    legend_below_title(figure, middle, "controls:", line=2, rows=2)
     variables = ["effect", "pooled_effect", *MAIN_CLAIM.variables, *ALL_METHODS.variables]
     variables += ["control_effect", "pooled_control_effect", "random_draws", "p_random"]
     variables += ["consistency_change", "pooled_consistency_change"]

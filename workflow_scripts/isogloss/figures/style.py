@@ -181,20 +181,21 @@ def new_figure(
 
 
 def legend_below_title(
-    figure: Figure, ax: Axes, title: str = "", line: int = 1, side: str = "left"
+    figure: Figure, ax: Axes, title: str = "", line: int = 1, side: str = "left", rows: int = 1
 ) -> None:
-    """The legend of one of the axes, on a line kept for it below the figure's title."""
+    """The legend of one of the axes, on lines kept for it below the figure's title."""
     size = float(matplotlib.rcParams["figure.titlesize"])
     down = (0.4 + 1.35 * line) * size / 72 / figure.get_figheight()
     handles, labels = ax.get_legend_handles_labels()
     if title:
-        handles, labels = [Line2D([], [], linestyle="none"), *handles], [title, *labels]
+        blank = Line2D([], [], linestyle="none")
+        handles, labels = [*[blank] * rows, *handles], [title, *[""] * (rows - 1), *labels]
     legend = figure.legend(
         handles,
         labels,
         loc="upper left" if side == "left" else "upper right",
         bbox_to_anchor=(0.0 if side == "left" else 1.0, 1 - down),
-        ncols=len(labels),
+        ncols=-(-len(labels) // rows),
         borderpad=0.1,
         handletextpad=0.4,
         columnspacing=1.4,
