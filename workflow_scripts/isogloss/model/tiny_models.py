@@ -19,6 +19,20 @@ FAMILIES = ("gemma2", "gemma3", "qwen2", "qwen3", "llama", "mistral")
 
 BOS, EOS = "<bos>", "<eos>"
 VOCABULARY = 384
+COMMON: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+    "initializer_range": 0.2,  # the usual 0.02 leaves all logits of so small a model alike
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": 1,
+}
+"""Settings that tiny configurations share: 4 layers, width 32."""
 WORDS = """ the and question answer of in is which what a country city bee honey water la de el que
  pregunta respuesta и что в на вопрос ответ 什么 的 是 问题 答案 سؤال जवाब : . , →"""
 CHAT_TEMPLATE = (
@@ -78,19 +92,6 @@ def _tiny_config(family: str) -> Any:
     """An explicit configuration: 4 layers, width 32, windows of 8 tokens where it slides."""
     import transformers
 
-    common: dict[str, Any] = {
-        "vocab_size": VOCABULARY,
-        "hidden_size": 32,
-        "intermediate_size": 64,
-        "num_hidden_layers": 4,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "max_position_embeddings": 512,
-        "initializer_range": 0.2,  # the usual 0.02 leaves all logits of so small a model alike
-        "bos_token_id": 0,
-        "eos_token_id": 1,
-        "pad_token_id": 1,
-    }
     gemma = {"head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": 8}
     of_family: dict[str, tuple[str, dict[str, Any]]] = {
         "gemma2": ("Gemma2Config", gemma | {"final_logit_softcapping": 5.0}),
@@ -106,7 +107,7 @@ def _tiny_config(family: str) -> Any:
     if family not in of_family:
         raise InputError(f"family: {family!r}: use one of {', '.join(FAMILIES)}")
     name, settings = of_family[family]
-    return getattr(transformers, name)(**common | settings)
+    return getattr(transformers, name)(**COMMON | settings)
 
 
 def tiny_model(
