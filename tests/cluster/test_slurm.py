@@ -130,7 +130,8 @@ def test_small_rules_stay_with_the_main_process(history: History, slurm: Slurm) 
 
 def test_a_cancelled_job_is_tried_again(history: History, slurm: Slurm) -> None:
     task = history.cancelled.task
-    assert [j.state for j in slurm.jobs() if j.task == task] == ["CANCELLED", "COMPLETED"]
+    first, *_, last = [job.state for job in slurm.jobs() if job.task == task]
+    assert (first, last) == ("CANCELLED", "COMPLETED")
     assert "Trying to restart job" in history.first
 
 
@@ -140,7 +141,9 @@ def test_a_job_over_its_memory_is_killed_and_gets_more(history: History, slurm: 
     assert "Exceeded job memory limit" in slurm_log(history, short)
     assert enough.mem_mb > LITTLE and enough.state == "COMPLETED"
     # The same memory is enough where the program needs less: what was killed was the program.
-    assert [(j.mem_mb, j.state) for j in slurm.jobs("behaviour")] == [(LITTLE, "COMPLETED")] * 2
+    # (Such a job may have been running, and so cancelled, when the main process was killed.)
+    small = [(job.mem_mb, job.state) for job in slurm.jobs("behaviour")]
+    assert small.count((LITTLE, "COMPLETED")) == 2 and (LITTLE, "FAILED") not in small
 
 
 def test_a_killed_main_process_goes_on_where_it_was(history: History, slurm: Slurm) -> None:
