@@ -13,7 +13,7 @@ from tests.patience import PATIENCE
 from tests.workflow.conftest import ENVIRONMENT, Study
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
-TIMES = {"seconds", "overhead"}
+TIMES = {"seconds", "overhead", "forward_seconds", "evaluation_seconds"}
 STAGES = {"extract": "activations", "lens": "lens", "steer": "steered"}
 MOMENTS = [
     ("extract", "inside a shard", 20000),

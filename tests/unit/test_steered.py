@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -21,11 +22,14 @@ from isogloss.steering import sweep
 from isogloss.steering.design import ALL_ITEMS, Design, evaluation_design, fitting_design
 from isogloss.steering.evaluate import Runner, check_unsteered, evaluate, unsteered_pivot
 from isogloss.steering.interventions import Intervention, constant_shift, intervention
-from isogloss.steering.plan import LanguageConditions, Plan, controls_at, select_settings
+from isogloss.steering.plan import Label, LanguageConditions, Plan, controls_at, select_settings
+from isogloss.steering.steered_file import SteeredTable
 from isogloss.steering.sweep import (
     Condition,
+    Outcome,
+    RunTimes,
     UnsteeredStates,
-    run_time_overheads,
+    run_times,
     steer,
     steered_scores,
 )
@@ -515,6 +519,21 @@ def test_the_selected_rows_are_those_of_the_setting_that_other_folds_choose():
             np.testing.assert_array_equal(selected.log_probability[0].values[fold == k], mine)
 
 
+def test_the_selected_norm_is_that_of_the_items_evaluated_in_each_fold():
+    """Folds that chose one setting share its grid condition, but not their vectors' norms."""
+    design = replace(crossed(np.arange(4) // 2), reported=(1,))
+    settings = plan(layers=(3,), depths=(0.75,), strengths=(1.0,))
+    table = SteeredTable(settings, stored_scores().isel(item=slice(4)), design)
+    ratio = np.array([[2.0, 2.0, 6.0, 6.0]])
+    scores = stored_scores()["sum"].values[None, :4]
+    outcome = Outcome(scores, ratio, np.ones(4, int), np.ones(1))
+    grid = [Label("grid", *setting) for setting in settings.grid()]
+    table.add(grid, outcome, np.arange(4))
+    made = table.dataset(np.zeros((1, 2), int), RunTimes(1.0, [0.0]), 1.0)
+    assert rows(made, "selected").norm_ratio.values.tolist() == [6.0]
+    assert rows(made, "grid").norm_ratio.values.tolist() == [4.0]
+
+
 def test_an_item_is_never_steered_with_what_its_own_fold_was_fitted_on(monkeypatch):
     vectors, fold = fitted()
     fold_of_change, used = {}, []
@@ -596,7 +615,8 @@ def test_run_times_norms_and_cosines_are_recorded():
     assert 0 < abs(rows(found, "control", "shuffled_language").cosine.values[0]) < 1
     for role in ("unsteered", "grid", "selected"):
         assert np.isnan(rows(found, role).cosine).all()
-    assert (found.seconds > 0).all()
+    assert (found.seconds > 0).all() and found.forward_seconds > 0
+    assert found.evaluation_seconds > found.seconds.max()
     assert rows(found, "unsteered").norm_ratio.values.tolist() == pytest.approx([1, 1])
     assert rows(found, "control", "zero").norm_ratio.values == pytest.approx(1)
     assert (np.abs(rows(found, "grid").norm_ratio - 1) > 1e-3).any()
@@ -613,7 +633,7 @@ def test_the_overhead_is_that_of_the_positions_steered(monkeypatch):
     vectors, _ = fitted()
     for positions in ("last", "prompt"):
         timed = LanguageConditions(vectors, plan(positions=positions), "de").timed(0)
-        run_time_overheads(model("gemma3"), trees_of("gemma3"), timed, positions, 64)
+        run_times(model("gemma3"), trees_of("gemma3"), timed, positions, 64)
         counts = {n for of_rows in steered_at for n in of_rows}
         assert (counts == {1}) == (positions == "last")
         steered_at.clear()

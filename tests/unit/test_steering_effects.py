@@ -93,6 +93,8 @@ def steered_file(language, rows):
             "seconds": ("condition", np.arange(len(rows)) + 2.0),
             "cosine": ("condition", np.linspace(-1, 1, len(rows))),
             "overhead": ("selected_method", np.full(len(selected), 0.25)),
+            "forward_seconds": ((), 0.5),
+            "evaluation_seconds": ((), 60.0),
             "selected_depth": setting,
             "selected_layer": (setting[0], 8 * given),
             "selected_alpha": setting,
@@ -291,6 +293,7 @@ def test_checks_and_costs(found):
     assert (found["unsteered_max_abs_difference"] == 0).all()
     one = found.sel(DE_DEFAULT)
     assert one["overhead"] == 0.25
+    assert one["forward_seconds"] == 0.5 and one["evaluation_seconds"] == 60
     assert one["norm_ratio"] == pytest.approx(1 + 9 / 17)
     cosine = found["control_cosine"].sel(language="de")
     assert cosine.sel(control="zero") == pytest.approx(-1 + 2 * 11 / 17)

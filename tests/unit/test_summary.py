@@ -80,6 +80,9 @@ def steering(effects=((-0.06, 0.02),), p_holm=0.5, primary=None):
     data |= {"flipped_right": (dims, [[3, 9]]), "flipped_wrong": (dims, [[4, 9]])}
     data |= {f"zero_flipped_{way}": ("language", [1]) for way in ("right", "wrong")}
     data |= {"unsteered_max_abs_difference": ("language", [0.39])}
+    data |= {"norm_ratio": (dims, [[1.02, 1.5]]), "overhead": (dims, [[0.004, 0.5]])}
+    data |= {"forward_seconds": ("language", [0.0125])}
+    data |= {"evaluation_seconds": ("language", [71.6])}
     attrs = {"default_method": methods[0], "confidence": 0.95}
     return xr.Dataset(data, coords={"language": ["de"], "method": methods}, attrs=attrs)
 
@@ -135,6 +138,17 @@ def test_values_stand_in_their_columns_with_intervals():
     assert cells["steering"] == "mean difference (everyday)"
     assert cells["its effect [points]"] == "−6.0 [−11.0, −1.0]"
     assert pivot[3:] == ["–"] * 6
+
+
+def test_steering_stands_by_language_with_what_it_took():
+    header, german = table_of(text_of([result()]), "everyday: steering by language")
+    cells = dict(zip(header, german, strict=True))
+    assert cells["accuracy [points]"] == "−6.0 [−11.0, −1.0]" and cells["language"] == "German"
+    assert cells["items flipped right, wrong"] == "3, 4"
+    assert cells["norm, steered over before"] == "1.02"
+    assert cells["forward [ms per question]"] == "12.50" and cells["steering adds [%]"] == "0.40"
+    assert cells["all settings and controls [s]"] == "72"
+    assert "steering by language" not in text_of([result(steering={})])
 
 
 def test_the_csv_table_keeps_the_numbers_unrounded():

@@ -8,6 +8,6 @@ SCHEMA_VERSION = 2
 EXTRACTION_VERSION = 3  # 3: LongRoPE and dynamic NTK by the length of a question alone
 LENS_VERSION = 1
 VECTORS_VERSION = 3
-STEERING_VERSION = 2
+STEERING_VERSION = 3  # 3: norm ratio at the selected setting, of its own folds
 READOUT_VERSION = 2
 LEXICON_VERSION = 1  # of what is computed from the lexicon: raise it when any item changes

@@ -183,6 +183,7 @@ def effect(steering: xr.Dataset, subject: Subject, fitted: str) -> Drawing:
     variables += ["transfer_to_change", "transfer_from_change"]
     variables += ["flipped_right", "flipped_wrong", "zero_flipped_right", "zero_flipped_wrong"]
     variables += ["control_cosine", "pivot_harm", "norm_ratio", "overhead"]
+    variables += ["forward_seconds", "evaluation_seconds"]
     present = [name for name in variables if name in steering]
     return Drawing(
         figure, numbers_of(steering, present), _effect_caption(steering, subject, fitted)

@@ -186,6 +186,8 @@ def summary(
             _table_text(table[table["dataset"] == dataset], of_dataset),
         ]
         parts += [_overall_table(of_dataset)]
+        if any(result.steering for result in of_dataset):
+            parts += [f"## {dataset}: steering by language", _steering_table(of_dataset)]
     parts += ["## Findings, and null results with their power"]
     parts += ["\n".join(f"- {line}" for result in results for line in findings(result))]
     parts += ["## Near chance", _languages_text(results, "near_chance")]
@@ -289,6 +291,40 @@ def _overall_table(results: Sequence[Result]) -> str:
     return (
         "Means over languages and their pairs. Intervals are over clusters of items, in these "
         "languages; *over languages too*: for other items and other languages like these.\n\n"
+        + markdown_table(header, rows)
+    )
+
+
+def _steering_table(results: Sequence[Result]) -> str:
+    """What the study's first method did in each language, and what it took."""
+    header = ["model", "vectors from", "language", "method", "accuracy [points]"]
+    header += ["items flipped right, wrong", "norm, steered over before"]
+    header += ["forward [ms per question]", "steering adds [%]", "all settings and controls [s]"]
+    rows = []
+    for result in results:
+        for fitted, effects in result.steering.items():
+            method = str(effects.attrs["default_method"])
+            for tag in map(str, effects["language"].values):
+                at = effects.sel({"language": tag, "method": method})
+                flips = (int(at[f"flipped_{way}"]) for way in ("right", "wrong"))
+                rows.append(
+                    [
+                        result.model,
+                        as_markdown(fitted),
+                        language_name(tag) + result.marks(tag),
+                        method.replace("_", " "),
+                        with_interval(_values(at, "effect"), "effect", points),
+                        ", ".join(map(str, flips)),
+                        decimal(at["norm_ratio"]),
+                        decimal(1000 * at["forward_seconds"]),
+                        decimal(100 * at["overhead"]),
+                        decimal(at["evaluation_seconds"], 0),
+                    ]
+                )
+    return (
+        "The study's first method at the layer and strength chosen on other folds. Run times are "
+        "those of the machine that steered: a forward of the prompt and all choices, what the "
+        "change of its states adds, and everything that was run for the language.\n\n"
         + markdown_table(header, rows)
     )
 

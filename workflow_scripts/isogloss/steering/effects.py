@@ -30,6 +30,10 @@ from isogloss.steering.effect_table import (
 from isogloss.steering.inference import Search
 
 EQUAL = 1e-9
+RUN_TIMES = {
+    "forward_seconds": "run time of an unsteered forward, per question",
+    "evaluation_seconds": "run time of steering the language: all settings and controls",
+}
 
 
 # Kernels
@@ -304,6 +308,9 @@ def _add_costs(table: EffectTable, methods: list[str]) -> None:
     overhead = [file["overhead"].sel(selected_method=methods).values for file in files]
     text = "run time of a steered forward above an unsteered one, share of it"
     table.add("overhead", dims, np.array(overhead), text)
+    for name in ("forward_seconds", "evaluation_seconds"):
+        values = np.array([float(file[name]) for file in files])
+        table.add(name, ("language",), values, RUN_TIMES[name], "s")
 
 
 def _add_surface(table: EffectTable, methods: list[str]) -> dict[str, Any]:

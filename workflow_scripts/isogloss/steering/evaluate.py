@@ -1,5 +1,6 @@
 """Steered evaluation of one language's questions, and of all languages with one load of a model."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -28,7 +29,7 @@ from isogloss.steering.sweep import (
     Condition,
     Outcome,
     UnsteeredStates,
-    run_time_overheads,
+    run_times,
     steered_scores,
 )
 from isogloss.study.settings import check_weights, prompt_style, source_of
@@ -119,10 +120,9 @@ def evaluate(
     Returns:
         The steered file's dataset (dimensions condition, item, choice, method, fold).
     """
-    table, conditions = (
-        SteeredTable(plan, scores, design),
-        LanguageConditions(vectors, plan, language),
-    )
+    began = time.perf_counter()
+    table = SteeredTable(plan, scores, design)
+    conditions = LanguageConditions(vectors, plan, language)
     folds, evaluated = design.folds, design.evaluated
     vectors_of = [design.vectors_of(fold) for fold in range(int(folds.max()) + 1)]
     labels, by_fold = conditions.grid(vectors_of)
@@ -156,8 +156,9 @@ def evaluate(
     table.add(labels, runner.scores(plan, pivot_trees, by_item, pivot.states), evaluated)
     timed = conditions.timed(vectors_of[design.reported[-1]])
     budget = runner.budget // FAN_OUT
-    overheads = run_time_overheads(runner.decoder, trees, timed, plan.positions, budget)
-    return table.dataset(chosen, overheads).assign_attrs(
+    times = run_times(runner.decoder, trees, timed, plan.positions, budget)
+    seconds = time.perf_counter() - began
+    return table.dataset(chosen, times, seconds).assign_attrs(
         language=language,
         pivot=vectors.attrs["pivot"],
         score=plan.score,

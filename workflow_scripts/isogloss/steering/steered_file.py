@@ -8,7 +8,7 @@ import xarray as xr
 from isogloss.measures.behaviour import choice_scores, margins, predictions
 from isogloss.steering.design import Design
 from isogloss.steering.plan import Label, Plan, select_settings
-from isogloss.steering.sweep import Outcome
+from isogloss.steering.sweep import Outcome, RunTimes
 
 LENGTHS = ("n_tokens", "n_characters", "n_bytes")
 FROM_SCORES = (*LENGTHS, "answer", "n_choices", "cluster")
@@ -26,7 +26,7 @@ class SteeredTable:
     def __init__(self, plan: Plan, scores: xr.Dataset, design: Design) -> None:
         self.plan, self.scores, self.design = plan, scores, design
         self._log_probability: dict[Label, np.ndarray] = {}
-        self._norm_ratio: dict[Label, float] = {}
+        self._norm_ratio: dict[Label, dict[int, float]] = {}
         self._seconds: dict[Label, float] = {}
         self._n_items: dict[Label, int] = {}
         self._cosine: dict[Label, float] = {}
@@ -35,14 +35,16 @@ class SteeredTable:
         """Put what conditions gave on some items (their places) into the table."""
         shape = (len(self.design.folds), self.scores.sizes["choice"])
         folds = self.design.folds[items]
-        by_fold = [np.flatnonzero(folds == fold) for fold in np.unique(folds)]
-        norms = np.sum([len(part) * outcome.mean_norm_ratio(part) for part in by_fold], axis=0)
+        norms = {
+            int(fold): outcome.mean_norm_ratio(np.flatnonzero(folds == fold))
+            for fold in np.unique(folds)
+        }
         for i, label in enumerate(labels):
             row = self._log_probability[label] = np.full(shape, np.nan)
             values = outcome.log_probability[i]
             row[items, : values.shape[1]] = values
             self._n_items[label], self._seconds[label] = len(items), outcome.seconds[i]
-            self._norm_ratio[label] = norms[i] / len(items)
+            self._norm_ratio[label] = {fold: float(norm[i]) for fold, norm in norms.items()}
 
     def add_cosines(self, labels: Sequence[Label], cosines: Mapping[int, Sequence[float]]) -> None:
         """Cosines with the first method's change, by fold: kept as means over items."""
@@ -72,22 +74,29 @@ class SteeredTable:
         for m, method in enumerate(self.plan.methods):
             label = Label("selected", method)
             row = np.full_like(next(iter(self._log_probability.values())), np.nan)
-            n_items, norm, seconds = len(self.design.evaluated), 0.0, 0.0
+            n_items, norms, seconds = len(self.design.evaluated), {}, 0.0
             for fold in self.design.reported:
                 source = Label("grid", *self.plan.grid()[chosen[m, fold]])
                 items = self.design.folds == fold
                 row[items] = self._log_probability[source][items]
-                norm += items.sum() / n_items * self._norm_ratio[source]
+                norms[fold] = self._norm_ratio[source][fold]
                 seconds += items.sum() / self._n_items[source] * self._seconds[source]
             self._log_probability[label], self._n_items[label] = row, n_items
-            self._norm_ratio[label], self._seconds[label] = norm, seconds
+            self._norm_ratio[label], self._seconds[label] = norms, seconds
 
-    def dataset(self, chosen: np.ndarray, overheads: Sequence[float]) -> xr.Dataset:
+    def _mean_norm_ratio(self, label: Label) -> float:
+        """Mean over the items of the folds that a condition was run on."""
+        by_fold = self._norm_ratio[label]
+        weights = [int((self.design.folds == fold).sum()) for fold in by_fold]
+        return float(np.average(list(by_fold.values()), weights=weights))
+
+    def dataset(self, chosen: np.ndarray, times: RunTimes, seconds: float) -> xr.Dataset:
         """The steered file of the evaluated items.
 
         Args:
             chosen: (method, fold) index of the selected setting.
-            overheads: (method,) run time that steering adds.
+            times: of a forward, and what the methods add to it.
+            seconds: run time of the language's whole evaluation.
         """
         self._add_selected(chosen)
         labels, grid = list(self._log_probability), self.plan.grid()
@@ -98,7 +107,7 @@ class SteeredTable:
         data = xr.Dataset(
             {
                 "log_probability": (("condition", "item", "choice"), sums),
-                "norm_ratio": ("condition", [self._norm_ratio[label] for label in labels]),
+                "norm_ratio": ("condition", [self._mean_norm_ratio(label) for label in labels]),
                 "seconds": ("condition", [self._seconds[label] for label in labels]),
                 "cosine": ("condition", [self._cosine.get(label, np.nan) for label in labels]),
                 "fold": ("item", self.design.folds),
@@ -108,7 +117,9 @@ class SteeredTable:
                     by_fold,
                     [[depth[layer] for _, layer, _ in s] for s in settings],
                 ),
-                "overhead": ("selected_method", list(overheads)),
+                "overhead": ("selected_method", list(times.overheads)),
+                "forward_seconds": ((), times.forward),
+                "evaluation_seconds": ((), seconds),
                 **{n: (self.scores[n].dims, self.scores[n].values) for n in FROM_SCORES},
             },
             coords={
@@ -137,6 +148,8 @@ DESCRIBED = {
     "selected_alpha": ("strength selected on the other folds", "1"),
     "selected_depth": ("relative depth selected on the other folds", "1"),
     "overhead": ("run time that steering adds to a forward, share of it", "1"),
+    "forward_seconds": ("run time of an unsteered forward, per question", "s"),
+    "evaluation_seconds": ("run time of the language's whole steered evaluation", "s"),
     "n_tokens": ("tokens of the choice", "1"),
     "n_characters": ("code points of the choice", "1"),
     "n_bytes": ("UTF-8 bytes of the choice", "1"),

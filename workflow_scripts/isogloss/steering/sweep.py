@@ -302,16 +302,29 @@ def steer(
     return new, (ratio.sum(1) / chosen.sum(1).clamp(min=1)).cpu().numpy()
 
 
-def run_time_overheads(
+@dataclass(frozen=True)
+class RunTimes:
+    """What a forward and steering in it take.
+
+    Attributes:
+        forward: run time of an unsteered forward, per question [s].
+        overheads: by condition, run time of the change over that of the forward.
+    """
+
+    forward: float
+    overheads: list[float]
+
+
+def run_times(
     decoder: Decoder,
     trees: Sequence[Tree],
     conditions: Sequence[Condition],
     positions: str,
     budget: int,
-) -> list[float]:
-    """What steering adds to the run time of a whole forward, each condition by itself.
+) -> RunTimes:
+    """Run time of a whole forward, and what steering adds to it, each condition by itself.
 
-    It is timed apart: in a whole forward's time it is within the noise.
+    What it adds is timed apart: in a whole forward's time it is within the noise.
 
     Args:
         decoder: the model.
@@ -321,8 +334,7 @@ def run_time_overheads(
         budget: tokens of the batch.
 
     Returns:
-        By condition: median run time of the change, over that of a forward without. The memory
-        that steering adds is one copy of a layer's states, of the batch.
+        Medians. The memory that steering adds is one copy of a layer's states, of the batch.
     """
     batch = collate(trees, batches(trees, range(len(trees)), budget)[0])
     kept: dict[int, torch.Tensor] = {}
@@ -335,7 +347,8 @@ def run_time_overheads(
     changes = [
         partial(steer, kept[c.layer], c, chosen.to(kept[c.layer].device)) for c in conditions
     ]
-    return [_median_seconds(change) / forward for change in changes]
+    overheads = [_median_seconds(change) / forward for change in changes]
+    return RunTimes(forward / len(batch.members), overheads)
 
 
 def _median_seconds(work: Callable[[], Any]) -> float:
