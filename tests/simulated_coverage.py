@@ -95,12 +95,12 @@ class Tally:
         self.bounds.setdefault(name, []).append(values)
 
     def add_variables(
-        self, found: xr.Dataset, names: Mapping[str, tuple[str, dict[str, str]]], crossed: str = ""
+        self, result: xr.Dataset, names: Mapping[str, tuple[str, dict[str, str]]], crossed: str = ""
     ) -> None:
         """Intervals of a dataset's variables; `crossed` is what stands before `_low`."""
         for name, (variable, selection) in names.items():
             ends = (variable, f"{variable}{crossed}_low", f"{variable}{crossed}_high")
-            self.add_interval(name, *(found[end].sel(selection).values for end in ends))
+            self.add_interval(name, *(result[end].sel(selection).values for end in ends))
 
     def add_p(self, name: str, p: np.ndarray | float) -> None:
         self.p.setdefault(name, []).append(np.ravel(p))
@@ -110,7 +110,7 @@ class Tally:
 
         The grand mean is the truth of what is a mean itself, and so estimated without bias.
         """
-        found = {}
+        rows = {}
         for name, worlds in self.bounds.items():
             estimate, low, high = np.stack(worlds, axis=1)  # (world, entry)
             right = truth.get(name)
@@ -118,17 +118,17 @@ class Tally:
             known = np.isfinite(low) & (high - low > 1e-12)  # not a constant, as on a diagonal
             used = known.any(axis=0)
             holds = (low <= right + 1e-12) & (right - 1e-12 <= high) & known
-            found[name] = float(holds[:, used].sum() / known[:, used].sum())
-        return found
+            rows[name] = float(holds[:, used].sum() / known[:, used].sum())
+        return rows
 
     def rejections(self) -> dict[str, list[float]]:
         """Share of tests with p at most each of `ALPHAS`, where the null is true."""
-        found = {}
+        rows = {}
         for name, worlds in self.p.items():
             p = np.concatenate(worlds)
             p = p[np.isfinite(p)]
-            found[name] = [float((p <= alpha).mean()) for alpha in ALPHAS]
-        return found
+            rows[name] = [float((p <= alpha).mean()) for alpha in ALPHAS]
+        return rows
 
 
 def finite_means(values: np.ndarray) -> np.ndarray:
@@ -150,8 +150,8 @@ def behaviour_worlds(
 
 def behaviour_truth(rng: np.random.Generator) -> dict[str, np.ndarray]:
     """The same of very many items."""
-    found = behaviour(Answers().scores(rng, np.arange(100_000)).assign(cluster=halves(100_000)))
-    return {name: found[v].sel(selection).values for name, (v, selection) in BEHAVIOUR.items()}
+    result = behaviour(Answers().scores(rng, np.arange(100_000)).assign(cluster=halves(100_000)))
+    return {name: result[v].sel(selection).values for name, (v, selection) in BEHAVIOUR.items()}
 
 
 def halves(n_items: int) -> xr.DataArray:
@@ -175,12 +175,12 @@ def languages_worlds(n_languages: int) -> Experiment:
 
 def languages_truth(rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Means over many languages: each variable by its name without their number."""
-    found = []
+    truths = []
     for _ in range(12):
         scores = Answers.of_languages(rng, 40).scores(rng, np.arange(3000))
-        found.append(behaviour(scores.assign(cluster=halves(3000))))
+        truths.append(behaviour(scores.assign(cluster=halves(3000))))
     return {
-        name: np.mean([f[v].sel(selection).values for f in found])
+        name: np.mean([f[v].sel(selection).values for f in truths])
         for name, (v, selection) in CROSSED.items()
     }
 
@@ -235,11 +235,11 @@ def similarity_worlds(
     for _ in range(n_worlds):
         for shared in (0.6, 0.0):
             layers = [clustered_states(rng, clusters, 5, (1.0,) * 48, shared, within=0.3)] * 3
-            found = similarity(parallel_states(layers, clusters), "en", 199, 1)
+            result = similarity(parallel_states(layers, clusters), "en", 199, 1)
             if shared:
-                tally.add_variables(found, SIMILARITY)
+                tally.add_variables(result, SIMILARITY)
             else:
-                tally.add_p("dissociation", float(found["dissociation_p"]))
+                tally.add_p("dissociation", float(result["dissociation_p"]))
 
 
 def qap_worlds(rng: np.random.Generator, setting: Setting, n_worlds: int, tally: Tally) -> None:

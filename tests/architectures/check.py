@@ -76,11 +76,11 @@ def check(family: str, dtype: torch.dtype, folder: Path) -> Found:
         model = build(family, dtype)
     decoder = adapt(model, tiny_tokenizer(True), family)
     reference = "sdpa" if family in EAGER_IS_WRONG else "eager"
-    own, blocks = build(family, dtype, reference), _name_of(decoder.model, decoder.layers)
+    built, blocks = build(family, dtype, reference), _name_of(decoder.model, decoder.layers)
     questions, layers = asked(), range(decoder.n_layers + 1)
     trees = [lay_out(question, decoder.reach) for question in questions]
     shard = compute_shard(decoder, trees, range(len(trees)), layers, 256)
-    expected = [_plain(own, blocks, q, p, None) for q in questions for p in q.phrases]
+    expected = [_plain(built, blocks, q, p, None) for q in questions for p in q.phrases]
     plain = np.concatenate([scores for scores, _ in expected])
     at_ends = np.stack([expected[i][1] for i in np.cumsum([0] + [4] * (len(questions) - 1))])
     states = np.linalg.norm(shard["last"] - at_ends, axis=-1) / np.linalg.norm(at_ends, axis=-1)
@@ -99,19 +99,19 @@ def check(family: str, dtype: torch.dtype, folder: Path) -> Found:
 
     shift, layer = np.random.default_rng(1).normal(size=decoder.width), decoder.n_layers // 2
     condition = Condition(layer, constant_shift(shift.astype(np.float32)), STRENGTH)
-    found = steered_scores(
+    ours = steered_scores(
         decoder, decoder.readout, trees, [[condition]] * len(trees)
     ).log_probability[0]
     added = (layer, torch.from_numpy(STRENGTH * shift).float())
     steered = np.array(
-        [[_plain(own, blocks, q, p, added)[0].sum() for p in q.phrases] for q in questions]
+        [[_plain(built, blocks, q, p, added)[0].sum() for p in q.phrases] for q in questions]
     )
     sums = np.array([scores.sum() for scores, _ in expected]).reshape(steered.shape)
     return Found(
         decoder.path,
         np.abs(shard["log_probability"] - plain),
         np.abs(lens - plain),
-        np.abs(found - steered),
+        np.abs(ours - steered),
         states,
         float(np.median(np.abs(steered - sums))),
     )

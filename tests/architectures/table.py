@@ -20,16 +20,16 @@ def row(family: str) -> str:
     for dtype in TYPES:
         with tempfile.TemporaryDirectory() as folder:
             try:
-                found = check(family, dtype, Path(folder))
+                outcome = check(family, dtype, Path(folder))
             except InputError as error:
                 taken.append("refused")
                 differences.append("")
                 why = one_line(error)
                 continue
-        taken.append(found.path["taken"])
-        off = [f"{part.max():.0e}".replace("e-0", "e-") for part in found.differences]
+        taken.append(outcome.path["taken"])
+        off = [f"{part.max():.0e}".replace("e-0", "e-") for part in outcome.differences]
         differences.append(", ".join(off))
-        why = why or found.path["reason"] * ("plain" in taken[-1])
+        why = why or outcome.path["reason"] * ("plain" in taken[-1])
     return "| " + " | ".join([family, *taken, *differences, why]) + " |"
 
 

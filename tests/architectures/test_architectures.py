@@ -20,11 +20,11 @@ def test_an_architecture_gives_what_its_plain_forward_gives(family, dtype, tmp_p
         ):
             check(family, dtype, tmp_path)
         return
-    found = check(family, dtype, tmp_path)
-    for difference in found.differences:
+    differences = check(family, dtype, tmp_path)
+    for difference in differences.differences:
         if dtype == torch.float32:
             assert difference.max() < 3e-5
         else:  # rounding can send a token to other experts: the median is without those
             assert float(torch.tensor(difference).median()) < 0.08
-    assert found.moved > 1e-3
-    assert found.path["taken"] and found.path["reason"]
+    assert differences.moved > 1e-3
+    assert differences.path["taken"] and differences.path["reason"]

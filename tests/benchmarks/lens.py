@@ -49,8 +49,8 @@ def prepare_lens(file: Path, readout: Path) -> Job:
     weights.weight.sum()  # brings in what is only mapped
 
     def job() -> float:
-        found = lens_of_file(file, weights)
-        return float(found.attrs["last_layer_difference"])
+        lens = lens_of_file(file, weights)
+        return float(lens.attrs["last_layer_difference"])
 
     return job
 
@@ -87,11 +87,11 @@ def prepare_ours(setting: Setting) -> Job:
         states = torch.from_numpy(tool.compute(trees)["last"])
         targets = torch.tensor([tree.target_token[0] for tree in trees])
         every = torch.arange(len(trees))
-        found = [
+        layers = [
             token_log_probabilities(states[:, layer], tool.decoder.readout, every, targets)
             for layer in tool.layers
         ]
-        return torch.stack(found).numpy()
+        return torch.stack(layers).numpy()
 
     return job
 
@@ -118,9 +118,9 @@ def against_product(setting: Setting, dtype: str) -> list[Row]:
     with h5netcdf.File(file, "r") as stored:
         _, n_layers, width = stored.groups["rows"]["state"].shape
     work = 2e-12 * n_rows * width * vocabulary
-    own = [run.seconds / n_layers for run in runs["lens"]]
-    share = ratio(seconds(runs["product"]), own)
-    rates = [work / float(np.median(times)) for times in (own, seconds(runs["product"]))]
+    per_layer = [run.seconds / n_layers for run in runs["lens"]]
+    share = ratio(seconds(runs["product"]), per_layer)
+    rates = [work / float(np.median(times)) for times in (per_layer, seconds(runs["product"]))]
     memory = max(run.above for run in runs["lens"]) / 1e9
     note = f"{n_rows} rows, {n_layers} layers, width {width}, vocabulary {vocabulary}"
     return [
@@ -154,8 +154,8 @@ def against_peers(setting: Setting) -> Iterator[Row]:
                 best = min(tried, key=lambda size: tried[size])
                 calls = {"ours": we.run, name: lambda t=they, b=best: t.run(batch_size=b)}
                 runs = alternate(calls, setting.repetitions, f"{what}: {name}")
-            found, expected = runs["ours"][-1].value, np.asarray(runs[name][-1].value)
-            both = (np.maximum(values, LEAST) for values in (found[-len(expected) :], expected))
+            ours, expected = runs["ours"][-1].value, np.asarray(runs[name][-1].value)
+            both = (np.maximum(values, LEAST) for values in (ours[-len(expected) :], expected))
             difference = check_equal(*both, TOLERANCE, what)
             speed = ratio(seconds(runs[name]), seconds(runs["ours"]))
             n = setting.n(*PROMPTS)

@@ -20,7 +20,7 @@ def machine() -> dict[str, str]:
         pairs = (line.partition(":") for line in information.read_text().splitlines())
         fields = {name.strip(): value.strip() for name, _, value in pairs}
     flags = set(fields.get("flags", "").split())
-    found = {
+    versions = {
         "CPU": fields.get("model name", platform.processor() or platform.machine()),
         "cores": str(len(os.sched_getaffinity(0))),
         "instructions": " ".join(flag for flag in FLAGS if flag in flags) or "unknown",
@@ -30,7 +30,7 @@ def machine() -> dict[str, str]:
     }
     for name in (*LIBRARIES, "transformer-lens"):
         try:
-            found[name] = metadata.version(name)
+            versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            versions[name] = "not installed"
+    return versions

@@ -73,8 +73,8 @@ def all_items(setting: Setting, kind: str) -> ParallelItems:
     """Every question with long or short prompts, in both languages."""
     languages = setting.languages(kind)
     if setting.data is None:
-        own = load_files(EVERYDAY, languages, "everyday")
-        return passages(own) if kind == LONG else two_choices(own)
+        questions = load_files(EVERYDAY, languages, "everyday")
+        return passages(questions) if kind == LONG else two_choices(questions)
     return load_files(setting.data / FOLDERS[kind], languages, FOLDERS[kind])
 
 
@@ -82,8 +82,10 @@ def chosen(items: ParallelItems, rows: np.ndarray) -> ParallelItems:
     """Some of the items, in the order given; each row of an item is a cluster of its own."""
     ids = [f"{items.item_ids[row]}-{place}" for place, row in enumerate(rows)]
     made = {
-        tag: tuple(replace(own[row], item_id=name) for row, name in zip(rows, ids, strict=True))
-        for tag, own in items.items.items()
+        tag: tuple(
+            replace(questions[row], item_id=name) for row, name in zip(rows, ids, strict=True)
+        )
+        for tag, questions in items.items.items()
     }
     return replace(items, items=made, clusters=np.arange(len(rows)))
 
@@ -108,16 +110,21 @@ def two_choices(items: ParallelItems) -> ParallelItems:
         choices = tuple(item.choices[place] for place in kept)
         return replace(item, choices=choices, answer=kept.index(item.answer))
 
-    return replace(items, items={tag: tuple(map(cut, own)) for tag, own in items.items.items()})
+    return replace(
+        items, items={tag: tuple(map(cut, questions)) for tag, questions in items.items.items()}
+    )
 
 
 def passages(items: ParallelItems) -> ParallelItems:
     """Each question after a passage of other questions with their answers: long prompts."""
 
-    def read(own: tuple[Item, ...], row: int) -> Item:
-        around = [own[(row + step) % len(own)] for step in range(1, PASSAGE_ITEMS + 1)]
-        context = " ".join(f"{one.question} {one.choices[one.answer]}." for one in around)
-        return replace(own[row], context=context)
+    def read(questions: tuple[Item, ...], row: int) -> Item:
+        around = [questions[(row + step) % len(questions)] for step in range(1, PASSAGE_ITEMS + 1)]
+        context = " ".join(f"{item.question} {item.choices[item.answer]}." for item in around)
+        return replace(questions[row], context=context)
 
-    made = {tag: tuple(read(own, i) for i in range(len(own))) for tag, own in items.items.items()}
+    made = {
+        tag: tuple(read(questions, i) for i in range(len(questions)))
+        for tag, questions in items.items.items()
+    }
     return replace(items, items=made)

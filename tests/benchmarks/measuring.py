@@ -137,9 +137,9 @@ def alternate(
     for turn in progress(range(repetitions + 1), label, "turn"):
         order = list(calls) if turn % 2 else list(reversed(calls))
         for name in order:
-            found = calls[name]()
+            result = calls[name]()
             if turn:
-                runs[name].append(found)
+                runs[name].append(result)
             time.sleep(PAUSE_SECONDS)
     return runs
 
@@ -170,7 +170,7 @@ def seconds(runs: Sequence[Run]) -> list[float]:
     return [run.seconds for run in runs]
 
 
-def check_equal(found: Any, expected: Any, tolerance: float, what: str) -> float:
+def check_equal(ours: Any, expected: Any, tolerance: float, what: str) -> float:
     """Refuse to compare the speed of two tools that do not compute the same.
 
     Returns:
@@ -179,10 +179,10 @@ def check_equal(found: Any, expected: Any, tolerance: float, what: str) -> float
     Raises:
         InputError: it is more than the tolerance, or there is nothing to compare.
     """
-    one, other = np.asarray(found, dtype=float), np.asarray(expected, dtype=float)
-    if one.shape != other.shape or one.size == 0:
-        raise InputError(f"{what}: results of shapes {one.shape} and {other.shape}: not the same")
-    difference = float(np.abs(one - other).max())
+    first, other = np.asarray(ours, dtype=float), np.asarray(expected, dtype=float)
+    if first.shape != other.shape or first.size == 0:
+        raise InputError(f"{what}: results of shapes {first.shape} and {other.shape}: not the same")
+    difference = float(np.abs(first - other).max())
     if not difference <= tolerance:
         raise InputError(
             f"{what}: results differ by {difference:.2g}, {tolerance:.2g} is allowed: "

@@ -21,13 +21,13 @@ def prepare(setting: Setting, n: int) -> Job:
 
 def compare(setting: Setting) -> list[Row]:
     """Peak memory of the process, once each: it hardly varies."""
-    found = []
+    rows = []
     for sizes in (FEW, MANY):
         n = setting.n(*sizes)
         tell(f"memory: extraction of {n} items")
         with Worker("isogloss", prepare, setting=setting, n=n) as we:
-            found.append((n, we.run()))
-    (few, small), (many, large) = found
+            rows.append((n, we.run()))
+    (few, small), (many, large) = rows
     return [
         Row(
             f"{words} of extraction, {many} against {few} items, {setting.name(SHORT)}",

@@ -94,13 +94,13 @@ def nnterp_lens(setting: Setting, n: int) -> Job:
     model, prompts = nnterp_model(setting), [prompt for prompt, _ in texts]
 
     def job(batch_size: int) -> np.ndarray:
-        found = []
+        states = []
         for start in range(0, n, batch_size):
             part = slice(start, start + batch_size)
             probabilities = logit_lens(model, prompts[part])
             row = np.arange(len(probabilities))
-            found.append(probabilities[row, :, tokens[part]].log().numpy().T)
-        return np.concatenate(found, axis=1)
+            states.append(probabilities[row, :, tokens[part]].log().numpy().T)
+        return np.concatenate(states, axis=1)
 
     return job
 
@@ -121,12 +121,12 @@ def bridge_lens(setting: Setting, n: int) -> Job:
 
     def job(batch_size: int) -> np.ndarray:
         assert batch_size == 1
-        found = []
+        states = []
         for (prompt, _), token in zip(texts, tokens, strict=True):
             ids = model.tokenizer([prompt], return_tensors="pt").input_ids
             lens = logit_lens(model, ids, vocab=[token], return_type="log_probs")
-            found.append(lens.values.reshape(-1).numpy())
-        return np.stack(found, axis=1)
+            states.append(lens.values.reshape(-1).numpy())
+        return np.stack(states, axis=1)
 
     return job
 
@@ -175,9 +175,9 @@ def nnsight_states(setting: Setting, n: int, file: Path) -> Job:
             for row, (prompt, _) in enumerate(part):
                 n_prompt = len(model.tokenizer(prompt).input_ids)
                 n_whole = len(model.tokenizer(whole[row]).input_ids)
-                own = states[row, :, -n_whole:]
-                mean = own[:, 1:n_prompt].float().mean(1)
-                kept.append({"rows": own[:, n_prompt - 1 : -1].clone(), "mean": mean})
+                choice_states = states[row, :, -n_whole:]
+                mean = choice_states[:, 1:n_prompt].float().mean(1)
+                kept.append({"rows": choice_states[:, n_prompt - 1 : -1].clone(), "mean": mean})
         save(kept, file)
         return kept[0]["rows"][:, 0].float().numpy()
 

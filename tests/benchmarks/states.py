@@ -58,9 +58,9 @@ def _rows(setting: Setting, what: str, name: str, we: Worker, they: Worker) -> l
         return they.run(batch_size=best)
 
     runs = alternate({"ours": we.run, "theirs": theirs}, setting.repetitions, label)
-    found, expected = runs["ours"][-1].value[1:], np.asarray(runs["theirs"][-1].value)
+    ours, expected = runs["ours"][-1].value[1:], np.asarray(runs["theirs"][-1].value)
     scale = np.abs(expected).max(axis=1, keepdims=True)
-    check_equal(found / scale, expected / scale, TOLERANCE, label)
+    check_equal(ours / scale, expected / scale, TOLERANCE, label)
     speed = ratio(seconds(runs["theirs"]), seconds(runs["ours"]))
     rates = [n / float(np.median(seconds(runs[key]))) for key in ("ours", "theirs")]
     note = f"{n} items a turn; ours keeps the embedding and means too, with checksums and digest"
@@ -75,11 +75,11 @@ def _rows(setting: Setting, what: str, name: str, we: Worker, they: Worker) -> l
         ("peak", "peak memory of the process", MEMORY),
         ("above", "memory beyond the loaded model", MEMORY),
     ):
-        own, other = ([getattr(run, field) / 1e9 for run in runs[k]] for k in ("ours", "theirs"))
-        share = ratio(own, other)
+        peak, other = ([getattr(run, field) / 1e9 for run in runs[k]] for k in ("ours", "theirs"))
+        share = ratio(peak, other)
         rows.append(
             Row(
-                f"{label}: {words}", against, f"{max(own):.3g} GB", f"{max(other):.3g} GB",
+                f"{label}: {words}", against, f"{max(peak):.3g} GB", f"{max(other):.3g} GB",
                 share.value, share.low, share.high, bar, at_least=False, note=note,
             )
         )  # fmt: skip

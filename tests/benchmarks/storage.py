@@ -152,13 +152,13 @@ def _sizes(file: Path, dtype: str) -> list[Row]:
     with h5py.File(file) as stored:
         for name in ("prompt_last", "prompt_mean", "rows/state"):
             variable: Any = stored[name]
-            held = variable.id.get_storage_size() / np.prod(variable.shape[:-1])
+            row_bytes = variable.id.get_storage_size() / np.prod(variable.shape[:-1])
             kept = variable.attrs.get("stored_as", str(variable.dtype))
             plain = variable.shape[-1] * variable.dtype.itemsize
             rows.append(
                 Row(
                     f"HDF5, model in {dtype}: bytes a state of {name}, kept as {kept}", "values",
-                    f"{held:.0f} B", f"{plain} B", float(held), unit="B",
+                    f"{row_bytes:.0f} B", f"{plain} B", float(row_bytes), unit="B",
                     note="storage with checksums and what the last chunk leaves empty, in a small "
                     "file",
                 )
@@ -178,7 +178,9 @@ def reading(setting: Setting) -> list[Row]:
 
         calls = {"layer": lambda: cold("layer"), "bytes": lambda: cold("bytes")}
         runs = alternate(calls, setting.repetitions, "HDF5, one layer cold")
-    rates = {key: [run.value / 1e6 / run.seconds for run in found] for key, found in runs.items()}
+    rates = {
+        key: [run.value / 1e6 / run.seconds for run in timings] for key, timings in runs.items()
+    }
     rate, disk = (float(np.median(rates[key])) for key in ("layer", "bytes"))
     size = file.stat().st_size / 1e6
     return [

@@ -49,14 +49,14 @@ def prepare_ours(setting: Setting, n: int) -> Job:
     def job(how: str) -> np.ndarray:
         trees = [lay_out(question) for question in tool.ask(items, LONG, language)]
         if how == "sweep":
-            found = steered_scores(
+            steered = steered_scores(
                 tool.decoder,
                 tool.decoder.readout,
                 trees,
                 [conditions] * len(trees),
                 budget=ours.BUDGET,
             )
-            return found.log_probability
+            return steered.log_probability
         return np.stack([anew(tool, trees, condition) for condition in conditions])
 
     return job
@@ -97,16 +97,16 @@ def prepare_harness(setting: Setting, n: int) -> Job:
     """One condition at some layers: what one costs there does not depend on the others."""
     tool, language = ours.loaded(setting), setting.languages(LONG)[0]
     asked = peers.requests(ours.texts(tool.items(LONG, language, n), LONG, language))
-    own = dict(list(shifts(tool).items())[:HARNESS_LAYERS])
-    steered = peers.Steered(tool, own, setting.scratch)
+    shift_of_layer = dict(list(shifts(tool).items())[:HARNESS_LAYERS])
+    steered = peers.Steered(tool, shift_of_layer, setting.scratch)
 
     def job(batch_size: int, strength: float) -> np.ndarray:
-        found = [
+        scores = [
             peers.loglikelihoods(model, asked, batch_size)
-            for (_, own), model in steered.models.items()
-            if own == strength
+            for (_, shift), model in steered.models.items()
+            if shift == strength
         ]
-        return np.array(found)
+        return np.array(scores)
 
     return job
 
@@ -117,8 +117,8 @@ def against_anew(setting: Setting) -> list[Row]:
     with Worker("isogloss", prepare_ours, setting=setting, n=n) as we:
         calls = {how: lambda how=how: we.run(how=how) for how in ("sweep", "anew")}
         runs = alternate(calls, setting.repetitions, what)
-    found, expected = (runs[how][-1].value for how in ("sweep", "anew"))
-    difference = check_equal(found, expected, TOLERANCE, what)
+    swept, expected = (runs[how][-1].value for how in ("sweep", "anew"))
+    difference = check_equal(swept, expected, TOLERANCE, what)
     speed = ratio(seconds(runs["anew"]), seconds(runs["sweep"]))
     each = {how: n * N_CONDITIONS / float(np.median(seconds(runs[how]))) for how in runs}
     return [
@@ -155,12 +155,12 @@ def against_harness(setting: Setting) -> list[Row]:
 
         calls = {"ours": lambda: we.run(how="sweep"), "theirs": theirs}
         runs = alternate(calls, setting.repetitions, f"{what}: lm-eval")
-    own = [s / (n * N_CONDITIONS) for s in seconds(runs["ours"])]
+    each = [s / (n * N_CONDITIONS) for s in seconds(runs["ours"])]
     other = [s / (few * HARNESS_LAYERS) for s in seconds(runs["theirs"])]
-    speed = ratio(other, own)
+    speed = ratio(other, each)
     return [
         Row(
-            what, f"lm-eval hf_steered, batch {best}", f"{1 / float(np.median(own)):.3g} /s",
+            what, f"lm-eval hf_steered, batch {best}", f"{1 / float(np.median(each)):.3g} /s",
             f"{1 / float(np.median(other)):.3g} /s", speed.value, speed.low, speed.high, HARNESS,
             note=f"items times conditions a second; lm-eval's on {few} item and one condition at "
             f"{HARNESS_LAYERS} layers, since its conditions share nothing; it steers every "

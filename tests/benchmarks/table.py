@@ -83,8 +83,8 @@ def markdown(whole: Mapping[str, Any]) -> str:
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     notes: list[str] = []
-    for found in whole.values():
-        for row in found["rows"]:
+    for measured in whole.values():
+        for row in measured["rows"]:
             mark = ""
             if row["note"]:
                 if row["note"] not in notes:
@@ -94,8 +94,8 @@ def markdown(whole: Mapping[str, Any]) -> str:
             lines.append(f"| {' | '.join((*cells, *_judged(row)))} |")
     lines += [""] + [f"{i}. {note}" for i, note in enumerate(notes, 1)]
     by_machine: dict[str, list[str]] = {}
-    for name, found in whole.items():
-        by_machine.setdefault(_described(found), []).append(name)
+    for name, measured in whole.items():
+        by_machine.setdefault(_described(measured), []).append(name)
     for described, names in by_machine.items():
         lines += ["", f"{', '.join(names)}: {described}"]
     return "\n".join(lines) + "\n"
@@ -116,8 +116,8 @@ def _judged(row: Mapping[str, Any]) -> tuple[str, str, str]:
     )
 
 
-def _described(found: Mapping[str, Any]) -> str:
-    machine, settings = found["machine"], dict(found["settings"])
+def _described(versions: Mapping[str, Any]) -> str:
+    machine, settings = versions["machine"], dict(versions["settings"])
     settings.pop("load before", None)
     parts = [f"{name} {value}" for name, value in (machine | settings).items()]
     return "; ".join(parts) + "."

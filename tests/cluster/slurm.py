@@ -90,12 +90,12 @@ class Slurm:
     def jobs(self, rule: str | None = None) -> list[Job]:
         """All jobs so far, ended ones too, oldest first; only those of a rule where it is named."""
         table = said("squeue", "--states=all", "--noheader", "--sort=i", "--format=%A|%T|%k|%m")
-        found = []
+        jobs_done = []
         for line in table.splitlines():
             number, state, comment, memory = line.strip().split("|")
             # Snakemake's comment: rule_NAME_wildcards_VALUES.
-            found.append(Job(number, state, comment.removeprefix("rule_"), megabytes(memory)))
-        return [job for job in found if rule in (None, job.rule)]
+            jobs_done.append(Job(number, state, comment.removeprefix("rule_"), megabytes(memory)))
+        return [job for job in jobs_done if rule in (None, job.rule)]
 
     def cancel(self, job: Job) -> None:
         said("scancel", job.number)
@@ -132,9 +132,9 @@ def free_ports(number: int) -> list[int]:
     """Ports that nobody listens on."""
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.socket()) for _ in range(number)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
 
 
 @contextmanager

@@ -117,18 +117,18 @@ class Bench:
 
 def contents(path: Path) -> dict[str, bytes]:
     """The bytes of every variable of an HDF5 file."""
-    found: dict[str, bytes] = {}
+    arrays: dict[str, bytes] = {}
 
     def keep(name: str, node: Any) -> None:
         if isinstance(node, h5py.Dataset):
             values = np.asarray(node[()])
-            found[name] = repr(values.tolist()).encode() if values.dtype.kind == "O" else (
+            arrays[name] = repr(values.tolist()).encode() if values.dtype.kind == "O" else (
                 values.tobytes()
             )  # fmt: skip
 
     with h5py.File(path) as file:
         file.visititems(keep)
-    return found
+    return arrays
 
 
 def said_in_one_line(said: str) -> str:
@@ -151,8 +151,8 @@ def commands_of(study: Study) -> dict[str, list[str]]:
     done = study.snakemake("--dry-run", "--printshellcmds")
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
-    found = re.findall(r"Shell command: python (workflow_scripts/(\w+)\.py .*?) 2> >", said)
-    return {program: shlex.split(command) for command, program in found}
+    commands = re.findall(r"Shell command: python (workflow_scripts/(\w+)\.py .*?) 2> >", said)
+    return {program: shlex.split(command) for command, program in commands}
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ RARE = "\U00100000"
 
 
 @pytest.fixture
-def own(bench: Bench) -> Bench:
+def copied(bench: Bench) -> Bench:
     """A study with a model of its own, to be damaged."""
     linked = (bench.folder / "models").resolve()
     (bench.folder / "models").unlink()
@@ -118,66 +118,66 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damaged_weights_are_named(damage: str, own: Bench) -> None:
-    path = weights_of(own)
+def test_damaged_weights_are_named(damage: str, copied: Bench) -> None:
+    path = weights_of(copied)
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
-    error = refused(own)
+    error = refused(copied)
     assert f"{MODEL}/model.safetensors" in error and "fetch the model again" in error
 
 
-def test_weights_that_changed_since_the_plan_are_refused(own: Bench) -> None:
-    change_weights(own, lambda weights: weights.update({k: v * 2 for k, v in weights.items()}))
-    code, said = own.run("extract")
+def test_weights_that_changed_since_the_plan_are_refused(copied: Bench) -> None:
+    change_weights(copied, lambda weights: weights.update({k: v * 2 for k, v in weights.items()}))
+    code, said = copied.run("extract")
     error = said_in_one_line(said)
     assert code == 1 and "models.tiny: its files have changed since this run was planned" in error
-    assert not own.files("de/*.h5")
+    assert not copied.files("de/*.h5")
 
 
-def test_a_choice_without_tokens_is_refused_before_any_forward(own: Bench) -> None:
-    without_forward(own)
-    path = own.folder / MODEL / "tokenizer.json"
+def test_a_choice_without_tokens_is_refused_before_any_forward(copied: Bench) -> None:
+    without_forward(copied)
+    path = copied.folder / MODEL / "tokenizer.json"
     tokenizer = json.loads(path.read_text(encoding="utf-8"))
     tokenizer["normalizer"] = {"type": "Replace", "pattern": {"Regex": r"\s*☃"}, "content": ""}
     path.write_text(json.dumps(tokenizer), encoding="utf-8")
-    item = change_item(own, 90, choices=["Es wuchs", "Es schmolz", "☃", "Es zerbrach"])
-    error = refused(own)
+    item = change_item(copied, 90, choices=["Es wuchs", "Es schmolz", "☃", "Es zerbrach"])
+    error = refused(copied)
     assert f'item "{item}" (de): choice 2 (prompt) has no token in this model\'s' in error
 
 
-def test_a_question_longer_than_the_context_is_refused_or_truncated(own: Bench) -> None:
-    good = weights_of(own).read_bytes()
-    without_forward(own)
-    item = change_item(own, 90, question="Warum " * 300)
-    error = refused(own)
+def test_a_question_longer_than_the_context_is_refused_or_truncated(copied: Bench) -> None:
+    good = weights_of(copied).read_bytes()
+    without_forward(copied)
+    item = change_item(copied, 90, question="Warum " * 300)
+    error = refused(copied)
     assert f'item "{item}" (de): ' in error and "tokens, the model's context holds 512" in error
     assert "set prompt.truncate: true, or leave the item out" in error
-    weights_of(own).write_bytes(good)
-    code, said = own.run("extract", spec=with_spec(prompt={"truncate": True}))
+    weights_of(copied).write_bytes(good)
+    code, said = copied.run("extract", spec=with_spec(prompt={"truncate": True}))
     assert code == 0, said
-    (path,) = own.files("de/*.h5")
+    (path,) = copied.files("de/*.h5")
     with h5py.File(path) as file:
         dropped, kept = file["n_truncated_tokens"][...], file["n_prompt_tokens"][...]
         assert np.flatnonzero(dropped).tolist() == [90] and 480 < kept[90] < 512
         assert json.loads(file.attrs["record"])["truncated_prompts"] == 1
 
 
-def test_states_that_are_no_numbers_name_item_and_layer(own: Bench) -> None:
-    item = change_rare_token(own, np.nan)
-    error = refused(own)
+def test_states_that_are_no_numbers_name_item_and_layer(copied: Bench) -> None:
+    item = change_rare_token(copied, np.nan)
+    error = refused(copied)
     assert f'item "{item}": states of layer 0 are not finite in torch.float32: the weights' in error
 
 
-def test_an_overflow_in_float16_names_item_and_layer(own: Bench) -> None:
-    item = change_rare_token(own, 5e4)  # and Gemma multiplies embeddings
-    error = refused(own, with_spec(model={"dtype": "float16"}))
+def test_an_overflow_in_float16_names_item_and_layer(copied: Bench) -> None:
+    item = change_rare_token(copied, 5e4)  # and Gemma multiplies embeddings
+    error = refused(copied, with_spec(model={"dtype": "float16"}))
     assert f'item "{item}": states of layer 0 are not finite in torch.float16: set the' in error
 
 
-def test_an_overflow_everywhere_is_seen_by_the_self_test(own: Bench) -> None:
+def test_an_overflow_everywhere_is_seen_by_the_self_test(copied: Bench) -> None:
     def spoil(weights: dict[str, np.ndarray]) -> None:
         weights["model.layers.2.post_feedforward_layernorm.weight"][...] = 6e4
 
-    change_weights(own, spoil)
-    error = refused(own, with_spec(model={"dtype": "float16"}))
+    change_weights(copied, spoil)
+    error = refused(copied, with_spec(model={"dtype": "float16"}))
     assert re.search(r'item "\S+": states of layer 3 are not finite in torch.float16', error)
-    assert "set the model's dtype to bfloat16 or float32" in error and not own.files("*.npz")
+    assert "set the model's dtype to bfloat16 or float32" in error and not copied.files("*.npz")

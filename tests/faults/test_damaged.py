@@ -76,11 +76,11 @@ def everything(bench: Bench) -> list[Any]:
     german, english = (bench.files(f"activations/*/*/{tag}/*.h5")[0] for tag in ("de", "en"))
     whole = open_activations(german).load()
     scores = open_scores([german, english]).load()
-    found: list[Any] = [variable.values for variable in [*whole.values(), *scores.values()]]
+    values: list[Any] = [variable.values for variable in [*whole.values(), *scores.values()]]
     for pooling in ("prompt_mean", "prompt_last"):
         states = open_states([german, english], pooling)
-        found += [states.at(layer) for layer in range(len(states.depths))]
-    return found
+        values += [states.at(layer) for layer in range(len(states.depths))]
+    return values
 
 
 def test_a_flipped_bit_is_refused_by_name_or_changes_nothing(done: Bench, tmp_path: Path) -> None:
@@ -93,13 +93,13 @@ def test_a_flipped_bit_is_refused_by_name_or_changes_nothing(done: Bench, tmp_pa
         place, bit = draw.randrange(len(content)), draw.randrange(8)
         flip(path, place, bit)
         try:
-            found = everything(bench)
+            values = everything(bench)
         except InputError as error:
             assert str(path) in str(error)
             refused += 1
         else:
             same = [np.array_equal(a, b, equal_nan=a.dtype.kind == "f") for a, b in
-                    zip(found, expected, strict=True)]  # fmt: skip
+                    zip(values, expected, strict=True)]  # fmt: skip
             assert all(same), f"byte {place}, bit {bit}: other numbers, and nobody noticed"
     assert refused > FLIPS / 2
 
@@ -135,8 +135,8 @@ def test_a_flipped_bit_in_a_shard_is_seen_or_changes_nothing(tmp_path: Path) -> 
         file.write_bytes(content)
         flip(file, place, place % 8)
         if is_whole(file):
-            found = read_shard(file)
-            assert all(np.array_equal(found[name], shard[name]) for name in shard), place
+            reread = read_shard(file)
+            assert all(np.array_equal(reread[name], shard[name]) for name in shard), place
         else:
             seen += 1
     assert seen > len(content) / 6

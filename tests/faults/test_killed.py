@@ -80,9 +80,9 @@ def test_a_killed_extraction_resumes(
     assert code == 0, said
     assembled = json.loads(noted.read_text(encoding="utf-8"))
     assert there.items() <= assembled.items()
-    found = sum(map(int, re.findall(rf": (\d+) of {SHARDS} shards are there", said)))
+    resumed_from = sum(map(int, re.findall(rf": (\d+) of {SHARDS} shards are there", said)))
     computed = sum(map(int, re.findall(r"100%\S* (\d+)/\d+ \[", said)))
-    assert (found, computed) == (len(there), SHARDS * len(left) - len(there))
+    assert (resumed_from, computed) == (len(there), SHARDS * len(left) - len(there))
     assert not bench.remains()
     for ours, theirs in zip(bench.files("*.h5"), whole.bench.files("*.h5"), strict=True):
         assert ours.name == theirs.name and contents(ours) == contents(theirs)

@@ -46,8 +46,8 @@ def test_a_signal_ends_a_program_in_one_line(
     assert code == 0 and not bench.remains(), said
     ours, theirs = (b.files(f"{STAGES[program]}/*/*/*/*.*") for b in (bench, done))
     assert [path.name for path in ours] == [path.name for path in theirs] != []
-    for one, other in zip(ours, theirs, strict=True):
-        values, expected = contents(one), contents(other)
+    for file, other in zip(ours, theirs, strict=True):
+        values, expected = contents(file), contents(other)
         assert values.keys() == expected.keys()
         assert [n for n in values if values[n] != expected[n] and n not in TIMES] == []
 

@@ -91,9 +91,9 @@ class Tracer:
 
     def note_shards(self) -> None:
         stats = {str(path): path.stat() for path in Path("store").rglob("*.work/*.npz")}
-        found = {name: [stat.st_ino, stat.st_mtime_ns] for name, stat in stats.items()}
+        noted = {name: [stat.st_ino, stat.st_mtime_ns] for name, stat in stats.items()}
         known = json.loads(Path(self.moment["shards"]).read_text(encoding="utf-8") or "{}")
-        Path(self.moment["shards"]).write_text(json.dumps(found | known), encoding="utf-8")
+        Path(self.moment["shards"]).write_text(json.dumps(noted | known), encoding="utf-8")
 
 
 def run_program(request: dict[str, Any]) -> None:

@@ -102,48 +102,48 @@ def numbers(folder: Path) -> dict[str, dict[str, list[float]]]:
     """By stage and quantity, what the golden run gives now."""
     decoder, items = seeded_model(), load_files(HERE, LANGUAGES, "golden")
     files = extracted(decoder, items, folder)
-    found: dict[str, dict[str, list[float]]] = {stage: {} for stage in VERSIONS}
+    values: dict[str, dict[str, list[float]]] = {stage: {} for stage in VERSIONS}
     for tag, path in files.items():
-        held = open_activations(path)
+        activations = open_activations(path)
         for name in ("prompt_mean", "prompt_last", "rows_state", "log_probability",
                      "unconditional", "letter", "phrase_tokens"):  # fmt: skip
-            found["extraction"][f"{tag} {name}"] = summary(held[name])
+            values["extraction"][f"{tag} {name}"] = summary(activations[name])
         lens = lens_of_file(path, decoder.readout)
         for name in ("log_probability", "first_token"):
             for layer in lens.layer.values:
-                found["lens"][f"{tag} {name} {layer}"] = summary(lens[name].sel(layer=layer))
+                values["lens"][f"{tag} {name} {layer}"] = summary(lens[name].sel(layer=layer))
     paths = list(files.values())
     vectors = vectors_of_files(paths, "en", FOLDS, STEERING)
     for name in ("mean", "overall_mean", "basis_variance", "map_penalty"):
-        found["vectors"][name] = summary(vectors[name])
-    found["vectors"]["random"] = summary(np.abs(vectors["random"]))
+        values["vectors"][name] = summary(vectors[name])
+    values["vectors"]["random"] = summary(np.abs(vectors["random"]))
     scores = open_scores(paths)
     ((_, steered),) = steered_languages(decoder, items, scores, vectors, STEERED, ["de"], 256)
     keys = zip(steered.role.values, steered.method.values, strict=True)
     for key in dict.fromkeys(keys):
         rows = (steered.role == key[0]) & (steered.method == key[1])
-        found["steered"][" ".join(key)] = summary(steered.log_probability[rows.values])
-    found["steered"]["norm_ratio"] = summary(steered.norm_ratio)
+        values["steered"][" ".join(key)] = summary(steered.log_probability[rows.values])
+    values["steered"]["norm_ratio"] = summary(steered.norm_ratio)
     for name in ("selected_layer", "selected_alpha"):
-        found["steered"][name] = summary(steered[name])
-    return found
+        values["steered"][name] = summary(steered[name])
+    return values
 
 
-def changes(golden: dict, found: dict) -> Iterator[str]:
+def changes(golden: dict, computed: dict) -> Iterator[str]:
     """Quantities of one stage that are not what they were."""
-    for name in sorted(golden.keys() | found.keys()):
-        old, new = golden.get(name), found.get(name)
+    for name in sorted(golden.keys() | computed.keys()):
+        old, new = golden.get(name), computed.get(name)
         if old is None or new is None or not np.allclose(old, new, TOLERANCE, TOLERANCE):
             yield f"{name}: {old} became {new}"
 
 
-def judge(golden: dict, versions: dict, found: dict) -> str:
+def judge(golden: dict, versions: dict, computed: dict) -> str:
     """What is wrong and what to do; empty where nothing is."""
     for stage, (name, version) in versions.items():
         old = golden["versions"][name]
         if old != version:
             return f"golden.json is of {name} {old}, this is {version}: write it anew: {REWRITE}"
-        if changed := list(changes(golden["numbers"][stage], found[stage])):
+        if changed := list(changes(golden["numbers"][stage], computed[stage])):
             return (
                 f"{stage}: {len(changed)} numbers changed, but {name} is still {version}, so that "
                 f"stores would mix old and new ones: raise {name} and write golden.json anew "
@@ -153,11 +153,11 @@ def judge(golden: dict, versions: dict, found: dict) -> str:
 
 
 def test_numbers_change_only_with_a_new_version(tmp_path):
-    found = numbers(tmp_path)
+    computed = numbers(tmp_path)
     if os.environ.get("ISOGLOSS_WRITE_GOLDEN"):
-        content = {"versions": dict(VERSIONS.values()), "numbers": found}
+        content = {"versions": dict(VERSIONS.values()), "numbers": computed}
         GOLDEN.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    message = judge(json.loads(GOLDEN.read_text(encoding="utf-8")), VERSIONS, found)
+    message = judge(json.loads(GOLDEN.read_text(encoding="utf-8")), VERSIONS, computed)
     assert not message, message
 
 

@@ -33,7 +33,7 @@ def names_now() -> dict[str, Any]:
     settings = Settings(read(Path("config/config.yaml")))
     artifacts = list(Artifacts(settings).all())
     waited = {name: stage for name, (stage, _) in settings.manifests().items()}
-    waited |= {one.name: "readout" for one in artifacts if one.stage == "readout"}
+    waited |= {artifact.name: "readout" for artifact in artifacts if artifact.stage == "readout"}
     of_stage = {stage: [a.name for a in artifacts if a.stage == stage] for stage in STAGES}
     return {
         stage: {

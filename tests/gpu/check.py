@@ -142,7 +142,7 @@ def plain(decoder: Decoder, questions: Sequence[Question], budget: int) -> np.nd
     device = decoder.input_device
     pairs = [(q, phrase) for q in questions for phrase in q.phrases]
     order = sorted(range(len(pairs)), key=lambda i: -len(pairs[i][0].prompt + pairs[i][1].tokens))
-    found: list[np.ndarray] = [np.empty(0)] * len(pairs)
+    scores: list[np.ndarray] = [np.empty(0)] * len(pairs)
     while order:
         longest = len(pairs[order[0]][0].prompt) + len(pairs[order[0]][1].tokens)
         chosen, order = order[: max(1, budget // longest)], order[max(1, budget // longest) :]
@@ -158,9 +158,11 @@ def plain(decoder: Decoder, questions: Sequence[Question], budget: int) -> np.nd
         for row, i in enumerate(chosen):
             question, phrase = pairs[i]
             start, tokens = len(question.prompt) - 1, torch.tensor(phrase.tokens, device=device)
-            own = torch.log_softmax(logits[row, start : start + len(tokens)].float(), -1)
-            found[i] = own.gather(1, tokens[:, None])[:, 0].cpu().numpy()
-    return np.concatenate(found)
+            log_probability = torch.log_softmax(
+                logits[row, start : start + len(tokens)].float(), -1
+            )
+            scores[i] = log_probability.gather(1, tokens[:, None])[:, 0].cpu().numpy()
+    return np.concatenate(scores)
 
 
 def seconds(work: Callable[[], Any], device: torch.device, repeat: int = 3) -> float:
@@ -194,14 +196,16 @@ def peak_bytes(work: Callable[[], Any], device: torch.device) -> int:
 
 def rates(size: Size, device: torch.device, report: Report) -> dict[str, float]:
     """The card's matrix products by type [FLOP/s], on random numbers."""
-    found = {}
+    measured = {}
     for name, dtype in DTYPES.items():
         a, b = (torch.randn(size.product, size.product, device=device).to(dtype) for _ in range(2))
         torch.mm(a, b)
         took = seconds(lambda a=a, b=b: [torch.mm(a, b) for _ in range(5)], device) / 5
-        found[name] = 2 * size.product**3 / took
-        report.say(f"matrix product of {size.product}, {name}", f"{found[name] / 1e12:.3g} TFLOP/s")
-    return found
+        measured[name] = 2 * size.product**3 / took
+        report.say(
+            f"matrix product of {size.product}, {name}", f"{measured[name] / 1e12:.3g} TFLOP/s"
+        )
+    return measured
 
 
 def block_flops(decoder: Decoder, trees: Sequence[Tree]) -> float:
@@ -275,13 +279,13 @@ def on_the_processor(decoder: Decoder, size: Size, report: Report) -> None:
     family = family_of(decoder)
     model = copy.deepcopy(decoder.model).to("cpu")
     here = adapt(model, decoder.tokenizer, family)
-    own = compute_shard(here, trees, range(6), layers, size.batch_tokens)
+    shard = compute_shard(here, trees, range(6), layers, size.batch_tokens)
     name = f"{family}, float32: beside the processor"
     for part in ("mean", "last"):
-        scale = np.linalg.norm(own[part], axis=-1, keepdims=True)
-        relative = np.linalg.norm(there[part] - own[part], axis=-1, keepdims=True) / scale
+        scale = np.linalg.norm(shard[part], axis=-1, keepdims=True)
+        relative = np.linalg.norm(there[part] - shard[part], axis=-1, keepdims=True) / scale
         report.check(f"{name}, {part}, relative", float(relative.max()), 1e-4)
-    worst = np.abs(there["log_probability"] - own["log_probability"]).max()
+    worst = np.abs(there["log_probability"] - shard["log_probability"]).max()
     report.check(f"{name}, scores", float(worst), FLOAT32_NAT, "nat")
 
 
@@ -294,13 +298,13 @@ def lens(decoder: Decoder, size: Size, matrix_rate: float, report: Report) -> No
     draw = torch.Generator().manual_seed(1)
     states = torch.randn(rows, decoder.width, generator=draw).to(decoder.dtype)
     row, token = torch.arange(rows), torch.randint(decoder.vocabulary, (rows,), generator=draw)
-    found = token_log_probabilities(states.float(), readout, row, token).cpu()
+    read = token_log_probabilities(states.float(), readout, row, token).cpu()
     few = slice(0, 64)
     normed = readout.norm(states[few].to(device)).double()
     logits = normed @ readout.weight.double().T
     exact = torch.log_softmax(logits, -1).cpu()[torch.arange(64), token[few]]
     bound = 1e-4 if decoder.dtype == torch.float32 else 0.02
-    report.check(f"{name} = log-softmax", float((found[few] - exact).abs().max()), bound, "nat")
+    report.check(f"{name} = log-softmax", float((read[few] - exact).abs().max()), bound, "nat")
     states = states.to(device)
     took = seconds(lambda: token_log_probabilities(states, readout, row, token), device)
     share = 2.0 * rows * decoder.width * decoder.vocabulary / took / matrix_rate
@@ -322,11 +326,11 @@ def steered_plainly(
 
     handle = decoder.layers[layer - 1].register_forward_hook(change)
     try:
-        found = [plain(decoder, [Question(0, "main", question.prompt, (phrase,))], 1 << 20).sum()
+        scores = [plain(decoder, [Question(0, "main", question.prompt, (phrase,))], 1 << 20).sum()
                  for phrase in question.phrases]  # fmt: skip
     finally:
         handle.remove()
-    return np.array(found)
+    return np.array(scores)
 
 
 def steering(decoder: Decoder, size: Size, report: Report) -> None:
@@ -350,18 +354,18 @@ def steering(decoder: Decoder, size: Size, report: Report) -> None:
         )
         return outcome.log_probability
 
-    found = sweep()
+    swept = sweep()
     if decoder.dtype == torch.float32:
         moved = torch.from_numpy(shift).to(device)
         worst = max(
             np.abs(
-                found[2 * i + 1, q, :4] - steered_plainly(decoder, questions[q], layer, moved)
+                swept[2 * i + 1, q, :4] - steered_plainly(decoder, questions[q], layer, moved)
             ).max()
             for i, layer in enumerate(depths)
             for q in range(min(n, 4))
         )
         report.check(f"{name} = plain hooks", float(worst), 2 * FLOAT32_NAT, "nat")
-    same = np.abs(found[0] - found[2::2]).max()
+    same = np.abs(swept[0] - swept[2::2]).max()
     report.check(f"{name}: nothing changed is the same at every layer", float(same), 0.5, "nat")
     took = seconds(sweep, device, repeat=1)
     each = 1000 * took / n / len(conditions)

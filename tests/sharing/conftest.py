@@ -88,15 +88,15 @@ class Common:
 
     def place(self, who: str = "lab") -> Place:
         with keys_in(self.keys.get(who, {})):
-            found = open_place(self.setting | {"publish": True})
-            assert found is not None
-            found.filesystem = found.filesystem.__class__(
-                *found.filesystem.storage_args,
-                **found.filesystem.storage_options,
+            opened = open_place(self.setting | {"publish": True})
+            assert opened is not None
+            opened.filesystem = opened.filesystem.__class__(
+                *opened.filesystem.storage_args,
+                **opened.filesystem.storage_options,
                 skip_instance_cache=True,
             )
-            found.names()
-        return found
+            opened.names()
+        return opened
 
     def content(self) -> dict[str, str]:
         """SHA-256 of everything in the place, by name, temporary files included."""

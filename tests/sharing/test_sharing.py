@@ -35,12 +35,12 @@ def test_the_second_runs_every_analysis_without_a_model(filled, join, kind):
     said = second.run()
     assert "extracting" not in said and "0 of 3 languages to compute" in said
     for name in ANALYSES:
-        one, other = (who.study.folder / name for who in (first, second))
+        first_file, other = (who.study.folder / name for who in (first, second))
         same = subprocess.run(
             [sys.executable, "-c",
              "import sys, xarray as xr; a, b = map(xr.load_dataset, sys.argv[1:]); "
              "xr.testing.assert_identical(a.drop_attrs(deep=False), b.drop_attrs(deep=False))",
-             str(one), str(other)],
+             str(first_file), str(other)],
         )  # fmt: skip
         assert same.returncode == 0, name
     assert common.content() == before
@@ -75,12 +75,12 @@ def test_two_who_compute_the_same_end_with_one_whole_artifact(make_common, join,
     with ThreadPoolExecutor(2) as pool, keys_in(both[0].environment):
         target = ("--cores", "1", ANALYSES[0])
         done = list(pool.map(lambda who: who.study.snakemake(*target), both))
-    assert [one.returncode for one in done] == [0, 0], done[0].stderr + done[1].stderr
+    assert [run.returncode for run in done] == [0, 0], done[0].stderr + done[1].stderr
     assert by_stage(common)["activations"] == 3 and len(common.content()) == 4
     for name in common.content():
         if name.startswith("activations/"):
-            held = {(who.study.folder / "store" / name).read_bytes() for who in both}
-            assert held == {common.read(name)}
+            contents = {(who.study.folder / "store" / name).read_bytes() for who in both}
+            assert contents == {common.read(name)}
 
 
 def test_forced_and_failing_reruns_leave_the_place_as_it_is(filled, join):
@@ -110,7 +110,7 @@ def test_the_times_of_a_checkout_s_files_do_not_matter(filled, join, age):
     assert common.content() == before
 
 
-def test_a_reader_uses_everything_and_is_told_of_a_miss(filled, join):
+def test_a_reader_uses_everything_and_a_miss_is_named(filled, join):
     common, _ = filled("s3")
     before = common.content()
     guest = join(common, "guest").without_model()
@@ -202,22 +202,22 @@ def test_a_damaged_artifact_is_refused_set_aside_and_recomputed(
         bad = of_another_schema(whole, tmp_path / Path(name).name)
     else:
         bad = damaged(whole)[how]
-    own = make_common("fs")
+    ours = make_common("fs")
     for other in [name, *others]:
-        target = Path(own.setting["folder"], other)
+        target = Path(ours.setting["folder"], other)
         target.parent.mkdir(parents=True)
         target.write_bytes(bad if other == name else common.read(other))
-    someone = join(own)
+    someone = join(ours)
     failed = someone.snakemake("--cores", "2", ANALYSES[0])
     said = failed.stdout + failed.stderr
     assert failed.returncode != 0 and "Traceback" not in said
-    url = f"{own.setting['folder']}/{name}"
+    url = f"{ours.setting['folder']}/{name}"
     assert any(line.startswith("error:") and url in line for line in said.splitlines()), said
     assert not (someone.study.folder / "store" / name).exists()
     done = someone.share("set-aside", url)
     assert done.returncode == 0, done.stderr
     assert "extracting" in someone.run(ANALYSES[0])
-    own.place().fetch(name, tmp_path / "again" / Path(name).name)  # verified as it comes
+    ours.place().fetch(name, tmp_path / "again" / Path(name).name)  # verified as it comes
 
 
 def of_another_schema(content: bytes, path: Path) -> bytes:

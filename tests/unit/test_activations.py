@@ -98,9 +98,9 @@ def test_states_come_back_bit_for_bit(dtype, tmp_path):
         stored.append(bits[2:])
         stored.finish()
     verify_hdf5(path)
-    found = open_activations(path).rows_state
-    assert found.dtype == np.float32
-    assert np.array_equal(found.values, states.float().numpy())
+    reread = open_activations(path).rows_state
+    assert reread.dtype == np.float32
+    assert np.array_equal(reread.values, states.float().numpy())
     with h5py.File(path) as file:
         assert file["rows/state"].dtype.itemsize == (4 if dtype == "float32" else 2)
 
@@ -116,21 +116,23 @@ def test_bfloat16_widens_exactly_for_every_finite_value():
 def test_an_activation_file_of_each_type_opens_with_named_dimensions(dtype, tmp_path):
     path = extract(tmp_path, "de", weights=dtype)
     verify_hdf5(path)
-    found = open_activations(path)
-    assert found.prompt_mean.dims == found.prompt_last.dims == ("item", "layer", "feature")
-    assert found.rows_state.dims == ("row", "lens_layer", "feature")
-    assert found.log_probability.dims == ("item", "latent", "choice")
-    assert found.latent.values.tolist() == list(LATENTS)
-    assert found.layer.values.tolist() == [0, 1, 2, 3, 4]
-    assert found.lens_layer.values.tolist() == [0, 2, 4]
+    activations = open_activations(path)
+    assert (
+        activations.prompt_mean.dims == activations.prompt_last.dims == ("item", "layer", "feature")
+    )
+    assert activations.rows_state.dims == ("row", "lens_layer", "feature")
+    assert activations.log_probability.dims == ("item", "latent", "choice")
+    assert activations.latent.values.tolist() == list(LATENTS)
+    assert activations.layer.values.tolist() == [0, 1, 2, 3, 4]
+    assert activations.lens_layer.values.tolist() == [0, 2, 4]
     with h5py.File(path) as file:
         stored = decode_states(file["rows/state"][...], file["rows/state"].attrs.get("stored_as"))
         mean = file["prompt_mean"][...]
-    assert np.array_equal(found.prompt_mean.sel(layer=3).values, mean[:, 3])
-    assert np.array_equal(found.rows_state.sel(lens_layer=2).values, stored[:, 1])
-    picked = found.rows_state.isel(row=[5, 1, 1], feature=slice(None, None, -2))
+    assert np.array_equal(activations.prompt_mean.sel(layer=3).values, mean[:, 3])
+    assert np.array_equal(activations.rows_state.sel(lens_layer=2).values, stored[:, 1])
+    picked = activations.rows_state.isel(row=[5, 1, 1], feature=slice(None, None, -2))
     assert np.array_equal(picked.values, stored[[5, 1, 1]][:, :, ::-2])
-    assert np.array_equal(found.rows_state.isel(row=-1, lens_layer=0).values, stored[-1, 0])
+    assert np.array_equal(activations.rows_state.isel(row=-1, lens_layer=0).values, stored[-1, 0])
 
 
 def test_opening_reads_no_states_and_selecting_reads_only_what_is_selected(files, monkeypatch):
@@ -144,8 +146,8 @@ def test_opening_reads_no_states_and_selecting_reads_only_what_is_selected(files
         return values
 
     monkeypatch.setattr(activations._StoredStates, "_read", spy)
-    found = open_activations(files["de"])
-    layer = found.prompt_mean.sel(layer=3)
+    german = open_activations(files["de"])
+    layer = german.prompt_mean.sel(layer=3)
     assert read == []
     assert np.isfinite(layer.values).all()
     assert read == [("/prompt_mean", (2, 32))]
@@ -156,14 +158,16 @@ def test_every_variable_has_a_long_name_and_units(files):
         nodes = [file, *file.groups.values()]
         attrs = {v.name: set(v.attrs) for node in nodes for v in node.variables.values()}
     assert len(attrs) > 20
-    assert [name for name, held in attrs.items() if not {"long_name", "units"} <= held] == []
+    assert [
+        name for name, attributes in attrs.items() if not {"long_name", "units"} <= attributes
+    ] == []
 
 
 def test_other_netcdf_readers_open_it(files):
-    with xr.open_dataset(files["de"], engine="h5netcdf") as found:
-        assert found.prompt_mean.dims == ("item", "layer", "feature")
-        own = open_activations(files["de"])
-        assert np.array_equal(found.prompt_mean.values, own.prompt_mean.values)
+    with xr.open_dataset(files["de"], engine="h5netcdf") as dataset:
+        assert dataset.prompt_mean.dims == ("item", "layer", "feature")
+        activations = open_activations(files["de"])
+        assert np.array_equal(dataset.prompt_mean.values, activations.prompt_mean.values)
 
 
 # -- damaged and foreign files ---------------------------------------------------------------------
@@ -289,15 +293,15 @@ def test_content_digest_is_of_the_content(files, tmp_path):
 
 @pytest.mark.parametrize("pooling", ["prompt_mean", "prompt_last"])
 def test_states_of_several_languages(files, pooling):
-    found = open_states([files[tag] for tag in LANGUAGES], pooling)
-    assert found.languages == LANGUAGES and found.item_ids == ("q0", "q1")
-    assert found.clusters.tolist() == [7, 3]
-    assert found.depths.tolist() == [0, 0.25, 0.5, 0.75, 1]
+    states = open_states([files[tag] for tag in LANGUAGES], pooling)
+    assert states.languages == LANGUAGES and states.item_ids == ("q0", "q1")
+    assert states.clusters.tolist() == [7, 3]
+    assert states.depths.tolist() == [0, 0.25, 0.5, 0.75, 1]
     for i, tag in enumerate(LANGUAGES):
-        own = open_activations(files[tag])
-        assert found.n_tokens[i].tolist() == own.n_prompt_tokens.values.tolist()
-        assert np.array_equal(found.at(2)[i], own[pooling].values[:, 2])
-    assert found.at(2).dtype == np.float32 and found.at(2).shape == (3, 2, 32)
+        activations = open_activations(files[tag])
+        assert states.n_tokens[i].tolist() == activations.n_prompt_tokens.values.tolist()
+        assert np.array_equal(states.at(2)[i], activations[pooling].values[:, 2])
+    assert states.at(2).dtype == np.float32 and states.at(2).shape == (3, 2, 32)
 
 
 def test_states_of_one_language_are_refused(files):
@@ -314,31 +318,33 @@ def test_states_that_do_not_belong_together_are_refused(files, tmp_path, field):
 
 
 def test_scores_of_several_languages(files):
-    found = open_scores([files[tag] for tag in LANGUAGES])
-    assert found["sum"].dims == ("language", "item", "choice")
-    assert found.language.values.tolist() == list(LANGUAGES)
-    assert found.item.values.tolist() == ["q0", "q1"]
-    assert found.attrs["pivot"] == "en"
-    assert found.answer.values.tolist() == [1, 1] and found.n_choices.values.tolist() == [3, 2]
-    assert found.cluster.values.tolist() == [7, 3]
-    own = open_activations(files["zh"]).sel(latent="prompt")
-    np.testing.assert_array_equal(found["sum"].sel(language="zh"), own.log_probability)
-    assert np.isnan(found["sum"][:, 1, 2]).all() and np.isfinite(found["sum"][:, :, :2]).all()
-    assert found.identical_to_pivot.dtype == bool
-    assert found.identical_to_pivot.sel(language="de")[0].values.tolist() == [False, False, True]
-    assert "pmi" not in found and "letter" not in found
-    per_token = choice_scores(found, "token")
+    scores = open_scores([files[tag] for tag in LANGUAGES])
+    assert scores["sum"].dims == ("language", "item", "choice")
+    assert scores.language.values.tolist() == list(LANGUAGES)
+    assert scores.item.values.tolist() == ["q0", "q1"]
+    assert scores.attrs["pivot"] == "en"
+    assert scores.answer.values.tolist() == [1, 1] and scores.n_choices.values.tolist() == [3, 2]
+    assert scores.cluster.values.tolist() == [7, 3]
+    activations = open_activations(files["zh"]).sel(latent="prompt")
+    np.testing.assert_array_equal(scores["sum"].sel(language="zh"), activations.log_probability)
+    assert np.isnan(scores["sum"][:, 1, 2]).all() and np.isfinite(scores["sum"][:, :, :2]).all()
+    assert scores.identical_to_pivot.dtype == bool
+    assert scores.identical_to_pivot.sel(language="de")[0].values.tolist() == [False, False, True]
+    assert "pmi" not in scores and "letter" not in scores
+    per_token = choice_scores(scores, "token")
     np.testing.assert_allclose(
-        per_token[:, 0], found["sum"][:, 0] / found.n_tokens[:, 0], rtol=1e-6
+        per_token[:, 0], scores["sum"][:, 0] / scores.n_tokens[:, 0], rtol=1e-6
     )
 
 
 def test_extra_passes_become_scores(tmp_path):
     path = extract(tmp_path, "de", extra=True)
-    found, own = open_scores([path]), open_activations(path).sel(latent="prompt")
-    np.testing.assert_array_equal(found.pmi[0], own.log_probability - own.unconditional)
-    np.testing.assert_array_equal(found.letter[0], own.letter)
-    assert np.isfinite(found.pmi[0, :, :2]).all() and np.isfinite(found.letter[0, :, :2]).all()
+    scores, activations = open_scores([path]), open_activations(path).sel(latent="prompt")
+    np.testing.assert_array_equal(
+        scores.pmi[0], activations.log_probability - activations.unconditional
+    )
+    np.testing.assert_array_equal(scores.letter[0], activations.letter)
+    assert np.isfinite(scores.pmi[0, :, :2]).all() and np.isfinite(scores.letter[0, :, :2]).all()
 
 
 def test_questions_that_were_edited_after_extraction_are_refused(tmp_path):

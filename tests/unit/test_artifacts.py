@@ -75,9 +75,9 @@ def test_json_is_written_for_people(tmp_path):
 
 def test_datasets_come_back_with_their_spec(tmp_path):
     write_netcdf(dataset(), tmp_path / "a.nc", {"b": 1, "a": 2})
-    found = open_netcdf(tmp_path / "a.nc")
-    assert found.attrs == {"spec": '{"a":2,"b":1}'}
-    assert found.drop_attrs(deep=False).identical(dataset())
+    reread = open_netcdf(tmp_path / "a.nc")
+    assert reread.attrs == {"spec": '{"a":2,"b":1}'}
+    assert reread.drop_attrs(deep=False).identical(dataset())
     assert list(tmp_path.iterdir()) == [tmp_path / "a.nc"]
 
 

@@ -19,8 +19,8 @@ def rejected(rng, with_pairs, adjust):
     """Share of worlds in which similarity and behaviour are found to go together."""
     small = []
     for seed in range(150):
-        competence, own = rng.normal(size=N), symmetric(0.4 * rng.normal(size=(N, N)))
-        both = [pairs(rng, competence, own if with_pairs else None) for _ in range(2)]
+        competence, noise = rng.normal(size=N), symmetric(0.4 * rng.normal(size=(N, N)))
+        both = [pairs(rng, competence, noise if with_pairs else None) for _ in range(2)]
         if adjust:
             both = [without_language_effects(matrix) for matrix in both]
         small.append(qap_test(*both, n_perm=99, seed=seed)[1] <= 0.05)
@@ -39,23 +39,23 @@ def test_what_pairs_have_in_common_is_found_after_language_effects():
 
 def test_the_interval_of_an_adjusted_association_covers():
     """Pairs correlate at .4, over effects of languages that have nothing to do with each other."""
-    rng, held = np.random.default_rng(0), []
+    rng, covered = np.random.default_rng(0), []
     for seed in range(150):
         x, rest = (symmetric(rng.normal(size=(N, N))) for _ in range(2))
         y = 0.4 * x + np.sqrt(1 - 0.4**2) * rest
         both = [pairs(rng, 2 * rng.normal(size=N), pair=matrix, noise=0) for matrix in (x, y)]
-        found = qap_test(*map(without_language_effects, both), n_perm=99, seed=seed)
-        held.append(found.low <= 0.4 <= found.high)
-    assert np.mean(held) > 0.95 - 3 * np.sqrt(0.05 * 0.95 / 150)
+        test = qap_test(*map(without_language_effects, both), n_perm=99, seed=seed)
+        covered.append(test.low <= 0.4 <= test.high)
+    assert np.mean(covered) > 0.95 - 3 * np.sqrt(0.05 * 0.95 / 150)
 
 
 def test_language_effects_leave_nothing_of_an_additive_matrix_and_all_of_the_rest():
     rng = np.random.default_rng(0)
     effect, rest = rng.normal(size=N), without_language_effects(symmetric(rng.normal(size=(N, N))))
-    found = without_language_effects(2 + effect[:, None] + effect + rest)
-    np.testing.assert_allclose(found, rest, atol=1e-12)
-    np.testing.assert_allclose(np.nansum(found, axis=0), 0, atol=1e-9)
-    assert np.isnan(np.diag(found)).all()
+    adjusted = without_language_effects(2 + effect[:, None] + effect + rest)
+    np.testing.assert_allclose(adjusted, rest, atol=1e-12)
+    np.testing.assert_allclose(np.nansum(adjusted, axis=0), 0, atol=1e-9)
+    assert np.isnan(np.diag(adjusted)).all()
 
 
 def test_missing_pairs_are_left_out():
@@ -63,8 +63,8 @@ def test_missing_pairs_are_left_out():
     effect = rng.normal(size=N)
     matrix = effect[:, None] + effect
     matrix[2, 5] = matrix[5, 2] = np.nan
-    found = without_language_effects(matrix)
-    assert np.isnan(found[2, 5]) and abs(found[2, 4]) < 1e-12
+    adjusted = without_language_effects(matrix)
+    assert np.isnan(adjusted[2, 5]) and abs(adjusted[2, 4]) < 1e-12
 
 
 @pytest.mark.parametrize("n", [2, 3])

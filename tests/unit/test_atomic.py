@@ -67,8 +67,8 @@ def test_a_folder_removes_leftovers_too(tmp_path, writer):
 
 @pytest.mark.parametrize(("age", "stays"), [(0, True), (0.9, True), (1.1, False)])
 def test_another_machines_files_go_after_a_week_without_a_change(tmp_path, age, stays):
-    own = temporary_name(tmp_path / "a.nc").name
-    other = tmp_path / re.sub(r"[0-9a-f]{12}-", "0123456789ab-", own)
+    temporary = temporary_name(tmp_path / "a.nc").name
+    other = tmp_path / re.sub(r"[0-9a-f]{12}-", "0123456789ab-", temporary)
     other.touch()
     then = time.time() - age * STALE_SECONDS
     os.utime(other, (then, then))

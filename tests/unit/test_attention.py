@@ -20,9 +20,9 @@ def drawn(rows, heads, groups, sizes, width=16, value_width=16, dtype=torch.floa
     whole = torch.zeros(rows, length, length, dtype=torch.bool)
     begin = 0
     for size in sizes:
-        own = slice(begin, begin + size)
+        segment = slice(begin, begin + size)
         seen = torch.rand(rows, size, size, generator=make).lt(0.5).tril()
-        whole[:, own, own] = seen | torch.eye(size, dtype=torch.bool)
+        whole[:, segment, segment] = seen | torch.eye(size, dtype=torch.bool)
         begin += size
     return q, k, v, whole
 
@@ -33,8 +33,8 @@ def banded(whole, sizes, dtype):
     band = torch.zeros(rows, length, max(sizes), dtype=torch.bool)
     begin = 0
     for size in sizes:
-        own = slice(begin, begin + size)
-        band[:, own, :size] = whole[:, own, own]
+        segment = slice(begin, begin + size)
+        band[:, segment, :size] = whole[:, segment, segment]
         begin += size
     least = torch.finfo(dtype).min
     return torch.where(band, 0.0, least).to(dtype)[:, None]
@@ -48,16 +48,16 @@ def test_segments_attend_as_sdpa_does_under_the_whole_mask(sizes, rows, heads, g
         q, k, v, attn_mask=whole[:, None], scale=0.3, enable_gqa=True
     )
     mask = banded(whole, sizes, q.dtype)
-    found, weights = attend(None, q, k, v, mask, scaling=0.3, segments=sizes)
+    attended, weights = attend(None, q, k, v, mask, scaling=0.3, segments=sizes)
     assert weights is None
-    torch.testing.assert_close(found, expected.transpose(1, 2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(attended, expected.transpose(1, 2), atol=1e-5, rtol=0)
 
 
 def test_without_a_scale_it_is_that_of_the_width():
     q, k, v, whole = drawn(1, 2, 1, [9])
     mask = banded(whole, [9], q.dtype)
-    found = attend(None, q, k, v, mask, segments=[9])[0]
-    assert torch.equal(found, attend(None, q, k, v, mask, scaling=0.25, segments=[9])[0])
+    attended = attend(None, q, k, v, mask, segments=[9])[0]
+    assert torch.equal(attended, attend(None, q, k, v, mask, scaling=0.25, segments=[9])[0])
 
 
 def test_nothing_of_a_segment_reaches_another_one():
@@ -77,17 +77,17 @@ def test_in_bfloat16_it_is_as_near_to_float32_as_its_scores_can_be():
     exact = attend(
         None, q.float(), k.float(), v.float(), banded(whole, sizes, torch.float32), segments=sizes
     )[0]
-    found = attend(None, q, k, v, banded(whole, sizes, q.dtype), segments=sizes)[0]
-    assert found.dtype == torch.bfloat16
-    assert (found.float() - exact).abs().mean() < 2**-8 * exact.abs().mean() * 2
+    attended = attend(None, q, k, v, banded(whole, sizes, q.dtype), segments=sizes)[0]
+    assert attended.dtype == torch.bfloat16
+    assert (attended.float() - exact).abs().mean() < 2**-8 * exact.abs().mean() * 2
 
 
 def test_without_segments_it_is_transformers_sdpa():
     q, k, v, _ = drawn(1, 2, 2, [5])
     layer = SimpleNamespace(is_causal=True)
-    found = attend(layer, q, k, v, None, scaling=0.25)[0]
+    attended = attend(layer, q, k, v, None, scaling=0.25)[0]
     expected = scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.25)
-    torch.testing.assert_close(found, expected.transpose(1, 2))
+    torch.testing.assert_close(attended, expected.transpose(1, 2))
 
 
 def test_models_on_a_cpu_attend_by_segments_unless_they_were_given_another_attention():

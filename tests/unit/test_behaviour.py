@@ -82,13 +82,13 @@ def test_impossible_choices_are_ranked_last_and_tied():
 )
 @settings(max_examples=60, deadline=None)
 def test_ranks_are_scipys_average_ranks(scores, n_choices):
-    found = b.ranks(scores, n_choices)
-    for row, n, mine in zip(scores, n_choices, found, strict=True):
+    ranked = b.ranks(scores, n_choices)
+    for row, n, row_ranks in zip(scores, n_choices, ranked, strict=True):
         expected = rankdata(-row[:n])
         if len(set(row[:n])) == 1:
             expected = np.full(n, np.nan)
-        np.testing.assert_array_equal(mine[:n], expected)
-        assert np.isnan(mine[n:]).all()
+        np.testing.assert_array_equal(row_ranks[:n], expected)
+        assert np.isnan(row_ranks[n:]).all()
 
 
 @given(scores=arrays.arrays(float, (6, 4), elements=st.floats(-50, 50)), shift=st.floats(-5, 5))
@@ -122,9 +122,9 @@ def test_item_consistency_is_spearman_with_ties_and_ragged_choices(rng):
     values = np.round(values)
     rho = b.item_consistency(b.ranks(values, n_choices))[:, 0, 1]
     for item, n in enumerate(n_choices):
-        one, two = values[:, item, :n]
-        tied = np.ptp(one) == 0 or np.ptp(two) == 0
-        expected = np.nan if tied else spearmanr(one, two).statistic
+        first, two = values[:, item, :n]
+        tied = np.ptp(first) == 0 or np.ptp(two) == 0
+        expected = np.nan if tied else spearmanr(first, two).statistic
         assert rho[item] == pytest.approx(expected, nan_ok=True)
     assert np.isnan(rho).any() and np.isfinite(rho).any()
 
@@ -151,14 +151,14 @@ def test_concatenated_is_the_correlation_of_rank_vectors_centred_by_item(rng):
 
 def test_concatenated_is_nothing_for_random_rankings_of_unequal_length(rng):
     n_choices = np.tile(np.arange(2, 12), 6)
-    found = []
+    drawn = []
     for _ in range(60):
         ranked = b.ranks(rng.normal(size=(2, 60, 11)), n_choices)
-        found.append(concatenated(ranked)[0, 1])
+        drawn.append(concatenated(ranked)[0, 1])
         # The plain Spearman of the rank vectors: long items have large ranks in both languages.
         plain = [r[np.isfinite(r)] for r in ranked]
         assert spearmanr(*plain).statistic > 0.1
-    assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(60)
+    assert abs(np.mean(drawn)) < 3 * np.std(drawn) / np.sqrt(60)
 
 
 def test_concatenated_does_not_depend_on_the_direction_of_ranks(rng):
@@ -171,9 +171,9 @@ def test_concatenated_does_not_depend_on_the_direction_of_ranks(rng):
 
 
 def test_concatenated_has_an_interval(study):
-    _, found = study
-    low, high = found.consistency_concatenated_low, found.consistency_concatenated_high
-    assert low[0, 2] < found.consistency_concatenated[0, 2] < high[0, 2]
+    _, result = study
+    low, high = result.consistency_concatenated_low, result.consistency_concatenated_high
+    assert low[0, 2] < result.consistency_concatenated[0, 2] < high[0, 2]
 
 
 def test_shuffled_baseline_is_the_mean_over_pairings_of_other_clusters(rng):
@@ -193,8 +193,8 @@ def test_shuffled_baseline_is_the_mean_over_pairings_of_other_clusters(rng):
         ]
         by_number.append(np.nanmean(rho))
         weights.append(np.isfinite(ranked[:, group, 0]).all(axis=0).sum())
-    found = b.shuffled_consistency(ranked, n_choices, clusters)
-    assert found[0, 1] == pytest.approx(np.average(by_number, weights=weights))
+    baseline = b.shuffled_consistency(ranked, n_choices, clusters)
+    assert baseline[0, 1] == pytest.approx(np.average(by_number, weights=weights))
 
 
 def test_shuffled_baseline_shows_position_bias_that_consistency_does_not_tell_apart(rng):
@@ -210,18 +210,18 @@ def test_shuffled_baseline_shows_position_bias_that_consistency_does_not_tell_ap
 def test_kappa_is_sklearns(rng):
     values, n_choices, answers = random_scores(rng, 3, 50, ragged=True)
     values[1] += values[0]
-    found = b.behaviour(scores_dataset(values, answers, n_choices))
-    expected = cohen_kappa_score(*found.prediction.values[:2])
-    assert found.kappa[0, 1] == pytest.approx(expected)
+    result = b.behaviour(scores_dataset(values, answers, n_choices))
+    expected = cohen_kappa_score(*result.prediction.values[:2])
+    assert result.kappa[0, 1] == pytest.approx(expected)
     assert expected > 0.1
 
 
 def test_two_choices_make_rho_a_sign_and_kappa_tells_agreement_from_habit(rng):
     # Both languages nearly always take choice 0: consistent, but not about the questions.
     values = rng.normal(size=(2, 400, 2)) + np.array([2.5, 0])
-    found = b.behaviour(scores_dataset(values, rng.integers(0, 2, 400)))
-    assert found.consistency[0, 1] > 0.7
-    assert abs(found.kappa[0, 1]) < 0.15
+    result = b.behaviour(scores_dataset(values, rng.integers(0, 2, 400)))
+    assert result.consistency[0, 1] > 0.7
+    assert abs(result.kappa[0, 1]) < 0.15
 
 
 # Transfer
@@ -230,7 +230,7 @@ def test_two_choices_make_rho_a_sign_and_kappa_tells_agreement_from_habit(rng):
 def transfer_matrices(predicted, answers, n_choices):
     """`transfers` on the data alone: matrices (language, language)."""
     only = Jackknife.of(np.arange(len(answers)))
-    found = t.transfers(predicted, answers, n_choices, only)
+    transfer = t.transfers(predicted, answers, n_choices, only)
     return {
         kind: replace(
             of,
@@ -239,7 +239,7 @@ def transfer_matrices(predicted, answers, n_choices):
             difficulty=of.difficulty[0],
             popularity=None if of.popularity is None else of.popularity[0],
         )
-        for kind, of in found.items()
+        for kind, of in transfer.items()
     }
 
 
@@ -251,32 +251,34 @@ def test_transfer_by_hand():
     distractors = np.ones((2, 24), dtype=int)
     distractors[1, 16:] = 2
     answers = np.arange(24) % 4
-    found = transfer_matrices(predictions_of(right, answers, distractors), answers, np.full(24, 4))
-    assert found["positive"].observed[0, 1] == pytest.approx(6 / 12)
-    assert found["negative"].observed[0, 1] == pytest.approx(4 / 12)
-    assert found["both_wrong"].observed[0, 1] == pytest.approx(6 / 12)
-    assert found["positive"].independent[0, 1] == pytest.approx(12 / 24)
-    assert found["negative"].independent[0, 1] == pytest.approx(12 / 24 / 3)
-    assert found["both_wrong"].independent[0, 1] == pytest.approx(12 / 24)
-    assert np.isnan(found["positive"].difficulty).all()  # no other language to tell it
+    transfer = transfer_matrices(
+        predictions_of(right, answers, distractors), answers, np.full(24, 4)
+    )
+    assert transfer["positive"].observed[0, 1] == pytest.approx(6 / 12)
+    assert transfer["negative"].observed[0, 1] == pytest.approx(4 / 12)
+    assert transfer["both_wrong"].observed[0, 1] == pytest.approx(6 / 12)
+    assert transfer["positive"].independent[0, 1] == pytest.approx(12 / 24)
+    assert transfer["negative"].independent[0, 1] == pytest.approx(12 / 24 / 3)
+    assert transfer["both_wrong"].independent[0, 1] == pytest.approx(12 / 24)
+    assert np.isnan(transfer["positive"].difficulty).all()  # no other language to tell it
 
 
 def test_transfer_is_directed():
     right = np.zeros((2, 40), dtype=bool)
     right[0, :10], right[1, :30] = True, True
-    found = transfer_matrices(np.where(right, 0, 1), np.zeros(40, int), np.full(40, 4))
-    assert found["positive"].observed[0, 1] == 1
-    assert found["positive"].observed[1, 0] == pytest.approx(1 / 3)
+    transfer = transfer_matrices(np.where(right, 0, 1), np.zeros(40, int), np.full(40, 4))
+    assert transfer["positive"].observed[0, 1] == 1
+    assert transfer["positive"].observed[1, 0] == pytest.approx(1 / 3)
 
 
 def test_transfer_is_nan_under_ten_items_in_the_denominator():
     right = np.zeros((3, 40), dtype=bool)
     right[0, :9], right[1, :10], right[2, :31] = True, True, True
-    found = transfer_matrices(np.where(right, 0, 1), np.zeros(40, int), np.full(40, 4))
-    for values in (found["positive"].observed, found["positive"].independent):
+    transfer = transfer_matrices(np.where(right, 0, 1), np.zeros(40, int), np.full(40, 4))
+    for values in (transfer["positive"].observed, transfer["positive"].independent):
         assert np.isnan(values[0]).all() and np.isfinite(values[1, 2])
-    assert np.isnan(found["negative"].observed[2]).all()  # 9 wrong
-    assert np.isfinite(found["negative"].popularity[0, 1])
+    assert np.isnan(transfer["negative"].observed[2]).all()  # 9 wrong
+    assert np.isfinite(transfer["negative"].popularity[0, 1])
 
 
 @given(
@@ -285,16 +287,16 @@ def test_transfer_is_nan_under_ten_items_in_the_denominator():
 )
 @settings(max_examples=40, deadline=None)
 def test_transfer_is_a_share_and_same_wrong_never_exceeds_both_wrong(predicted, answers):
-    found = transfer_matrices(predicted, answers, np.full(30, 4))
-    for kind in found.values():
+    transfer = transfer_matrices(predicted, answers, np.full(30, 4))
+    for kind in transfer.values():
         known = kind.observed[np.isfinite(kind.observed)]
         assert ((known >= 0) & (known <= 1 + 1e-12)).all()
         diagonal = np.diag(kind.observed)
         np.testing.assert_allclose(diagonal[np.isfinite(diagonal)], 1)
-    both, same = found["both_wrong"].observed, found["negative"].observed
+    both, same = transfer["both_wrong"].observed, transfer["negative"].observed
     assert not (same > both + 1e-12).any()
     # Bayes: |both right| is the same from either side.
-    counts = found["positive"].observed * (predicted == answers).sum(axis=1)[:, None]
+    counts = transfer["positive"].observed * (predicted == answers).sum(axis=1)[:, None]
     both_known = np.isfinite(counts) & np.isfinite(counts.T)
     np.testing.assert_allclose(counts[both_known], counts.T[both_known])
 
@@ -326,10 +328,10 @@ def worlds(rng, probability, n_worlds=60, distractors=None):
         else:
             draw = rng.random((n_languages, n_items, 1))
             wrong = 1 + (draw > np.cumsum(distractors, axis=1)[:, :2]).sum(axis=-1)
-        found = transfer_matrices(
+        by_kind = transfer_matrices(
             predictions_of(right, answers, wrong), answers, np.full(n_items, 4)
         )
-        for kind, transfer in found.items():
+        for kind, transfer in by_kind.items():
             for baseline in b.BASELINES:
                 if getattr(transfer, baseline) is not None:
                     lift = transfer.observed - getattr(transfer, baseline)
@@ -376,10 +378,10 @@ def test_two_languages_that_share_more_than_the_rest_stand_out_over_difficulty(r
         right = rng.random((6, n_items)) < 0.5
         copied = rng.random(n_items) < 0.5
         right[1, copied] = right[0, copied]
-        found = transfer_matrices(
+        transfer = transfer_matrices(
             np.where(right, 0, 1), np.zeros(n_items, int), np.full(n_items, 4)
         )
-        lifts.append(found["positive"].observed - found["positive"].difficulty)
+        lifts.append(transfer["positive"].observed - transfer["positive"].difficulty)
     lift = np.mean(lifts, axis=0)
     # Half of the items copied: P(right | right) = 0.5 + 0.5 * 0.5 = 0.75, 0.25 above accuracy.
     assert lift[0, 1] == pytest.approx(0.25, abs=0.04)
@@ -389,8 +391,8 @@ def test_two_languages_that_share_more_than_the_rest_stand_out_over_difficulty(r
 def test_lift_over_difficulty_averages_to_nothing_over_targets(rng):
     """Why the means of relative lifts are not reported: shared knowledge looks like ease."""
     right = np.repeat(rng.random((1, 200)) < 0.5, 6, axis=0) ^ (rng.random((6, 200)) < 0.1)
-    found = transfer_matrices(np.where(right, 0, 1), np.zeros(200, int), np.full(200, 4))
-    positive = found["positive"]
+    transfer = transfer_matrices(np.where(right, 0, 1), np.zeros(200, int), np.full(200, 4))
+    positive = transfer["positive"]
     assert np.nanmean(positive.observed - positive.independent) > 0.2
     assert abs(np.nanmean(positive.observed - positive.difficulty)) < 0.01
 
@@ -413,7 +415,7 @@ def study():
 
 
 def test_dataset_holds_what_the_contract_names(study):
-    _, found = study
+    _, result = study
     pairs = ("language", "language_2")
     expected = {
         "accuracy": ("language",),
@@ -442,101 +444,101 @@ def test_dataset_holds_what_the_contract_names(study):
         "margin": ("language", "item"),
         "chance": (),
     }
-    assert {name: found[name].dims for name in expected} == expected
-    assert all({"long_name", "units"} <= set(found[name].attrs) for name in found.data_vars)
-    assert list(found.score.values) == ["sum", "token", "char", "byte"]
+    assert {name: result[name].dims for name in expected} == expected
+    assert all({"long_name", "units"} <= set(result[name].attrs) for name in result.data_vars)
+    assert list(result.score.values) == ["sum", "token", "char", "byte"]
 
 
 def test_dataset_survives_netcdf(study, tmp_path):
     from isogloss.files.netcdf import write_netcdf
 
-    _, found = study
-    write_netcdf(found, tmp_path / "behaviour.nc")
+    _, result = study
+    write_netcdf(result, tmp_path / "behaviour.nc")
     with xr.open_dataset(tmp_path / "behaviour.nc") as read:
-        xr.testing.assert_equal(read.load(), found)
+        xr.testing.assert_equal(read.load(), result)
 
 
 def test_accuracy_chance_and_margin_agree_with_predictions(study):
-    data, found = study
-    correct = found.prediction == data["answer"]
-    np.testing.assert_array_equal(found.correct, correct)
-    np.testing.assert_allclose(found.accuracy, correct.mean("item"))
-    np.testing.assert_array_equal(found.correct, found.margin > 0)
-    assert found.chance == pytest.approx(float((1 / data["n_choices"]).mean()))
-    assert found.near_chance.values.tolist() == [False, False, False, False, True]
-    np.testing.assert_allclose(found.accuracy_by_score.sel(score="token"), found.accuracy)
+    data, result = study
+    correct = result.prediction == data["answer"]
+    np.testing.assert_array_equal(result.correct, correct)
+    np.testing.assert_allclose(result.accuracy, correct.mean("item"))
+    np.testing.assert_array_equal(result.correct, result.margin > 0)
+    assert result.chance == pytest.approx(float((1 / data["n_choices"]).mean()))
+    assert result.near_chance.values.tolist() == [False, False, False, False, True]
+    np.testing.assert_allclose(result.accuracy_by_score.sel(score="token"), result.accuracy)
 
 
 def test_a_copied_language_is_fully_consistent(study):
-    _, found = study
-    assert found.consistency[0, 1] == pytest.approx(1)
-    assert found.kappa[0, 1] == pytest.approx(1)
-    np.testing.assert_allclose(found.transfer[:, 0, 1], 1)
-    assert abs(found.consistency[0, 4]) < 0.3
-    assert found.consistency_low[0, 2] < found.consistency[0, 2] < found.consistency_high[0, 2]
+    _, result = study
+    assert result.consistency[0, 1] == pytest.approx(1)
+    assert result.kappa[0, 1] == pytest.approx(1)
+    np.testing.assert_allclose(result.transfer[:, 0, 1], 1)
+    assert abs(result.consistency[0, 4]) < 0.3
+    assert result.consistency_low[0, 2] < result.consistency[0, 2] < result.consistency_high[0, 2]
 
 
 def test_means_are_over_ordered_pairs_and_pairs_with_the_pivot(study):
-    _, found = study
+    _, result = study
     between = ~np.eye(5, dtype=bool)
     for name in ("consistency", "kappa", "transfer_both_wrong"):
-        matrix, mean = found[name].values, found[f"mean_{name}"]
+        matrix, mean = result[name].values, result[f"mean_{name}"]
         assert mean.sel(scope="all_pairs") == pytest.approx(matrix[between].mean())
         assert mean.sel(scope="from_pivot") == pytest.approx(matrix[0, 1:].mean())
         assert mean.sel(scope="to_pivot") == pytest.approx(matrix[1:, 0].mean())
         expected = (matrix[0, 1:].mean() + matrix[1:, 0].mean()) / 2
         assert mean.sel(scope="pivot_pairs") == pytest.approx(expected)
-        assert (found[f"mean_{name}_low"] <= mean).all()
-        assert (found[f"mean_{name}_high"] >= mean).all()
+        assert (result[f"mean_{name}_low"] <= mean).all()
+        assert (result[f"mean_{name}_high"] >= mean).all()
 
 
 def test_drawing_languages_too_widens_the_interval(study):
-    _, found = study
-    items = found.mean_consistency_high - found.mean_consistency_low
-    crossed = found.mean_consistency_crossed_high - found.mean_consistency_crossed_low
+    _, result = study
+    items = result.mean_consistency_high - result.mean_consistency_low
+    crossed = result.mean_consistency_crossed_high - result.mean_consistency_crossed_low
     assert (crossed > items).all()
 
 
 def test_means_that_are_zero_by_construction_are_not_reported(study):
-    _, found = study
+    _, result = study
     for lift in (
-        found.mean_lift_difficulty.sel(sign="positive"),
-        found.mean_lift_popularity.sel(sign="negative"),
-        found.mean_lift_both_wrong_difficulty,
+        result.mean_lift_difficulty.sel(sign="positive"),
+        result.mean_lift_popularity.sel(sign="negative"),
+        result.mean_lift_both_wrong_difficulty,
     ):
         np.testing.assert_array_equal(np.isfinite(lift), lift.scope == "to_pivot")
-    assert np.isfinite(found.mean_lift_independent).all()
-    assert np.isnan(found.transfer_popularity.sel(sign="positive")).all()
+    assert np.isfinite(result.mean_lift_independent).all()
+    assert np.isnan(result.transfer_popularity.sel(sign="positive")).all()
 
 
 def test_lift_is_transfer_minus_its_baseline(study):
-    _, found = study
+    _, result = study
     for baseline in b.BASELINES:
-        lift = found.transfer - found[f"transfer_{baseline}"]
-        np.testing.assert_allclose(found[f"lift_{baseline}"], lift)
-    lift = found.transfer_both_wrong - found.transfer_both_wrong_difficulty
-    np.testing.assert_allclose(found.lift_both_wrong_difficulty, lift)
+        lift = result.transfer - result[f"transfer_{baseline}"]
+        np.testing.assert_allclose(result[f"lift_{baseline}"], lift)
+    lift = result.transfer_both_wrong - result.transfer_both_wrong_difficulty
+    np.testing.assert_allclose(result.lift_both_wrong_difficulty, lift)
 
 
-def test_identity_is_told_for_every_pair_not_only_through_the_pivot(rng):
+def test_identity_is_counted_for_every_pair_not_only_through_the_pivot(rng):
     values, _, answers = random_scores(rng, 3, 40)
     spelling = np.arange(values.size).reshape(values.shape)
     spelling[2, :30, 1] = spelling[1, :30, 1]  # Spanish and Portuguese alike, English not
-    found = b.behaviour(scores_dataset(values, answers, spelling=spelling))
-    assert found.identical_share.values.tolist() == [1, 0, 0]
-    assert found.identical_share_pairs[1, 2] == pytest.approx(30 / 160)
+    result = b.behaviour(scores_dataset(values, answers, spelling=spelling))
+    assert result.identical_share.values.tolist() == [1, 0, 0]
+    assert result.identical_share_pairs[1, 2] == pytest.approx(30 / 160)
     rho = b.item_consistency(b.ranks(values, np.full(40, 4)))
-    assert found.consistency_distinct[1, 2] == pytest.approx(rho[30:, 1, 2].mean())
-    assert found.consistency_distinct[0, 2] == pytest.approx(rho[:, 0, 2].mean())
-    assert not found.mostly_alike.any()
+    assert result.consistency_distinct[1, 2] == pytest.approx(rho[30:, 1, 2].mean())
+    assert result.consistency_distinct[0, 2] == pytest.approx(rho[:, 0, 2].mean())
+    assert not result.mostly_alike.any()
 
 
 def test_languages_that_spell_most_choices_alike_are_marked(rng):
     values, _, answers = random_scores(rng, 3, 40)
     identical = np.zeros(values.shape, bool)
     identical[1, :, :3] = True
-    found = b.behaviour(scores_dataset(values, answers, identical=identical))
-    assert found.mostly_alike.values.tolist() == [True, True, False]
+    result = b.behaviour(scores_dataset(values, answers, identical=identical))
+    assert result.mostly_alike.values.tolist() == [True, True, False]
 
 
 def test_a_taste_for_certain_strings_shows_without_the_question(rng):
@@ -545,30 +547,32 @@ def test_a_taste_for_certain_strings_shows_without_the_question(rng):
     values = taste + 0.3 * rng.normal(size=(3, 120, 4))
     data = scores_dataset(values, rng.integers(0, 4, 120), spelling=np.zeros(values.shape, int))
     data["pmi"] = data["sum"] - np.repeat(taste, 3, axis=0)
-    found = b.behaviour(data)
-    assert found.consistency[0, 1] > 0.7 and found.mostly_alike.all()
-    assert np.isnan(found.consistency_distinct[0, 1])
-    assert found.consistency_choices_only[0, 1] == pytest.approx(1)
-    own = b.behaviour(data, "pmi").mean_consistency
-    assert abs(own.sel(scope="all_pairs")) < 0.15  # what the question adds agrees on nothing
-    lift = found.mean_lift_independent.sel(scope="all_pairs", sign="positive")
-    alone = found.mean_lift_independent_choices_only.sel(scope="all_pairs")
+    result = b.behaviour(data)
+    assert result.consistency[0, 1] > 0.7 and result.mostly_alike.all()
+    assert np.isnan(result.consistency_distinct[0, 1])
+    assert result.consistency_choices_only[0, 1] == pytest.approx(1)
+    without_question = b.behaviour(data, "pmi").mean_consistency
+    assert (
+        abs(without_question.sel(scope="all_pairs")) < 0.15
+    )  # what the question adds agrees on nothing
+    lift = result.mean_lift_independent.sel(scope="all_pairs", sign="positive")
+    alone = result.mean_lift_independent_choices_only.sel(scope="all_pairs")
     assert lift > 0.2 and alone == pytest.approx(float(lift), abs=0.2)
 
 
 def test_without_an_extra_pass_there_is_no_control_of_the_choices(study):
-    _, found = study
-    assert not [name for name in found.data_vars if "choices_only" in str(name)]
+    _, result = study
+    assert not [name for name in result.data_vars if "choices_only" in str(name)]
 
 
 def test_string_identical_choices_are_left_out_of_the_distinct_consistency(study):
-    data, found = study
+    data, result = study
     same = (data["identical_to_pivot"].values & np.isfinite(data["sum"].values)).any(axis=2)
     kept = ~same[2]
     rho = b.item_consistency(b.ranks(b.choice_scores(data), data["n_choices"].values))[:, 0, 2]
-    assert found.consistency_distinct[0, 2] == pytest.approx(np.nanmean(rho[kept]))
-    assert 0.05 < found.identical_share[2] < 0.15
-    assert found.identical_share[0] == 1
+    assert result.consistency_distinct[0, 2] == pytest.approx(np.nanmean(rho[kept]))
+    assert 0.05 < result.identical_share[2] < 0.15
+    assert result.identical_share[0] == 1
 
 
 def test_clusters_without_a_distinct_item_give_no_degree_of_freedom(rng):
@@ -577,12 +581,12 @@ def test_clusters_without_a_distinct_item_give_no_degree_of_freedom(rng):
     data = scores_dataset(values, answers, n_choices, np.arange(60))
     spelling = np.arange(values.size).reshape(values.shape)
     spelling[1, 5:] = spelling[0, 5:]
-    found = b.behaviour(data.assign(spelling=(("language", "item", "choice"), spelling)))
+    result = b.behaviour(data.assign(spelling=(("language", "item", "choice"), spelling)))
     rho = b.item_consistency(b.ranks(values, n_choices))[:5, 0, 1]
     expected = np.clip(stats.t.interval(0.95, 4, rho.mean(), stats.sem(rho)), -1, 1)
     for name in ("consistency_distinct", "mean_consistency_distinct"):
         for end, bound in zip(("low", "high"), expected, strict=True):
-            assert np.asarray(found[f"{name}_{end}"])[0].flat[-1] == pytest.approx(bound), name
+            assert np.asarray(result[f"{name}_{end}"])[0].flat[-1] == pytest.approx(bound), name
 
 
 def test_a_language_without_a_value_is_no_unit_of_the_crossed_interval(rng):
@@ -605,34 +609,38 @@ def test_intervals_of_lift_over_difficulty_cover_at_sixty_items(rng):
     world, clusters = Answers(), clusters_of(60, "threes")
     big = world.scores(rng, np.arange(40_000))
     truth = lifts_over_difficulty(big, Jackknife(np.zeros(40_000, int))).estimate
-    held = []
+    covered = []
     for _ in range(150):
-        found = lifts_over_difficulty(world.scores(rng, clusters), Jackknife.of(clusters))
-        held.append(
-            np.where(np.isfinite(found.low), (found.low <= truth) & (truth <= found.high), np.nan)
+        interval = lifts_over_difficulty(world.scores(rng, clusters), Jackknife.of(clusters))
+        covered.append(
+            np.where(
+                np.isfinite(interval.low),
+                (interval.low <= truth) & (truth <= interval.high),
+                np.nan,
+            )
         )
     off = ~np.eye(5, dtype=bool)
-    by_pair = np.nanmean(np.array(held)[:, off], axis=0)
+    by_pair = np.nanmean(np.array(covered)[:, off], axis=0)
     assert by_pair.mean() > 0.935
     assert by_pair.min() > 0.87
 
 
 def lifts_over_difficulty(data, jackknife):
     predicted = b.predictions(b.choice_scores(data))
-    found = t.transfers(predicted, data.answer.values, data.n_choices.values, jackknife)
-    return jackknife.interval(found["positive"].observed - found["positive"].difficulty)
+    transfer = t.transfers(predicted, data.answer.values, data.n_choices.values, jackknife)
+    return jackknife.interval(transfer["positive"].observed - transfer["positive"].difficulty)
 
 
 def test_intervals_of_lift_cover_independence(rng):
-    held = []
+    covered = []
     for _ in range(60):
         right = rng.random((3, 80)) < 0.5
         predicted, answers = np.where(right, 0, 1), np.zeros(80, dtype=int)
         jackknife = Jackknife.of(np.arange(80))
         positive = t.transfers(predicted, answers, np.full(80, 4), jackknife)["positive"]
-        found = jackknife.interval(positive.observed - positive.independent)
-        held.append((found.low <= 0) & (found.high >= 0))
-    assert 0.9 <= np.mean(held, axis=0)[~np.eye(3, dtype=bool)].mean() <= 0.99
+        interval = jackknife.interval(positive.observed - positive.independent)
+        covered.append((interval.low <= 0) & (interval.high >= 0))
+    assert 0.9 <= np.mean(covered, axis=0)[~np.eye(3, dtype=bool)].mean() <= 0.99
 
 
 @pytest.mark.filterwarnings("error")
@@ -640,26 +648,26 @@ def test_intervals_of_lift_cover_independence(rng):
 def test_few_languages_and_constant_answers_give_nan_without_warnings(n_languages):
     values = np.zeros((n_languages, 20, 2))
     values[:, :, 0] = 1
-    found = b.behaviour(scores_dataset(values, np.zeros(20, int)))
-    assert (found.accuracy == 1).all() and (found.accuracy_low < 1).all()
-    assert np.isnan(found.transfer.sel(sign="negative")).all()
-    assert np.isnan(found.kappa).all()
+    result = b.behaviour(scores_dataset(values, np.zeros(20, int)))
+    assert (result.accuracy == 1).all() and (result.accuracy_low < 1).all()
+    assert np.isnan(result.transfer.sel(sign="negative")).all()
+    assert np.isnan(result.kappa).all()
 
 
 @pytest.mark.filterwarnings("error")
 def test_all_choices_tied_has_no_consistency_and_is_counted():
-    found = b.behaviour(scores_dataset(np.zeros((2, 12, 3)), np.zeros(12, int)))
-    assert np.isnan(found.consistency).all()
-    assert (found.tie_rate == 1).all() and (found.best_tie_rate == 1).all()
-    assert (found.prediction == 0).all()
+    result = b.behaviour(scores_dataset(np.zeros((2, 12, 3)), np.zeros(12, int)))
+    assert np.isnan(result.consistency).all()
+    assert (result.tie_rate == 1).all() and (result.best_tie_rate == 1).all()
+    assert (result.prediction == 0).all()
 
 
 def test_a_pivot_outside_the_languages_leaves_pivot_means_empty(rng):
     values, _, answers = random_scores(rng, 3, 30)
     data = scores_dataset(values, answers).assign_attrs(pivot="xx")
-    found = b.behaviour(data)
-    assert np.isnan(found.mean_consistency.sel(scope="pivot_pairs"))
-    assert np.isfinite(found.mean_consistency.sel(scope="all_pairs"))
+    result = b.behaviour(data)
+    assert np.isnan(result.mean_consistency.sel(scope="pivot_pairs"))
+    assert np.isfinite(result.mean_consistency.sel(scope="all_pairs"))
 
 
 def test_means_that_models_are_compared_on_are_kept_without_each_cluster_and_language(rng):

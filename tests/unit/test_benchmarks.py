@@ -19,8 +19,8 @@ CONDITIONS = {"machine": {"CPU": "abacus"}, "settings": {"model": "tiny"}}
 
 
 def test_a_ratio_is_of_medians_and_its_spread_is_turn_by_turn():
-    found = ratio([8.0, 100.0, 10.0], [2.0, 4.0, 2.0])
-    assert (found.value, found.low, found.high) == (5.0, 4.0, 25.0)
+    measured = ratio([8.0, 100.0, 10.0], [2.0, 4.0, 2.0])
+    assert (measured.value, measured.low, measured.high) == (5.0, 4.0, 25.0)
 
 
 def test_turns_of_different_number_have_no_ratio():
@@ -94,7 +94,7 @@ def test_one_comparison_replaces_its_own_rows_only(tmp_path):
     write(tmp_path, "lens", [row(3.0, None)], CONDITIONS)
     write(tmp_path, "choices", [row(9.0, 8.0)], CONDITIONS)
     whole = json.loads((tmp_path / "benchmark.json").read_text())
-    assert [found["rows"][0]["value"] for found in whole.values()] == [9.0, 3.0]
+    assert [table["rows"][0]["value"] for table in whole.values()] == [9.0, 3.0]
     assert whole["choices"]["rows"][0]["reached"] is True
     assert whole["lens"]["rows"][0]["reached"] is None
 
@@ -112,20 +112,22 @@ def test_the_table_says_value_spread_bar_and_what_was_missed():
 
 
 def test_own_questions_become_long_and_short_ones():
-    own = load_files(ROOT / "data" / "everyday", ("en", "sw"), "everyday")
-    long, short = material.passages(own), material.two_choices(own)
-    for before, item, cut in zip(own.items["sw"], long.items["sw"], short.items["sw"], strict=True):
+    items = load_files(ROOT / "data" / "everyday", ("en", "sw"), "everyday")
+    long, short = material.passages(items), material.two_choices(items)
+    for before, item, cut in zip(
+        items.items["sw"], long.items["sw"], short.items["sw"], strict=True
+    ):
         assert len(item.context) > 400 and item.question == before.question
         assert len(cut.choices) == 2
         assert cut.choices[cut.answer] == before.choices[before.answer]
 
 
 def test_items_beyond_the_datasets_end_are_repeated_under_other_names():
-    own = load_files(ROOT / "data" / "everyday", ("en",), "everyday")
-    n = len(own.item_ids)
-    many = material.chosen(own, material.spread(n, 2 * n))
+    items = load_files(ROOT / "data" / "everyday", ("en",), "everyday")
+    n = len(items.item_ids)
+    many = material.chosen(items, material.spread(n, 2 * n))
     assert len(set(many.item_ids)) == 2 * n
-    assert many.items["en"][n].question == own.items["en"][0].question
+    assert many.items["en"][n].question == items.items["en"][0].question
     assert np.array_equal(many.clusters, np.arange(2 * n))
 
 

@@ -43,9 +43,9 @@ def content(path):
     if path.suffix == ".safetensors":
         with safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()["isogloss"])
-        found = asdict(read_readout(path))
-        same = {n: v.view(torch.uint8).numpy().tobytes() for n, v in found.items() if is_tensor(v)}
-        return about, {n: v for n, v in found.items() if not is_tensor(v)}, same
+        fields = asdict(read_readout(path))
+        same = {n: v.view(torch.uint8).numpy().tobytes() for n, v in fields.items() if is_tensor(v)}
+        return about, {n: v for n, v in fields.items() if not is_tensor(v)}, same
     opened = open_activations(path) if path.suffix == ".h5" else open_artifact(path)
     return opened.load()
 
@@ -54,8 +54,8 @@ def is_tensor(value):
     return isinstance(value, torch.Tensor)
 
 
-def equal(one, other):
-    return one.identical(other) if isinstance(one, xr.Dataset) else one == other
+def equal(first, other):
+    return first.identical(other) if isinstance(first, xr.Dataset) else first == other
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".nc", ".safetensors"])

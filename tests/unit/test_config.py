@@ -304,8 +304,8 @@ def test_a_missing_or_binary_file_is_named(tmp_path):
 
 def test_a_file_that_names_only_what_differs_keeps_the_rest(tmp_path):
     (tmp_path / "c.yaml").write_text("statistics: {folds: 3}\n")
-    found = read(tmp_path / "c.yaml")
-    assert found.statistics.folds == 3 and found.statistics.seed == Config().statistics.seed
+    settings = read(tmp_path / "c.yaml")
+    assert settings.statistics.folds == 3 and settings.statistics.seed == Config().statistics.seed
 
 
 def test_templates_go_by_the_tags_of_the_study():

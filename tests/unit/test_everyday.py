@@ -140,14 +140,14 @@ def test_latin_text_keeps_to_the_alphabet_of_its_language(
 @each_translation
 def test_questions_are_translated(everyday: ParallelItems, language: str) -> None:
     pairs = zip(everyday.items[language], everyday.items["en"], strict=True)
-    assert not [one.item_id for one, other in pairs if one.question == other.question]
+    assert not [item.item_id for item, other in pairs if item.question == other.question]
 
 
 def test_categories_agree_between_languages_and_are_documented(everyday: ParallelItems) -> None:
     readme = (EVERYDAY / "README.md").read_text(encoding="utf-8")
     documented = set(re.findall(r"`([a-z_]+)`", readme))
     categories = [[item.category for item in items] for items in everyday.items.values()]
-    assert all(one == categories[0] for one in categories)
+    assert all(of_language == categories[0] for of_language in categories)
     assert None not in categories[0]
     assert set(categories[0]) <= documented
 

@@ -84,17 +84,17 @@ def unwritten(data, asked):
 def plain_score(decoder, question, phrase):
     """Summed log-likelihood of a phrase, from one forward of the model itself."""
     ids = torch.tensor([[*question.prompt, *phrase.tokens]])
-    own = torch.log_softmax(decoder.model(input_ids=ids).logits[0].float(), -1)
+    log_probability = torch.log_softmax(decoder.model(input_ids=ids).logits[0].float(), -1)
     place = torch.arange(len(question.prompt) - 1, ids.shape[1] - 1)
-    return float(own[place, list(phrase.tokens)].sum())
+    return float(log_probability[place, list(phrase.tokens)].sum())
 
 
 @torch.inference_mode()
 def plain_states(decoder, question):
     """(layer, token, feature) of the model's own hidden states, all layers but the last."""
     ids = torch.tensor([question.prompt])
-    own = decoder.backbone(input_ids=ids, output_hidden_states=True).hidden_states
-    return torch.stack(own[:-1])[:, 0].numpy()
+    states = decoder.backbone(input_ids=ids, output_hidden_states=True).hidden_states
+    return torch.stack(states[:-1])[:, 0].numpy()
 
 
 @pytest.mark.parametrize("family", ["gemma3", "qwen2"])
@@ -103,76 +103,85 @@ def test_a_file_holds_what_the_model_gives(family, tmp_path):
     asked = ask(decoder, data)
     path = extract(decoder, data, asked, tmp_path)
     verify_hdf5(path)
-    found = open_activations(path)
-    assert found.item_id.values.tolist() == list(data.item_ids)
+    activations = open_activations(path)
+    assert activations.item_id.values.tolist() == list(data.item_ids)
     for question in asked:
         i = question.item
         states = plain_states(decoder, question)
-        last, mean = (found[f"prompt_{p}"][i].values[:-1] for p in ("last", "mean"))
+        last, mean = (activations[f"prompt_{p}"][i].values[:-1] for p in ("last", "mean"))
         assert np.abs(last - states[:, -1]).max() < 1e-4
         assert np.abs(mean - states[:, 1:].mean(1)).max() < 1e-4
         assert np.abs(mean - states.mean(1)).max() > 1e-2  # the first position is left out
-        assert found.n_prompt_tokens[i] == len(question.prompt)
+        assert activations.n_prompt_tokens[i] == len(question.prompt)
         for phrase in question.phrases:
             place = {"item": i, "latent": phrase.latent, "choice": phrase.choice}
-            value = float(found.log_probability[place])
+            value = float(activations.log_probability[place])
             assert value == pytest.approx(plain_score(decoder, question, phrase), abs=1e-4)
-            assert int(found.phrase_tokens[place]) == len(phrase.tokens)
-    assert np.isnan(found.log_probability.sel(latent="prompt")[1, 2])  # item 1 has 2 choices
+            assert int(activations.phrase_tokens[place]) == len(phrase.tokens)
+    assert np.isnan(activations.log_probability.sel(latent="prompt")[1, 2])  # item 1 has 2 choices
 
 
 def test_stored_rows_are_the_states_that_predict_each_token(tmp_path):
     decoder, data = model("gemma3"), items(3)
     asked = ask(decoder, data)
-    found = open_activations(extract(decoder, data, asked, tmp_path)).load()
-    for t in range(0, found.sizes["target"], 5):
-        row = {n: int(found[f"targets_{n}"][t]) for n in ("row", "item", "latent", "choice")}
-        position = int(found.targets_position[t])
+    activations = open_activations(extract(decoder, data, asked, tmp_path)).load()
+    for t in range(0, activations.sizes["target"], 5):
+        row = {n: int(activations[f"targets_{n}"][t]) for n in ("row", "item", "latent", "choice")}
+        position = int(activations.targets_position[t])
         question = asked[row["item"]]
         (phrase,) = (
             p for p in question.phrases if (p.latent, p.choice) == (row["latent"], row["choice"])
         )
-        assert int(found.targets_token[t]) == phrase.tokens[position]
+        assert int(activations.targets_token[t]) == phrase.tokens[position]
         before = replace(question, prompt=(*question.prompt, *phrase.tokens[:position]))
         states = plain_states(decoder, before)[:, -1]
-        assert np.abs(found.rows_state[row["row"], :2].values - states[[0, 2]]).max() < 1e-4
+        assert np.abs(activations.rows_state[row["row"], :2].values - states[[0, 2]]).max() < 1e-4
 
 
 def test_pmi_and_letters_are_scored_by_the_model(tmp_path):
     decoder, data = model("llama"), items(3)
     asked = ask(decoder, data, pmi=True, letters=True)
-    found = open_activations(extract(decoder, data, asked, tmp_path)).load()
+    activations = open_activations(extract(decoder, data, asked, tmp_path)).load()
     letters = {}
     for question in asked:
         for phrase in question.phrases:
             value, place = plain_score(decoder, question, phrase), (question.item, phrase.choice)
             if question.kind == "unconditional":
-                assert float(found.unconditional[place]) == pytest.approx(value, abs=1e-4)
+                assert float(activations.unconditional[place]) == pytest.approx(value, abs=1e-4)
             if question.kind == "letter":
                 letters.setdefault(place, []).append(value)
     assert letters and all(len(v) == data.n_choices[i] for (i, _), v in letters.items())
     for place, values in letters.items():
-        assert float(found.letter[place]) == pytest.approx(np.mean(values), abs=1e-4)
+        assert float(activations.letter[place]) == pytest.approx(np.mean(values), abs=1e-4)
     plain = open_activations(extract(decoder, data, ask(decoder, data), tmp_path / "plain"))
     assert "letter" not in plain and "unconditional" not in plain
     for name in ("prompt_mean", "rows_state", "log_probability"):  # extra passes leave no trace
-        np.testing.assert_allclose(found[name], plain[name], atol=1e-4)
-    assert found.sizes["target"] == plain.sizes["target"]
+        np.testing.assert_allclose(activations[name], plain[name], atol=1e-4)
+    assert activations.sizes["target"] == plain.sizes["target"]
 
 
 def test_sentences_have_states_and_no_scores(tmp_path):
     decoder, data = model("gemma3"), items(3, sentences=True)
     path = extract(decoder, data, ask(decoder, data), tmp_path)
     verify_hdf5(path)
-    found = open_activations(path).load()
-    assert np.isfinite(found.prompt_mean).all() and found.prompt_mean.shape == (3, 5, 32)
-    assert np.isnan(found.log_probability).all() and found.answer.values.tolist() == [-1] * 3
+    activations = open_activations(path).load()
+    assert np.isfinite(activations.prompt_mean).all() and activations.prompt_mean.shape == (
+        3,
+        5,
+        32,
+    )
+    assert (
+        np.isnan(activations.log_probability).all()
+        and activations.answer.values.tolist() == [-1] * 3
+    )
 
 
 def test_without_lens_layers_no_rows_are_kept(tmp_path):
     decoder, data = model("gemma3"), items(3)
-    found = open_activations(extract(decoder, data, ask(decoder, data), tmp_path, layers=()))
-    assert "rows_state" not in found and np.isfinite(found.log_probability[:, 0, :2]).all()
+    activations = open_activations(extract(decoder, data, ask(decoder, data), tmp_path, layers=()))
+    assert (
+        "rows_state" not in activations and np.isfinite(activations.log_probability[:, 0, :2]).all()
+    )
 
 
 @pytest.fixture
@@ -283,13 +292,13 @@ def test_the_file_does_not_show_how_questions_were_shared_out(tmp_path, monkeypa
     for size, budget in ((2, 4096), (3, 64), (4, 300)):
         monkeypatch.setattr(extraction, "SHARD_QUESTIONS", size)
         folder = tmp_path / str(size)
-        found = open_activations(extract(decoder, data, asked, folder, budget=budget)).load()
-        assert found.sizes == plain.sizes
+        activations = open_activations(extract(decoder, data, asked, folder, budget=budget)).load()
+        assert activations.sizes == plain.sizes
         for name in plain.data_vars:
             if plain[name].dtype.kind == "f":
-                np.testing.assert_allclose(found[name], plain[name], atol=1e-4, err_msg=name)
+                np.testing.assert_allclose(activations[name], plain[name], atol=1e-4, err_msg=name)
             else:
-                assert (found[name] == plain[name]).all(), name
+                assert (activations[name] == plain[name]).all(), name
 
 
 def test_a_damaged_shard_is_named(tmp_path, small_shards):
@@ -388,8 +397,8 @@ def test_every_family_passes_its_self_tests(family):
 def test_bfloat16_passes_its_self_tests_within_what_is_allowed():
     decoder = tiny_model("gemma3", dtype=torch.bfloat16)
     asked = ask(decoder, items())
-    found = check_lens(decoder, asked[0])
-    assert found["difference"] <= found["allowed"] and found["allowed"] > 1e-3
+    difference = check_lens(decoder, asked[0])
+    assert difference["difference"] <= difference["allowed"] and difference["allowed"] > 1e-3
     packed = check_packing(decoder, unwritten(items(), asked))
     assert packed["packing_difference"] <= packed["packing_allowed"]
 
@@ -436,16 +445,16 @@ def test_what_bfloat16_costs_is_measured_against_float32(tmp_path):
     narrow = load(source, tmp_path, "cpu")
     asked = {"de": ask(narrow, items(3))}
     load_exact = partial(load, replace(source, dtype="float32"), tmp_path, "cpu")
-    found = precision(narrow, load_exact, asked, 2)["de"]
-    assert found["phrases"] == sum(len(q.phrases) for q in asked["de"][:2])
+    costs = precision(narrow, load_exact, asked, 2)["de"]
+    assert costs["phrases"] == sum(len(q.phrases) for q in asked["de"][:2])
     exact, difference = model("llama"), []
     for question in asked["de"][:2]:
         for phrase in question.phrases:
-            one = [lay_out(replace(question, phrases=(phrase,)))]
-            low = compute_shard(narrow, one, [0], [], 512)["log_probability"]
+            tree = [lay_out(replace(question, phrases=(phrase,)))]
+            low = compute_shard(narrow, tree, [0], [], 512)["log_probability"]
             difference.append(abs(low.sum() - plain_score(exact, question, phrase)))
-    assert 0 < found["mean"] <= found["largest"]
-    assert found["largest"] == pytest.approx(max(difference), rel=0.5)
+    assert 0 < costs["mean"] <= costs["largest"]
+    assert costs["largest"] == pytest.approx(max(difference), rel=0.5)
     assert precision(narrow, load_exact, asked, 0) == {}
 
 
@@ -503,10 +512,10 @@ def test_header_names_the_key_and_the_self_made_spec(tmp_path):
 
 def test_choices_that_are_spelled_as_in_the_pivot_are_marked(tmp_path):
     decoder, data = model("llama"), items(2)
-    found = open_activations(extract(decoder, data, ask(decoder, data), tmp_path))
-    assert found.identical_to_pivot.values.tolist() == [[0, 0, 1], [0, 0, 0]]
-    assert found.n_characters[0].values.tolist() == [3, 6, 4]
-    assert found.n_choices.values.tolist() == [3, 2]
+    activations = open_activations(extract(decoder, data, ask(decoder, data), tmp_path))
+    assert activations.identical_to_pivot.values.tolist() == [[0, 0, 1], [0, 0, 0]]
+    assert activations.n_characters[0].values.tolist() == [3, 6, 4]
+    assert activations.n_choices.values.tolist() == [3, 2]
 
 
 def test_latents_are_at_the_places_that_their_names_say():

@@ -167,24 +167,26 @@ def questions():
         asked = "ماذا يصنع النحل؟" if language == "ar" else "What do bees make?"
         return Item(f"i{index}", "", asked, choices, int(scores()["answer"][index]))
 
-    held = {tag: tuple(item(i, tag) for i in range(N)) for tag in LANGUAGES}
-    return ParallelItems("planted", held, np.arange(N))
+    items = {tag: tuple(item(i, tag) for i in range(N)) for tag in LANGUAGES}
+    return ParallelItems("planted", items, np.arange(N))
 
 
 @pytest.fixture(scope="module")
 def results():
-    held = {"behaviour": behaviour(scores())}
-    held["lenses"] = {tag: lens_file(tag) for tag in LANGUAGES}
-    held["trajectories"] = trajectories_of(held["lenses"])
+    datasets = {"behaviour": behaviour(scores())}
+    datasets["lenses"] = {tag: lens_file(tag) for tag in LANGUAGES}
+    datasets["trajectories"] = trajectories_of(datasets["lenses"])
     states = parallel_states()
-    held["similarity"] = similarity_of(states, "en", permutations=19, map_permutations=19)
-    held["subspaces"] = subspaces_of(
+    datasets["similarity"] = similarity_of(states, "en", permutations=19, map_permutations=19)
+    datasets["subspaces"] = subspaces_of(
         states, np.arange(N) % 3, n_layers=2, n_components=2, permutations=5
     )
-    model = ModelResult("tiny", "Tiny", 6e4, held["similarity"], held["behaviour"], scores())
-    held["scale"] = scale_of([model], permutations=19)
-    held["steering"] = steering_effects()
-    return held
+    model = ModelResult(
+        "tiny", "Tiny", 6e4, datasets["similarity"], datasets["behaviour"], scores()
+    )
+    datasets["scale"] = scale_of([model], permutations=19)
+    datasets["steering"] = steering_effects()
+    return datasets
 
 
 DRAWN = {
@@ -222,8 +224,8 @@ def test_the_numbers_beside_a_figure_are_those_of_the_dataset(results):
     table = DRAWN["accuracy"](results).numbers
     rows = table[table["quantity"] == "accuracy"].set_index("language")
     for column, name in (("estimate", "accuracy"), ("low", "accuracy_low")):
-        held = results["behaviour"][name].to_series()
-        assert (rows[column] == held[rows.index]).all()
+        series = results["behaviour"][name].to_series()
+        assert (rows[column] == series[rows.index]).all()
 
 
 def test_languages_near_chance_bear_an_asterisk_and_a_hollow_mark(results):
@@ -236,11 +238,11 @@ def test_languages_near_chance_bear_an_asterisk_and_a_hollow_mark(results):
 
 
 def test_languages_that_spell_choices_alike_bear_a_dagger(results):
-    held = results["behaviour"].copy(deep=True)
-    held["mostly_alike"].loc[{"language": ["en", "de"]}] = True
-    held["identical_share_pairs"].loc[{"language": "en", "language_2": "de"}] = 0.83
+    behaviour = results["behaviour"].copy(deep=True)
+    behaviour["mostly_alike"].loc[{"language": ["en", "de"]}] = True
+    behaviour["identical_share_pairs"].loc[{"language": "en", "language_2": "de"}] = 0.83
     for figure in (behaviour_figures.accuracy_and_consistency, behaviour_figures.transfer):
-        drawing = figure(held, SUBJECT)
+        drawing = figure(behaviour, SUBJECT)
         assert "Up to 83% of the choices are the same strings" in drawing.caption
         below = drawing.figure.get_supxlabel().replace("\n", " ")
         assert "† choices mostly spelled alike" in below and f"{N} items in {N} clusters" in below
@@ -264,14 +266,14 @@ def test_the_pivot_comes_first_wherever_the_study_names_it():
 
 def planted_lens():
     """Item 0: wrong at the end, right in the pivot; 1: right at the end; 2: wrong in both."""
-    held = lens_file("de").isel(item=slice(0, 3)).copy(deep=True)
-    values = np.full(held["log_probability"].shape, -9.0)
-    gold = held["answer"].values
+    lens = lens_file("de").isel(item=slice(0, 3)).copy(deep=True)
+    values = np.full(lens["log_probability"].shape, -9.0)
+    gold = lens["answer"].values
     other = (gold + 1) % WIDTH
     items = np.arange(3)
     values[-1, items, 0, np.where(items == 1, gold, other)] = -1
     values[1, items, 1, np.where(items == 2, other, gold)] = -1
-    return held.assign(log_probability=(held["log_probability"].dims, values))
+    return lens.assign(log_probability=(lens["log_probability"].dims, values))
 
 
 def test_items_are_candidates_where_the_pivot_is_right_and_the_answer_wrong():
@@ -299,9 +301,9 @@ def test_languages_near_chance_are_shown_last(results):
 
 
 def test_shares_are_among_the_choices_that_an_item_has():
-    held = lens_file("de")
-    held["n_choices"][0] = 2
-    shares = lens_items.shares_among_choices(held)
+    lens = lens_file("de")
+    lens["n_choices"][0] = 2
+    shares = lens_items.shares_among_choices(lens)
     np.testing.assert_allclose(np.nansum(shares, axis=-1), 1)
     assert np.isnan(shares[:, :, 0, 2]).all() and np.isfinite(shares[:, :, 1]).all()
 
@@ -331,13 +333,13 @@ def test_a_depth_that_some_other_number_of_layers_would_fit_is_framed_where_it_w
 
 
 def test_unknown_detectable_effects_are_dashes_and_no_number():
-    held = steering_effects().assign(primary_p_holm=("language", np.ones(2)))
-    held["primary_minimum_detectable_effect"][:] = np.nan
-    caption = steering.effect(held, SUBJECT, "planted").caption
+    effects = steering_effects().assign(primary_p_holm=("language", np.ones(2)))
+    effects["primary_minimum_detectable_effect"][:] = np.nan
+    caption = steering.effect(effects, SUBJECT, "planted").caption
     assert "an effect of – would have been detected" in caption and "nan" not in caption
 
 
-def test_the_caption_names_languages_whose_effect_can_be_told_from_nothing():
+def test_the_caption_names_languages_whose_effect_is_significant():
     caption = steering.effect(steering_effects(), SUBJECT, "planted").caption
     assert "significant in Swahili" in caption
     none = steering_effects().assign(primary_p_holm=("language", np.ones(2)))
@@ -352,19 +354,19 @@ def test_the_caption_counts_flips_of_rounding_beside_those_of_the_method():
 
 
 def test_an_effect_without_bounds_is_a_point_and_a_number():
-    held = steering_effects()
+    effects = steering_effects()
     for end in ("_low", "_high"):
-        held[f"effect{end}"][:] = np.nan
-        held[f"pooled_effect{end}"][:] = np.nan
-    assert "nan" not in steering.effect(held, SUBJECT, "planted").caption
+        effects[f"effect{end}"][:] = np.nan
+        effects[f"pooled_effect{end}"][:] = np.nan
+    assert "nan" not in steering.effect(effects, SUBJECT, "planted").caption
 
 
-def test_the_effect_is_told_in_the_family_of_the_main_claim_and_its_numbers_say_both():
-    held = steering_effects()
-    held["primary_p_holm"][:] = 1.0
-    held["primary_minimum_detectable_effect"][:] = 0.09
-    held["p_holm"][:] = 0.001
-    drawing = steering.effect(held, SUBJECT, "planted")
+def test_the_effect_is_corrected_in_the_family_of_the_main_claim_and_its_numbers_say_both():
+    effects = steering_effects()
+    effects["primary_p_holm"][:] = 1.0
+    effects["primary_minimum_detectable_effect"][:] = 0.09
+    effects["p_holm"][:] = 0.001
+    drawing = steering.effect(effects, SUBJECT, "planted")
     assert "an effect of 9 points would have been detected" in drawing.caption
     assert "p = 0.0123" in drawing.caption
     assert "Holm over languages, the family of the main claim" in drawing.caption
@@ -390,7 +392,7 @@ def test_the_scripts_of_the_questions_have_glyphs(text):
     assert {ord(character) for character in text} <= known
 
 
-def test_thirty_languages_can_be_told_apart_without_their_colours():
+def test_thirty_languages_are_distinct_without_their_colours():
     tags = ["en", *(f"l{i}" for i in range(30))]
     styles = language_styles(tags, Subject("m", "d", "en"))
     looks = {(style["color"], style["marker"], style["linestyle"]) for style in styles.values()}
@@ -415,23 +417,23 @@ def test_labels_with_room_stay_where_they_are():
 
 
 def test_the_subspace_is_shown_at_the_measured_layer_nearest_to_the_middle(results):
-    held = results["subspaces"].copy(deep=True)
-    held["principal_angle"][:] = np.nan
-    held["principal_angle"][3] = 1.0
-    assert subspaces.middle_layer(held) == 3
+    dataset = results["subspaces"].copy(deep=True)
+    dataset["principal_angle"][:] = np.nan
+    dataset["principal_angle"][3] = 1.0
+    assert subspaces.middle_layer(dataset) == 3
 
 
 def test_an_unknown_overlap_is_drawn_and_said_to_be_unknown(results):
-    held = results["subspaces"].copy(deep=True)
-    held["overlap_floor"][:] = 0.0
-    known = subspaces.language_subspace(held, SUBJECT).caption
+    dataset = results["subspaces"].copy(deep=True)
+    dataset["overlap_floor"][:] = 0.0
+    known = subspaces.language_subspace(dataset, SUBJECT).caption
     assert "on average (ceiling" in known and "the highest in" in known
-    held["overlap_floor"][:] = 0.99
-    below = subspaces.language_subspace(held, SUBJECT).caption
+    dataset["overlap_floor"][:] = 0.99
+    below = subspaces.language_subspace(dataset, SUBJECT).caption
     assert "on average (too few items for subspaces: ceiling" in below
     for name in ("overlap", "overlap_ceiling", "overlap_normalised"):
-        held[name][:] = np.nan
-    drawing = subspaces.language_subspace(held, SUBJECT)
+        dataset[name][:] = np.nan
+    drawing = subspaces.language_subspace(dataset, SUBJECT)
     assert "own subspace is unknown, as is its ceiling (floor 0." in drawing.caption
     assert "the highest in" not in drawing.caption and "nan" not in drawing.caption
     drawing.figure.canvas.draw()
@@ -442,8 +444,8 @@ def test_an_unknown_overlap_is_drawn_and_said_to_be_unknown(results):
 
 @pytest.mark.parametrize(("confidence", "said"), [(0.95, "in 5% of"), (0.9, "in 10% of")])
 def test_captions_take_the_confidence_from_the_result(results, confidence, said):
-    held = results["similarity"].assign_attrs(spec=f'{{"confidence":{confidence}}}', pivot="en")
-    assert said in similarity.place_and_shape(held, SUBJECT).caption
+    dataset = results["similarity"].assign_attrs(spec=f'{{"confidence":{confidence}}}', pivot="en")
+    assert said in similarity.place_and_shape(dataset, SUBJECT).caption
     effects = steering_effects().assign_attrs(confidence=confidence)
     effects["primary_p_holm"][:] = 0.07
     caption = steering.effect(effects, SUBJECT, "planted").caption
@@ -451,25 +453,25 @@ def test_captions_take_the_confidence_from_the_result(results, confidence, said)
 
 
 def test_the_peak_of_the_lens_is_not_sought_at_the_embedding(results):
-    held = results["trajectories"].copy(deep=True)
-    held["pivot_log_odds"][{"layer": 0}] = 99.0
-    finding = lens.latent_language(held, SUBJECT).caption.split("*How to read it*")[0]
+    trajectories = results["trajectories"].copy(deep=True)
+    trajectories["pivot_log_odds"][{"layer": 0}] = 99.0
+    finding = lens.latent_language(trajectories, SUBJECT).caption.split("*How to read it*")[0]
     assert "99" not in finding
 
 
 def test_transfer_beyond_difficulty_is_that_to_the_pivot(results):
-    held = results["behaviour"].copy(deep=True)
-    held["mean_lift_difficulty"].loc[{"scope": "to_pivot", "sign": "positive"}] = 0.123
-    caption = behaviour_figures.transfer(held, SUBJECT).caption
+    behaviour = results["behaviour"].copy(deep=True)
+    behaviour["mean_lift_difficulty"].loc[{"scope": "to_pivot", "sign": "positive"}] = 0.123
+    caption = behaviour_figures.transfer(behaviour, SUBJECT).caption
     assert "to English, +12.3 [" in caption and "item difficulty would give" in caption
 
 
 def test_transfer_that_is_not_known_has_its_reason(results):
-    held = results["behaviour"].copy(deep=True)
-    held["lift_independent"][:] = 0.1
-    assert "fewer than" not in behaviour_figures.transfer(held, SUBJECT).caption
-    held["lift_independent"].loc[{"sign": "positive", "language": "de"}] = np.nan
-    assert "fewer than 10 items right" in behaviour_figures.transfer(held, SUBJECT).caption
+    behaviour = results["behaviour"].copy(deep=True)
+    behaviour["lift_independent"][:] = 0.1
+    assert "fewer than" not in behaviour_figures.transfer(behaviour, SUBJECT).caption
+    behaviour["lift_independent"].loc[{"sign": "positive", "language": "de"}] = np.nan
+    assert "fewer than 10 items right" in behaviour_figures.transfer(behaviour, SUBJECT).caption
 
 
 def test_accuracies_of_other_languages_are_not_a_span_where_there_is_none():
@@ -481,9 +483,12 @@ def test_accuracies_of_other_languages_are_not_a_span_where_there_is_none():
 
 
 def test_a_share_has_no_interval_beyond_all(results):
-    held = results["similarity"]
+    similarity = results["similarity"]
     for name in ("retrieval", "retrieval_mean", "retrieval_pivot"):
-        assert float(held[f"{name}_high"].max()) <= 1 and float(held[f"{name}_low"].min()) >= 0
+        assert (
+            float(similarity[f"{name}_high"].max()) <= 1
+            and float(similarity[f"{name}_low"].min()) >= 0
+        )
 
 
 # Models side by side
@@ -500,8 +505,8 @@ def many_models(results, count):
 
 @pytest.mark.parametrize("count", [1, 12])
 def test_every_model_is_named_at_its_point_and_as_it_is_below(results, count):
-    held, labels = many_models(results, count)
-    figure = scale.against_scale(held, SUBJECT, labels).figure
+    similarity, labels = many_models(results, count)
+    figure = scale.against_scale(similarity, SUBJECT, labels).figure
     assert {text.get_text() for text in figure.axes[0].texts} == set(labels)
     below = figure.get_supxlabel().replace("\n", " ")
     assert all(name in below for name in labels.values())
@@ -511,19 +516,23 @@ def three_sizes(results):
     """Models of one family whose dissociation grows with size and differs by item."""
     rng, models = np.random.default_rng(0), []
     for index in range(3):
-        held = results["similarity"].copy()
-        for name in held.data_vars:
-            if str(name).startswith("dissociation") and held[name].dtype.kind == "f":
-                noise = rng.normal(size=held[name].shape) * str(name).endswith("_without_cluster")
-                held[name] = held[name] + 0.05 * index + 0.002 * noise
+        similarity = results["similarity"].copy()
+        for name in similarity.data_vars:
+            if str(name).startswith("dissociation") and similarity[name].dtype.kind == "f":
+                noise = rng.normal(size=similarity[name].shape) * str(name).endswith(
+                    "_without_cluster"
+                )
+                similarity[name] = similarity[name] + 0.05 * index + 0.002 * noise
         size = 6e4 * 10**index
-        models.append(ModelResult(f"m{index}", "Tiny", size, held, results["behaviour"], scores()))
+        models.append(
+            ModelResult(f"m{index}", "Tiny", size, similarity, results["behaviour"], scores())
+        )
     return scale_of(models, permutations=19)
 
 
 def test_slopes_are_drawn_with_what_they_hold_for(results):
-    held = three_sizes(results)
-    drawing = scale.against_scale(held, SUBJECT, {f"m{i}": f"m{i}" for i in range(3)})
+    similarity = three_sizes(results)
+    drawing = scale.against_scale(similarity, SUBJECT, {f"m{i}": f"m{i}" for i in range(3)})
     assert "changes by 0.05 [" in drawing.caption
     assert "Holm over the figure; for other items, these models and languages" in drawing.caption
     below = drawing.figure.get_supxlabel().replace("\n", " ")
@@ -533,20 +542,20 @@ def test_slopes_are_drawn_with_what_they_hold_for(results):
 
 
 def test_a_slope_is_drawn_through_the_models_that_have_a_value(results):
-    held = three_sizes(results)
-    large = held.isel(model=[2]).assign_coords(model=["m3"], parameters=("model", [6e7]))
-    held = xr.concat([held, large], "model", data_vars="minimal")
-    held["value"][dict(model=3)] = np.nan
+    similarity = three_sizes(results)
+    large = similarity.isel(model=[2]).assign_coords(model=["m3"], parameters=("model", [6e7]))
+    similarity = xr.concat([similarity, large], "model", data_vars="minimal")
+    similarity["value"][dict(model=3)] = np.nan
     labels = {f"m{i}": f"m{i}" for i in range(4)}
-    ax = scale.against_scale(held, SUBJECT, labels).figure.axes[0]
+    ax = scale.against_scale(similarity, SUBJECT, labels).figure.axes[0]
     x, y = next(line.get_xydata() for line in ax.lines if len(line.get_xdata()) == 2).T
-    values = held["value"].sel(measure="dissociation").values[:3]
+    values = similarity["value"].sel(measure="dissociation").values[:3]
     assert x == pytest.approx([6e4, 6e6]) and y.mean() == pytest.approx(values.mean())
 
 
 def test_names_keep_clear_of_each_other_on_a_logarithmic_axis(results):
-    held, labels = many_models(results, 4)
-    figure = scale.against_scale(held, SUBJECT, labels).figure
+    similarity, labels = many_models(results, 4)
+    figure = scale.against_scale(similarity, SUBJECT, labels).figure
     figure.draw_without_rendering()
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])

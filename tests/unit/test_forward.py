@@ -70,16 +70,16 @@ def returning_tuples(family):
 def test_states_are_the_models_hidden_states_and_the_last_is_before_the_norm(family):
     decoder = model(family)
     for prompt in prompts():
-        found = states_of(decoder, batch_of(prompt))
+        states = states_of(decoder, batch_of(prompt))
         with torch.inference_mode():
-            own = decoder.backbone(
+            expected = decoder.backbone(
                 input_ids=torch.tensor([prompt]), output_hidden_states=True, use_cache=False
             ).hidden_states
-            assert len(found) == len(own) == decoder.n_layers + 1
+            assert len(states) == len(expected) == decoder.n_layers + 1
             for layer in range(decoder.n_layers):
-                assert (found[layer] - own[layer]).abs().max() < 1e-5
-            assert (decoder.final_norm(found[-1]) - own[-1]).abs().max() < 1e-5
-            assert (found[-1] - own[-1]).abs().max() > 1e-2  # the model's own entry is normed
+                assert (states[layer] - expected[layer]).abs().max() < 1e-5
+            assert (decoder.final_norm(states[-1]) - expected[-1]).abs().max() < 1e-5
+            assert (states[-1] - expected[-1]).abs().max() > 1e-2  # the model's own entry is normed
 
 
 @pytest.mark.parametrize("family", ["gemma3", "llama"])
@@ -102,12 +102,12 @@ def test_blocks_that_return_tuples_are_read_and_changed_alike(family):
 def test_what_is_returned_takes_the_place_of_a_layer(family, layer):
     decoder, batch = model(family), batch_of(prompts()[0])
     before = states_of(decoder, batch)
-    found = states_of(decoder, batch, lambda i, s: torch.zeros_like(s) if i == layer else None)
+    states = states_of(decoder, batch, lambda i, s: torch.zeros_like(s) if i == layer else None)
     for i in range(layer):
-        assert torch.equal(found[i], before[i])
-    assert not found[layer].any()
+        assert torch.equal(states[i], before[i])
+    assert not states[layer].any()
     for i in range(layer + 1, decoder.n_layers + 1):
-        assert (found[i] - before[i]).abs().max() > 1e-3
+        assert (states[i] - before[i]).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize("make", [lambda: model("gemma3"), lambda: returning_tuples("llama")])
@@ -116,18 +116,20 @@ def test_blocks_left_out_below_given_states_change_nothing_above(make):
     whole = states_of(decoder, batch)
     for layer in (1, 3, 4):
         with without_blocks(decoder, range(layer)):
-            found = states_of(decoder, batch, lambda i, s, at=layer: whole[at] if i == at else None)
+            states = states_of(
+                decoder, batch, lambda i, s, at=layer: whole[at] if i == at else None
+            )
         for i in range(layer, decoder.n_layers + 1):
-            assert torch.equal(found[i], whole[i])
+            assert torch.equal(states[i], whole[i])
 
 
 def test_blocks_left_out_above_the_last_wanted_layer_change_nothing_below():
     decoder, batch = model("gemma2"), batch_of(*prompts())
     whole = states_of(decoder, batch)
     with without_blocks(decoder, range(2, 4)):
-        found = states_of(decoder, batch)
-    assert all(torch.equal(found[i], whole[i]) for i in range(3))
-    assert torch.equal(found[4], whole[2])
+        states = states_of(decoder, batch)
+    assert all(torch.equal(states[i], whole[i]) for i in range(3))
+    assert torch.equal(states[4], whole[2])
 
 
 def test_blocks_and_hooks_are_as_before_even_after_an_error():
@@ -153,9 +155,9 @@ def test_the_last_mlp_at_some_places_gives_their_states_and_leaves_no_trace(fami
     whole = states_of(decoder, batch)[-1]
     row, column = np.array([0, 1, 0]), np.array([16, 5, 3])
     with last_mlp_at(decoder, row, column):
-        found = states_of(decoder, batch)[-1]
-    torch.testing.assert_close(found[row, column], whole[row, column], atol=1e-5, rtol=0)
-    assert not torch.allclose(found[0, 4], whole[0, 4], atol=1e-3)  # it was left out there
+        states = states_of(decoder, batch)[-1]
+    torch.testing.assert_close(states[row, column], whole[row, column], atol=1e-5, rtol=0)
+    assert not torch.allclose(states[0, 4], whole[0, 4], atol=1e-3)  # it was left out there
     assert torch.equal(states_of(decoder, batch)[-1], whole)
 
 

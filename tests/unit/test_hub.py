@@ -309,20 +309,20 @@ def test_an_edited_file_and_another_folder_of_the_same_name_give_their_own_rows(
     for name in ("a", "b"):
         tables = {"eng": quiz(f"Which {name}"), "swh": quiz("Ipi")}
         folders[name] = hub_folder(tmp_path / name / "questions", tables)
-    found = {
+    loaded = {
         name: load_dataset(QUIZ | {"path": str(folder)}, ["en", "sw"], "quiz")
         for name, folder in folders.items()
     }
-    assert found["a"].items["en"][0].question == "Which a 0?"
-    assert found["b"].items["en"][0].question == "Which b 0?"
-    assert found["a"].digest("en") != found["b"].digest("en")
-    assert found["a"].digest("sw") == found["b"].digest("sw")
+    assert loaded["a"].items["en"][0].question == "Which a 0?"
+    assert loaded["b"].items["en"][0].question == "Which b 0?"
+    assert loaded["a"].digest("en") != loaded["b"].digest("en")
+    assert loaded["a"].digest("sw") == loaded["b"].digest("sw")
 
     file = folders["a"] / "eng/test.jsonl"
     file.write_text(file.read_text().replace("Which a 1?", "Which is it?"))
     again = load_dataset(QUIZ | {"path": str(folders["a"])}, ["en", "sw"], "quiz")
     assert again.items["en"][1].question == "Which is it?"
-    assert again.digest("en") != found["a"].digest("en")
+    assert again.digest("en") != loaded["a"].digest("en")
 
 
 def snapshot(cache: Path, commit: str, word: str, branch: str | None = None) -> None:

@@ -65,8 +65,8 @@ def test_item_share_by_hand():
 def test_left_out_item_shares_equal_those_computed_without_the_cluster():
     rng = np.random.default_rng(1)
     states, clusters = planted(0.4, rng, 3, 20, 7), np.arange(20) // 2 * 3
-    found = left_out_item_shares(standardised(states), clusters)
-    for cluster, left in zip(np.unique(clusters), found, strict=True):
+    shares = left_out_item_shares(standardised(states), clusters)
+    for cluster, left in zip(np.unique(clusters), shares, strict=True):
         direct = pair_item_share(standardised(states[:, clusters != cluster]))
         np.testing.assert_allclose(left, direct, atol=1e-5)
 
@@ -115,8 +115,8 @@ def test_shuffled_shares_are_those_of_the_shuffled_states():
     z = standardised(planted(0.5, rng, 3, 15, 6))
     clusters = np.array([0, 0, 0, 0, *range(1, 12)])
     orders, signs = (draw(clusters, 3, 4, 0) for draw in (shuffled_orders, rare_signs))
-    found = shuffled_pair_shares(gram_of_all(z) / 6, orders, signs)
-    for order, sign, shares in zip(orders, signs, found, strict=True):
+    by_order = shuffled_pair_shares(gram_of_all(z) / 6, orders, signs)
+    for order, sign, shares in zip(orders, signs, by_order, strict=True):
         moved = Shuffle(order, sign).of(z)
         direct = pair_item_share(moved)
         np.testing.assert_allclose(shares[0, 1:], direct[0, 1:], atol=1e-6)

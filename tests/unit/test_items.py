@@ -201,8 +201,10 @@ def test_identity_ignores_case_and_pads_with_false() -> None:
 
 
 def test_a_sample_keeps_whole_clusters_in_every_language_and_in_order():
-    own = tuple(Item(f"q{i}", "", f"Q{i}?", ("a", "b"), 0, cluster=str(i // 3)) for i in range(12))
-    data = ParallelItems("d", {"en": own, "de": own}, find_clusters(own))
+    questions = tuple(
+        Item(f"q{i}", "", f"Q{i}?", ("a", "b"), 0, cluster=str(i // 3)) for i in range(12)
+    )
+    data = ParallelItems("d", {"en": questions, "de": questions}, find_clusters(questions))
     drawn = data.sample(7, seed=1)
     assert len(drawn.item_ids) == 6 and drawn.items["en"] == drawn.items["de"]
     assert [i for i in data.item_ids if i in drawn.item_ids] == list(drawn.item_ids)
@@ -218,15 +220,15 @@ def renamed(items: ParallelItems, name: str, rows: list[int]) -> ParallelItems:
     kept = {
         tag: tuple(
             replace(
-                own[i],
+                questions[i],
                 item_id=f"{name}-{i}",
-                question=own[i].question.upper(),
-                choices=own[i].choices[::-1],
-                answer=len(own[i].choices) - 1 - own[i].answer,
+                question=questions[i].question.upper(),
+                choices=questions[i].choices[::-1],
+                answer=len(questions[i].choices) - 1 - questions[i].answer,
             )
             for i in rows
         )
-        for tag, own in items.items.items()
+        for tag, questions in items.items.items()
     }
     return ParallelItems(name, kept, np.arange(len(rows)))
 
@@ -261,7 +263,7 @@ def test_a_path_under_two_names_is_refused_before_anything_runs():
     check_pairs_apart(validate(study, "study.yaml"))
 
 
-def test_a_question_that_a_language_asks_over_and_over_is_told():
+def test_a_question_that_a_language_repeats_is_named():
     def rows(questions):
         return tuple(
             Item(str(i), "", text, (f"a{i}", f"b{i}"), 0) for i, text in enumerate(questions)
@@ -269,8 +271,8 @@ def test_a_question_that_a_language_asks_over_and_over_is_told():
 
     english = rows([f"Which {i}?" for i in range(18)])
     german = rows(["Welche?"] * 16 + ["Wer?", "Was?"])
-    found = ParallelItems("quiz", {"en": english, "de": german}, np.arange(18))
-    assert repeated_questions(found) == [
+    items = ParallelItems("quiz", {"en": english, "de": german}, np.arange(18))
+    assert repeated_questions(items) == [
         'quiz (de): 3 different questions, another language has 18; 16 times "Welche?": check the'
         " translation"
     ]

@@ -33,10 +33,10 @@ def test_offset_energy_is_that_of_the_relabelled_states():
     rng = np.random.default_rng(0)
     states = rng.normal(size=(3, 7, 4)) + 100 * rng.normal(size=(1, 7, 4))
     orders = label_orders(np.arange(7), 3, 5, 0)
-    found = offset_energy(states - states.mean(axis=0), orders)
+    energies = offset_energy(states - states.mean(axis=0), orders)
     oracle = energy_by_gram(states - states.mean(axis=0), orders)
-    np.testing.assert_allclose(found, oracle, rtol=1e-9)
-    for order, energy in zip(orders, found, strict=True):
+    np.testing.assert_allclose(energies, oracle, rtol=1e-9)
+    for order, energy in zip(orders, energies, strict=True):
         moved = np.take_along_axis(states, order[..., None], 0).mean(axis=1)
         assert energy == pytest.approx(((moved - moved.mean(axis=0)) ** 2).sum())
 

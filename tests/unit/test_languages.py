@@ -86,7 +86,7 @@ def test_distance_is_symmetric_and_unknown_languages_have_none() -> None:
 
 
 def test_distance_counts_only_features_known_for_both() -> None:
-    one, other = np.full((2, 20), np.nan)
-    one[:12], other[2:14] = 1, 1
-    assert _angular_distance(one, other) == pytest.approx(0, abs=1e-6)
-    assert math.isnan(_angular_distance(one[:11], other[:11]))
+    first, other = np.full((2, 20), np.nan)
+    first[:12], other[2:14] = 1, 1
+    assert _angular_distance(first, other) == pytest.approx(0, abs=1e-6)
+    assert math.isnan(_angular_distance(first[:11], other[:11]))

@@ -62,12 +62,12 @@ def test_blocks_give_the_naive_log_softmax(softcap, bias, style, blocks):
     states = torch.randn(11, 12, generator=torch.Generator().manual_seed(1)) * 20
     row = torch.arange(11).repeat_interleave(97).flip(0)
     token = torch.arange(97).repeat(11)
-    found = token_log_probabilities(
+    read_off = token_log_probabilities(
         states, readout, row, token, row_block=blocks[0], vocabulary_block=blocks[1]
     )
-    assert found.dtype == torch.float32
-    assert (found - naive(states, readout)[row, token]).abs().max() < 1e-4
-    assert found.reshape(11, 97).exp().sum(1).sub(1).abs().max() < 1e-4
+    assert read_off.dtype == torch.float32
+    assert (read_off - naive(states, readout)[row, token]).abs().max() < 1e-4
+    assert read_off.reshape(11, 97).exp().sum(1).sub(1).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("softcap", [None, 4.0])
@@ -75,14 +75,14 @@ def test_the_size_of_a_block_is_without_effect(softcap):
     readout = random_readout(softcap, vocabulary=5000)
     states = torch.randn(70, 12, generator=torch.Generator().manual_seed(1)) * 20
     row, token = torch.arange(70).repeat(2), torch.arange(140) * 31
-    one, *others = (
+    first, *others = (
         token_log_probabilities(
             states, readout, row, token, row_block=rows, vocabulary_block=tokens
         )
         for rows, tokens in ((70, 5000), (7, 64), (64, 4999))
     )
     for other in others:
-        torch.testing.assert_close(other, one, atol=1e-4, rtol=0)
+        torch.testing.assert_close(other, first, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("bits_below", [True, False])
@@ -108,8 +108,10 @@ def test_only_plain_bfloat16_logits_have_no_bits_below():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_few_rows_take_several_blocks_at_a_time_and_find_the_same(dtype, monkeypatch):
     readout, at_once = random_readout(vocabulary=1030, dtype=dtype), []
-    own = token_scores._log_sum_exp
-    monkeypatch.setattr(token_scores, "_log_sum_exp", lambda *x: at_once.append(x[-1]) or own(*x))
+    original = token_scores._log_sum_exp
+    monkeypatch.setattr(
+        token_scores, "_log_sum_exp", lambda *x: at_once.append(x[-1]) or original(*x)
+    )
     states = torch.randn(9, 12, generator=torch.Generator().manual_seed(1)) * 20
     row, token = torch.arange(9).repeat(2), torch.arange(18) * 31
     many, few = (
@@ -134,18 +136,18 @@ def test_repeated_states_are_read_once_and_give_identical_numbers(monkeypatch):
         return token_log_probabilities(states, *rest)
 
     monkeypatch.setattr(lens, "token_log_probabilities", spy)
-    (found,) = lens.lens_of_rows(lambda layer: states, [0], readout, row, token)
+    (read_off,) = lens.lens_of_rows(lambda layer: states, [0], readout, row, token)
     assert read == [5]
-    np.testing.assert_allclose(found, whole, atol=1e-5)
+    np.testing.assert_allclose(read_off, whole, atol=1e-5)
 
 
 def test_huge_logits_do_not_overflow():
     readout = replace(random_readout(), weight=random_readout().weight * 1e4)
     states = torch.randn(3, 12, generator=torch.Generator().manual_seed(1))
     row, token = torch.tensor([0, 1, 2]), torch.tensor([5, 6, 7])
-    found = token_log_probabilities(states, readout, row, token, vocabulary_block=10)
+    read_off = token_log_probabilities(states, readout, row, token, vocabulary_block=10)
     expected = naive(states, readout)[row, token]
-    assert torch.isfinite(found).all() and torch.allclose(found.double(), expected, rtol=1e-4)
+    assert torch.isfinite(read_off).all() and torch.allclose(read_off.double(), expected, rtol=1e-4)
 
 
 def test_no_targets_give_no_values():
@@ -166,11 +168,11 @@ def test_the_lens_at_the_last_layer_is_the_models_own_log_softmax(family):
 
     run_blocks(decoder, collate([lay_out(Question(0, "main", tuple(prompt), ()))], [0]), at)
     with torch.inference_mode():
-        own = decoder.model(input_ids=torch.tensor([prompt])).logits[0].float().log_softmax(-1)
+        expected = decoder.model(input_ids=torch.tensor([prompt])).logits[0].float().log_softmax(-1)
     row = torch.arange(len(prompt)).repeat_interleave(VOCABULARY)
     token = torch.arange(VOCABULARY).repeat(len(prompt))
-    found = token_log_probabilities(final[0], readout_of(decoder), row, token)
-    assert (found.reshape(own.shape) - own).abs().max() < 1e-4
+    read_off = token_log_probabilities(final[0], readout_of(decoder), row, token)
+    assert (read_off.reshape(expected.shape) - expected).abs().max() < 1e-4
 
 
 def test_layers_of_the_lens():
@@ -232,39 +234,41 @@ def read(path, decoder):
 def test_the_lens_of_a_file_is_the_head_on_the_normed_hidden_states(family, tmp_path):
     path, asked = extract(tmp_path, family)
     decoder = model(family)
-    found = read(path, decoder)
-    assert found.log_probability.dims == ("layer", "item", "latent", "choice")
-    assert found.layer.values.tolist() == [0, 2, 4]
-    assert found.relative_depth.values.tolist() == [0, 0.5, 1]
-    assert found.latent.values.tolist() == list(LATENTS)
-    assert found.item.values.tolist() == ["q0", "q1", "q2"]
+    lens_file = read(path, decoder)
+    assert lens_file.log_probability.dims == ("layer", "item", "latent", "choice")
+    assert lens_file.layer.values.tolist() == [0, 2, 4]
+    assert lens_file.relative_depth.values.tolist() == [0, 0.5, 1]
+    assert lens_file.latent.values.tolist() == list(LATENTS)
+    assert lens_file.item.values.tolist() == ["q0", "q1", "q2"]
     for question in asked:
         for phrase in question.phrases:
             ids = torch.tensor([[*question.prompt, *phrase.tokens]])
             with torch.inference_mode():
-                own = decoder.backbone(input_ids=ids, output_hidden_states=True).hidden_states[2]
-                logits = decoder.head(decoder.final_norm(own))[0].float()
+                hidden = decoder.backbone(input_ids=ids, output_hidden_states=True).hidden_states[2]
+                logits = decoder.head(decoder.final_norm(hidden))[0].float()
             if decoder.softcap:
                 logits = decoder.softcap * torch.tanh(logits / decoder.softcap)
             place = torch.arange(len(question.prompt) - 1, ids.shape[1] - 1)
             each = logits.log_softmax(-1)[place, list(phrase.tokens)]
             where = {"layer": 1, "item": question.item, "latent": phrase.latent}
             where["choice"] = phrase.choice
-            assert float(found.log_probability[where]) == pytest.approx(float(each.sum()), abs=1e-4)
-            assert float(found.first_token[where]) == pytest.approx(float(each[0]), abs=1e-4)
+            assert float(lens_file.log_probability[where]) == pytest.approx(
+                float(each.sum()), abs=1e-4
+            )
+            assert float(lens_file.first_token[where]) == pytest.approx(float(each[0]), abs=1e-4)
             del where["layer"]
-            assert int(found.n_tokens[where]) == len(phrase.tokens)
-    assert np.isnan(found.log_probability.sel(latent="prompt")[:, 1, 2]).all()
-    assert np.isnan(found.log_probability.sel(latent="prompt_mismatched")[:, :, 1:]).all()
+            assert int(lens_file.n_tokens[where]) == len(phrase.tokens)
+    assert np.isnan(lens_file.log_probability.sel(latent="prompt")[:, 1, 2]).all()
+    assert np.isnan(lens_file.log_probability.sel(latent="prompt_mismatched")[:, :, 1:]).all()
 
 
 def test_the_lens_at_the_last_layer_is_the_stored_score(tmp_path):
     path, _ = extract(tmp_path)
-    found = read(path, model("gemma2"))
+    lens_file = read(path, model("gemma2"))
     with h5netcdf.File(path, "r") as file:
         stored = file["log_probability"][...]
-    np.testing.assert_allclose(found.log_probability[-1], stored, atol=1e-4)
-    assert found.attrs["last_layer_difference"] < 1e-4
+    np.testing.assert_allclose(lens_file.log_probability[-1], stored, atol=1e-4)
+    assert lens_file.attrs["last_layer_difference"] < 1e-4
 
 
 def test_a_wrong_readout_shows_in_the_last_layer(tmp_path):
@@ -280,25 +284,25 @@ def test_without_the_last_layer_there_is_nothing_to_compare_it_with(tmp_path):
 
 def test_the_pivots_own_prompts_have_no_pivot_rows(tmp_path):
     path, _ = extract(tmp_path, language="en")
-    found = read(path, model("gemma2"))
+    lens_file = read(path, model("gemma2"))
     for latent in ("pivot", "pivot_mismatched"):
-        assert np.isnan(found.log_probability.sel(latent=latent)).all()
-    assert np.isfinite(found.log_probability.sel(latent="prompt")[:, :, :2]).all()
+        assert np.isnan(lens_file.log_probability.sel(latent=latent)).all()
+    assert np.isfinite(lens_file.log_probability.sel(latent="prompt")[:, :, :2]).all()
 
 
 def test_sentences_give_an_empty_lens(tmp_path):
     path, _ = extract(tmp_path, sentences=True)
-    found = read(path, model("gemma2"))
-    assert np.isnan(found.log_probability).all()
-    assert np.isnan(found.attrs["last_layer_difference"])
+    lens_file = read(path, model("gemma2"))
+    assert np.isnan(lens_file.log_probability).all()
+    assert np.isnan(lens_file.attrs["last_layer_difference"])
 
 
 def test_a_lens_file_can_be_written_and_read(tmp_path):
     path, _ = extract(tmp_path)
-    found = read(path, model("gemma2"))
-    write_netcdf(found, tmp_path / "lens.nc", {"lens_version": 1})
+    lens_file = read(path, model("gemma2"))
+    write_netcdf(lens_file, tmp_path / "lens.nc", {"lens_version": 1})
     again = open_netcdf(tmp_path / "lens.nc")
-    assert again.equals(found) and again.attrs["spec"] == '{"lens_version":1}'
+    assert again.equals(lens_file) and again.attrs["spec"] == '{"lens_version":1}'
 
 
 def test_progress_sees_every_layer(tmp_path):
@@ -323,10 +327,10 @@ def test_no_token_gets_more_than_probability_one_in_bfloat16():
     rows = torch.arange(len(target))
     narrow = Readout(torch.zeros(64).bfloat16(), 1e-6, "one_plus_weight", weight)
     exact = Readout(torch.zeros(64), 1e-6, "one_plus_weight", weight.float())
-    found = token_log_probabilities(states, narrow, rows, target)
-    assert found.max() <= 1e-6
+    read_off = token_log_probabilities(states, narrow, rows, target)
+    assert read_off.max() <= 1e-6
     full = token_log_probabilities(narrow.norm(states).float(), _unnormed(exact), rows, target)
-    assert (found - full).abs().max() < 0.02
+    assert (read_off - full).abs().max() < 0.02
 
 
 def _unnormed(readout):

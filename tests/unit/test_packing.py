@@ -52,16 +52,18 @@ def questions(n=1):
     return made
 
 
-def unpacked(decoder, one):
+def unpacked(decoder, question):
     """(target,) log-probabilities from the model itself, one plain forward a phrase."""
-    found = []
-    for phrase in one.phrases:
-        ids = torch.tensor([[*one.prompt, *phrase.tokens]])
+    scores = []
+    for phrase in question.phrases:
+        ids = torch.tensor([[*question.prompt, *phrase.tokens]])
         with torch.inference_mode():
             logits = decoder.model(input_ids=ids, use_cache=False).logits[0].float()
-        own = torch.log_softmax(logits, -1)[len(one.prompt) - 1 : -1]
-        found.append(own[torch.arange(len(phrase.tokens)), list(phrase.tokens)].numpy())
-    return np.concatenate(found)
+        log_probability = torch.log_softmax(logits, -1)[len(question.prompt) - 1 : -1]
+        scores.append(
+            log_probability[torch.arange(len(phrase.tokens)), list(phrase.tokens)].numpy()
+        )
+    return np.concatenate(scores)
 
 
 @cache
@@ -165,9 +167,11 @@ def test_padding_is_at_the_right_and_sees_only_itself():
 def test_every_path_through_the_tree_spells_its_phrase(phrases, prompt):
     tree = lay_out(question(range(10, 10 + prompt), *phrases))
     for number, phrase in enumerate(phrases):
-        mine = tree.target_phrase == number
-        assert tree.target_token[mine].tolist() == phrase
-        for row, position in zip(tree.target_row[mine], tree.target_position[mine], strict=True):
+        targets = tree.target_phrase == number
+        assert tree.target_token[targets].tolist() == phrase
+        for row, position in zip(
+            tree.target_row[targets], tree.target_position[targets], strict=True
+        ):
             seen = np.flatnonzero(visible(tree)[tree.predicting[row]])
             spelled = [*range(10, 10 + prompt), *phrase[:position]]
             assert tree.tokens[seen].tolist() == spelled
@@ -232,16 +236,18 @@ def test_joined_batches_hold_every_tree_once_and_keep_to_the_budget(sizes, budge
     made = joined_batches(trees, range(len(trees)), budget, length)
     assert [m for batch in made for segment in batch for m in segment] == list(range(len(trees)))
     for batch in made:
-        held = [sum(sizes[m] for m in segment) for segment in batch]
-        assert all(n <= length or len(segment) == 1 for n, segment in zip(held, batch, strict=True))
-        assert sum(held) <= budget or [len(segment) for segment in batch] == [1]
+        tokens = [sum(sizes[m] for m in segment) for segment in batch]
+        assert all(
+            n <= length or len(segment) == 1 for n, segment in zip(tokens, batch, strict=True)
+        )
+        assert sum(tokens) <= budget or [len(segment) for segment in batch] == [1]
 
 
 def test_joined_batches_are_of_about_the_same_size():
     trees = [np.zeros(n) for n in np.random.default_rng(0).integers(50, 100, 32)]
     made = joined_batches(trees, range(32), 2048)
-    held = [sum(len(trees[m]) for segment in batch for m in segment) for batch in made]
-    assert len(held) == 2 and max(held) - min(held) < 150
+    tokens = [sum(len(trees[m]) for segment in batch for m in segment) for batch in made]
+    assert len(tokens) == 2 and max(tokens) - min(tokens) < 150
 
 
 def test_short_questions_fill_their_rows():

@@ -49,14 +49,14 @@ def questions(n_prompt: int, n_phrase: int, n: int) -> list[Question]:
 @torch.inference_mode()
 def one_forward_a_choice(decoder: Decoder, asked: list[Question]) -> np.ndarray:
     """(target,) log-probabilities as evaluation harnesses compute them, nothing kept."""
-    found = []
+    scores = []
     for question in asked:
         for phrase in question.phrases:
             ids = torch.tensor([[*question.prompt, *phrase.tokens]])
             logits = decoder.model(input_ids=ids, use_cache=False).logits[0].float()
-            own = torch.log_softmax(logits[len(question.prompt) - 1 : -1], -1)
-            found.append(own[torch.arange(len(phrase.tokens)), list(phrase.tokens)])
-    return torch.cat(found).numpy()
+            log_probability = torch.log_softmax(logits[len(question.prompt) - 1 : -1], -1)
+            scores.append(log_probability[torch.arange(len(phrase.tokens)), list(phrase.tokens)])
+    return torch.cat(scores).numpy()
 
 
 @pytest.mark.parametrize(

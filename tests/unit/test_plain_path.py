@@ -33,11 +33,11 @@ SINGLE = "plain, a sequence at a time"
     ],
 )
 def test_scores_lens_and_steering_are_those_of_plain_forwards(family, dtype, path, tmp_path):
-    found = check(family, dtype, tmp_path)
-    assert found.path["taken"] == path and found.path["reason"]
+    differences = check(family, dtype, tmp_path)
+    assert differences.path["taken"] == path and differences.path["reason"]
     allowed = 3e-5 if dtype == torch.float32 else 0.1
-    assert max(difference.max() for difference in found.differences) < allowed
-    assert found.moved > 1e-3
+    assert max(difference.max() for difference in differences.differences) < allowed
+    assert differences.moved > 1e-3
 
 
 def test_blocks_of_another_shape_are_refused_in_one_line():

@@ -41,25 +41,25 @@ def test_principal_axes_beyond_the_rank_are_zero():
 def test_principal_angles_are_those_of_scipy():
     rng = np.random.default_rng(0)
     axes = np.stack([orthonormal(rng, 3, 10) for _ in range(3)])
-    found = principal_angles(axes)
+    angles = principal_angles(axes)
     for i, j in [(0, 1), (1, 2), (2, 0)]:
         expected = np.degrees(np.sort(subspace_angles(axes[i].T, axes[j].T)))
-        np.testing.assert_allclose(found[i, j], expected, atol=1e-6)
-        cosines = np.cos(np.radians(found[i, j]))
+        np.testing.assert_allclose(angles[i, j], expected, atol=1e-6)
+        cosines = np.cos(np.radians(angles[i, j]))
         assert overlaps(axes, axes)[i, j] == pytest.approx((cosines**2).mean())
-    np.testing.assert_allclose(found[0, 0], 0, atol=1e-4)
+    np.testing.assert_allclose(angles[0, 0], 0, atol=1e-4)
 
 
 def test_languages_in_one_subspace_reach_their_ceiling_and_others_their_floor():
     rng = np.random.default_rng(0)
-    one, two = orthonormal(rng, 4, 200), orthonormal(rng, 4, 200)
+    first, two = orthonormal(rng, 4, 200), orthonormal(rng, 4, 200)
     loadings = 5 * rng.normal(size=(3, 80, 4))
-    states = np.stack([loadings[0] @ one, loadings[1] @ one, loadings[2] @ two])
+    states = np.stack([loadings[0] @ first, loadings[1] @ first, loadings[2] @ two])
     states += 0.3 * rng.normal(size=states.shape)
-    found = split_half_overlaps(states, np.arange(80), 4, 0)
-    np.testing.assert_allclose(found, found.T)
-    assert found[0, 1] == pytest.approx(found[0, 0], abs=0.03) and found[0, 0] > 0.9
-    assert found[0, 2] < 0.1
+    overlaps = split_half_overlaps(states, np.arange(80), 4, 0)
+    np.testing.assert_allclose(overlaps, overlaps.T)
+    assert overlaps[0, 1] == pytest.approx(overlaps[0, 0], abs=0.03) and overlaps[0, 0] > 0.9
+    assert overlaps[0, 2] < 0.1
 
 
 def test_the_floor_of_isotropic_states_is_k_over_width_and_higher_for_others():

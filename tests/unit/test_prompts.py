@@ -58,26 +58,26 @@ def by_role(question):
 
 
 def test_phrases_are_the_choices_of_each_latent_language_behind_their_own_separator():
-    found = by_role(ask(items())[1])
+    phrases = by_role(ask(items())[1])
     for role, language, gap in (("prompt", "de", " "), ("pivot", "en", " "), ("control", "zh", "")):
         for choice, words in enumerate(WORDS[language]):
-            assert found[role, choice] == gap + words
+            assert phrases[role, choice] == gap + words
 
 
 def test_chinese_prompts_take_choices_without_a_space():
-    found = by_role(ask(items(), "zh", control="de")[0])
-    assert found["prompt", 0] == "蜜蜂"
-    assert found["pivot", 0] == " bee"
+    phrases = by_role(ask(items(), "zh", control="de")[0])
+    assert phrases["prompt", 0] == "蜜蜂"
+    assert phrases["pivot", 0] == " bee"
 
 
 def test_mismatched_phrases_are_the_gold_of_an_item_of_another_cluster():
     data = items(4, clusters=[0, 0, 1, 1])
     for question in ask(data):
-        found = by_role(question)
+        phrases = by_role(question)
         others = [i for i in range(4) if data.clusters[i] != data.clusters[question.item]]
         gold = {" " + data.items["de"][i].choices[data.answers[i]] for i in others}
-        assert found["prompt_mismatched", 0] in gold
-        assert ("pivot_mismatched", 0) in found
+        assert phrases["prompt_mismatched", 0] in gold
+        assert ("pivot_mismatched", 0) in phrases
 
 
 def test_the_pivots_own_prompts_have_no_pivot_phrases():
@@ -259,7 +259,7 @@ def test_letters_rotate_so_that_every_choice_has_every_letter_once():
             letter = spelled(phrase.tokens).strip()
             assert f"{letter}. {WORDS['de'][phrase.choice]}" in listed
             letters.setdefault(phrase.choice, []).append(letter)
-    assert {choice: sorted(found) for choice, found in letters.items()} == {
+    assert {choice: sorted(letters_of_choice) for choice, letters_of_choice in letters.items()} == {
         choice: ["A", "B", "C"] for choice in range(3)
     }
 
@@ -275,9 +275,9 @@ def test_pmi_asks_the_same_choices_after_a_prompt_without_its_question():
     main, bare = ask(items(), pmi=True)[:2]
     assert (main.kind, bare.kind, bare.item) == ("main", "unconditional", 0)
     assert spelled(bare.prompt) == f"{BOS}Q: \nA:"
-    own = [p for p in main.phrases if p.latent == 0]
-    assert [p.choice for p in bare.phrases] == [p.choice for p in own]
-    assert [p.tokens for p in bare.phrases] == [p.tokens for p in own]
+    prompt_phrases = [p for p in main.phrases if p.latent == 0]
+    assert [p.choice for p in bare.phrases] == [p.choice for p in prompt_phrases]
+    assert [p.tokens for p in bare.phrases] == [p.tokens for p in prompt_phrases]
 
 
 @pytest.mark.parametrize("bos", [True, False])
@@ -286,8 +286,8 @@ def test_pmi_of_a_template_without_words_of_its_own_follows_a_line_break(mode, b
     style = PromptStyle(mode, {"default": "{question}"}, shots=1)
     main, bare = ask(items(), style=style, pmi=True, bos=bos)[:2]
     assert spelled(bare.prompt) == (BOS if bos else "") + "\n"
-    own = [p for p in main.phrases if p.latent == 0]
-    assert [p.tokens for p in bare.phrases] == [p.tokens for p in own]
+    prompt_phrases = [p for p in main.phrases if p.latent == 0]
+    assert [p.tokens for p in bare.phrases] == [p.tokens for p in prompt_phrases]
 
 
 def test_pmi_in_few_shot_has_no_worked_items_before_its_unconditional_prompt():
@@ -330,10 +330,10 @@ def test_mismatched_partners_are_of_other_clusters_and_used_about_equally():
 
 def with_question(text: str, language: str) -> ParallelItems:
     """The items, with a text in place of the second question of a language."""
-    found = items()
-    changed = list(found.items[language])
+    asked = items()
+    changed = list(asked.items[language])
     changed[1] = replace(changed[1], question=text)
-    return replace(found, items={**found.items, language: tuple(changed)})
+    return replace(asked, items={**asked.items, language: tuple(changed)})
 
 
 @pytest.mark.parametrize("spelled", ["<bos>", "<eos>"])

@@ -52,7 +52,7 @@ def sources():
 
 def test_docstrings_point_to_sections_that_the_documents_have():
     pointers = {
-        (file, *found) for file, text in sources().items() for found in POINTER.findall(text)
+        (file, *pointer) for file, text in sources().items() for pointer in POINTER.findall(text)
     }
     assert len(pointers) >= 3
     for file, document, section in sorted(pointers):

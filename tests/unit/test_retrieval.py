@@ -44,11 +44,11 @@ def test_retrieval_over_fixed_galleries_is_the_mean_over_drawn_ones():
 
 def test_retrieval_at_chance_is_one_in_the_gallery():
     rng = np.random.default_rng(0)
-    found = [
+    rates = [
         retrieval(cosines(gram_of_all(rng.normal(size=(3, 60, 20)))), np.arange(60), 10)[0]
         for _ in range(10)
     ]
-    assert np.mean([mean_over_pairs(f) for f in found]) == pytest.approx(0.1, abs=0.01)
+    assert np.mean([mean_over_pairs(f) for f in rates]) == pytest.approx(0.1, abs=0.01)
 
 
 def test_items_of_the_same_cluster_are_never_candidates():
@@ -99,18 +99,18 @@ def test_every_item_of_a_cluster_is_a_candidate_in_turn():
 
 def test_unpaired_mean_leaves_out_items_of_one_cluster():
     s = np.arange(2 * 3 * 2 * 3, dtype=float).reshape(2, 3, 2, 3)
-    found = unpaired_mean(s, np.array([0, 0, 1]))
-    assert found[0, 1] == pytest.approx(s[0, [0, 1, 2, 2], 1, [2, 2, 0, 1]].mean())
+    mean = unpaired_mean(s, np.array([0, 0, 1]))
+    assert mean[0, 1] == pytest.approx(s[0, [0, 1, 2, 2], 1, [2, 2, 0, 1]].mean())
 
 
 def test_csls_is_the_published_formula():
     rng = np.random.default_rng(0)
     cosine = cosines(gram_of_all(rng.normal(size=(2, 15, 6))))
-    found = csls(cosine, k=4)
+    scores = csls(cosine, k=4)
     for i, j in [(0, 0), (3, 9), (14, 2)]:
         r_x = np.sort(cosine[0, i, 1])[-4:].mean()
         r_y = np.sort(cosine[1, j, 0])[-4:].mean()
-        assert found[0, i, 1, j] == pytest.approx(2 * cosine[0, i, 1, j] - r_x - r_y)
+        assert scores[0, i, 1, j] == pytest.approx(2 * cosine[0, i, 1, j] - r_x - r_y)
 
 
 def test_csls_finds_translations_that_a_hub_hides():

@@ -86,9 +86,9 @@ def test_transformers_lets_a_long_neighbour_change_a_short_row(kind, attention):
 @pytest.mark.parametrize(("kind", "attention"), KINDS)
 def test_scores_of_a_batch_are_those_of_plain_forwards_of_each_choice(kind, attention):
     made = decoder(kind, attention)
-    found = shard(made, ASKED)["log_probability"]
+    scores = shard(made, ASKED)["log_probability"]
     plain = np.concatenate([_plain(made, q) for q in ASKED])
-    assert np.abs(found - plain).max() < 1e-5
+    assert np.abs(scores - plain).max() < 1e-5
 
 
 @pytest.mark.parametrize(("kind", "attention"), KINDS)
@@ -104,10 +104,10 @@ def test_a_long_neighbour_changes_nothing(kind, attention):
 @pytest.mark.parametrize(("kind", "attention"), KINDS)
 def test_states_of_a_prompt_are_those_of_the_prompt_by_itself(kind, attention):
     made = decoder(kind, attention)
-    found = shard(made, ASKED)["last"]
+    states = shard(made, ASKED)["last"]
     for i in (0, 1, 2):
         plain = shard(made, [Question(0, "main", ASKED[i].prompt, ())])["last"][0]
-        assert np.abs(found[i] - plain).max() < 1e-5
+        assert np.abs(states[i] - plain).max() < 1e-5
 
 
 def test_the_prompt_is_there_twice_only_where_choices_fall_on_both_sides():
@@ -123,8 +123,8 @@ def test_steering_a_question_depends_on_that_question_alone(kind, attention):
     nothing = np.zeros((0, made.width), dtype=np.float32)
     change = Intervention(shift, np.zeros_like(shift), nothing, nothing)
     trees = [lay_out(q, made.reach) for q in ASKED]
-    ways = [[Condition(2, None), Condition(layer, change, 2.0)]] * len(trees)
-    found = steered_scores(made, readout_of(made), trees, ways).log_probability
+    conditions = [[Condition(2, None), Condition(layer, change, 2.0)]] * len(trees)
+    scores = steered_scores(made, readout_of(made), trees, conditions).log_probability
 
     n_prompt = 0
 
@@ -141,7 +141,7 @@ def test_steering_a_question_depends_on_that_question_alone(kind, attention):
             with residual_stream(made, at):
                 plain = np.split(_plain(made, asked), ends)
             sums = [values.sum() for values in plain]
-            assert np.abs(found[way, i, : len(sums)] - sums).max() < 1e-4, (i, way)
+            assert np.abs(scores[way, i, : len(sums)] - sums).max() < 1e-4, (i, way)
 
 
 def test_the_packing_self_test_passes_on_questions_of_both_sides():

@@ -20,13 +20,13 @@ CLUSTERS = np.arange(12)
 def with_ends(name: str, dims: tuple[str, ...], value: np.ndarray | float, rng) -> xr.Dataset:
     """A mean over languages with its bounds, and without each cluster and language."""
     value = np.asarray(value, dtype=float)
-    held = {name: (dims, value)}
+    variables = {name: (dims, value)}
     for end, shift in (("low", -0.1), ("high", 0.1), ("crossed_low", -0.3), ("crossed_high", 0.3)):
-        held[f"{name}_{end}"] = (dims, value + shift)
+        variables[f"{name}_{end}"] = (dims, value + shift)
     for unit, n in (("cluster", len(CLUSTERS)), ("language", N)):
         spread = 0.01 * rng.normal(size=(*value.shape, n))
-        held[f"{name}_without_{unit}"] = ((*dims, unit), value[..., None] + spread)
-    return xr.Dataset(held)
+        variables[f"{name}_without_{unit}"] = ((*dims, unit), value[..., None] + spread)
+    return xr.Dataset(variables)
 
 
 def result(slug: str, family: str, parameters: float, dissociation: float) -> ModelResult:
@@ -173,8 +173,8 @@ def test_languages_in_another_order_are_matched_by_name(models, dataset):
         language=[3, 1, 0, 2, 6, 5, 4], language_2=slice(None, None, -1)
     )
     moved = ModelResult("a-small", "a", 1e8, models[0].similarity, mixed, models[0].scores)
-    found = scale([moved], permutations=19)["association"][0]
-    np.testing.assert_allclose(found, dataset["association"].sel(model="a-small"), atol=1e-12)
+    association = scale([moved], permutations=19)["association"][0]
+    np.testing.assert_allclose(association, dataset["association"].sel(model="a-small"), atol=1e-12)
 
 
 def test_covariates_of_languages(dataset):

@@ -35,7 +35,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def names(home):
-    return [one.name for one in Study.of(home / "config/config.yaml").artifacts()]
+    return [artifact.name for artifact in Study.of(home / "config/config.yaml").artifacts()]
 
 
 @pytest.fixture
@@ -239,8 +239,8 @@ def bucket(home, monkeypatch):
     place = MemoryBucket("s3://toy", filesystem, "/toy")
     write_config(home, sharing={"kind": "s3", "bucket": "toy"})
     monkeypatch.setattr(places, "open_place", lambda settings: place)
-    for one in Study.of(home / "config/config.yaml").artifacts():
-        filesystem.pipe_file(f"/toy/{one.name}", (home / "store" / one.name).read_bytes())
+    for artifact in Study.of(home / "config/config.yaml").artifacts():
+        filesystem.pipe_file(f"/toy/{artifact.name}", (home / "store" / artifact.name).read_bytes())
     return place
 
 
@@ -273,7 +273,7 @@ def listing(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
-def test_prune_deletes_what_no_study_names_and_only_if_told_to(home, names, command):
+def test_prune_deletes_what_no_study_names_and_only_on_request(home, names, command):
     manifest = home / "store/manifests/tiny/own/activations-0.json"
     write_manifest(manifest, "activations", {}, {"de": home / "store" / names[1]})
     (home / "store/quick/models").mkdir(parents=True)
@@ -362,8 +362,8 @@ def test_what_was_set_aside_goes_after_the_days_asked_for(home, names, command):
     later = now + timedelta(days=8)
     assert superfluous(place, names, later) == []
     assert superfluous(place, names, now, 7) == []
-    (found,) = superfluous(place, names, later, 7)
-    assert found.name.startswith(f"set-aside/{names[1]}.")
+    (old,) = superfluous(place, names, later, 7)
+    assert old.name.startswith(f"set-aside/{names[1]}.")
     (home / "store/set-aside/notes.txt").write_text("mine")
     assert len(superfluous(place, names, later, 7)) == 1
 

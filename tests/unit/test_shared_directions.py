@@ -37,16 +37,16 @@ def planted_shared(rng, rank: int, n_items: int, rotate: bool) -> np.ndarray:
 def test_held_out_correlations_find_the_planted_rank_wherever_the_languages_are(rotate):
     rng = np.random.default_rng(0)
     states = planted_shared(rng, 3, 160, rotate)
-    found, null = shared_correlations(states[:, :120], states[:, 120:], 30, NO_ORDERS)
-    assert found.shape == (N_SHARED,) and null.shape == (0, N_SHARED)
-    assert found[:3].min() > 0.7 and np.abs(found[3:]).max() < 0.4
+    correlations, null = shared_correlations(states[:, :120], states[:, 120:], 30, NO_ORDERS)
+    assert correlations.shape == (N_SHARED,) and null.shape == (0, N_SHARED)
+    assert correlations[:3].min() > 0.7 and np.abs(correlations[3:]).max() < 0.4
 
 
 def test_generalised_cca_of_two_languages_is_canonical_correlation():
     rng = np.random.default_rng(0)
     x = planted_shared(rng, 2, 60, True)[:2, :, :5]
     x = x - x.mean(axis=1, keepdims=True)
-    white = np.stack([one @ whitening(one, ridge=1e-12) for one in x])
+    white = np.stack([of_language @ whitening(of_language, ridge=1e-12) for of_language in x])
     projected = white @ generalised_cca(white, 5)
     expected = np.linalg.svd(white[0].T @ white[1], compute_uv=False)
     np.testing.assert_allclose(mean_correlation(projected), expected, atol=1e-6)
@@ -64,7 +64,7 @@ def test_in_sample_correlation_is_1_on_noise_and_the_held_out_one_is_not():
     rng = np.random.default_rng(0)
     states = rng.normal(size=(3, 80, 100))
     x = states[:, :20] - states[:, :20].mean(axis=1, keepdims=True)
-    white = np.stack([one @ whitening(one, ridge=1e-9) for one in x])
+    white = np.stack([of_language @ whitening(of_language, ridge=1e-9) for of_language in x])
     assert mean_correlation(white @ generalised_cca(white, 3))[0] > 0.99
     held_out, _ = shared_correlations(states[:, :20], states[:, 20:], 5, NO_ORDERS)
     assert np.isnan(held_out[5:]).all() and abs(held_out[0]) < 0.3

@@ -126,7 +126,7 @@ def client_error(code):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_went_wrong_is_told_apart(error, said):
+def test_what_went_wrong_is_distinguished(error, said):
     with pytest.raises(InputError, match=f"^s3://b: {said}"):
         Bucket("s3://b", Failing(error), "b").names()
 

@@ -30,8 +30,8 @@ def test_a_large_model_does_not_end_alone_on_half_the_cores(
 
 
 def test_no_more_than_fit_into_memory() -> None:
-    found = [models_at_once([1.0] * 8, 8, at_most=8, room=room) for room in (0, 1, 3, 7, 8)]
-    assert found == [1, 1, 2, 4, 8]
+    counts = [models_at_once([1.0] * 8, 8, at_most=8, room=room) for room in (0, 1, 3, 7, 8)]
+    assert counts == [1, 1, 2, 4, 8]
     # With no more than eight threads each, 16 start at once on 128 cores.
     assert models_at_once([1.0] * 20, 128, at_most=8, room=15) == 1
     assert models_at_once([1.0] * 20, 128, at_most=8, room=16) == 12

@@ -56,10 +56,10 @@ def test_summaries_are_means_of_their_maps(planted_dataset):
 
 def test_measures_that_have_a_null_are_put_between_it_and_1(planted_dataset):
     d = planted_dataset
-    one = dict(layer=2, language=0, language_2=1)
-    raw, null = (float(d[name][one]) for name in ("cosine_raw", "cosine_raw_null"))
-    assert float(d["cosine_raw_normalised"][one]) == pytest.approx((raw - null) / (1 - null))
-    assert float(d["cosine_centred_null"][one]) == pytest.approx(0, abs=0.02)
+    pair = dict(layer=2, language=0, language_2=1)
+    raw, null = (float(d[name][pair]) for name in ("cosine_raw", "cosine_raw_null"))
+    assert float(d["cosine_raw_normalised"][pair]) == pytest.approx((raw - null) / (1 - null))
+    assert float(d["cosine_centred_null"][pair]) == pytest.approx(0, abs=0.02)
     assert float(d["retrieval_chance"]) == pytest.approx(1 / 50)
 
 

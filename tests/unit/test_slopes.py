@@ -33,16 +33,16 @@ def within_two_errors(share, expected, n=500):
 
 def test_three_sizes_have_a_slope_whose_interval_covers_and_whose_test_holds():
     rng = np.random.default_rng(0)
-    found = fits(rng, SIZES, slope=0.2)
-    assert within_two_errors(np.mean([f.low <= 0.2 <= f.high for f in found]), 0.95)
+    slopes = fits(rng, SIZES, slope=0.2)
+    assert within_two_errors(np.mean([f.low <= 0.2 <= f.high for f in slopes]), 0.95)
     null = fits(rng, SIZES)
     assert within_two_errors(np.mean([f.p <= 0.05 for f in null]), 0.05)
 
 
 def test_item_noise_alone_decides_what_three_sizes_can_show():
     # A line through three models has one degree of freedom: its t test finds this in .21 of worlds.
-    found = fits(np.random.default_rng(0), SIZES, slope=0.65)
-    assert np.mean([f.p <= 0.05 for f in found]) > 0.8
+    slopes = fits(np.random.default_rng(0), SIZES, slope=0.65)
+    assert np.mean([f.p <= 0.05 for f in slopes]) > 0.8
 
 
 def test_points_on_a_line_are_no_surer_than_their_items():
@@ -50,27 +50,27 @@ def test_points_on_a_line_are_no_surer_than_their_items():
     values, without_cluster, without_language = measured(rng, SIZES, item=1)
     line = 0.1 + 0.02 * np.log10(SIZES)
     moved = without_cluster + (line - values)[:, None]
-    found = slope_per_decade(SIZES, line, moved, without_language)
-    assert found.value == pytest.approx(0.02) and found.p > 0.5 and found.low < 0 < found.high
+    slope = slope_per_decade(SIZES, line, moved, without_language)
+    assert slope.value == pytest.approx(0.02) and slope.p > 0.5 and slope.low < 0 < slope.high
 
 
 def test_what_all_models_share_of_an_item_does_not_widen_a_slope():
     rng = np.random.default_rng(0)
     values, without_cluster, without_language = measured(rng, SIZES)
     shared = 100 * rng.normal(size=N_CLUSTERS)
-    found = [
+    slopes = [
         slope_per_decade(SIZES, values, without_cluster + more, without_language)
         for more in (0, shared)
     ]
-    assert found[1].high - found[1].low == pytest.approx(found[0].high - found[0].low)
+    assert slopes[1].high - slopes[1].low == pytest.approx(slopes[0].high - slopes[0].low)
 
 
 @pytest.mark.parametrize("n_seeds", [2, 4])
 @pytest.mark.parametrize("item, seed", [(0.3, 0.5), (1, 0.2), (1, 0)])
 def test_seeds_are_the_top_level_where_there_are_any(n_seeds, item, seed):
     rng = np.random.default_rng(0)
-    found = fits(rng, np.repeat(SIZES, n_seeds), slope=0.2, item=item, seed=seed)
-    covered = np.mean([f.low <= 0.2 <= f.high for f in found])
+    slopes = fits(rng, np.repeat(SIZES, n_seeds), slope=0.2, item=item, seed=seed)
+    covered = np.mean([f.low <= 0.2 <= f.high for f in slopes])
     assert 0.95 - 2 * np.sqrt(0.05 * 0.95 / 500) < covered < 0.98
 
 
@@ -86,9 +86,9 @@ def test_languages_widen_the_crossed_interval_alone():
     same = slope_per_decade(SIZES, values, without_cluster, np.ones((3, 5)))
     languages = values[:, None] + 0.3 * rng.normal(size=(3, 5))
     languages[:, 0] = np.nan  # the pivot
-    found = slope_per_decade(SIZES, values, without_cluster, languages)
-    assert (found.low, found.high, found.p) == (same.low, same.high, same.p)
-    assert found.crossed_low < found.low and found.crossed_high > found.high
+    slope = slope_per_decade(SIZES, values, without_cluster, languages)
+    assert (slope.low, slope.high, slope.p) == (same.low, same.high, same.p)
+    assert slope.crossed_low < slope.low and slope.crossed_high > slope.high
 
 
 @pytest.mark.parametrize(
@@ -102,21 +102,25 @@ def test_languages_widen_the_crossed_interval_alone():
 )
 def test_fewer_than_three_sizes_have_no_slope_and_say_why(parameters, values, why):
     units = np.ones((len(values), 4))
-    found = slope_per_decade(np.array(parameters), np.array(values), units, units)
-    assert found.reason == why and np.isnan([found.value, found.low, found.high, found.p]).all()
+    slope = slope_per_decade(np.array(parameters), np.array(values), units, units)
+    assert slope.reason == why and np.isnan([slope.value, slope.low, slope.high, slope.p]).all()
 
 
 def test_values_that_no_item_changes_have_no_interval():
-    found = slope_per_decade(SIZES, np.arange(3.0), np.ones((3, 9)), np.ones((3, 3)))
-    assert isinstance(found, Slope) and np.isfinite(found.value)
-    assert np.isnan([found.low, found.high, found.p]).all() and found.reason == ""
+    slope = slope_per_decade(SIZES, np.arange(3.0), np.ones((3, 9)), np.ones((3, 3)))
+    assert isinstance(slope, Slope) and np.isfinite(slope.value)
+    assert np.isnan([slope.low, slope.high, slope.p]).all() and slope.reason == ""
 
 
 def test_seed_variance_is_that_within_sizes_less_that_of_items():
     sizes, values = np.repeat([1e8, 1e9], 3), np.array([1, 2, 3, 10, 12, 14.0])
     without_cluster = np.repeat(values[:, None], 4, axis=1)
-    found = seed_variance(sizes, values, without_cluster)
-    assert (found.total, found.beyond_items, found.degrees) == (pytest.approx(2.5), found.total, 4)
+    variance = seed_variance(sizes, values, without_cluster)
+    assert (variance.total, variance.beyond_items, variance.degrees) == (
+        pytest.approx(2.5),
+        variance.total,
+        4,
+    )
     without_cluster[0, 0] += 2
     # In one model: 3/4 of 4 less its mean's square, and 2/3 of it apart from its size's mean.
     expected = 2.5 - 3 / 4 * (4 - 4 * 0.25) * (2 / 3) / 4
@@ -127,18 +131,18 @@ def test_seed_variance_is_that_within_sizes_less_that_of_items():
 def test_a_slope_of_estimates_covers_and_holds_its_level():
     rng, errors = np.random.default_rng(0), np.array([0.02, 0.03, 0.05])
     for slope in (0.0, -0.1):
-        found = []
+        slopes = []
         for _ in range(500):
             values = slope * np.log10(SIZES) + errors * rng.normal(size=3)
             half = 1.959964 * errors
-            found.append(slope_of_estimates(SIZES, values, values - half, values + half))
-        assert within_two_errors(np.mean([f.low <= slope <= f.high for f in found]), 0.95)
-        excluded = [not f.low <= 0 <= f.high for f in found]
-        assert [f.p <= 0.05 for f in found] == excluded
+            slopes.append(slope_of_estimates(SIZES, values, values - half, values + half))
+        assert within_two_errors(np.mean([f.low <= slope <= f.high for f in slopes]), 0.95)
+        excluded = [not f.low <= 0 <= f.high for f in slopes]
+        assert [f.p <= 0.05 for f in slopes] == excluded
 
 
 def test_estimates_without_an_interval_have_no_place_in_a_slope():
     values = np.array([0.1, 0.2, 0.3])
     low, high = values - 0.1, np.array([0.2, 0.3, np.nan])
-    found = slope_of_estimates(SIZES, values, low, high)
-    assert found.reason == "2 sizes: a slope needs 3" and np.isnan(found.value)
+    slope = slope_of_estimates(SIZES, values, low, high)
+    assert slope.reason == "2 sizes: a slope needs 3" and np.isnan(slope.value)

@@ -39,9 +39,9 @@ def ratio_interval(numerator, denominator, clusters):
 def test_jackknife_interval_of_a_mean_is_the_textbook_one(rng):
     values = rng.normal(size=25)
     left_out = (values.sum() - values) / 24
-    found = s.jackknife_interval(values.mean(), left_out)
+    interval = s.jackknife_interval(values.mean(), left_out)
     expected = stats.t.interval(0.95, 24, values.mean(), stats.sem(values))
-    assert (found.low, found.high) == pytest.approx(expected)
+    assert (interval.low, interval.high) == pytest.approx(expected)
 
 
 def crossed_mean(values):
@@ -60,14 +60,14 @@ def test_two_way_jackknife_covers_items_and_languages_in_general(
     for _ in range(600):
         values = item * rng.normal(size=(40, 1)) + language * rng.normal(size=n_languages)
         values = values + both * rng.normal(size=(40, n_languages))
-        found = s.two_way_jackknife(*crossed_mean(values))
-        covered.append(found.low <= 0 <= found.high)
+        interval = s.two_way_jackknife(*crossed_mean(values))
+        covered.append(interval.low <= 0 <= interval.high)
     assert np.mean(covered) > 0.93  # 0.95 less two Monte Carlo errors
 
 
 def test_two_way_jackknife_needs_two_languages(rng):
-    found = s.two_way_jackknife(np.array(0.5), rng.normal(size=9), np.array([np.nan]))
-    assert np.isfinite(found.estimate) and np.isnan(found.low) and np.isnan(found.high)
+    interval = s.two_way_jackknife(np.array(0.5), rng.normal(size=9), np.array([np.nan]))
+    assert np.isfinite(interval.estimate) and np.isnan(interval.low) and np.isnan(interval.high)
 
 
 def test_jackknife_rows_are_the_data_and_each_cluster_left_out(rng):
@@ -79,53 +79,57 @@ def test_jackknife_rows_are_the_data_and_each_cluster_left_out(rng):
 
 def test_jackknife_of_unclustered_means_is_the_t_interval(rng):
     values = rng.exponential(size=30)
-    found = s.Jackknife.of(np.arange(30)).mean_interval(values)
+    interval = s.Jackknife.of(np.arange(30)).mean_interval(values)
     expected = stats.t.interval(0.95, 29, values.mean(), stats.sem(values))
-    assert [found.low, found.high] == pytest.approx(list(expected))
+    assert [interval.low, interval.high] == pytest.approx(list(expected))
 
 
 def test_jackknife_of_means_leaves_nan_and_their_clusters_out(rng):
     values, clusters = clustered(rng, 10, 2)
     values = np.stack([values, np.where(clusters < 4, values, np.nan)], axis=1)
-    found = s.Jackknife.of(clusters).mean_interval(values)
+    interval = s.Jackknife.of(clusters).mean_interval(values)
     alone = s.Jackknife.of(clusters[clusters < 4]).mean_interval(values[clusters < 4, 1])
     for end in ("estimate", "low", "high"):
-        assert getattr(found, end)[1] == pytest.approx(getattr(alone, end))
+        assert getattr(interval, end)[1] == pytest.approx(getattr(alone, end))
 
 
 def test_jackknife_intervals_stay_within_their_limits():
-    found = s.Jackknife.of(np.arange(4)).mean_interval(np.array([1, 1, 1, 0.2]), (-1, 1))
-    assert found.high == 1 and -1 < found.low < found.estimate
+    interval = s.Jackknife.of(np.arange(4)).mean_interval(np.array([1, 1, 1, 0.2]), (-1, 1))
+    assert interval.high == 1 and -1 < interval.low < interval.estimate
 
 
 def test_share_interval_of_unclustered_items_is_wilsons_with_t(rng):
     right = (rng.random(50) < 0.7).astype(float)
     jackknife = s.Jackknife.of(np.arange(50))
-    found = jackknife.share_interval(jackknife.means(right), 50)
+    interval = jackknife.share_interval(jackknife.means(right), 50)
     t = stats.t.ppf(0.975, 49)
     # The variance has n - 1 in its denominator, so the items count as n - 1.
     low, high = proportion_confint(right.mean() * 49, 49, 2 * stats.norm.sf(t), method="wilson")
-    assert [found.low, found.high] == pytest.approx([low, high])
+    assert [interval.low, interval.high] == pytest.approx([low, high])
 
 
 def test_share_interval_without_spread_counts_clusters():
     jackknife = s.Jackknife.of(np.repeat(np.arange(5), 4))
-    found = jackknife.share_interval(jackknife.means(np.ones(20)), 20)
+    interval = jackknife.share_interval(jackknife.means(np.ones(20)), 20)
     t = stats.t.ppf(0.975, 4)
-    assert found.low == pytest.approx(proportion_confint(5, 5, 2 * stats.norm.sf(t), "wilson")[0])
-    assert found.high == 1
+    assert interval.low == pytest.approx(
+        proportion_confint(5, 5, 2 * stats.norm.sf(t), "wilson")[0]
+    )
+    assert interval.high == 1
 
 
 def test_jackknife_of_a_ratio_is_scipys_on_clusters(rng):
     values, clusters = clustered(rng)
     weights = rng.uniform(0.5, 2, size=len(values))
     tops, bottoms = np.bincount(clusters, values * weights), np.bincount(clusters, weights)
-    found = ratio_interval(values * weights, weights, clusters)
+    interval = ratio_interval(values * weights, weights, clusters)
     # The delta method: residuals of the ratio, cluster by cluster.
     ratio = tops.sum() / bottoms.sum()
     error = np.sqrt(40 * np.var(tops - ratio * bottoms, ddof=1)) / bottoms.sum()
-    assert found.estimate == pytest.approx(ratio)
-    assert (found.high - found.low) / 2 == pytest.approx(stats.t.ppf(0.975, 39) * error, rel=0.05)
+    assert interval.estimate == pytest.approx(ratio)
+    assert (interval.high - interval.low) / 2 == pytest.approx(
+        stats.t.ppf(0.975, 39) * error, rel=0.05
+    )
 
 
 def test_a_constant_difference_of_trailing_entries_has_no_width(rng):
@@ -143,31 +147,31 @@ def test_cluster_names_and_item_order_do_not_matter(rng):
 
 
 def test_zero_denominator_gives_nan_and_no_interval():
-    found = ratio_interval(np.zeros((6, 2)), np.array([[0, 1]] * 6), np.arange(6))
-    np.testing.assert_equal(found.estimate, [np.nan, 0])
-    np.testing.assert_equal(found.low, [np.nan, 0])
+    interval = ratio_interval(np.zeros((6, 2)), np.array([[0, 1]] * 6), np.arange(6))
+    np.testing.assert_equal(interval.estimate, [np.nan, 0])
+    np.testing.assert_equal(interval.low, [np.nan, 0])
 
 
 def test_one_cluster_has_an_estimate_and_no_interval():
-    found = mean_interval(np.arange(5.0), np.zeros(5, dtype=int))
-    assert found.estimate == 2
-    assert np.isnan(found.low) and np.isnan(found.high)
+    interval = mean_interval(np.arange(5.0), np.zeros(5, dtype=int))
+    assert interval.estimate == 2
+    assert np.isnan(interval.low) and np.isnan(interval.high)
 
 
 @pytest.mark.filterwarnings("error")
 def test_constant_values_have_an_interval_without_width():
-    found = mean_interval(np.full(9, 0.3), np.arange(9))
-    assert [found.low, found.high] == pytest.approx([0.3, 0.3])
+    interval = mean_interval(np.full(9, 0.3), np.arange(9))
+    assert [interval.low, interval.high] == pytest.approx([0.3, 0.3])
 
 
 def coverage(rng, interval, n_worlds=150):
     """Share of worlds of 30 clusters of 4 whose interval holds the true mean, 0."""
-    held = 0
+    covered = 0
     for _ in range(n_worlds):
         values, clusters = clustered(rng, 30, 4)
-        found = interval(values, clusters)
-        held += found.low <= 0 <= found.high
-    return held / n_worlds
+        bounds = interval(values, clusters)
+        covered += bounds.low <= 0 <= bounds.high
+    return covered / n_worlds
 
 
 def test_cluster_intervals_cover_and_item_intervals_do_not(rng):
@@ -187,7 +191,7 @@ def test_holm_by_hand_keeps_shape_and_nan():
     np.testing.assert_allclose(s.holm(p), [[0.04, np.nan], [0.03, 0.04]])
 
 
-def test_minimum_detectable_effect_is_found_with_its_power(rng):
+def test_minimum_detectable_effect_is_detected_with_its_power(rng):
     n, sd = 60, 0.5
     differences = sd * stats.zscore(rng.normal(size=n), ddof=1)
     effect = float(s.minimum_detectable_effect(differences, np.arange(n)))
@@ -209,7 +213,7 @@ def test_minimum_detectable_effect_from_values_knows_clusters(rng):
     assert np.isnan(s.minimum_detectable_effect(np.zeros(8), np.arange(8)))
 
 
-def test_what_would_be_found_follows_from_the_width_of_the_interval():
+def test_the_detectable_effect_follows_from_the_width_of_the_interval():
     assert s.detectable(-1.959964, 1.959964) == pytest.approx(1.959964 + 0.841621, abs=1e-4)
     strict = s.detectable(-1.959964, 1.959964, alpha=0.01)
     assert strict == pytest.approx(2.575829 + 0.841621, abs=1e-4)
@@ -223,10 +227,10 @@ def test_the_interval_of_a_correlation_excludes_nothing_where_its_test_does_not(
         for _ in range(60):
             permuted = rng.uniform(-1, 1, size=n).round(1)
             observed = round(rng.uniform(-1, 1), 1)
-            found = s.permuted_correlation(observed, np.append(permuted, observed))
-            assert (found.p <= 0.05) == (found.low > 0 or found.high < 0)
-    found = s.permuted_correlation(1.0, np.array([1.0, *np.linspace(-0.9, 0.9, 18)]))
-    assert np.isnan([found.low, found.high]).all()  # 19 permutations leave none beyond 95%
+            interval = s.permuted_correlation(observed, np.append(permuted, observed))
+            assert (interval.p <= 0.05) == (interval.low > 0 or interval.high < 0)
+    interval = s.permuted_correlation(1.0, np.array([1.0, *np.linspace(-0.9, 0.9, 18)]))
+    assert np.isnan([interval.low, interval.high]).all()  # 19 permutations leave none beyond 95%
 
 
 def test_qap_finds_planted_association_and_not_node_effects(rng):

@@ -91,7 +91,7 @@ def random_map(seed=0):
 def reference(family, layer, change, alpha, positions="prompt"):
     """(question, phrase) scores by a hook of its own, one plain forward a phrase."""
     decoder = model(family)
-    found = np.full((4, 3), np.nan)
+    scores = np.full((4, 3), np.nan)
     for q, question in enumerate(asked(family)):
         n = len(question.prompt)
         chosen = [n - 1] if positions == "last" else list(range(1, n))
@@ -115,12 +115,14 @@ def reference(family, layer, change, alpha, positions="prompt"):
                     lambda _, __, output: altered(output)
                 )
             try:
-                own = decoder.model(input_ids=ids, use_cache=False).logits[0].log_softmax(-1)
+                log_probability = (
+                    decoder.model(input_ids=ids, use_cache=False).logits[0].log_softmax(-1)
+                )
             finally:
                 handle.remove()
             place = torch.arange(n - 1, ids.shape[1] - 1)
-            found[q, phrase.choice] = float(own[place, list(phrase.tokens)].sum())
-    return found
+            scores[q, phrase.choice] = float(log_probability[place, list(phrase.tokens)].sum())
+    return scores
 
 
 # -- one condition ---------------------------------------------------------------------------------
@@ -130,20 +132,20 @@ def reference(family, layer, change, alpha, positions="prompt"):
 @pytest.mark.parametrize("layer", [0, 2, 4])
 def test_a_shift_is_that_of_a_plain_forward_with_a_hook(family, layer):
     change = random_shift()
-    found = scores_of(family, [Condition(layer, change, 0.7)]).log_probability[0]
+    log_probability = scores_of(family, [Condition(layer, change, 0.7)]).log_probability[0]
     expected = reference(family, layer, change, 0.7)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(log_probability, expected, atol=1e-4)
     unsteered = scores_of(family, [Condition(layer, None)]).log_probability[0]
-    assert np.nanmax(np.abs(found - unsteered)) > 1e-2
+    assert np.nanmax(np.abs(log_probability - unsteered)) > 1e-2
 
 
 @pytest.mark.parametrize("positions", ["prompt", "last"])
 @pytest.mark.parametrize("family", ["gemma3", "llama"])
 def test_a_low_rank_change_is_that_of_a_plain_forward_with_a_hook(family, positions):
     change = random_map()
-    found = scores_of(family, [Condition(2, change, -0.5)], positions=positions)
+    log_probability = scores_of(family, [Condition(2, change, -0.5)], positions=positions)
     expected = reference(family, 2, change, -0.5, positions)
-    np.testing.assert_allclose(found.log_probability[0], expected, atol=1e-4)
+    np.testing.assert_allclose(log_probability.log_probability[0], expected, atol=1e-4)
 
 
 def test_last_and_prompt_are_not_the_same():
@@ -199,12 +201,12 @@ def test_norm_ratio_worked_by_hand():
 @pytest.mark.parametrize("positions", ["prompt", "last"])
 def test_norm_ratio_is_the_mean_over_steered_states_whatever_the_batches(positions):
     conditions = [Condition(2, random_shift(size=5), 1.0), Condition(3, None)]
-    one, many = (
+    in_one_batch, many = (
         scores_of("llama", conditions, positions=positions, budget=b).mean_norm_ratio()
         for b in (9999, 16)
     )
-    np.testing.assert_allclose(one, many, rtol=1e-4)
-    assert one[0] > 1.1 and one[1] == 1.0
+    np.testing.assert_allclose(in_one_batch, many, rtol=1e-4)
+    assert in_one_batch[0] > 1.1 and in_one_batch[1] == 1.0
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -215,9 +217,9 @@ def test_zero_equals_unsteered_bit_for_bit(dtype, layer):
     conditions = [Condition(layer, None), Condition(layer, zero, 1.0)]
     trees = trees_of("gemma3")
     by_tree = [conditions] * len(trees)
-    found = steered_scores(decoder, readout_of(decoder), trees, by_tree, budget=512)
-    np.testing.assert_array_equal(found.log_probability[0], found.log_probability[1])
-    assert np.isfinite(found.log_probability[0, :, :2]).all()
+    steered = steered_scores(decoder, readout_of(decoder), trees, by_tree, budget=512)
+    np.testing.assert_array_equal(steered.log_probability[0], steered.log_probability[1])
+    assert np.isfinite(steered.log_probability[0, :, :2]).all()
 
 
 # -- many conditions -------------------------------------------------------------------------------
@@ -246,18 +248,18 @@ def test_conditions_at_once_are_those_one_by_one(family, budget):
 
 
 @pytest.mark.parametrize("budget", [16, 200, 4096])
-def test_each_question_is_steered_in_its_own_ways(budget):
+def test_each_question_is_steered_under_its_own_conditions(budget):
     """Layers, changes and strengths may all differ between the questions of a batch."""
     decoder, trees = model("gemma3"), trees_of("gemma3")
     by_tree = [many()[i:] + many()[:i] for i in range(len(trees))]
-    found = steered_scores(decoder, readout_of(decoder), trees, by_tree, budget=budget)
+    steered = steered_scores(decoder, readout_of(decoder), trees, by_tree, budget=budget)
     for i, tree in enumerate(trees):
         alone = scores_of("gemma3", by_tree[i], [tree])
         n = alone.log_probability.shape[2]
         np.testing.assert_allclose(
-            found.log_probability[:, i, :n], alone.log_probability[:, 0], atol=1e-4
+            steered.log_probability[:, i, :n], alone.log_probability[:, 0], atol=1e-4
         )
-        np.testing.assert_allclose(found.norm_ratio[:, i], alone.norm_ratio[:, 0], rtol=1e-4)
+        np.testing.assert_allclose(steered.norm_ratio[:, i], alone.norm_ratio[:, 0], rtol=1e-4)
 
 
 def test_the_first_two_conditions_share_a_forward_however_long_the_batch():
@@ -303,11 +305,11 @@ def test_unsteered_is_the_stored_score(family):
     shard = compute_shard(decoder, trees, range(4), [], 4096)
     stored = np.split(shard["log_probability"], np.cumsum([len(t.target_row) for t in trees])[:-1])
     for layer in (0, 3):
-        found = scores_of(family, [Condition(layer, None)]).log_probability[0]
+        log_probability = scores_of(family, [Condition(layer, None)]).log_probability[0]
         for i, (tree, values) in enumerate(zip(trees, stored, strict=True)):
             sums = np.bincount(tree.target_phrase, values)
-            np.testing.assert_allclose(found[i, : len(sums)], sums, atol=1e-4)
-            assert np.isnan(found[i, len(sums) :]).all()
+            np.testing.assert_allclose(log_probability[i, : len(sums)], sums, atol=1e-4)
+            assert np.isnan(log_probability[i, len(sums) :]).all()
 
 
 # -- what is chosen --------------------------------------------------------------------------------
@@ -422,9 +424,9 @@ def stored_scores(language="de", family="gemma3"):
     ends = np.cumsum([len(t.target_row) for t in trees])[:-1]
     counts = np.zeros((N, 3), dtype=int)
     for i, values in enumerate(np.split(shard["log_probability"], ends)):
-        found = np.bincount(trees[i].target_phrase, values)
-        sums[i, : len(found)] = found
-        counts[i, : len(found)] = np.bincount(trees[i].target_phrase)
+        scores = np.bincount(trees[i].target_phrase, values)
+        sums[i, : len(scores)] = scores
+        counts[i, : len(scores)] = np.bincount(trees[i].target_phrase)
     data = items(N)
     per_choice, per_item = ("item", "choice"), ("item",)
     return xr.Dataset(
@@ -466,43 +468,45 @@ def evaluated(vectors=None, vector_folds=None, budget=512, **other):
     )  # fmt: skip
 
 
-def rows(found, role, method=None):
-    keep = found.role.values == role
+def rows(evaluation, role, method=None):
+    keep = evaluation.role.values == role
     if method is not None:
-        keep &= found.method.values == method
-    return found.isel(condition=np.flatnonzero(keep))
+        keep &= evaluation.method.values == method
+    return evaluation.isel(condition=np.flatnonzero(keep))
 
 
 def test_unsteered_and_zero_are_the_stored_scores():
-    found = evaluated()
+    evaluation = evaluated()
     stored = stored_scores()["sum"].values
     for role, method in (("unsteered", "unsteered"), ("control", "zero")):
-        one = rows(found, role, method).log_probability
-        assert one.sizes["condition"] == 1
-        np.testing.assert_allclose(one[0], stored, atol=1e-4)
-    assert found.attrs["zero_same_batch_difference"] == 0
-    pivot = rows(found, "unsteered", "pivot_unsteered").log_probability[0]
+        steered = rows(evaluation, role, method).log_probability
+        assert steered.sizes["condition"] == 1
+        np.testing.assert_allclose(steered[0], stored, atol=1e-4)
+    assert evaluation.attrs["zero_same_batch_difference"] == 0
+    pivot = rows(evaluation, "unsteered", "pivot_unsteered").log_probability[0]
     np.testing.assert_allclose(pivot, stored_scores("en")["sum"], atol=1e-4)
 
 
 def test_every_condition_is_there_for_every_item():
-    found = evaluated()
-    counts = {role: int((found.role == role).sum()) for role in set(found.role.values)}
+    evaluation = evaluated()
+    counts = {role: int((evaluation.role == role).sum()) for role in set(evaluation.role.values)}
     # 2 methods x 2 layers x 2 strengths; random twice, 6 other controls, pivot_harm
     assert counts == {"unsteered": 2, "grid": 8, "selected": 2, "control": 9}
     exists = np.arange(3) < items(N).n_choices[:, None]
-    assert np.array_equal(np.isfinite(found.log_probability), np.broadcast_to(exists, (21, N, 3)))
-    assert sorted(rows(found, "control", "random").draw.values) == [0, 1]
-    assert found.attrs["language"] == "de" and found.attrs["pivot"] == "en"
-    assert found.attrs["score"] == "token"
-    for variable in found.data_vars.values():
+    assert np.array_equal(
+        np.isfinite(evaluation.log_probability), np.broadcast_to(exists, (21, N, 3))
+    )
+    assert sorted(rows(evaluation, "control", "random").draw.values) == [0, 1]
+    assert evaluation.attrs["language"] == "de" and evaluation.attrs["pivot"] == "en"
+    assert evaluation.attrs["score"] == "token"
+    for variable in evaluation.data_vars.values():
         assert {"long_name", "units"} <= set(variable.attrs)
 
 
 def test_the_selected_rows_are_those_of_the_setting_that_other_folds_choose():
-    found, (_, fold) = evaluated(), fitted()
+    evaluation, (_, fold) = evaluated(), fitted()
     for m, method in enumerate(("mean_difference", "shared_projection")):
-        grid, selected = rows(found, "grid", method), rows(found, "selected", method)
+        grid, selected = rows(evaluation, "grid", method), rows(evaluation, "selected", method)
         counts = {
             name: (("language", "item", "choice"),
                    np.broadcast_to(stored_scores()[name], grid.log_probability.shape))
@@ -512,11 +516,11 @@ def test_the_selected_rows_are_those_of_the_setting_that_other_folds_choose():
         scores = xr.Dataset({"sum": sums, **counts}).assign(n_choices=("item", items(N).n_choices))
         correct = predictions(choice_scores(scores, "token")) == items(N).answers
         for k in range(2):
-            layer, alpha = found.selected_layer[m, k], found.selected_alpha[m, k]
+            layer, alpha = evaluation.selected_layer[m, k], evaluation.selected_alpha[m, k]
             (at,) = np.flatnonzero((grid.layer == layer) & (grid.alpha == alpha))
             assert correct[at, fold != k].mean() == correct[:, fold != k].mean(1).max()
-            mine = grid.log_probability[at].values[fold == k]
-            np.testing.assert_array_equal(selected.log_probability[0].values[fold == k], mine)
+            of_fold = grid.log_probability[at].values[fold == k]
+            np.testing.assert_array_equal(selected.log_probability[0].values[fold == k], of_fold)
 
 
 def test_the_selected_norm_is_that_of_the_items_evaluated_in_each_fold():
@@ -548,7 +552,10 @@ def test_an_item_is_never_steered_with_what_its_own_fold_was_fitted_on(monkeypat
 
     def spy_scores(decoder, readout, trees, conditions, **settings):
         used.append(
-            [{fold_of_change[id(c.change)][0] for c in own if c.change} for own in conditions]
+            [
+                {fold_of_change[id(c.change)][0] for c in conditions_of_item if c.change}
+                for conditions_of_item in conditions
+            ]
         )
         return steered_scores(decoder, readout, trees, conditions, **settings)
 
@@ -575,16 +582,16 @@ def test_states_of_a_fold_do_not_reach_that_folds_own_scores(moved):
     change = np.abs(
         rows(before, "grid").log_probability.values - rows(after, "grid").log_probability.values
     )
-    own, other = change[:, fold == moved], change[:, fold != moved]
-    assert np.nanmax(own) == 0 and (np.nanmax(other, axis=(1, 2)) > 1e-2).all()
+    of_fold, other = change[:, fold == moved], change[:, fold != moved]
+    assert np.nanmax(of_fold) == 0 and (np.nanmax(other, axis=(1, 2)) > 1e-2).all()
 
 
 def test_vectors_of_another_dataset_are_those_fitted_on_all_its_items():
     vectors, fold = fitted()
-    found = evaluated(vector_folds=np.full(N, ALL_ITEMS))
+    evaluation = evaluated(vector_folds=np.full(N, ALL_ITEMS))
     change = intervention(vectors, "mean_difference", language="de", fold=-1, layer=3)
     expected = scores_of("gemma3", [Condition(3, change, 1.0)], trees_of("gemma3", "de", N))
-    grid = rows(found, "grid", "mean_difference")
+    grid = rows(evaluation, "grid", "mean_difference")
     (at,) = np.flatnonzero((grid.layer == 3) & (grid.alpha == 1.0))
     np.testing.assert_allclose(grid.log_probability[at], expected.log_probability[0], atol=1e-4)
 
@@ -595,31 +602,33 @@ def test_controls_are_of_the_first_method_and_zero_comes_first():
     assert [(name, draw) for name, draw, _ in made] == [
         ("zero", 0), ("random", 0), ("random", 1), ("reverse", 0),
     ]  # fmt: skip
-    own = intervention(vectors, "mean_difference", language="de", fold=0, layer=3)
-    np.testing.assert_array_equal(made[-1][2].shift, -own.shift)
+    method_change = intervention(vectors, "mean_difference", language="de", fold=0, layer=3)
+    np.testing.assert_array_equal(made[-1][2].shift, -method_change.shift)
     norms = [np.linalg.norm(change.shift) for _, _, change in made]
     assert norms[0] == 0
-    np.testing.assert_allclose(norms[1:], np.linalg.norm(own.shift), rtol=1e-5)
+    np.testing.assert_allclose(norms[1:], np.linalg.norm(method_change.shift), rtol=1e-5)
 
 
 def test_without_controls_the_grid_the_selection_and_the_harm_are_left():
-    found = evaluated(controls=())
-    assert rows(found, "control").method.values.tolist() == ["pivot_harm"]
-    assert found.attrs["zero_same_batch_difference"] == 0
+    evaluation = evaluated(controls=())
+    assert rows(evaluation, "control").method.values.tolist() == ["pivot_harm"]
+    assert evaluation.attrs["zero_same_batch_difference"] == 0
 
 
 def test_run_times_norms_and_cosines_are_recorded():
-    found = evaluated()
-    assert rows(found, "control", "reverse").cosine.values == pytest.approx(-1)
-    assert rows(found, "control", "shuffled_orthogonal").cosine.values == pytest.approx(0, abs=1e-5)
-    assert 0 < abs(rows(found, "control", "shuffled_language").cosine.values[0]) < 1
+    evaluation = evaluated()
+    assert rows(evaluation, "control", "reverse").cosine.values == pytest.approx(-1)
+    assert rows(evaluation, "control", "shuffled_orthogonal").cosine.values == pytest.approx(
+        0, abs=1e-5
+    )
+    assert 0 < abs(rows(evaluation, "control", "shuffled_language").cosine.values[0]) < 1
     for role in ("unsteered", "grid", "selected"):
-        assert np.isnan(rows(found, role).cosine).all()
-    assert (found.seconds > 0).all() and found.forward_seconds > 0
-    assert found.evaluation_seconds > found.seconds.max()
-    assert rows(found, "unsteered").norm_ratio.values.tolist() == pytest.approx([1, 1])
-    assert rows(found, "control", "zero").norm_ratio.values == pytest.approx(1)
-    assert (np.abs(rows(found, "grid").norm_ratio - 1) > 1e-3).any()
+        assert np.isnan(rows(evaluation, role).cosine).all()
+    assert (evaluation.seconds > 0).all() and evaluation.forward_seconds > 0
+    assert evaluation.evaluation_seconds > evaluation.seconds.max()
+    assert rows(evaluation, "unsteered").norm_ratio.values.tolist() == pytest.approx([1, 1])
+    assert rows(evaluation, "control", "zero").norm_ratio.values == pytest.approx(1)
+    assert (np.abs(rows(evaluation, "grid").norm_ratio - 1) > 1e-3).any()
 
 
 def test_the_overhead_is_that_of_the_positions_steered(monkeypatch):
@@ -647,28 +656,28 @@ def test_steering_asks_for_the_prompts_own_choices():
 def test_with_separate_sets_only_the_test_set_is_reported_and_only_the_others_choose():
     """Fold 1 is evaluated with what fold 0 selects; the items of fold 0 are not told."""
     vectors, fold = fitted()
-    found = evaluate(
+    evaluation = evaluate(
         runner(), vectors, plan(), "de", trees_of("gemma3", "de", N), pivot_of(), stored_scores(),
         Design(np.arange(N), fold, fold, reported=(1,)),
     )  # fmt: skip
-    assert (found.fold == 1).all() and found.sizes["item"] == (fold == 1).sum()
+    assert (evaluation.fold == 1).all() and evaluation.sizes["item"] == (fold == 1).sum()
     whole = evaluated()
     for role in ("selected", "control"):
-        one = rows(whole, role, "mean_difference" if role == "selected" else "reverse")
+        steered = rows(whole, role, "mean_difference" if role == "selected" else "reverse")
         np.testing.assert_allclose(
-            rows(found, role, one.method.item()).log_probability,
-            one.log_probability.isel(item=fold == 1),
+            rows(evaluation, role, steered.method.item()).log_probability,
+            steered.log_probability.isel(item=fold == 1),
             atol=1e-4,
         )
 
 
 def test_unsteered_rows_that_are_not_the_stored_ones_are_refused_in_float32():
-    found, stored = evaluated(), stored_scores()
-    check_unsteered(found, stored, "torch.float32")
+    evaluation, stored = evaluated(), stored_scores()
+    check_unsteered(evaluation, stored, "torch.float32")
     off = stored.assign(sum=stored["sum"] + 0.01)
     with pytest.raises(InputError, match="unsteered scores differ"):
-        check_unsteered(found, off, "torch.float32")
-    check_unsteered(found, off, "torch.bfloat16")
+        check_unsteered(evaluation, off, "torch.float32")
+    check_unsteered(evaluation, off, "torch.bfloat16")
 
 
 def test_questions_that_vectors_were_fitted_on_are_refused_before_the_model(monkeypatch):
@@ -691,7 +700,7 @@ def test_questions_that_vectors_were_fitted_on_are_refused_before_the_model(monk
 def patched(layer):
     """(question, phrase) scores where a hook puts the pivot's last-prompt state in place."""
     decoder = model("gemma3")
-    found = np.full((N, 3), np.nan)
+    scores = np.full((N, 3), np.nan)
     for q, (here, there) in enumerate(
         zip(asked("gemma3", "de", N), asked("gemma3", "en", N), strict=True)
     ):
@@ -712,15 +721,15 @@ def patched(layer):
             finally:
                 handle.remove()
             place = torch.arange(end, ids.shape[1] - 1)
-            found[q, phrase.choice] = float(logits[place, list(phrase.tokens)].sum())
-    return found
+            scores[q, phrase.choice] = float(logits[place, list(phrase.tokens)].sum())
+    return scores
 
 
 def test_the_oracle_puts_the_pivots_state_of_the_same_question_at_the_prompts_end():
-    found, (_, fold) = evaluated(), fitted()
-    patch = rows(found, "control", "patch")
+    evaluation, (_, fold) = evaluated(), fitted()
+    patch = rows(evaluation, "control", "patch")
     assert patch.sizes["condition"] == 1
     for k in range(2):
-        layer = int(found.selected_layer[0, k])
+        layer = int(evaluation.selected_layer[0, k])
         expected = patched(layer)[fold == k]
         np.testing.assert_allclose(patch.log_probability[0][fold == k], expected, atol=1e-4)

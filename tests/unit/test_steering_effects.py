@@ -150,23 +150,23 @@ def scores():
 
 
 @pytest.fixture(scope="module")
-def found(scores):
+def effects(scores):
     files = {language: steered_file(language, rows) for language, rows in STEERED.items()}
     return steering_effects(files, scores, n_perm=999)
 
 
-def test_effect_and_flips_are_the_planted_ones(found):
+def test_effect_and_flips_are_the_planted_ones(effects):
     method = {"method": "mean_difference"}
-    assert found["effect"].sel(method).values.tolist() == [0.25, 0.1]
-    assert found["flipped_right"].sel(method).values.tolist() == [10, 4]
-    assert found["flipped_wrong"].sel(method).values.tolist() == [0, 0]
-    assert found["net"].sel(method).values.tolist() == [10, 4]
-    assert found["pooled_effect"].sel(method) == pytest.approx(0.175)
-    assert found["accuracy_unsteered"].values.tolist() == [0.5, 0.3]
-    assert found["accuracy_steered"].sel(method).values.tolist() == [0.75, 0.4]
+    assert effects["effect"].sel(method).values.tolist() == [0.25, 0.1]
+    assert effects["flipped_right"].sel(method).values.tolist() == [10, 4]
+    assert effects["flipped_wrong"].sel(method).values.tolist() == [0, 0]
+    assert effects["net"].sel(method).values.tolist() == [10, 4]
+    assert effects["pooled_effect"].sel(method) == pytest.approx(0.175)
+    assert effects["accuracy_unsteered"].values.tolist() == [0.5, 0.3]
+    assert effects["accuracy_steered"].sel(method).values.tolist() == [0.75, 0.4]
 
 
-def test_intervals_and_p_are_those_of_flips_with_the_search(found):
+def test_intervals_and_p_are_those_of_flips_with_the_search(effects):
     """By language, and in the mean over languages, whose claim is of the same flips."""
     grid = [first_right(n).astype(float) for n in (20, 22, 30, 16)]
     grid += [first_right(n).astype(float) for n in (12, 14, 16, 8)]
@@ -175,28 +175,28 @@ def test_intervals_and_p_are_those_of_flips_with_the_search(found):
     search = Search(change, 8 * change, CLUSTER % 5, np.full((2, 5), 2))
     claim, pooled = flip_claims(change, search, CLUSTER, n_perm=999)
     method = {"method": "mean_difference"}
-    np.testing.assert_allclose(found["p"].sel(method), claim.p)
-    np.testing.assert_allclose(found["effect_low"].sel(method), claim.interval.low)
-    np.testing.assert_allclose(found["effect_high"].sel(method), claim.interval.high)
-    np.testing.assert_allclose(found["pooled_p"].sel(method), pooled.p)
-    np.testing.assert_allclose(found["pooled_effect_low"].sel(method), pooled.interval.low)
-    assert (found["primary_p"] == found["p"].sel(method)).all()
-    assert found["primary_net"].values.tolist() == [10, 4]
+    np.testing.assert_allclose(effects["p"].sel(method), claim.p)
+    np.testing.assert_allclose(effects["effect_low"].sel(method), claim.interval.low)
+    np.testing.assert_allclose(effects["effect_high"].sel(method), claim.interval.high)
+    np.testing.assert_allclose(effects["pooled_p"].sel(method), pooled.p)
+    np.testing.assert_allclose(effects["pooled_effect_low"].sel(method), pooled.interval.low)
+    assert (effects["primary_p"] == effects["p"].sel(method)).all()
+    assert effects["primary_net"].values.tolist() == [10, 4]
     assert 0 < claim.p[0] < 0.2 < claim.p[1]
 
 
-def test_holm_covers_each_family(found):
-    p = found["p"].sel({"method": "mean_difference"}).values
-    assert found["primary_p_holm"].values.tolist() == pytest.approx([min(1, 2 * p[0]), p[1]])
-    assert found["p"].sel({"method": "shared_projection"}).values.tolist() == [1, 1]
-    assert found["p_holm"].sel(DE_DEFAULT) == pytest.approx(min(1, 4 * p[0]))
+def test_holm_covers_each_family(effects):
+    p = effects["p"].sel({"method": "mean_difference"}).values
+    assert effects["primary_p_holm"].values.tolist() == pytest.approx([min(1, 2 * p[0]), p[1]])
+    assert effects["p"].sel({"method": "shared_projection"}).values.tolist() == [1, 1]
+    assert effects["p_holm"].sel(DE_DEFAULT) == pytest.approx(min(1, 4 * p[0]))
 
 
-def test_a_test_says_whether_its_settings_were_chosen_anew(found):
+def test_a_test_says_whether_its_settings_were_chosen_anew(effects):
     for name in ("p", "primary_p", "pooled_consistency_change_p"):
-        assert "chosen anew under every pattern" in found[name].attrs["long_name"], name
+        assert "chosen anew under every pattern" in effects[name].attrs["long_name"], name
     for name in ("effect_over_control_p", "pivot_harm_p", "pooled_pivot_harm_p"):
-        assert "settings taken as given" in found[name].attrs["long_name"], name
+        assert "settings taken as given" in effects[name].attrs["long_name"], name
 
 
 def test_a_search_makes_the_detectable_effect_larger_as_it_does_the_interval():
@@ -216,61 +216,61 @@ def test_a_search_makes_the_detectable_effect_larger_as_it_does_the_interval():
     assert table.variables["minimum_detectable_effect"].item() == pytest.approx(known * wider)
 
 
-def test_no_flips_is_no_certainty(found):
-    one = found.sel(DE_DEFAULT | {"method": "shared_projection"})
-    assert one["effect"] == 0
-    assert np.isnan(one["effect_low"]) and np.isnan(one["effect_high"])
-    assert np.isnan(one["minimum_detectable_effect"])
-    least = found["primary_minimum_detectable_effect"].sel(language="de")
-    family = found["minimum_detectable_effect"].sel(DE_DEFAULT)
+def test_no_flips_is_no_certainty(effects):
+    german = effects.sel(DE_DEFAULT | {"method": "shared_projection"})
+    assert german["effect"] == 0
+    assert np.isnan(german["effect_low"]) and np.isnan(german["effect_high"])
+    assert np.isnan(german["minimum_detectable_effect"])
+    least = effects["primary_minimum_detectable_effect"].sel(language="de")
+    family = effects["minimum_detectable_effect"].sel(DE_DEFAULT)
     assert 0 < least < family  # four tests ask for more than two
     for name, at in (("effect", {"method": "shared_projection"}), ("control_effect", ZERO)):
-        assert found[f"pooled_{name}"].sel(at) == 0
+        assert effects[f"pooled_{name}"].sel(at) == 0
         for kind in ("", "_crossed"):
-            assert np.isnan(found[f"pooled_{name}{kind}_low"].sel(at))
+            assert np.isnan(effects[f"pooled_{name}{kind}_low"].sel(at))
 
 
-def test_transfer_changes_by_hand(found):
+def test_transfer_changes_by_hand(effects):
     # The pivot is right on the first 32 items, de on the first 20, then 30: all of them shared.
-    one = found.sel(DE_DEFAULT)
-    assert one["transfer_to_change"] == pytest.approx(30 / 32 - 20 / 32)
-    assert one["transfer_from_change"] == pytest.approx(0)
-    assert one["transfer_to_lift_change"] == pytest.approx(10 / 32 - 10 / 40)
+    german = effects.sel(DE_DEFAULT)
+    assert german["transfer_to_change"] == pytest.approx(30 / 32 - 20 / 32)
+    assert german["transfer_from_change"] == pytest.approx(0)
+    assert german["transfer_to_lift_change"] == pytest.approx(10 / 32 - 10 / 40)
 
 
-def test_consistency_change_by_hand(found):
+def test_consistency_change_by_hand(effects):
     # Agreeing items have rho 1. One position off, ranks (1,2,3,4) against (2,3,4,1) or its
     # inverse: rho -0.2. Items 20 to 29 turn from -0.2 to 1.
-    one = found.sel(DE_DEFAULT)
-    assert one["consistency_change"] == pytest.approx(10 * 1.2 / 40)
-    assert one["consistency_change_distinct"] == pytest.approx(10 * 1.2 / 40)
-    assert one["consistency_change_low"] > 0
+    german = effects.sel(DE_DEFAULT)
+    assert german["consistency_change"] == pytest.approx(10 * 1.2 / 40)
+    assert german["consistency_change_distinct"] == pytest.approx(10 * 1.2 / 40)
+    assert german["consistency_change_low"] > 0
     pivot, before, after = (answers_with(first_right(n)) for n in (32, 20, 30))
     expected = cohen_kappa_score(pivot, after) - cohen_kappa_score(pivot, before)
-    assert one["kappa_change"] == pytest.approx(expected)
+    assert german["kappa_change"] == pytest.approx(expected)
 
 
-def test_controls_and_what_the_default_method_adds_to_them(found):
-    effect = found["control_effect"].sel(language="de")
+def test_controls_and_what_the_default_method_adds_to_them(effects):
+    effect = effects["control_effect"].sel(language="de")
     assert effect.sel(control="reverse") == pytest.approx(-2 / 40)
     assert effect.sel(control="random") == pytest.approx(0)
-    over = found["effect_over_control"].sel(language="de")
+    over = effects["effect_over_control"].sel(language="de")
     assert over.sel(control="reverse") == pytest.approx(12 / 40)
-    assert "pivot_harm" not in found["control"]
-    draws = found["random_draws"].sel(language="de")
+    assert "pivot_harm" not in effects["control"]
+    draws = effects["random_draws"].sel(language="de")
     assert np.allclose(draws, [-1 / 40, 0, 1 / 40])
-    assert found["p_random"].values.tolist() == [1 / 4, 1 / 4]
-    assert found["pooled_p_random"] == 1 / 4
+    assert effects["p_random"].values.tolist() == [1 / 4, 1 / 4]
+    assert effects["pooled_p_random"] == 1 / 4
 
 
-def test_surface_and_selection(found):
-    surface = found["surface"].sel(DE_DEFAULT)
+def test_surface_and_selection(effects):
+    surface = effects["surface"].sel(DE_DEFAULT)
     assert np.allclose(surface.transpose("relative_depth", "alpha"), [[0, 0.05], [0.25, -0.1]])
-    consistency = found["surface_consistency"].sel(DE_DEFAULT)
+    consistency = effects["surface_consistency"].sel(DE_DEFAULT)
     assert np.allclose(consistency, [[0, 0.06], [0.3, -0.12]])
-    assert (found["surface"].sel({"method": "shared_projection"}) == 0).all()
-    assert (found["selected_layer"] == 4).all()
-    assert found["selected_layer"].dims == ("language", "method", "fold")
+    assert (effects["surface"].sel({"method": "shared_projection"}) == 0).all()
+    assert (effects["selected_layer"] == 4).all()
+    assert effects["selected_layer"].dims == ("language", "method", "fold")
 
 
 def test_pivot_harm_uses_the_pivots_own_reference_and_lengths(scores):
@@ -288,14 +288,14 @@ def test_pivot_harm_uses_the_pivots_own_reference_and_lengths(scores):
     assert token["effect"].sel(DE_DEFAULT) == 0.25
 
 
-def test_checks_and_costs(found):
-    assert (found["zero_max_abs_difference"] == 0).all()
-    assert (found["unsteered_max_abs_difference"] == 0).all()
-    one = found.sel(DE_DEFAULT)
-    assert one["overhead"] == 0.25
-    assert one["forward_seconds"] == 0.5 and one["evaluation_seconds"] == 60
-    assert one["norm_ratio"] == pytest.approx(1 + 9 / 17)
-    cosine = found["control_cosine"].sel(language="de")
+def test_checks_and_costs(effects):
+    assert (effects["zero_max_abs_difference"] == 0).all()
+    assert (effects["unsteered_max_abs_difference"] == 0).all()
+    german = effects.sel(DE_DEFAULT)
+    assert german["overhead"] == 0.25
+    assert german["forward_seconds"] == 0.5 and german["evaluation_seconds"] == 60
+    assert german["norm_ratio"] == pytest.approx(1 + 9 / 17)
+    cosine = effects["control_cosine"].sel(language="de")
     assert cosine.sel(control="zero") == pytest.approx(-1 + 2 * 11 / 17)
     assert cosine.sel(control="random") == pytest.approx(-1 + 2 * 14 / 17)  # of three draws
 
@@ -306,31 +306,31 @@ def test_flips_of_rounding_are_counted_beside_those_of_the_method(scores):
     rounded[[3, 30]] = ~rounded[[3, 30]]
     rows = [(*r[:5], rounded) if r[1] == "zero" else r for r in STEERED["de"]]
     files = {"de": steered_file("de", rows), "sw": steered_file("sw", STEERED["sw"])}
-    found = steering_effects(files, scores, n_perm=99)
-    assert found["zero_flipped_right"].values.tolist() == [1, 0]
-    assert found["zero_flipped_wrong"].values.tolist() == [1, 0]
-    zero = found.sel(ZERO)
+    effects = steering_effects(files, scores, n_perm=99)
+    assert effects["zero_flipped_right"].values.tolist() == [1, 0]
+    assert effects["zero_flipped_wrong"].values.tolist() == [1, 0]
+    zero = effects.sel(ZERO)
     assert zero["control_effect"].values.tolist() == [0, 0]
     assert zero["control_effect_low"].values[0] < 0  # it did move
     assert np.isnan(zero["control_effect_low"].values[1])  # nothing did: 0, and no bounds
 
 
-def test_near_chance_is_marked(found):
-    assert found["chance"] == 0.25
-    assert found["near_chance"].values.tolist() == [False, True]
+def test_near_chance_is_marked(effects):
+    assert effects["chance"] == 0.25
+    assert effects["near_chance"].values.tolist() == [False, True]
 
 
-def test_every_variable_says_what_it_is_and_languages_are_kept_in_order(found):
-    assert found["language"].values.tolist() == ["de", "sw"]
-    assert found.attrs["default_method"] == "mean_difference"
-    for name, variable in found.data_vars.items():
+def test_every_variable_says_what_it_is_and_languages_are_kept_in_order(effects):
+    assert effects["language"].values.tolist() == ["de", "sw"]
+    assert effects.attrs["default_method"] == "mean_difference"
+    for name, variable in effects.data_vars.items():
         assert variable.attrs["long_name"] and variable.attrs["units"], name
 
 
-def test_a_file_of_the_pivot_changes_nothing(found, scores):
+def test_a_file_of_the_pivot_changes_nothing(effects, scores):
     files = {language: steered_file(language, rows) for language, rows in STEERED.items()}
     files["en"] = steered_file("en", STEERED["de"])
-    xr.testing.assert_identical(steering_effects(files, scores, n_perm=999), found)
+    xr.testing.assert_identical(steering_effects(files, scores, n_perm=999), effects)
 
 
 def test_a_study_without_controls_leaves_their_numbers_out(scores):
@@ -398,8 +398,8 @@ def test_languages_without_a_value_are_no_units_of_the_crossed_interval():
     rows = np.random.default_rng(0).normal(size=(31, 3, 1)) / 100 + np.array([[[1], [2], [6]]])
     gap = np.full((31, 2, 1), np.nan)
     both = np.concatenate([np.concatenate([rows, gap], axis=1), np.ones((31, 5, 1))], axis=2)
-    found, alone = over_languages(both, 0.95), over_languages(rows, 0.95)
-    assert (found.low[0], found.high[0]) == pytest.approx((alone.low[0], alone.high[0]))
+    interval, alone = over_languages(both, 0.95), over_languages(rows, 0.95)
+    assert (interval.low[0], interval.high[0]) == pytest.approx((alone.low[0], alone.high[0]))
     spread = np.sqrt(rows[0, :, 0].var(ddof=1) / 3)
     assert alone.high[0] - alone.estimate[0] >= stats.t.ppf(0.975, 2) * spread
 
@@ -409,12 +409,12 @@ def test_languages_that_differ_widen_the_crossed_interval():
     tags = ["de", "es", "id", "sw", "zh"]
     scores = stored_scores({"en": first_right(32)} | {tag: first_right(20) for tag in tags})
     files = {tag: steered_file(tag, r) for tag, r in zip(tags, rows, strict=True)}
-    found = steering_effects(files, scores, n_perm=99).sel({"method": "mean_difference"})
+    effects = steering_effects(files, scores, n_perm=99).sel({"method": "mean_difference"})
     gains = np.array([2, 4, 16, 8, 12]) / 40
     languages = 2.776 * gains.std(ddof=1) / np.sqrt(5)
-    assert found["pooled_effect"] - found["pooled_effect_crossed_low"] > languages
-    one = steering_effects({"de": files["de"]}, scores, n_perm=99)
-    assert np.isnan(one["pooled_effect_crossed_low"]).all()
+    assert effects["pooled_effect"] - effects["pooled_effect_crossed_low"] > languages
+    alone = steering_effects({"de": files["de"]}, scores, n_perm=99)
+    assert np.isnan(alone["pooled_effect_crossed_low"]).all()
 
 
 def test_a_method_that_does_what_its_control_does_is_not_surely_the_same(scores):
@@ -431,16 +431,16 @@ def test_settings_chosen_on_a_set_of_its_own_are_taken_as_given(scores):
     for tag, file in files.items():
         file = file.isel(selected_fold=[0])
         files[tag] = file.assign(fold=("item", np.ones(N_ITEMS, int)))
-    found = steering_effects(files, scores, n_perm=999).sel(DE_DEFAULT)
+    effects = steering_effects(files, scores, n_perm=999).sel(DE_DEFAULT)
     change = (first_right(30) * 1.0 - first_right(20))[:, None, None]
     claim, _ = flip_claims(change, Search.none(N_ITEMS, 1), CLUSTER, n_perm=999)
-    assert found["p"] == pytest.approx(claim.p[0]) and found["effect"] == 0.25
+    assert effects["p"] == pytest.approx(claim.p[0]) and effects["effect"] == 0.25
 
 
-def test_results_are_the_same_in_any_order_of_languages(found, scores):
+def test_results_are_the_same_in_any_order_of_languages(effects, scores):
     files = {tag: steered_file(tag, STEERED[tag]) for tag in ("sw", "de")}
     other = steering_effects(files, scores, n_perm=999).sel(language=["de", "sw"])
-    xr.testing.assert_allclose(other, found, rtol=1e-12)
+    xr.testing.assert_allclose(other, effects, rtol=1e-12)
 
 
 def test_transfer_needs_ten_items_and_is_directed():

@@ -108,10 +108,10 @@ def test_p_values_of_pure_noise_are_not_small_too_often():
     for seed in range(40):
         states = parallel_states([rng.normal(size=(3, 16, 5))])
         d = subspaces(states, np.arange(16) % 2, permutations=19, seed=seed)
-        for name, found in small.items():
-            found.append(float(d[name][0]) <= 0.1)
-    for name, found in small.items():
-        assert np.mean(found) < 0.25, name
+        for name, p_values in small.items():
+            p_values.append(float(d[name][0]) <= 0.1)
+    for name, p_values in small.items():
+        assert np.mean(p_values) < 0.25, name
 
 
 def test_what_has_no_subspaces_is_refused(layers):
@@ -132,8 +132,8 @@ def test_a_dataset_of_one_large_cluster_has_no_overlaps_but_the_rest():
     clusters = np.concatenate([np.zeros(100, int), np.arange(1, 13)])
     fold = np.concatenate([np.zeros(100, int), 1 + np.arange(12) % 2])
     states = parallel_states([rng.normal(size=(2, 112, 20))], clusters)
-    found = subspaces(states, fold, n_components=12, permutations=1)
+    result = subspaces(states, fold, n_components=12, permutations=1)
     for name in ("overlap", "overlap_ceiling", "overlap_normalised"):
-        assert np.isnan(found[name]).all(), name
+        assert np.isnan(result[name]).all(), name
     for name in ("overlap_floor", "principal_angle", "separability"):
-        assert np.isfinite(found[name]).any(), name
+        assert np.isfinite(result[name]).any(), name

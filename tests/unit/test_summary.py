@@ -71,8 +71,8 @@ def steering(effects=((-0.06, 0.02),), p_holm=0.5, primary=None):
     data |= with_bounds("pooled_effect", ("method",), effects[0])
     data |= {"pooled_p_holm": ("method", np.full(2, p_holm))}
     data |= {"pooled_minimum_detectable_effect": ("method", np.full(2, 0.05))}
-    own = p_holm if primary is None else primary
-    data |= {"primary_p_holm": ("language", [own]), "pooled_primary_p": ((), own)}
+    primary_p = p_holm if primary is None else primary
+    data |= {"primary_p_holm": ("language", [primary_p]), "pooled_primary_p": ((), primary_p)}
     data |= {"primary_minimum_detectable_effect": ("language", [0.09])}
     data |= {"pooled_primary_minimum_detectable_effect": ((), 0.04)}
     methods = ["mean_difference", "shared_projection"]
@@ -99,13 +99,13 @@ def record(largest, phrases):
 
 
 def result(**changes):
-    held = {
+    datasets = {
         "behaviour": behaviour(),
         "similarity": similarity(),
         "steering": {"everyday": steering()},
         "records": {"de": record(0.4, 10), "sw": record(0.8, 30)},
     }
-    return Result(MODEL, "everyday", **(held | changes))
+    return Result(MODEL, "everyday", **(datasets | changes))
 
 
 def text_of(results):
@@ -170,24 +170,24 @@ def test_steering_is_that_of_the_first_method_and_vectors_even_where_others_do_b
     assert default_steering(result(steering={}), "de") == {}
 
 
-def test_null_results_say_what_would_have_been_found():
+def test_null_results_say_what_would_have_been_detected():
     lines = list(findings(result(behaviour=behaviour(lift=0.01))))
     assert "transfer beyond accuracy is not significant" in lines[0]
     assert "7.1 points would have been detected with 80% power" in lines[0]
     assert "effect of 9 points would" in lines[2] and "effect of 12 points would" in lines[3]
     assert "4 points detectable" in lines[2] and "5 points detectable" in lines[3]
-    assert all("not significant in any language" in one for one in lines[2:])
+    assert all("not significant in any language" in line for line in lines[2:])
 
 
-def test_found_effects_are_not_called_null():
+def test_significant_effects_are_not_called_null():
     lines = list(findings(result(steering={"everyday": steering(p_holm=0.001)})))
     assert "transfer beyond what the accuracies give is +10.0" in lines[0]
-    assert all("significant in German" in one and "80%" not in one for one in lines[2:])
+    assert all("significant in German" in line and "80%" not in line for line in lines[2:])
 
 
 def test_the_method_named_beforehand_is_tested_in_the_family_of_the_main_claim():
-    held = steering(p_holm=0.07, primary=0.03)
-    first, other = list(findings(result(steering={"everyday": held})))[2:]
+    effects = steering(p_holm=0.07, primary=0.03)
+    first, other = list(findings(result(steering={"everyday": effects})))[2:]
     family = "(sign-flip, Holm over languages, the family of the main claim)"
     assert "(p = 0.03)" in first and f"significant in German {family}" in first
     assert "(p = 0.07, Holm over methods, 5 points detectable)" in other
@@ -204,17 +204,17 @@ def test_precision_is_weighted_by_phrases_and_its_largest_is_kept():
 
 
 def test_unknown_detectable_effects_are_dashes_and_no_number():
-    held = steering()
+    effects = steering()
     for name in ("minimum_detectable_effect", "primary_minimum_detectable_effect"):
-        held[name][:] = held[f"pooled_{name}"][...] = np.nan
-    lines = list(findings(result(steering={"everyday": held})))[2:]
-    assert all("nan" not in one and "an effect of – would" in one for one in lines)
+        effects[name][:] = effects[f"pooled_{name}"][...] = np.nan
+    lines = list(findings(result(steering={"everyday": effects})))[2:]
+    assert all("nan" not in line and "an effect of – would" in line for line in lines)
 
 
 def test_the_level_of_tests_is_that_of_the_result():
     effects = steering(p_holm=0.07).assign_attrs(confidence=0.9)
     lines = list(findings(result(steering={"everyday": effects})))
-    assert all("significant in German" in one for one in lines[2:])
+    assert all("significant in German" in line for line in lines[2:])
 
 
 def test_checks_of_steering_stand_beside_those_of_extraction():
@@ -243,13 +243,13 @@ def written_study(folder):
     for model in models:
         for dataset in datasets:
             place = folder / "results" / model / dataset
-            for name, held in (("behaviour", behaviour()), ("similarity", similarity())):
-                for variable in held.data_vars.values():
+            for name, written in (("behaviour", behaviour()), ("similarity", similarity())):
+                for variable in written.data_vars.values():
                     variable.attrs |= {"long_name": "x", "units": "1"}
-                write_netcdf(held, place / f"{name}.nc")
+                write_netcdf(written, place / f"{name}.nc")
             file = folder / f"{model}-{dataset}.h5"
-            with h5py.File(file, "w") as held:
-                held.attrs["record"] = json.dumps({"tokens": f"{model} on {dataset}"})
+            with h5py.File(file, "w") as written:
+                written.attrs["record"] = json.dumps({"tokens": f"{model} on {dataset}"})
             manifest = folder / f"{model}-{dataset}.json"
             write_manifest(manifest, "activations", {"slug": model, "name": dataset}, {"de": file})
             manifests.append(manifest)
@@ -303,21 +303,25 @@ def test_languages_near_chance_are_listed():
 
 
 def test_languages_that_spell_choices_alike_are_marked_wherever_their_agreement_is_read():
-    held = behaviour()
-    held["mostly_alike"] = ("language", np.array([1, 1, 0], np.int8))
-    text = text_of([result(behaviour=held)])
+    measured = behaviour()
+    measured["mostly_alike"] = ("language", np.array([1, 1, 0], np.int8))
+    text = text_of([result(behaviour=measured)])
     rows = table_of(text, "everyday: main table")
     assert [row[1] for row in rows[1:]] == ["English †", "German †", "Swahili *"]
     assert f"- {MODEL}, everyday: 2 of 3: English, German" in text
-    assert "may be a preference for certain strings" in list(findings(result(behaviour=held)))[1]
+    assert (
+        "may be a preference for certain strings" in list(findings(result(behaviour=measured)))[1]
+    )
     assert "mostly spelled alike" not in text_of([result()])
 
 
 def test_what_the_choices_alone_give_stands_beside_transfer():
-    held = behaviour()
-    held = held.assign(with_bounds("mean_consistency_choices_only", ("scope",), [0.28]))
-    held = held.assign(with_bounds("mean_lift_independent_choices_only", ("scope",), [0.09]))
-    line = list(findings(result(behaviour=held)))[1]
+    measured = behaviour()
+    measured = measured.assign(with_bounds("mean_consistency_choices_only", ("scope",), [0.28]))
+    measured = measured.assign(
+        with_bounds("mean_lift_independent_choices_only", ("scope",), [0.09])
+    )
+    line = list(findings(result(behaviour=measured)))[1]
     assert "a consistency of 0.28 [0.23, 0.33]" in line
     assert "a transfer lift of +9.0 [+4.0, +14.0] points" in line
 

@@ -57,7 +57,7 @@ def sweep() -> list[Condition]:
 
 def anew(model: Decoder, asked: list[Tree], condition: Condition) -> np.ndarray:
     """(question, choice) log-likelihoods from one whole packed forward of all blocks."""
-    found, readout = np.empty((len(asked), 4)), readout_of(model)
+    scores, readout = np.empty((len(asked), 4)), readout_of(model)
     for members in batches(asked, range(len(asked)), BUDGET):
         batch = collate(asked, members)
         place = torch.arange(batch.tokens.shape[1])
@@ -78,8 +78,8 @@ def anew(model: Decoder, asked: list[Tree], condition: Condition) -> np.ndarray:
 
         run_blocks(model, batch, at)
         for member, values in zip(members, score(final[0], members, asked, readout), strict=True):
-            found[member] = np.bincount(asked[member].target_phrase, values)
-    return found
+            scores[member] = np.bincount(asked[member].target_phrase, values)
+    return scores
 
 
 def test_a_sweep_runs_far_fewer_tokens_than_running_anew_and_gives_the_same():
@@ -90,8 +90,8 @@ def test_a_sweep_runs_far_fewer_tokens_than_running_anew_and_gives_the_same():
         results["anew"] = np.stack([anew(model, asked, condition) for condition in conditions])
 
     def together() -> None:
-        found = steered_scores(model, readout, asked, by_tree, budget=BUDGET)
-        results["together"] = found.log_probability
+        swept = steered_scores(model, readout, asked, by_tree, budget=BUDGET)
+        results["together"] = swept.log_probability
 
     ratio = tokens_through_blocks(model, each) / tokens_through_blocks(model, together)
     np.testing.assert_allclose(results["together"], results["anew"], atol=1e-4)

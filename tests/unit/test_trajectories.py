@@ -43,8 +43,8 @@ def test_settling_on_other_items_answers_by_hand():
     # 5; item 1 on 1 and 1: at the end; item 2 on 1 and 0: at the end, and from 6 on.
     predicted = np.array([[0, 1, 1, 1], [0, 0, 0, 0], [1, 0, 0, 1], [0, 0, 0, 0]])
     at, n_choices = np.array([0.0, 5.0, 6.0, 9.0]), np.array([2, 2, 2, 3])
-    found = settling_of_others(predicted, at, n_choices, np.arange(4))
-    np.testing.assert_allclose(found, [(9 + 5) / 2, 9, (9 + 5) / 2, np.nan])
+    settled = settling_of_others(predicted, at, n_choices, np.arange(4))
+    np.testing.assert_allclose(settled, [(9 + 5) / 2, 9, (9 + 5) / 2, np.nan])
     together = settling_of_others(predicted, at, n_choices, np.array([0, 1, 0, 1]))
     np.testing.assert_allclose(together, [9, 9, 5, np.nan])
 
@@ -108,14 +108,14 @@ def test_phrase_effects_cancel_in_the_interval_of_the_log_odds():
     world, rng = Lens(phrase=3.0, prompt=0.1, noise=0.5, lean=0.4), np.random.default_rng(0)
     clusters = clusters_of(60, "everyday")
     jackknife = Jackknife.of(clusters)
-    found = [
+    intervals = [
         jackknife.mean_interval(pivot_log_odds(world.file(rng, "l1", clusters)).corrected[-1])
         for _ in range(400)
     ]
-    assert 0.93 <= np.mean([i.low <= 0.4 <= i.high for i in found]) <= 0.99
+    assert 0.93 <= np.mean([i.low <= 0.4 <= i.high for i in intervals]) <= 0.99
     # As wide as the estimate varies, not as phrases do: those make it 3.92 * 3 * sqrt(2 / 60).
-    width = np.mean([i.high - i.low for i in found])
-    assert width < 1.25 * 3.92 * np.std([i.estimate for i in found]) < 0.6
+    width = np.mean([i.high - i.low for i in intervals])
+    assert width < 1.25 * 3.92 * np.std([i.estimate for i in intervals]) < 0.6
 
 
 def test_the_pivots_own_prompts_have_no_log_odds():
@@ -177,15 +177,17 @@ def test_contrasts_of_latent_accuracy_are_paired():
         if name != "en":
             values[1, 30:40, 1, 0] += 9
         files[name] = lens_file(name, values)
-    found = trajectories(files).sel(contrast="pivot_prompt")
-    change = found["latent_accuracy_contrast"].sel(language="de")
+    curves = trajectories(files).sel(contrast="pivot_prompt")
+    change = curves["latent_accuracy_contrast"].sel(language="de")
     np.testing.assert_allclose(change, [0, 1 / 6])
-    assert found["latent_accuracy_contrast_low"].sel(language="de")[1] > 0.05
-    assert np.isnan(found["latent_accuracy_contrast"].sel(language="en")).all()
-    np.testing.assert_allclose(found["mean_latent_accuracy_contrast"], [0, 1 / 6])
-    items = found["mean_latent_accuracy_contrast_high"] - found["mean_latent_accuracy_contrast_low"]
-    crossed = found["mean_latent_accuracy_contrast_crossed_high"]
-    crossed = crossed - found["mean_latent_accuracy_contrast_crossed_low"]
+    assert curves["latent_accuracy_contrast_low"].sel(language="de")[1] > 0.05
+    assert np.isnan(curves["latent_accuracy_contrast"].sel(language="en")).all()
+    np.testing.assert_allclose(curves["mean_latent_accuracy_contrast"], [0, 1 / 6])
+    items = (
+        curves["mean_latent_accuracy_contrast_high"] - curves["mean_latent_accuracy_contrast_low"]
+    )
+    crossed = curves["mean_latent_accuracy_contrast_crossed_high"]
+    crossed = crossed - curves["mean_latent_accuracy_contrast_crossed_low"]
     assert (crossed[1:] > items[1:]).all()
 
 
@@ -195,9 +197,9 @@ def test_without_a_control_language_its_contrast_is_unknown():
         values = noise(i)
         values[:, :, 2] = np.nan
         files[name] = lens_file(name, values)
-    found = trajectories(files)["mean_latent_accuracy_contrast"]
-    assert np.isfinite(found.sel(contrast="pivot_prompt")).all()
-    assert np.isnan(found.sel(contrast="pivot_control")).all()
+    curves = trajectories(files)["mean_latent_accuracy_contrast"]
+    assert np.isfinite(curves.sel(contrast="pivot_prompt")).all()
+    assert np.isnan(curves.sel(contrast="pivot_control")).all()
 
 
 def test_planted_log_odds_stand_clear_of_the_forced_part(planted):
@@ -224,9 +226,9 @@ def test_consistency_is_one_for_equal_ranks_and_minus_one_for_reversed():
     files = {"en": lens_file("en", values)}
     files["de"] = lens_file("de", values * 2)
     files["sw"] = lens_file("sw", -values)
-    found = trajectories(files)["latent_consistency"]
-    assert np.allclose(found.sel(language="de"), 1)
-    assert np.allclose(found.sel(language="sw"), -1)
+    curves = trajectories(files)["latent_consistency"]
+    assert np.allclose(curves.sel(language="de"), 1)
+    assert np.allclose(curves.sel(language="sw"), -1)
 
 
 def test_distinct_consistency_leaves_out_items_with_a_choice_spelled_alike():
@@ -235,9 +237,9 @@ def test_distinct_consistency_leaves_out_items_with_a_choice_spelled_alike():
     other[:, :15] = values[:, :15]
     identical[:15, 3] = True
     files = {"en": lens_file("en", values), "de": lens_file("de", other, identical=identical)}
-    found = trajectories(files).sel(language="de")
-    assert (found["latent_consistency"] > 0.35).all()
-    assert (np.abs(found["latent_consistency_distinct"]) < 0.35).all()
+    curves = trajectories(files).sel(language="de")
+    assert (curves["latent_consistency"] > 0.35).all()
+    assert (np.abs(curves["latent_consistency_distinct"]) < 0.35).all()
 
 
 def test_settling_depends_on_the_score():

@@ -250,10 +250,10 @@ def test_ranks_among_random_draws_of_what_is_itself_random_are_uniform():
 def test_controls_are_as_strong_as_the_method_on_the_languages_mean(vectors, method, name):
     where = {"language": "sw", "fold": 2, "layer": 2}
     mean = fit_states(2, "sw", 2).mean(axis=0)
-    own = intervention(vectors, method, **where).displacement(mean)
+    change = intervention(vectors, method, **where).displacement(mean)
     other = control(vectors, name, method=method, **where).displacement(mean)
-    assert np.linalg.norm(other) == pytest.approx(np.linalg.norm(own), rel=1e-4)
-    assert abs(other @ own) < 0.95 * (own @ own)
+    assert np.linalg.norm(other) == pytest.approx(np.linalg.norm(change), rel=1e-4)
+    assert abs(other @ change) < 0.95 * (change @ change)
 
 
 def test_random_draws_differ_by_seed_draw_layer_and_pooling_and_repeat(vectors):
@@ -301,9 +301,9 @@ def test_languages_with_one_direction_leave_nothing_of_the_second_shuffled_contr
 def test_reverse_undoes_and_zero_does_nothing(vectors, method):
     where = {"language": "sw", "fold": 2, "layer": 2}
     h = MEAN_STATES[2][2].astype(np.float32)
-    own = intervention(vectors, method, **where)
+    change = intervention(vectors, method, **where)
     back = control(vectors, "reverse", method=method, **where)
-    np.testing.assert_allclose(own.displacement(h), -back.displacement(h), atol=1e-4)
+    np.testing.assert_allclose(change.displacement(h), -back.displacement(h), atol=1e-4)
     zero = control(vectors, "zero", method=method, **where)
     np.testing.assert_array_equal(steered(zero, h, 3.0), h)
     assert steered(zero, h, 3.0).dtype == np.float32
@@ -343,12 +343,12 @@ def test_nothing_depends_on_the_order_of_the_languages(vectors):
 def test_controls_of_states_that_do_not_vary_are_numbers(method):
     alike = [np.repeat(x[:, :1], N_ITEMS, axis=1) for x in MEAN_STATES]
     both = parallel_states(alike)
-    held = fit_vectors(both, both, FOLDS, "en", [0, 2])
+    vectors = fit_vectors(both, both, FOLDS, "en", [0, 2])
     where = {"language": "sw", "fold": 2, "layer": 0, "method": method}
-    assert not control(held, "random", **where).shift.any()
-    assert control(held, "random", **where).shift.dtype == np.float32
+    assert not control(vectors, "random", **where).shift.any()
+    assert control(vectors, "random", **where).shift.dtype == np.float32
     for name in set(CONTROLS) - {"patch"}:
-        assert np.isfinite(control(held, name, **where).shift).all(), name
+        assert np.isfinite(control(vectors, name, **where).shift).all(), name
 
 
 def test_the_wrong_layer_is_the_farthest(vectors):

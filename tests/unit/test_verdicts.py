@@ -91,14 +91,17 @@ def rows(table: xr.Dataset, claim: str) -> xr.Dataset:
 @pytest.mark.parametrize("claim", CLAIMS)
 @pytest.mark.parametrize("sign, verdict", [(1, SUPPORTED), (-1, CONTRADICTED), (0, UNDECIDED)])
 def test_every_claim_gets_every_verdict_where_it_is_due(tables, claim, sign, verdict):
-    own = rows(tables[sign], claim)
-    assert own["subject"].values.tolist() == (["a"] if claim in BY_SIZE else list(SIZES))
-    assert own["verdict"].values.tolist() == [verdict] * own.sizes["row"]
-    assert np.isfinite(own["effect"]).all() and (own["missing"] == "").all()
-    assert (own["effect_low"] < own["effect_high"]).all()
-    assert ((own["effect_low"] <= own["effect"]) & (own["effect"] <= own["effect_high"])).all()
+    of_claim = rows(tables[sign], claim)
+    assert of_claim["subject"].values.tolist() == (["a"] if claim in BY_SIZE else list(SIZES))
+    assert of_claim["verdict"].values.tolist() == [verdict] * of_claim.sizes["row"]
+    assert np.isfinite(of_claim["effect"]).all() and (of_claim["missing"] == "").all()
+    assert (of_claim["effect_low"] < of_claim["effect_high"]).all()
+    assert (
+        (of_claim["effect_low"] <= of_claim["effect"])
+        & (of_claim["effect"] <= of_claim["effect_high"])
+    ).all()
     if verdict == UNDECIDED:
-        assert (own["minimum_detectable_effect"] > 0).all()
+        assert (of_claim["minimum_detectable_effect"] > 0).all()
 
 
 def test_the_table_is_one_family_of_tests(tables):
@@ -110,53 +113,55 @@ def test_the_table_is_one_family_of_tests(tables):
 
 def test_samples_are_those_of_the_test(tables):
     names = ("n_models", "n_languages", "n_near_chance", "n_items", "n_clusters")
-    found = {c: [int(rows(tables[1], c)[n][0]) for n in names] for c in CLAIMS}
-    assert found["accuracy_similarity"] == [1, N, 1, 20, len(CLUSTERS)]
-    assert found["size_transfer"] == [3, N, 1, 20, len(CLUSTERS)]
+    sizes = {c: [int(rows(tables[1], c)[n][0]) for n in names] for c in CLAIMS}
+    assert sizes["accuracy_similarity"] == [1, N, 1, 20, len(CLUSTERS)]
+    assert sizes["size_transfer"] == [3, N, 1, 20, len(CLUSTERS)]
     # sw is near chance unsteered in all models, de in none.
-    assert found["steering_accuracy"] == [1, 2, 0, 400, 200]
-    assert found["steering_size"] == [3, 2, 0, 400, 200]
+    assert sizes["steering_accuracy"] == [1, 2, 0, 400, 200]
+    assert sizes["steering_size"] == [3, 2, 0, 400, 200]
 
 
 def test_two_sizes_leave_every_claim_about_size_undecided_and_no_other():
     table = verdicts(*world(1, ("small", "large")))
     for claim in CLAIMS:
-        own = rows(table, claim)
+        of_claim = rows(table, claim)
         if claim not in BY_SIZE:
-            assert (own["verdict"] == SUPPORTED).all()
+            assert (of_claim["verdict"] == SUPPORTED).all()
             continue
-        assert own["verdict"].values.tolist() == [UNDECIDED]
-        assert own["missing"].values.tolist() == ["2 sizes: a claim about size needs 3"]
-        assert np.isnan(own["effect"]).all() and np.isnan(own["p_holm"]).all()
+        assert of_claim["verdict"].values.tolist() == [UNDECIDED]
+        assert of_claim["missing"].values.tolist() == ["2 sizes: a claim about size needs 3"]
+        assert np.isnan(of_claim["effect"]).all() and np.isnan(of_claim["p_holm"]).all()
     assert table.attrs["n_tests"] == 5 * 2
 
 
 def test_what_is_not_steered_is_missing_and_no_test():
     table = verdicts(world(1)[0], {})
     for claim in (*STEERING, "steering_size"):
-        own = rows(table, claim)
-        assert (own["verdict"] == UNDECIDED).all()
-        assert (own["missing"] == "nothing is steered on this dataset").all()
+        of_claim = rows(table, claim)
+        assert (of_claim["verdict"] == UNDECIDED).all()
+        assert (of_claim["missing"] == "nothing is steered on this dataset").all()
     assert table.attrs["n_tests"] == 3 * 2 + 2
 
 
 def test_five_languages_are_too_few_for_an_association():
-    held, effects = world(1)
-    few = effects | {slug: one.isel(language=[0]) for slug, one in effects.items()}
-    table = verdicts(held.isel(language=slice(5)), few)
+    measured, effects = world(1)
+    few = effects | {
+        slug: table_of_model.isel(language=[0]) for slug, table_of_model in effects.items()
+    }
+    table = verdicts(measured.isel(language=slice(5)), few)
     for claim in ("consistency_similarity", "accuracy_similarity"):
         missing = set(rows(table, claim)["missing"].values)
         assert missing == {"5 languages: an association over languages needs 6"}
 
 
 def test_where_nothing_varies_that_is_said():
-    held, effects = world(1)
-    held, small = held.copy(deep=True), effects["small"].copy(deep=True)
-    held["association_adjusted"][:] = np.nan
-    held["accuracy_association_low"][:] = np.nan
-    held["slope_low"][:] = np.nan
+    measured, effects = world(1)
+    measured, small = measured.copy(deep=True), effects["small"].copy(deep=True)
+    measured["association_adjusted"][:] = np.nan
+    measured["accuracy_association_low"][:] = np.nan
+    measured["slope_low"][:] = np.nan
     small["pooled_effect_low"][:] = np.nan
-    table = verdicts(held, effects | {"small": small})
+    table = verdicts(measured, effects | {"small": small})
     said = {claim: str(rows(table, claim)["missing"].values[0]) for claim in CLAIMS}
     assert "does not vary" in said["consistency_similarity"]
     assert "similarity.permutations" in said["accuracy_similarity"]
@@ -168,8 +173,8 @@ def test_where_nothing_varies_that_is_said():
 
 def test_what_correction_leaves_open_is_undecided_though_its_interval_excludes_nothing():
     low, high, p = np.full(4, 0.1), np.full(4, 0.5), np.full(4, 0.02)
-    found, adjusted = decide(low, high, p, np.ones(4))
-    assert (found == UNDECIDED).all() and (adjusted == 0.08).all()
+    verdict, adjusted = decide(low, high, p, np.ones(4))
+    assert (verdict == UNDECIDED).all() and (adjusted == 0.08).all()
     assert decide(low[:2], high[:2], p[:2], np.array([1, -1]))[0].tolist() == [
         SUPPORTED,
         CONTRADICTED,
@@ -182,8 +187,8 @@ def test_tables_of_nothing_seldom_hold_a_verdict(monkeypatch):
     wrong = []
     for _ in range(1000):
         effect = rng.normal(size=8)
-        found, _ = decide(effect - 1.96, effect + 1.96, 2 * norm.sf(np.abs(effect)), np.ones(8))
-        wrong.append((found != UNDECIDED).any())
+        verdicts, _ = decide(effect - 1.96, effect + 1.96, 2 * norm.sf(np.abs(effect)), np.ones(8))
+        wrong.append((verdicts != UNDECIDED).any())
     assert np.mean(wrong) < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 1000)
 
 
@@ -193,8 +198,8 @@ def test_the_detectable_effect_is_detected_with_its_power():
     effect = rng.normal(least, size=4000)
     assert np.mean(2 * norm.sf(np.abs(effect)) <= 0.05 / 8) == pytest.approx(0.8, abs=0.02)
     bounds = np.tanh(np.array([-0.3, 0.3]))
-    found = float(detectable_correlation(*bounds, 0.95, 0.05))
-    assert found == pytest.approx(np.tanh(0.3 * (1.959964 + 0.841621) / 1.959964), abs=1e-5)
+    smallest = float(detectable_correlation(*bounds, 0.95, 0.05))
+    assert smallest == pytest.approx(np.tanh(0.3 * (1.959964 + 0.841621) / 1.959964), abs=1e-5)
 
 
 def test_the_section_says_every_row_in_a_sentence(tables):

@@ -150,8 +150,8 @@ class Study:
 
     def artifacts(self, stage: str = "*") -> dict[str, tuple[int, int]]:
         """Inode and modification time of every artifact in the store, by path."""
-        found = (self.folder / "store").glob(f"{stage}/*/*/*/*.*")
-        stats = {str(path.relative_to(self.folder)): path.stat() for path in found}
+        paths = (self.folder / "store").glob(f"{stage}/*/*/*/*.*")
+        stats = {str(path.relative_to(self.folder)): path.stat() for path in paths}
         return {name: (s.st_ino, s.st_mtime_ns) for name, s in stats.items()}
 
 

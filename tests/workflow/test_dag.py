@@ -85,11 +85,14 @@ def test_sentences_are_compared_but_not_answered(unmade: Study) -> None:
     assert plan["behaviour"] == plan["lens"] == plan["scale"] == 2
 
 
-def test_names_that_run_together_are_told_apart(unmade: Study) -> None:
+def test_names_that_run_together_are_kept_apart(unmade: Study) -> None:
     """Models a_b and a on c and b_c: four rules of figures, not three names."""
     pinned = {"source": "hub", "repo": "a/b", "revision": "0" * 40, "family": "f", "parameters": 1}
-    own = {"source": "jsonl", "path": "questions"}
-    config = SMALL | {"models": {"a_b": pinned, "a": pinned}, "datasets": {"c": own, "b_c": own}}
+    dataset = {"source": "jsonl", "path": "questions"}
+    config = SMALL | {
+        "models": {"a_b": pinned, "a": pinned},
+        "datasets": {"c": dataset, "b_c": dataset},
+    }
     plan = replace(unmade, config=config | {"steering": None}).plan()
     assert plan["extract"] == sum(name.startswith("figures_a") for name in plan) == 4
 

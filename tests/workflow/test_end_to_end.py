@@ -33,10 +33,10 @@ def opened(study: Study, dataset: str, name: str) -> xr.Dataset:
 
 def figures(study: Study, dataset: str) -> dict[str, list[Path]]:
     """Files of the figures of one dataset, by figure."""
-    found: dict[str, list[Path]] = {}
+    figures_of: dict[str, list[Path]] = {}
     for path in sorted((results(study) / f"tiny/{dataset}/figures").iterdir()):
-        found.setdefault(path.stem, []).append(path)
-    return found
+        figures_of.setdefault(path.stem, []).append(path)
+    return figures_of
 
 
 @pytest.mark.parametrize("dataset", DATASETS)

@@ -19,7 +19,7 @@ def estimated(study: Study, *arguments: str) -> list[dict]:
 
 
 def by_stage(lines: list[dict], dataset: str = "own") -> dict[str, dict]:
-    return {one["stage"]: one for one in lines if one["dataset"] == dataset}
+    return {line["stage"]: line for line in lines if line["dataset"] == dataset}
 
 
 def test_the_rule_prints_and_plans_nothing_else(finished: Study) -> None:
@@ -93,7 +93,7 @@ def test_questions_that_are_not_here_are_announced_or_said_to_be_unknown(finishe
         }
     }
     study = finished.changed(datasets=datasets)
-    lines = [one for one in estimated(study) if one["dataset"] == "far" and one["model"]]
+    lines = [line for line in estimated(study) if line["dataset"] == "far" and line["model"]]
     assert len(lines) == 1 and "estimate.datasets.far" in lines[0]["note"]
     shape = {"items": 900, "choices": 4, "prompt_words": 145, "choice_words": 4}
     given = study.changed(estimate={"datasets": {"far": shape}})
@@ -107,12 +107,12 @@ def test_the_plan_for_belebele_is_a_study_and_needs_nothing_to_be_estimated(tree
     assert len(plan.languages) == 122 == len(plan.datasets["belebele"].configs)
     study = Study(tree.folder, yaml.safe_load(path.read_text(encoding="utf-8")))
     lines = estimated(study)
-    jobs = {(one["model"], one["stage"]): one for one in lines}
+    jobs = {(line["model"], line["stage"]): line for line in lines}
     for slug in plan.models:
         extract, lens = (jobs[slug, stage]["to_do"] for stage in ("extract", "lens"))
         assert extract["gpu_seconds"] > 3600 and extract["disk"] > 1e11 > lens["disk"]
     bare = Study(tree.folder, merged(study.config or {}, {"extraction": {"lens_layers": 0}}))
-    without = {(one["model"], one["stage"]): one for one in estimated(bare)}
+    without = {(line["model"], line["stage"]): line for line in estimated(bare)}
     for slug in plan.models:
         assert (slug, "lens") not in without
         few, many = (x[slug, "extract"]["to_do"]["disk"] for x in (without, jobs))

@@ -141,8 +141,8 @@ def test_the_report_holds_no_script_of_the_data(hostile: Finished) -> None:
     assert not [text for text in scripts.texts if text.lstrip().startswith("alert(1)")]
     assert not [name for name in scripts.attributes if name.startswith("on")]
     (results,) = (text for text in scripts.texts if text.lstrip().startswith("var results = "))
-    held = json.loads(results.strip().removeprefix("var results = ").removesuffix(";"))
-    captions = {Path(path).stem: shown["caption"] for path, shown in held.items()}
+    results_shown = json.loads(results.strip().removeprefix("var results = ").removesuffix(";"))
+    captions = {Path(path).stem: shown["caption"] for path, shown in results_shown.items()}
     assert len(captions) == 10
     for name, caption in captions.items():
         assert "<script" not in caption and "<img" not in caption, name

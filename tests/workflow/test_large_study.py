@@ -29,10 +29,10 @@ def calls_while_planning(study: Study) -> tuple[str, Counter[tuple[str, str]]]:
     profile = study.folder / "calls.prof"
     profiled = ("-m", "cProfile", "-o", profile.name, "-m", "snakemake", "--dry-run")
     done = study.python(*profiled, "--configfile", study.written())
-    found: Counter[tuple[str, str]] = Counter()
+    calls: Counter[tuple[str, str]] = Counter()
     for (file, _, name), (_, count, *_) in pstats.Stats(str(profile)).stats.items():  # type: ignore[attr-defined]
-        found[Path(file).name, name] += count
-    return checked(done), found
+        calls[Path(file).name, name] += count
+    return checked(done), calls
 
 
 def test_where_nothing_changed_nothing_is_planned_listed_or_read(large: Study) -> None:

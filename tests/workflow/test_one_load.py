@@ -59,4 +59,4 @@ def extract(languages: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[
     listed = json.loads(Path("made.json").read_text(encoding="utf-8"))["artifacts"]
     assert len(listed) == languages
     stats = {name: Path(name).stat() for name in map(str, Path("store").rglob("*.h5"))}
-    return {name: (one.st_ino, one.st_mtime_ns) for name, one in stats.items()}
+    return {name: (stat.st_ino, stat.st_mtime_ns) for name, stat in stats.items()}

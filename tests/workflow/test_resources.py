@@ -22,18 +22,18 @@ def asked(study: Study, *options: str, device: str = "cuda", cores: int = 32) ->
     said.insert(said.index("--config") + 1, f"device={device}")
     done = study.snakemake("--dry-run", "--cores", str(cores), *said)
     assert done.returncode == 0, done.stdout + done.stderr
-    found = {}
+    requests = {}
     for block in re.findall(r"^(?:local)?rule .*?resources: .*?$", done.stdout, re.M | re.S):
         rule = re.match(r"(?:local)?rule (\S+):", block)
         model = re.search(r"wildcards: .*?model=([^,\s]+)", block)
         threads = re.search(r"^    threads: (\d+)", block, re.M)
         numbers = re.findall(r"\b(mem_mb|runtime|gpu)=(\d+)", block)
         assert rule is not None
-        found[rule[1], model[1] if model else ""] = {
+        requests[rule[1], model[1] if model else ""] = {
             "threads": int(threads[1]) if threads else 1,
             **{name: int(value) for name, value in numbers},
         }
-    return found
+    return requests
 
 
 def cluster(**limits: int) -> list[str]:
@@ -110,9 +110,9 @@ MEMORY_FOR_TWO = pytest.mark.skipif(
 )
 
 
-def of_steering(found: Asked) -> set[tuple[int, int]]:
+def of_steering(requests: Asked) -> set[tuple[int, int]]:
     """Threads and GPUs that steering asks for."""
-    return {(r["threads"], r["gpu"]) for (rule, _), r in found.items() if rule == "steer"}
+    return {(r["threads"], r["gpu"]) for (rule, _), r in requests.items() if rule == "steer"}
 
 
 @MEMORY_FOR_TWO

@@ -42,25 +42,25 @@ def test_an_imported_bundle_stands_in_for_the_model(
     assert reader.artifacts() == imported
     for name in RESULTS:
         with (
-            xr.open_dataset(reader.folder / name) as found,
+            xr.open_dataset(reader.folder / name) as old,
             xr.open_dataset(author.folder / name) as wanted,
         ):
-            xr.testing.assert_equal(found, wanted)
+            xr.testing.assert_equal(old, wanted)
     again = reader.python(SHARE, "import", str(bundle))
     assert again.stdout.startswith("0 artifacts imported"), again.stdout + again.stderr
 
 
 def numbers(path: Path) -> dict[str, np.ndarray]:
     """Every array of numbers in an activation file."""
-    found: dict[str, np.ndarray] = {}
+    old: dict[str, np.ndarray] = {}
 
     def add(name: str, entry: object) -> None:
         if isinstance(entry, h5py.Dataset) and entry.dtype.kind in "fiub":
-            found[name] = entry[()]
+            old[name] = entry[()]
 
     with h5py.File(path) as file:
         file.visititems(add)
-    return found
+    return old
 
 
 def test_what_a_refusal_tells_to_set_aside_is_computed_again(copied: Callable[..., Study]) -> None:

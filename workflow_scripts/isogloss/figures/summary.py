@@ -474,7 +474,7 @@ def _measured_table(results: Sequence[Result]) -> str:
                 str(int(result.behaviour.attrs["n_clusters"])),
                 str(len(result.languages)),
                 _precision_text(exact, sorted(reasons)),
-                str(sum(int(one["phrases"]) for one in exact)) if exact else NOTHING,
+                str(sum(int(row["phrases"]) for row in exact)) if exact else NOTHING,
                 _largest([float(test["difference"]) for test in tests]),
                 _largest_of(result, "zero_same_batch_difference"),
                 _largest_of(result, "unsteered_max_abs_difference"),

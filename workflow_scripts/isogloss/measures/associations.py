@@ -87,17 +87,19 @@ def accuracy_associations(
     models: Sequence[ModelResult], permutations: int, seed: int, confidence: float
 ) -> dict[str, tuple[str, list[float]]]:
     """The variables `accuracy_association*` over (model)."""
-    found = []
+    associations = []
     for model in models:
         shared = symmetric(model.similarity["item_share_middle"].values)
         n = len(shared)
         of_language = shared[~np.eye(n, dtype=bool)].reshape(n, n - 1).mean(axis=1)
         order = model.similarity["language"].values
         accuracy = model.behaviour["accuracy"].sel(language=order).values
-        found.append(rank_correlation(of_language, accuracy, permutations, seed, confidence))
+        associations.append(rank_correlation(of_language, accuracy, permutations, seed, confidence))
     name = "accuracy_association"
-    variables = {name: [f.value for f in found]}
-    variables |= {f"{name}_{end}": [getattr(f, end) for f in found] for end in ("p", "low", "high")}
+    variables = {name: [f.value for f in associations]}
+    variables |= {
+        f"{name}_{end}": [getattr(f, end) for f in associations] for end in ("p", "low", "high")
+    }
     return {key: ("model", values) for key, values in variables.items()}
 
 

@@ -85,8 +85,8 @@ def covariates(models: Sequence[ModelResult], permutations: int, seed: int) -> x
         identity = model.behaviour["identical_share"].sel(language=languages).values
         known.append(np.stack([same_script, distance, cost, identity], axis=1))
         for j, values in enumerate(known[-1].T):
-            found = rank_correlation(apart[i], values, permutations, seed)
-            correlations[:, i, j] = found.value, found.p
+            correlation = rank_correlation(apart[i], values, permutations, seed)
+            correlations[:, i, j] = correlation.value, correlation.p
     dims = ("model", "covariate_name")
     return xr.Dataset(
         {

@@ -217,15 +217,15 @@ def verdicts(scale: xr.Dataset, steering: Mapping[str, xr.Dataset]) -> xr.Datase
 def _table(findings: Sequence[Finding], confidence: float) -> xr.Dataset:
     """Findings with their verdicts, as one family of tests."""
     claims = [CLAIMS[finding.claim] for finding in findings]
-    held = {
+    columns = {
         name: np.array([getattr(finding, name) for finding in findings])
         for name in ("claim", "subject", "missing")
     }
     values = np.array([NO_VALUES if finding.missing else finding.values for finding in findings])
-    held |= dict(zip(("effect", "effect_low", "effect_high", "p"), values.T, strict=True))
-    low, high = held["effect_low"], held["effect_high"]
+    columns |= dict(zip(("effect", "effect_low", "effect_high", "p"), values.T, strict=True))
+    low, high = columns["effect_low"], columns["effect_high"]
     sign = np.array([claim.sign for claim in claims])
-    verdict, adjusted = decide(low, high, held["p"], sign, confidence)
+    verdict, adjusted = decide(low, high, columns["p"], sign, confidence)
     n_tests = int(np.isfinite(adjusted).sum())
     alpha = (1 - confidence) / max(n_tests, 1)
     correlated = np.array([claim.is_correlation for claim in claims])
@@ -235,8 +235,8 @@ def _table(findings: Sequence[Finding], confidence: float) -> xr.Dataset:
         detectable(low, high, confidence, alpha),
     )
     samples = [asdict(finding.sample) for finding in findings]
-    held |= {name: np.array([sample[name] for sample in samples]) for name in samples[0]}
-    held |= {
+    columns |= {name: np.array([sample[name] for sample in samples]) for name in samples[0]}
+    columns |= {
         "statement": np.array([claim.statement for claim in claims]),
         "effect_name": np.array([claim.effect for claim in claims]),
         "test": np.array([claim.test for claim in claims]),
@@ -246,7 +246,7 @@ def _table(findings: Sequence[Finding], confidence: float) -> xr.Dataset:
     }
     table = xr.Dataset(
         {
-            name: ("row", held[name], {"long_name": text, "units": "1"})
+            name: ("row", columns[name], {"long_name": text, "units": "1"})
             for name, text in LONG_NAMES.items()
         }
     )
@@ -278,9 +278,9 @@ def _similarity_findings(scale: xr.Dataset) -> list[Finding]:
         "accuracy_similarity": ("accuracy_association", scale),
     }
     findings = []
-    for claim, (name, held) in sources.items():
+    for claim, (name, table) in sources.items():
         for model in map(str, scale["model"].values):
-            values = [float(held[f"{name}{end}"].sel(model=model)) for end in ENDS]
+            values = [float(table[f"{name}{end}"].sel(model=model)) for end in ENDS]
             missing = _missing_association(scale.sizes["language"], values)
             findings.append(Finding(claim, model, _sample(scale, [model]), missing, values))
     return findings
@@ -321,8 +321,8 @@ def _slope_findings(scale: xr.Dataset) -> list[Finding]:
     findings = []
     for claim, measure in SLOPES.items():
         for family, models in _families(scale).items():
-            held = scale.sel(family=family, measure=measure)
-            values = [float(held[f"slope{end}"]) for end in ENDS]
+            slope = scale.sel(family=family, measure=measure)
+            values = [float(slope[f"slope{end}"]) for end in ENDS]
             missing = _too_few_sizes(scale, family)
             if not missing and not np.isfinite(values).all():
                 missing = "a model without the measure, or nothing varies over clusters"
@@ -350,8 +350,8 @@ def _steering_findings(scale: xr.Dataset, steering: Mapping[str, xr.Dataset]) ->
 def _steered(effects: xr.Dataset, claim: str) -> list[float]:
     """Pooled effect of the study's first method with its bounds and p."""
     name, p = STEERING[claim]
-    held = effects.sel({"method": effects.attrs["default_method"]})
-    return [float(held[key]) for key in (name, f"{name}_low", f"{name}_high", p)]
+    effect = effects.sel({"method": effects.attrs["default_method"]})
+    return [float(effect[key]) for key in (name, f"{name}_low", f"{name}_high", p)]
 
 
 def _steering_size_findings(scale: xr.Dataset, steering: Mapping[str, xr.Dataset]) -> list[Finding]:

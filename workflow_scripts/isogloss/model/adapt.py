@@ -122,9 +122,9 @@ def _choose_path(decoder: Decoder) -> None:
     expected = _predicting_states(decoder, trees, [[0], [1], [2]])
     fault = _not_packed(decoder)
     if fault is None:
-        own = decoder.attention
+        usual = decoder.attention
         use_segments(decoder.model)
-        for attention in dict.fromkeys([_attention(decoder), own]):
+        for attention in dict.fromkeys([_attention(decoder), usual]):
             _attend_by(decoder, attention)
             decoder.fast = True
             fault = _fault(decoder, expected, lambda: _fast_states(decoder, trees))
@@ -132,7 +132,7 @@ def _choose_path(decoder: Decoder) -> None:
                 decoder.reason = "packed rows give what its own forward gives"
                 return
             decoder.fast = False
-        _attend_by(decoder, own)
+        _attend_by(decoder, usual)
     decoder.reason = fault or ""
     if not _recurrent(decoder):
         decoder.padded = True
@@ -178,10 +178,10 @@ def _fault(
 ) -> str | None:
     """What is wrong with a path: an exception, or states that differ by too much."""
     try:
-        for found in run():
-            if found.shape != expected.shape:
-                return f"packed rows give states of shape {tuple(found.shape)}"
-            off = (found - expected).norm(dim=-1) / expected.norm(dim=-1)
+        for states in run():
+            if states.shape != expected.shape:
+                return f"packed rows give states of shape {tuple(states.shape)}"
+            off = (states - expected).norm(dim=-1) / expected.norm(dim=-1)
             largest, allowed = float(off.max()), FULL if decoder.dtype == torch.float32 else NARROW
             if largest > allowed:
                 return f"packed rows differ by {largest:.2g} of a state, {allowed:.2g} is allowed"

@@ -112,9 +112,9 @@ def _check_code(folder: Path, source: ModelSource) -> None:
     for name in ("config.json", "tokenizer_config.json"):
         file = folder / name
         text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
-        if source.trust_remote_code and (found := re.search(r'"([\w./-]+--[\w.]+)"', text)):
+        if source.trust_remote_code and (code := re.search(r'"([\w./-]+--[\w.]+)"', text)):
             raise InputError(
-                f"models.{source.slug}: {file} runs code of another repository ({found[1]}), which "
+                f"models.{source.slug}: {file} runs code of another repository ({code[1]}), which "
                 "can change without this one: save the model with its code beside it"
             )
 

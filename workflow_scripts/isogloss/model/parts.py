@@ -178,8 +178,8 @@ def _proved(
     nearest = torch.inf
     for scale in (None, *_scales(model)):
         readout = replace(plain, scale=scale)
-        found = torch.cat([block for _, block in readout.logit_blocks(normed, 4096)], -1)
-        off = float((found - expected.to(found.device)).abs().max())
+        values = torch.cat([block for _, block in readout.logit_blocks(normed, 4096)], -1)
+        off = float((values - expected.to(values.device)).abs().max())
         if off <= max(allowed, 1e-5 * float(largest)):
             return replace(parts, scale=scale)
         nearest = min(nearest, off)

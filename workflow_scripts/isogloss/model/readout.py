@@ -168,10 +168,10 @@ def readout_of(decoder: HasReadout) -> Readout:
             )  # fmt: skip
             if norm_bias is not None and not style.startswith("layer_norm"):
                 continue
-            found = readout.norm(probe)
-            if torch.equal(found, expected):
+            read = readout.norm(probe)
+            if torch.equal(read, expected):
                 return readout
-            nearest = min(nearest, (_off(found, expected), readout), key=lambda pair: pair[0])
+            nearest = min(nearest, (_off(read, expected), readout), key=lambda pair: pair[0])
     if nearest[1] is not None and nearest[0] <= 4:
         return nearest[1]
     name = type(norm).__name__
@@ -188,10 +188,10 @@ def _epsilons(norm: nn.Module) -> list[float]:
     return list(dict.fromkeys([e for e in named if isinstance(e, float)] + [*USUAL_EPSILONS]))
 
 
-def _off(found: torch.Tensor, expected: torch.Tensor) -> float:
+def _off(read: torch.Tensor, expected: torch.Tensor) -> float:
     """The largest difference, in units in the last place of the largest number of a row."""
     size = expected.abs().amax(-1, keepdim=True).float()
-    off = (found.float() - expected.float()).abs() / size
+    off = (read.float() - expected.float()).abs() / size
     largest = float(off.max()) / torch.finfo(expected.dtype).eps
     return largest if largest == largest else torch.inf
 

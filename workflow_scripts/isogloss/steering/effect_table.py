@@ -45,10 +45,10 @@ def over_languages(rows: np.ndarray, confidence: float) -> Interval:
     means, apart = mean_present(rows, axis=1), without_each_language(rows[0])
     bounds = np.full((2, *means.shape[1:]), np.nan)
     for at in np.ndindex(means.shape[1:]):
-        own = (slice(None), *at)
-        some = apart[own][np.isfinite(rows[0][own])]
-        found = two_way_jackknife(means[own][0], means[own][1:], some, confidence)
-        bounds[own] = found.low, found.high
+        at_place = (slice(None), *at)
+        some = apart[at_place][np.isfinite(rows[0][at_place])]
+        interval = two_way_jackknife(means[at_place][0], means[at_place][1:], some, confidence)
+        bounds[at_place] = interval.low, interval.high
     return Interval(means[0], *bounds)
 
 
