@@ -132,6 +132,25 @@ def test_jackknife_of_a_ratio_is_scipys_on_clusters(rng):
     )
 
 
+def test_ratio_interval_is_where_fiellers_test_does_not_reject(rng):
+    above, below = rng.normal([1.0, 0.8], 1.0, size=(40, 2)).T
+    jackknife = s.Jackknife.of(np.arange(40))
+    means = jackknife.means(np.column_stack([above, below]))
+    found = jackknife.ratio_interval(means[:, 0] / means[:, 1], means[:, 1])
+    for bound in (found.low, found.high):
+        assert stats.ttest_1samp(above - bound * below, 0).pvalue == pytest.approx(0.05)
+    assert found.low < found.estimate < found.high
+
+
+def test_ratio_interval_says_nothing_where_its_denominator_may_be_zero(rng):
+    jackknife = s.Jackknife.of(np.arange(40))
+    means = jackknife.means(rng.normal([1.0, 0.0], 1.0, size=(40, 2)))
+    found = jackknife.ratio_interval(means[:, 0] / means[:, 1], means[:, 1], limits=(-5.0, 5.0))
+    assert (found.low, found.high) == (-5, 5)
+    constant = jackknife.ratio_interval(np.full(41, 0.5), np.ones(41))
+    assert constant.low == pytest.approx(0.5) and constant.high == pytest.approx(0.5)
+
+
 def test_a_constant_difference_of_trailing_entries_has_no_width(rng):
     values, clusters = clustered(rng)
     rows = s.Jackknife.of(clusters).means(np.stack([values, values + 0.25], axis=1))

@@ -462,11 +462,16 @@ def _add_transfer(table: PairTable, by_kind: dict[str, Transfer]) -> None:
         table.add(f"transfer_{baseline}", ("sign", *pairs), np.stack([r[0] for r in rows]), name)
         lifts = [t.observed - r for t, r in zip(signed, rows, strict=True)]
         name = f"transfer minus that expected from {LONG_NAMES[baseline]}"
-        table.add_pairs(f"lift_{baseline}", lifts, name, relative[:2])
+        divided = baseline != "independent"
+        scales = [np.asarray(t.scale) for t in (*signed, both)] if divided else None
+        by_sign, of_both = (scales[:2], scales[2:]) if scales else (None, None)
+        table.add_pairs(f"lift_{baseline}", lifts, name, relative[:2], scales=by_sign)
         alone = getattr(both, baseline)
         if alone is not None:
             text = f"both wrong if from {LONG_NAMES[baseline]}"
             table.add(f"transfer_both_wrong_{baseline}", pairs, alone[0], text)
             text = f"both wrong minus that expected from {LONG_NAMES[baseline]}"
             lift = both.observed - alone
-            table.add_pairs(f"lift_both_wrong_{baseline}", [lift], text, relative[2:])
+            table.add_pairs(
+                f"lift_both_wrong_{baseline}", [lift], text, relative[2:], scales=of_both
+            )

@@ -60,6 +60,7 @@ class PairTable:
         relative: tuple[bool, ...] = (),
         n_items: list[np.ndarray] | None = None,
         behind: np.ndarray | None = None,
+        scales: list[np.ndarray] | None = None,
     ) -> None:
         """A variable over pairs, from one array (row, language, language), or from one per sign.
 
@@ -71,10 +72,14 @@ class PairTable:
         Args:
             n_items: items behind the values, where these are shares; else they lie in -1 .. 1.
             behind: (item, language, language) bool, items that a value is of, where not all.
+            scales: like rows, noisy denominators of the values, where they have one.
         """
         limits = CORRELATIONS if n_items is None else SHARES
         sign = ("sign",) if len(rows) > 1 else ()
-        if n_items is None:
+        if scales is not None:
+            pairs = zip(rows, scales, strict=True)
+            matrices = [self.jackknife.ratio_interval(r, s, limits) for r, s in pairs]
+        elif n_items is None:
             matrices = [self.jackknife.interval(r, limits, behind) for r in rows]
         else:
             matrices = [
@@ -83,7 +88,13 @@ class PairTable:
         self.add_interval(name, (*sign, "language", "language_2"), _stack(matrices), long_name)
         by_scope = [pair_means(r, self.scopes) for r in rows]
         of_scopes = None if behind is None else np.einsum("ilm,slm->is", behind, self.scopes)
-        means = [self.jackknife.interval(m, limits, of_scopes) for m in by_scope]
+        if scales is None:
+            means = [self.jackknife.interval(m, limits, of_scopes) for m in by_scope]
+        else:
+            means = [
+                self.jackknife.ratio_interval(m, self._mean_scale(r, s), limits)
+                for r, m, s in zip(rows, by_scope, scales, strict=True)
+            ]
         crossed = [self._crossed(r, m, limits) for r, m in zip(rows, by_scope, strict=True)]
         for index in np.flatnonzero(relative):
             means[index], crossed[index] = map(_to_pivot_only, (means[index], crossed[index]))
@@ -102,6 +113,10 @@ class PairTable:
                 stacked = np.stack(values) if len(rows) > 1 else values[0]
                 text = f"{long_name}, each {what} left out"
                 self.add(f"{mean_name}_without_{what}", (*dims, what), stacked, text)
+
+    def _mean_scale(self, rows: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """Means of denominators over the pairs of each scope that have a value: (row, scope)."""
+        return pair_means(np.where(np.isfinite(rows[0]), scale, np.nan), self.scopes)
 
     def _without_language(self, matrix: np.ndarray) -> np.ndarray:
         """Means over the pairs of each scope without each language: (scope, language).

@@ -114,6 +114,37 @@ class Jackknife:
         """
         return self.interval(self.means(values), limits, np.isfinite(values))
 
+    def ratio_interval(
+        self, rows: np.ndarray, scale: np.ndarray, limits: tuple[float, float] = NO_LIMITS
+    ) -> Interval:
+        """Interval of a statistic that is a ratio with a noisy denominator (Fieller's).
+
+        The ratio r = a / b is skewed, and its standard error is small just where its estimate is
+        too large. a - r b is neither: the interval holds each r at which it is within t standard
+        errors of 0. Where b itself is, that is every r, or all but a gap: the limits then.
+
+        Args:
+            rows: (row, ...) the ratio.
+            scale: (row, ...) its denominator.
+
+        Source: Fieller (1954), Some problems in interval estimation.
+        """
+        n, share = self.n_clusters, (self.n_clusters - 1) / self.n_clusters
+        numerator = rows * scale
+        top, bottom = (x[1:] - x[1:].mean(axis=0) for x in (numerator, scale))
+        t2 = _t_quantile(n - 1, self.confidence) ** 2 * share
+        a = scale[0] ** 2 - t2 * (bottom**2).sum(axis=0)
+        b = numerator[0] * scale[0] - t2 * (top * bottom).sum(axis=0)
+        c = numerator[0] ** 2 - t2 * (top**2).sum(axis=0)
+        root = np.sqrt(np.maximum(b**2 - a * c, 0))
+        found = Interval(rows[0], divide(b - root, a), divide(b + root, a))
+        known = np.isfinite(found.low) & np.isfinite(rows[0])
+        low, high = (
+            np.where(known, np.where(a > 0, bound, limit), np.nan)
+            for bound, limit in zip((found.low, found.high), limits, strict=True)
+        )
+        return within(Interval(rows[0], low, high), limits)
+
     def share_interval(self, rows: np.ndarray, n_items: np.ndarray | float) -> Interval:
         """Interval of a share of items: Wilson's, with as many items as its spread is worth.
 

@@ -13,8 +13,6 @@ from isogloss.measures.statistics import Jackknife, divide
 
 # Under so many items in the denominator a transfer is not a number worth reading.
 MIN_ITEMS = 10
-# Difficulty is not stretched further than this from languages that hardly beat chance.
-MAX_SENSITIVITY = 2.0
 
 
 @dataclass(frozen=True)
@@ -26,12 +24,15 @@ class Transfer:
             fewer than `MIN_ITEMS`. Rows are those of a `Jackknife`; row 0 is the data.
         independent: the same if items were paired at random; NaN on the diagonal, as below.
         difficulty: the same from how hard items are in the other languages; NaN with fewer than
-            three languages.
+            three languages, and where the others are not above chance: their answers then say
+            nothing of difficulty.
         popularity: as difficulty, with the choices that the other languages take when wrong; None
             where the kind of transfer does not ask which choice is shared.
         relative: baselines that use up what languages share on average. Their lift compares a pair
             with the other languages: over all targets of one source it averages to 0 whatever the
             model does, since what all languages share cannot be separated from difficulty.
+        scale: (row, language, language) what `difficulty` and `popularity` are divided by, the
+            mean slope of the other languages; None before it is known.
         n_items: (language, 1) items behind the shares of each first language.
     """
 
@@ -41,6 +42,7 @@ class Transfer:
     popularity: np.ndarray | None = None
     relative: tuple[str, ...] = ()
     n_items: np.ndarray | float = np.nan
+    scale: np.ndarray | None = None
 
 
 def transfers(
@@ -88,9 +90,9 @@ def transfers(
         relative=("difficulty",),
     )
     return {
-        "positive": _shares(positive, sums(right)),
-        "negative": _shares(negative, sums(wrong)),
-        "both_wrong": _shares(both_wrong, sums(wrong)),
+        "positive": _shares(positive, sums(right), expect),
+        "negative": _shares(negative, sums(wrong), expect),
+        "both_wrong": _shares(both_wrong, sums(wrong), expect),
     }
 
 
@@ -128,13 +130,16 @@ class _Expectation:
     two) that are right on i. It is linear in p_i on purpose: the noise of a share of few languages
     then averages out, where a logistic curve or a regression would bend it. The sensitivity is
     that of a logistic curve above a guessing floor c, (a - c)(1 - a), relative to the mean of the
-    other languages: languages at the floor or at the ceiling do not follow difficulty.
+    other languages: languages at the floor or at the ceiling do not follow difficulty. It has no
+    bound, since intervals do not cover at a kink; where the others are not above the floor by more
+    than their noise it is NaN.
 
     Attributes:
         jackknife: of the items.
         ease: (item, language, language) p_i of each pair.
         accuracy: (row, 1, language) of the second language.
         mean_ease: (row, language, language).
+        slope: (row, language, language) mean slope of the other languages.
         sensitivity: (row, language, language).
     """
 
@@ -142,6 +147,7 @@ class _Expectation:
     ease: np.ndarray
     accuracy: np.ndarray
     mean_ease: np.ndarray
+    slope: np.ndarray
     sensitivity: np.ndarray
 
     @classmethod
@@ -154,17 +160,17 @@ class _Expectation:
         n_others = n_languages - 2 if n_languages > 2 else np.nan
         known = right.sum(axis=1)[:, None, None]
         ease = (known - right[:, :, None] - right[:, None, :]) / n_others
-        slope = np.maximum(accuracy - floor, 0) * (1 - accuracy)
+        slope = (accuracy - floor) * (1 - accuracy)
         first, second = slope[:, :, None], slope[:, None, :]
         of_others = (slope.sum(axis=1)[:, None, None] - first - second) / n_others
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(of_others > 1e-12, second / of_others, 0.0)
+        told = (of_others[0] > 0) & ~(jackknife.interval(of_others).low <= 0)
         return cls(
             jackknife,
             ease,
             accuracy[:, None, :],
             divide(jackknife.sums(ease), n_items[:, :, None]),
-            np.minimum(ratio, MAX_SENSITIVITY),
+            of_others,
+            np.where(told, divide(second, of_others), np.nan),
         )
 
     def independent(self, weight: np.ndarray, right: bool) -> np.ndarray:
@@ -183,7 +189,7 @@ class _Expectation:
         return expected if right else total - expected
 
 
-def _shares(counts: Transfer, of: np.ndarray) -> Transfer:
+def _shares(counts: Transfer, of: np.ndarray, expect: _Expectation) -> Transfer:
     """Counts over (row, language) items of the first language, few items and diagonals left out."""
     enough = (of[0] >= MIN_ITEMS)[None, :, None]
     apart = ~np.eye(of.shape[1], dtype=bool)
@@ -197,4 +203,5 @@ def _shares(counts: Transfer, of: np.ndarray) -> Transfer:
         None if counts.popularity is None else counts.popularity * apart_per_item,
         counts.relative,
         of[0][:, None],
+        expect.slope,
     )
