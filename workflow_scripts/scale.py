@@ -28,6 +28,7 @@ def main() -> None:
             slug=model["slug"],
             family=model["family"],
             parameters=model["parameters"],
+            seed=model.get("seed"),
             similarity=open_netcdf(similarity),
             behaviour=open_netcdf(behaviour),
             scores=open_scores(list(read_manifest(manifest).values())),

@@ -12,7 +12,7 @@ from isogloss.study.default_study import commented, schema, tables
 from isogloss.study.local_questions import check_questions
 from isogloss.study.schema import Config, read, validate
 from isogloss.study.sections import Dataset
-from isogloss.study.settings import prompt_style
+from isogloss.study.settings import Settings, prompt_style
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -214,6 +214,33 @@ def test_a_wrong_key_is_named_with_what_is_allowed(path, value, message):
     with pytest.raises(InputError, match="study.yaml: .*" + message) as caught:
         validate(changed(path, value), "study.yaml")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "fault"),
+    [
+        ((1, 2), None),
+        ((None, None), None),
+        ((1, None), "models.again.seed: gemma-3-270m of the same family and size has one"),
+        ((1, 1), "models: gemma-3-270m, again: seed 1 is given twice"),
+    ],
+)
+def test_seeds_tell_models_of_one_size_apart(seeds, fault):
+    content = changed("study", "seeds")
+    again = dict(content["models"]["gemma-3-270m"])
+    content["models"]["again"] = again | {"seed": seeds[1]}
+    content["models"]["gemma-3-270m"]["seed"] = seeds[0]
+    if fault:
+        with pytest.raises(InputError, match=fault):
+            validate(content)
+    else:
+        study = Settings(validate(content))
+        given = [model.get("seed") for model in study.scale()["models"]]
+        assert given == [seeds[0], None, seeds[1]]
+        # No artifact is of a seed: the weights say which model it is.
+        without = Settings(validate(changed("study", "seeds")))
+        for settings in (Settings.readout, lambda s, m: s.activations(m, "everyday")):
+            assert settings(study, "gemma-3-270m") == settings(without, "gemma-3-270m")
 
 
 def test_all_faults_are_named_at_once():

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from isogloss.measures.slopes import Slope, seed_variance, slope_of_estimates, slope_per_decade
+from isogloss.measures.slopes import (
+    Slope,
+    over_seeds,
+    seed_variance,
+    slope_of_estimates,
+    slope_per_decade,
+)
 
 SIZES = np.array([2.7e8, 1e9, 4e9])
 N_CLUSTERS = 40
@@ -139,6 +145,35 @@ def test_a_slope_of_estimates_covers_and_holds_its_level():
         assert within_two_errors(np.mean([f.low <= slope <= f.high for f in slopes]), 0.95)
         excluded = [not f.low <= 0 <= f.high for f in slopes]
         assert [f.p <= 0.05 for f in slopes] == excluded
+
+
+@pytest.mark.parametrize("n_seeds", [2, 3, 5])
+@pytest.mark.parametrize("shared, apart, seed", [(1, 0, 0.3), (0.5, 0.5, 1), (1, 0, 3), (0, 1, 0)])
+def test_over_seeds_covers_whatever_seeds_and_items_add(n_seeds, shared, apart, seed):
+    """Item noise of variance 1 in each seed's estimate, of which `shared` is that of all seeds."""
+    rng, covered, rejected = np.random.default_rng(0), [], []
+    for _ in range(1000):
+        noise = np.sqrt(shared) * rng.normal() + np.sqrt(apart) * rng.normal(size=n_seeds)
+        values = noise + seed * rng.normal(size=n_seeds)
+        _, low, high, p = over_seeds(values, values - 1.959964, values + 1.959964)
+        covered.append(low <= 0 <= high)
+        rejected.append(p <= 0.05)
+    assert np.mean(covered) > 0.95 - 2 * np.sqrt(0.05 * 0.95 / 1000)
+    assert rejected == [not c for c in covered]
+    alone = [abs(v) <= 1.96 for v in np.random.default_rng(0).normal(0, np.hypot(1, seed), 1000)]
+    assert seed < 1 or np.mean(alone) < 0.87  # one seed, taken for the model, covers less
+
+
+@pytest.mark.parametrize("n_seeds", [2, 4])
+def test_a_slope_of_estimates_takes_seeds_as_drawn(n_seeds):
+    rng, sizes, covered = np.random.default_rng(0), np.repeat(SIZES, n_seeds), {0: [], 0.1: []}
+    for seed, found in covered.items():
+        for _ in range(500):
+            values = 0.03 * rng.normal(size=len(sizes)) + seed * rng.normal(size=len(sizes))
+            half = 1.959964 * 0.03
+            slope = slope_of_estimates(sizes, values, values - half, values + half)
+            found.append(slope.low <= 0 <= slope.high)
+        assert np.mean(found) > 0.95 - 2 * np.sqrt(0.05 * 0.95 / 500)
 
 
 def test_estimates_without_an_interval_have_no_place_in_a_slope():

@@ -1,5 +1,6 @@
 """Verdicts in planted worlds: every claim true, every claim reversed, and nothing there at all."""
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -119,6 +120,49 @@ def test_samples_are_those_of_the_test(tables):
     # sw is near chance unsteered in all models, de in none.
     assert sizes["steering_accuracy"] == [1, 2, 0, 400, 200]
     assert sizes["steering_size"] == [3, 2, 0, 400, 200]
+
+
+def seeded(sign: int, n_seeds: int = 3, seed_spread: float = 0.0) -> xr.Dataset:
+    """Verdicts on three sizes with several seeds of each, whose steering differs by a spread."""
+    rng = np.random.default_rng(5)
+    models, effects = [], {}
+    for slug in SIZES:
+        for seed in range(n_seeds):
+            made = model(rng, slug, sign)
+            models.append(replace(made, slug=f"{slug}-{seed}", seed=seed))
+            effects[f"{slug}-{seed}"] = steering(rng, slug, sign)
+            for name, _ in STEERING.values():
+                moved = seed_spread * rng.normal()
+                for end in ("", "_low", "_high"):
+                    effects[f"{slug}-{seed}"][f"{name}{end}"] += moved
+    return verdicts(scale(models, permutations=399), effects)
+
+
+def test_seeds_are_one_subject_and_the_top_level_of_its_interval():
+    table = seeded(1)
+    for claim in CLAIMS:
+        own = rows(table, claim)
+        assert (own["verdict"] == SUPPORTED).all(), claim
+        size = {"n_models": 9} if claim in BY_SIZE else {"n_models": 3}
+        assert (own["n_models"] == size["n_models"]).all()
+        if claim not in BY_SIZE:
+            assert own.sizes["row"] == 3
+            assert own["subject"][0] == "small-0, small-1, small-2: 3 seeds"
+    assert table.attrs["n_tests"] == 5 * 3 + 3
+    apart = seeded(1, seed_spread=1.0)
+    for claim in STEERING:
+        assert (rows(apart, claim)["verdict"] == UNDECIDED).all()
+    section = verdict_section(
+        table.assign_attrs(dataset="x", fitted="x"), {"small-0": "small-0 (4-bit)"}
+    )
+    assert "| small-0 (4-bit), small-1, small-2: 3 seeds |" in section
+
+
+def test_models_of_one_size_without_seeds_are_put_to_the_claims_one_by_one():
+    rng = np.random.default_rng(0)
+    models = [replace(model(rng, "small", 1), slug=slug) for slug in ("base", "instruct")]
+    table = verdicts(scale(models, permutations=99), {})
+    assert rows(table, "accuracy_similarity")["subject"].values.tolist() == ["base", "instruct"]
 
 
 def test_two_sizes_leave_every_claim_about_size_undecided_and_no_other():

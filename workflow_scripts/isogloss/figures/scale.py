@@ -19,6 +19,7 @@ from isogloss.figures.style import (
 )
 from isogloss.figures.text import as_rst, decimal
 from isogloss.measures.scale import BOUNDS, SHOWN
+from isogloss.measures.verdicts import subjects
 
 PANEL = (2.9, 1.4)  # width and height of a panel [inch], roughly
 # measure -> title, axis, factor
@@ -117,11 +118,16 @@ def parameters_text(parameters: float) -> str:
 
 
 def _name_models(ax: Axes, scale: xr.Dataset) -> None:
-    """Slugs beside the points of one panel."""
-    first = scale.sel(measure=SHOWN[0])
+    """Slugs beside the points of one panel; of several seeds beside the first one's."""
+    named = {
+        models[0]: f"{models[0]} and {len(models) - 1} more seeds" if len(models) > 1 else models[0]
+        for models in subjects(scale).values()
+    }
+    first = scale.sel(measure=SHOWN[0], model=list(named))
     xy = np.stack([first["parameters"].values, first["value"].values], axis=1)
     known = np.isfinite(xy).all(axis=1)
-    label_points(ax, list(map(str, first["model"].values[known])), xy[known], PANEL)
+    texts = [text for text, is_known in zip(named.values(), known, strict=True) if is_known]
+    label_points(ax, texts, xy[known], PANEL)
 
 
 def _converted(scale: xr.Dataset, labels: dict[str, str]) -> str:

@@ -26,7 +26,7 @@ def verdict_section(verdicts: xr.Dataset, names: Mapping[str, str]) -> str:
     rows = [
         (
             _statement(row, verdicts),
-            as_markdown(names.get(row["subject"], row["subject"])),
+            as_markdown(_subject(row["subject"], names)),
             f"**{row['verdict']}**",
             _evidence(row, verdicts),
         )
@@ -34,6 +34,12 @@ def verdict_section(verdicts: xr.Dataset, names: Mapping[str, str]) -> str:
     ]
     heading = f"## Verdicts: the paper's claims, put to these models on {dataset}"
     return "\n\n".join([heading, markdown_table(HEADER, rows), _rule(verdicts)])
+
+
+def _subject(subject: str, names: Mapping[str, str]) -> str:
+    """A model, several seeds or a family as they are named."""
+    slugs, colon, seeds = subject.partition(": ")
+    return ", ".join(names.get(slug, slug) for slug in slugs.split(", ")) + colon + seeds
 
 
 def _statement(row: Mapping[str, Any], verdicts: xr.Dataset) -> str:

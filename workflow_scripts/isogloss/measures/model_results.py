@@ -15,10 +15,11 @@ class ModelResult:
     Attributes:
         slug: name of the model.
         family: models of one family are compared along their size.
-        parameters: number of parameters; models of one family and size are seeds or checkpoints.
+        parameters: number of parameters; models of one family and size count as drawn.
         similarity: of `similarity.similarity`.
         behaviour: of `behaviour.behaviour`.
         scores: of `activations.open_scores`, for the tokens that a character costs.
+        seed: of models of one family and size that differ in nothing else; None where not given.
     """
 
     slug: str
@@ -27,6 +28,7 @@ class ModelResult:
     similarity: xr.Dataset
     behaviour: xr.Dataset
     scores: xr.Dataset
+    seed: int | None = None
 
 
 def check(models: Sequence[ModelResult]) -> None:

@@ -135,6 +135,7 @@ def scale(
     ).assign_coords(
         family_of=("model", [m.family for m in models]),
         parameters=("model", [float(m.parameters) for m in models]),
+        seed=("model", [np.nan if m.seed is None else float(m.seed) for m in models]),
     )
     for name, (long_name, units) in LONG_NAMES.items():
         dataset[name].attrs.update(long_name=long_name, units=units)

@@ -10,10 +10,12 @@ its interval holds for other items, given these models. Where sizes were trained
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr, ndtri, stdtr, stdtrit
+from scipy.optimize import brentq
+from scipy.special import ndtri, stdtr, stdtrit
 
 from isogloss.measures.statistics import ROUNDING, jackknife_variance
 
+SMALLEST_P = 1e-12
 MIN_SIZES = 3  # of a family with a slope
 NOTHING = float("nan")
 
@@ -78,17 +80,10 @@ def slope_per_decade(
         return Slope(value)
     spread = float(weights @ weights)
     seeds = seed_variance(parameters[known], values[known], without_cluster[known])
-    variance = items + seeds.beyond_items * spread
-    # Satterthwaite's, of what the two variances were estimated from.
-    parts = [items**2 / (len(by_cluster) - 1)]
-    if seeds.beyond_items:
-        parts.append((seeds.total * spread) ** 2 / seeds.degrees)
-    degrees = variance**2 / sum(parts)
-    half = _half_width(variance, degrees, confidence)
-    crossed = variance + float(jackknife_variance(by_language))
-    wide = _half_width(crossed, min(degrees, len(by_language) - 1), confidence)
-    p = float(2 * stdtr(degrees, -abs(value) / np.sqrt(variance)))
-    return Slope(value, value - half, value + half, value - wide, value + wide, p)
+    found = _estimate(value, items, seeds, spread, len(by_cluster) - 1)
+    crossed = found.variance + float(jackknife_variance(by_language))
+    wide = _half_width(crossed, min(found.degrees, len(by_language) - 1), confidence)
+    return Slope(value, *found.bounds(confidence), value - wide, value + wide, found.p)
 
 
 def slope_of_estimates(
@@ -102,7 +97,7 @@ def slope_of_estimates(
 
     For changes by steering, whose intervals hold the search over settings, which no value without
     a cluster does. Models are taken as independent; they answered the same items, which makes the
-    interval wider than it needs to be.
+    interval wider than it needs to be. Models of one size are drawn, as in `slope_per_decade`.
 
     Args:
         parameters, values, low, high: (model,); models without an interval are left out.
@@ -122,9 +117,52 @@ def slope_of_estimates(
         return Slope(reason=too_few_sizes(n_sizes))
     weights, z = _weights(parameters[known]), float(ndtri((1 + confidence) / 2))
     value = float(weights @ values[known])
-    error = float(np.linalg.norm(weights * (high - low)[known]) / 2 / z)
-    p = float(2 * ndtr(-abs(value) / error))
-    return Slope(value, value - z * error, value + z * error, p=p)
+    variances = ((high - low)[known] / 2 / z) ** 2
+    seeds = _spread_within_sizes(parameters[known], values[known], float(variances.mean()))
+    found = _estimate(value, float(weights**2 @ variances), seeds, float(weights @ weights))
+    return Slope(value, *found.bounds(confidence), p=found.p)
+
+
+def over_seeds(
+    values: np.ndarray, low: np.ndarray, high: np.ndarray, confidence: float = 0.95
+) -> tuple[float, float, float, float]:
+    """Mean over seeds of estimates on the same items, for other items **and** other seeds.
+
+    Items and languages are the same for all seeds, so their noise is taken as wholly shared: it
+    does not average out. Where it is not shared it stands in the seeds' spread as well, and the
+    interval is wider than it needs to be, never narrower.
+
+    Args:
+        values, low, high: (seed,) estimates and the bounds of their intervals.
+        confidence: of the intervals given and of this one.
+
+    Returns:
+        Mean, low, high and two-sided p, all NaN where a value has no interval.
+
+    Source: squares of the two half-widths added, that over items and Student's t over seeds (the
+    modified large-sample method of Graybill and Wang 1980). Satterthwaite's degrees of freedom
+    cover .88 of .95 with two seeds.
+
+    >>> half = np.full(3, 0.0196)
+    >>> values = np.array([0.1, 0.2, 0.3])
+    >>> [round(x, 3) for x in over_seeds(values, values - half, values + half)]
+    [0.2, -0.049, 0.449, 0.075]
+    """
+    n = len(values)
+    if not np.isfinite(values + low + high).all():
+        return NOTHING, NOTHING, NOTHING, NOTHING
+    value, between = float(values.mean()), float(values.std(ddof=1) / np.sqrt(n))
+    items = float(((high - low) / 2 / ndtri((1 + confidence) / 2)).mean())
+
+    def half_width(p: float) -> float:
+        """Of the interval that leaves out p."""
+        return float(np.hypot(ndtri(1 - p / 2) * items, stdtrit(n - 1, 1 - p / 2) * between))
+
+    half = half_width(1 - confidence)
+    p = SMALLEST_P
+    if half_width(p) > abs(value):  # of the interval that ends at 0
+        p = float(brentq(lambda p: half_width(p) - abs(value), SMALLEST_P, 1))
+    return value, value - half, value + half, p
 
 
 def too_few_sizes(n: int) -> str:
@@ -137,6 +175,54 @@ def _weights(parameters: np.ndarray) -> np.ndarray:
     away = np.log10(parameters)
     away -= away.mean()
     return away / (away @ away)
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    """An estimate with its variance and the degrees of freedom of Student's t behind it."""
+
+    value: float
+    variance: float
+    degrees: float
+
+    @property
+    def p(self) -> float:
+        """Two-sided, for 0."""
+        return float(2 * stdtr(self.degrees, -abs(self.value) / np.sqrt(self.variance)))
+
+    def bounds(self, confidence: float) -> tuple[float, float]:
+        half = _half_width(self.variance, self.degrees, confidence)
+        return self.value - half, self.value + half
+
+
+def _estimate(
+    value: float,
+    items: float,
+    seeds: "SeedVariance",
+    weight: float,
+    item_degrees: float = np.inf,
+) -> _Estimate:
+    """An estimate whose variance is that of items and, by `weight`, that of seeds.
+
+    Args:
+        items: variance of the estimate over items.
+        weight: how much of the variance of a seed is in the estimate.
+        item_degrees: of freedom of the items' variance.
+    """
+    variance = items + seeds.beyond_items * weight
+    # Satterthwaite's, of what the two variances were estimated from.
+    parts = items**2 / item_degrees
+    if seeds.beyond_items:
+        parts += (seeds.total * weight) ** 2 / seeds.degrees
+    return _Estimate(value, variance, variance**2 / parts if parts else np.inf)
+
+
+def _spread_within_sizes(
+    parameters: np.ndarray, values: np.ndarray, items: float
+) -> "SeedVariance":
+    """`seed_variance` of estimates whose variance over items is known beforehand."""
+    seeds = seed_variance(parameters, values, np.zeros((len(values), 2)))
+    return SeedVariance(seeds.total, max(0.0, seeds.total - items), seeds.degrees)
 
 
 def _half_width(variance: float, degrees: float, confidence: float) -> float:

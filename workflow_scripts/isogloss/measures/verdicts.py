@@ -9,7 +9,8 @@ The rule, the same for all claims:
 - *Undecided*: neither. The row says which effect would have been detected with 80% power at
   (1 - confidence) / tests, or what is missing for a test.
 
-A row per model, or per family where the claim is about size; all rows are of one dataset.
+A row per model (all seeds of a size together), or per family where the claim is about size; all
+rows are of one dataset.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import xarray as xr
 
-from isogloss.measures.slopes import MIN_SIZES, slope_of_estimates
+from isogloss.measures.slopes import MIN_SIZES, over_seeds, slope_of_estimates
 from isogloss.measures.statistics import detectable, fisher_z, holm
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
@@ -101,7 +102,7 @@ STEERING = {
 SLOPES = {"size_dissociation": "dissociation", "size_transfer": "lift"}
 LONG_NAMES = {
     "claim": "claim of the paper",
-    "subject": "model, or family of models, that it is put to",
+    "subject": "model, its seeds, or family of models, that it is put to",
     "statement": "what the claim says",
     "effect_name": "what the effect is",
     "test": "test behind interval and p",
@@ -279,14 +280,42 @@ def _similarity_findings(scale: xr.Dataset) -> list[Finding]:
     }
     findings = []
     for claim, (name, table) in sources.items():
-        for model in map(str, scale["model"].values):
-            values = [float(table[f"{name}{end}"].sel(model=model)) for end in ENDS]
+        for subject, models in subjects(scale).items():
+            by_model = [[float(table[f"{name}{e}"].sel(model=m)) for e in ENDS] for m in models]
+            values = _over_seeds(by_model, float(scale.attrs["confidence"]), is_correlation=True)
             missing = _missing_association(scale.sizes["language"], values)
-            findings.append(Finding(claim, model, _sample(scale, [model]), missing, values))
+            findings.append(Finding(claim, subject, _sample(scale, models), missing, values))
     return findings
 
 
 ENDS = ("", "_low", "_high", "_p")
+
+
+def subjects(scale: xr.Dataset) -> dict[str, list[str]]:
+    """What claims about single models are put to: each model, all seeds of a size together."""
+    found: dict[str, list[str]] = {}
+    for model in map(str, scale["model"].values):
+        at = scale.sel(model=model)
+        alike = (scale["family_of"] == at["family_of"]) & (scale["parameters"] == at["parameters"])
+        members = [str(slug) for slug in scale["model"].values[alike.values]]
+        if len(members) > 1 and np.isfinite(float(at["seed"])):
+            found.setdefault(f"{', '.join(members)}: {len(members)} seeds", members)
+        else:
+            found[model] = [model]
+    return found
+
+
+def _over_seeds(
+    by_model: Sequence[Sequence[float]], confidence: float, is_correlation: bool = False
+) -> Sequence[float]:
+    """Effect, bounds and p of a model, or of several seeds of one with seeds as the top level."""
+    if len(by_model) == 1:
+        return by_model[0]
+    values, low, high, _ = np.array(by_model).T
+    if not is_correlation:
+        return over_seeds(values, low, high, confidence)
+    *bounds, p = over_seeds(fisher_z(values), fisher_z(low), fisher_z(high), confidence)
+    return [*np.tanh(bounds).tolist(), p]
 
 
 def _missing_association(n_languages: int, values: Sequence[float]) -> str:
@@ -334,16 +363,17 @@ def _steering_findings(scale: xr.Dataset, steering: Mapping[str, xr.Dataset]) ->
     """What steering changes, by model."""
     findings = []
     for claim in STEERING:
-        for model in map(str, scale["model"].values):
-            if model not in steering:
+        for subject, models in subjects(scale).items():
+            if not set(models) <= set(steering):
                 missing = "nothing is steered on this dataset"
-                findings.append(Finding(claim, model, _sample(scale, [model]), missing))
+                findings.append(Finding(claim, subject, _sample(scale, models), missing))
                 continue
-            values = _steered(steering[model], claim)
+            by_model = [_steered(steering[model], claim) for model in models]
+            values = _over_seeds(by_model, float(scale.attrs["confidence"]))
             tested = np.isfinite(values).all()
             missing = "" if tested else "no answer changed, or too few are right in the pivot"
-            sample = _sample(scale, [model], steering[model])
-            findings.append(Finding(claim, model, sample, missing, values))
+            sample = _sample(scale, models, steering[models[0]])
+            findings.append(Finding(claim, subject, sample, missing, values))
     return findings
 
 

@@ -44,6 +44,7 @@ class ModelSource:
     licence: str = ""
     family: str = ""
     parameters: int = 0
+    seed: int | None = None
     dtype: str = "float32"
     attention: str | None = None
     device_map: str | None = None

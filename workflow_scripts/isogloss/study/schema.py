@@ -144,6 +144,7 @@ class Config(Strict):
                 )
             if dataset.prompt:
                 self._templates_known(f"datasets.{name}.prompt", dataset.prompt)
+        self._seeds_apart()
         self._templates_known("prompt", self.prompt)
         score = self.behaviour.score
         if self.steering:
@@ -155,6 +156,24 @@ class Config(Strict):
         if score == "letter" and not self.extraction.letters:
             raise ValueError("behaviour.score: letter needs extraction.letters: true")
         return self
+
+    def _seeds_apart(self) -> None:
+        """Seeds tell models of one family and size apart: all of them have one, or none."""
+        groups: dict[tuple[str, int], list[str]] = {}
+        for slug, model in self.models.items():
+            groups.setdefault((model.family, model.parameters), []).append(slug)
+        for slugs in groups.values():
+            seeds = [self.models[slug].seed for slug in slugs]
+            given = [seed for seed in seeds if seed is not None]
+            if given and len(given) < len(slugs):
+                without = slugs[seeds.index(None)]
+                raise ValueError(
+                    f"models.{without}.seed: {slugs[seeds.index(given[0])]} of the same family and "
+                    "size has one: give one to each, or to none"
+                )
+            if len(set(given)) < len(given):
+                twice = next(s for n, s in enumerate(seeds) if s in seeds[:n])
+                raise ValueError(f"models: {', '.join(slugs)}: seed {twice} is given twice")
 
     def _templates_known(self, place: str, prompt: Prompt) -> None:
         for tag in prompt.templates:

@@ -59,6 +59,12 @@ class Model(Strict):
         gt=0,
         le=10**15,
     )
+    seed: Seed | None = Field(
+        None,
+        description="of models of one family and size that differ in their training seed or "
+        "checkpoint alone: its number; verdicts are then over seeds, and seeds are drawn in their "
+        "intervals as in those of slopes",
+    )
     licence: str = Field("", description="shown where the weights are fetched and in artifacts")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "bfloat16", description="type of the weights when computing"

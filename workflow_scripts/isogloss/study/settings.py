@@ -22,6 +22,9 @@ from isogloss.questions.chat import DATE
 from isogloss.questions.prompts import PromptStyle
 from isogloss.study.schema import Config
 
+OF_COMPARISON = {"family", "parameters", "seed"}
+"""What a model is beside others: no artifact depends on it."""
+
 
 def dump(part: BaseModel, **options: Any) -> dict[str, Any]:
     """A part of the configuration as plain values."""
@@ -94,7 +97,7 @@ class Settings:
 
     def readout(self, model: str) -> dict[str, Any]:
         """What a readout depends on."""
-        about = {"family", "parameters", "licence", "device_map"}
+        about = {*OF_COMPARISON, "licence", "device_map"}
         return {
             "slug": model,
             "model": dump(self.study.models[model], exclude=about),
@@ -107,7 +110,7 @@ class Settings:
         study = self.study
         return {
             "slug": model,
-            "model": dump(study.models[model], exclude={"family", "parameters"}),
+            "model": dump(study.models[model], exclude=OF_COMPARISON),
             "weights": self.weights_of(model),
             "name": dataset,
             "dataset": self.questions(dataset),
@@ -154,7 +157,7 @@ class Settings:
         languages = study.languages_of(dataset)
         return {
             "slug": model,
-            "model": dump(study.models[model], exclude={"family", "parameters"}),
+            "model": dump(study.models[model], exclude=OF_COMPARISON),
             "fitted": fitted,
             "name": dataset,
             "dataset": self.questions(dataset),
@@ -240,7 +243,7 @@ class Settings:
     def scale(self) -> dict[str, Any]:
         """The models side by side, and what their association is tested against."""
         models = [
-            {"slug": slug, "family": model.family, "parameters": model.parameters}
+            {"slug": slug} | dump(model, include=OF_COMPARISON)
             for slug, model in self.study.models.items()
         ]
         permutations = {"permutations": self.study.similarity.permutations}
