@@ -45,7 +45,7 @@ try:
         mapping_of(Path(file))
     STUDY = validate(config, ", ".join(map(str, workflow.configfiles)))
     check_pairs_apart(STUDY)
-    SETTINGS = Settings(STUDY)
+    SETTINGS = Settings(STUDY, planning=True)
     MANIFESTS = SETTINGS.manifests()
 except InputError as error:
     sys.exit(f"error: {error}")

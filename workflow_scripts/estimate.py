@@ -49,7 +49,7 @@ def main() -> None:
     machine, store = machines.named(name), Path(study.store)
     here = {str(path.relative_to(store)) for path in store.glob("*/*/**/*")}
     shared = shared_names(study, otherwise="estimated")
-    estimator = Estimator(study, machine, Artifacts(Settings(study)), here, shared)
+    estimator = Estimator(study, machine, Artifacts(Settings(study, planning=True)), here, shared)
     lines = list(estimator.lines())
     if args.json:
         print(json.dumps([asdict(line) for line in lines], indent=1))

@@ -30,6 +30,7 @@ from isogloss.model.tiny_models import save_tiny_model
 LIBRARY = Path(__file__).resolve().parents[2] / "workflow_scripts"
 GGUF = "tiny-q8_0.gguf"
 WIDTH, VOCABULARY = 32, 262
+COMMIT = "c0ffee" * 6 + "cafe"
 
 
 # -- a tiny GGUF, in wheels ------------------------------------------------------------------------
@@ -459,6 +460,13 @@ def test_an_unusable_folder_is_named_with_what_it_lacks(folder, tmp_path, lackin
             use(path_source(folder), tmp_path)
 
 
+def test_an_adapter_is_refused_since_only_peft_would_apply_it(folder, tmp_path):
+    (folder / "adapter_config.json").write_text("{}")
+    for use in (fetch, model_digest):
+        with pytest.raises(InputError, match="adapter_config.json: .* merge it into the weights"):
+            use(path_source(folder), tmp_path)
+
+
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(InputError, match="models.m.path: .*nowhere is not a folder"):
         fetch(path_source(tmp_path / "nowhere"), tmp_path)
@@ -474,6 +482,9 @@ def test_a_folders_digest_follows_its_content_and_not_its_times(folder, tmp_path
     assert model_digest(source, cache) != first
     (folder / "tokenizer.json").write_text("tokenizer.json")
     assert model_digest(source, cache) == first == model_digest(source, tmp_path / "new cache")
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates/default.jinja").write_text("{{ messages }}")
+    assert model_digest(source, cache) != first
 
 
 def test_unchanged_files_are_not_read_again(folder, tmp_path, monkeypatch):
@@ -493,8 +504,8 @@ def test_unchanged_files_are_not_read_again(folder, tmp_path, monkeypatch):
 
 
 def test_pinned_sources_are_identified_without_fetching(tmp_path):
-    hub = ModelSource.from_spec("m", {"source": "hub", "repo": "a/b", "revision": "c0ffee"})
-    assert model_digest(hub, tmp_path) == "a/b@c0ffee"
+    hub = ModelSource.from_spec("m", {"source": "hub", "repo": "a/b", "revision": COMMIT})
+    assert model_digest(hub, tmp_path) == f"a/b@{COMMIT}"
     package = model_digest(package_source("ab" * 32), tmp_path)
     assert package == model_digest(package_source("AB" * 32, licence="other"), tmp_path)
     assert package != model_digest(package_source("ac" * 32), tmp_path)
@@ -504,7 +515,8 @@ def test_pinned_sources_are_identified_without_fetching(tmp_path):
 def test_a_fetched_model_is_found_without_importing_torch(folder, tmp_path):
     code = (
         "import sys; from pathlib import Path;"
-        "from isogloss.model.fetching import fetch, ModelSource, model_digest;"
+        "from isogloss.model.fetching import fetch;"
+        "from isogloss.model.sources import ModelSource, model_digest;"
         f"s = ModelSource.from_spec('m', {{'source': 'path', 'path': {str(folder)!r}}});"
         f"fetch(s, Path({str(tmp_path)!r})); model_digest(s, Path({str(tmp_path)!r}));"
         "sys.exit(bool({'torch', 'transformers'} & set(sys.modules)))"
@@ -515,7 +527,7 @@ def test_a_fetched_model_is_found_without_importing_torch(folder, tmp_path):
 
 # -- hub -------------------------------------------------------------------------------------------
 
-HUB = {"source": "hub", "repo": "maker/model", "revision": "c0ffee", "licence": "Maker terms"}
+HUB = {"source": "hub", "repo": "maker/model", "revision": COMMIT, "licence": "Maker terms"}
 
 
 def refused(kind):
@@ -540,7 +552,7 @@ def test_hub_failures_name_the_remedy(tmp_path, monkeypatch, error, remedy):
         raise error
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", fail)
-    with pytest.raises(InputError, match=f"models.m: maker/model@c0ffee: {remedy}"):
+    with pytest.raises(InputError, match=f"models.m: maker/model@{COMMIT}: {remedy}"):
         fetch(ModelSource.from_spec("m", HUB), tmp_path)
 
 
@@ -558,7 +570,7 @@ def test_a_snapshot_is_asked_for_once_and_again_when_it_is_gone(
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot)
     source = ModelSource.from_spec("m", HUB)
     assert fetch(source, tmp_path) == fetch(source, tmp_path) == folder
-    assert asked == [("maker/model", "c0ffee")]
+    assert asked == [("maker/model", COMMIT)]
     assert "Maker terms" in capsys.readouterr().err
     (tmp_path / "moved").mkdir()
     folder.rename(tmp_path / "moved" / "model")

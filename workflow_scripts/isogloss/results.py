@@ -30,7 +30,7 @@ from isogloss.model.sources import cache_folder
 from isogloss.questions.datasets import load_dataset
 from isogloss.store.manifests import read_manifest
 from isogloss.study.schema import Config, read
-from isogloss.study.settings import Settings, dump, manifest_name
+from isogloss.study.settings import Settings, manifest_name
 
 
 def open_study(where: str | os.PathLike[str]) -> "StudyResults":
@@ -307,15 +307,16 @@ class StudyResults:
         Categories are part of the questions alone: where these cannot be read here, a warning
         says so.
         """
-        spec = dump(self.config.datasets[dataset])
-        if spec["source"] == "sentences":
+        if self.config.datasets[dataset].source == "sentences":
             return {}
-        if "path" in spec and (self.root / spec["path"]).exists():
-            spec["path"] = str(self.root / spec["path"])
         # Items of the lexicon depend on all languages.
         every = self.config.languages_of(dataset)
-        languages = every if spec["source"] == "lexicon" else [self.config.pivot]
+        lexicon = self.config.datasets[dataset].source == "lexicon"
+        languages = every if lexicon else [self.config.pivot]
         try:
+            spec = self._settings.pinned_dataset(dataset)
+            if "path" in spec and (self.root / spec["path"]).exists():
+                spec["path"] = str(self.root / spec["path"])
             items = load_dataset(spec, languages, dataset).items[self.config.pivot]
         except InputError as error:
             warnings.warn(f"{dataset}: categories are left out: {error}", stacklevel=4)

@@ -162,7 +162,7 @@ class Estimator:
             InputError: neither.
         """
         study, tags = self.study, self.study.languages_of(dataset)
-        about = dump(study.datasets[dataset], exclude={"prompt", "languages"})
+        about = self.artifacts.settings.questions(dataset)
         try:
             items = self._loaded.get(dataset) or load_dataset(about, tags, dataset)
         except InputError as error:

@@ -96,6 +96,15 @@ def write_json(content: Any, path: Path) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; empty when the file is missing or damaged (it is only a memory)."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def temporary_name(path: Path) -> Path:
     """A new hidden name beside `path` that holds the machine and the process using it."""
     return path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{uuid4().hex[:8]}.tmp")

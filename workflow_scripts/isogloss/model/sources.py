@@ -3,23 +3,26 @@
 Nothing here imports torch or transformers: keys and folders are looked up while the DAG is built.
 """
 
-import json
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from isogloss.errors import InputError
-from isogloss.files.atomic import write_json
+from isogloss.files.atomic import read_object, write_json
 from isogloss.files.canonical import file_digest, key_of
+from isogloss.files.commits import commit_of, marker
 
 CONVERSION_VERSION = 1
 """Part of a converted model's identity: raise it when `convert_gguf` gives other weights or ids."""
 
 NEEDED = {"hub": ("repo",), "path": ("path",), "package": ("packages", "file", "sha256")}
-MODEL_FILES = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken")
+MODEL_FILES = (
+    "*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken",
+    "additional_chat_templates/*.jinja",
+)  # fmt: skip
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
@@ -92,22 +95,33 @@ class ModelSource:
 def model_digest(source: ModelSource, cache: Path) -> str:
     """What identifies a model's weights and tokenizer in the keys of artifacts.
 
-    Known without the files where the source is pinned (a local folder: by `sha256`). A hub
-    revision that is a branch is not: it keeps its name when the branch moves, so studies for
-    print give a commit.
+    Known without the files where the source is pinned (a local folder: by `sha256`).
 
     Args:
         source: the model.
         cache: folder where digests of local files are remembered by size and modification time.
 
     Raises:
-        InputError: the folder of a `path` source is missing or holds no usable model.
+        InputError: the folder of a `path` source is missing or holds no usable model; or nobody
+            knows here which commit a branch of the hub stands for.
     """
     if source.source == "hub":
-        return f"{source.repo}@{source.revision}"
+        return f"{source.repo}@{pinned(source, cache).revision}"
     if source.source == "package":
         return package_key(source)
     return source.sha256.lower() or folder_digest(source, cache)
+
+
+def pinned(source: ModelSource, cache: Path) -> ModelSource:
+    """The same source with a commit in place of a branch or tag of the hub, which can move.
+
+    Raises:
+        InputError: as `commit_of`.
+    """
+    if source.source != "hub":
+        return source
+    where = f"models.{source.slug}.revision"
+    return replace(source, revision=commit_of(source.repo, source.revision, "model", cache, where))
 
 
 def package_key(source: ModelSource) -> str:
@@ -130,14 +144,22 @@ def cache_folder(setting: str | None) -> Path:
 def folder_here(source: ModelSource, cache: Path) -> Path | None:
     """The folder of a model that is here already; None where it would have to be fetched."""
     if source.source == "hub":
-        marker = cache / "hub" / f"{key_of(model_digest(source, cache))}.json"
-        known = read_object(marker).get("folder")
+        known = _fetched(source, cache)
         folder = Path(known) if known else None
     elif source.source == "package":
         folder = cache / "models" / f"{source.slug}-{package_key(source)[:16]}"
     else:
         folder = source.path
     return folder if folder is not None and (folder / "config.json").is_file() else None
+
+
+def _fetched(source: ModelSource, cache: Path) -> str | None:
+    """The folder of a hub source's snapshot; None where it is not here."""
+    try:
+        commit = pinned(source, cache).revision
+    except InputError:
+        return None
+    return read_object(marker(cache, source.repo, commit)).get("folder")
 
 
 def local_folder(source: ModelSource) -> Path:
@@ -156,6 +178,11 @@ def check_usable(folder: Path, source: ModelSource) -> Path:
         raise InputError(
             f"{where}: no *.safetensors: save the weights as safetensors (pickled weights are "
             "not opened)"
+        )
+    if (folder / "adapter_config.json").exists():
+        raise InputError(
+            f"{where}: adapter_config.json: its adapter would count only where peft is installed: "
+            "merge it into the weights, or remove that file"
         )
     listed = read_object(folder / "model.safetensors.index.json").get("weight_map", {})
     parts = listed.values() if isinstance(listed, dict) else [listed]
@@ -179,7 +206,8 @@ def folder_digest(source: ModelSource, cache: Path) -> str:
     record = cache / "digests" / f"{key_of(str(folder.resolve()))}.json"
     remembered = read_object(record)
     try:
-        seen = {file.name: _digest_of(file, remembered.get(file.name)) for file in files}
+        names = {file: file.relative_to(folder).as_posix() for file in files}
+        seen = {name: _digest_of(file, remembered.get(name)) for file, name in names.items()}
         if seen != remembered:
             write_json(seen, record)
     except OSError as error:
@@ -200,12 +228,3 @@ def _digest_of(file: Path, remembered: Any) -> list[Any]:
     if isinstance(remembered, list) and len(remembered) == 4 and remembered[:3] == known:
         return remembered
     return [*known, file_digest(file)]
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; empty when the file is missing or damaged (it is only a memory)."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}

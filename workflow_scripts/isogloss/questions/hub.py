@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from isogloss.errors import InputError, one_line
+from isogloss.files.commits import commit_of
 from isogloss.questions.columns import check_columns, check_letters, record_of_row
 from isogloss.questions.items import ParallelItems
 from isogloss.questions.languages import canonical_tag
@@ -214,6 +215,39 @@ def local_folders(
     paths = dict.fromkeys(str(entries.get(tag, {}).get("path", path)) for tag in tags)
     folders = [Path(path).expanduser() for path in paths]
     return folders if all(map(os.path.isdir, folders)) else None
+
+
+def pinned_repositories(
+    spec: Mapping[str, Any], languages: Sequence[str], memory: Path, where: str
+) -> dict[str, Any]:
+    """A `hub` dataset with commits in place of branches and tags, which can move.
+
+    Args:
+        spec: its specification.
+        languages: that are read.
+        memory, where: as `commit_of`.
+
+    Raises:
+        InputError: nobody knows which commit one stands for.
+    """
+    configs: dict[str, Any] = dict(spec["configs"])
+    by_tag = {canonical_tag(given): given for given in configs}
+    tags = dict.fromkeys((reference_of(_entries(configs, where)), *distinct(languages)))
+    pinned = {**spec, "configs": configs}
+    for given in filter(None, map(by_tag.get, tags)):
+        own = {} if isinstance(configs[given], str) else configs[given]
+        path = str(own.get("path", spec["path"]))
+        revision = own.get("revision", spec.get("revision"))
+        if os.path.isdir(Path(path).expanduser()):
+            continue
+        commit = commit_of(path, revision, "dataset", memory, f"{where}.revision")
+        if commit == revision:
+            continue
+        if "path" in own or "revision" in own:
+            configs[given] = {**own, "revision": commit}
+        else:
+            pinned["revision"] = commit
+    return pinned
 
 
 def _read_hub(

@@ -136,6 +136,11 @@ def _config_text(study: Study) -> str:
     for slug, model in content["models"].items():
         if model["source"] == "path":
             model["sha256"] = study.settings.weights_of(slug)
+        if model["source"] == "hub":
+            model["revision"] = study.settings.model(slug)["revision"]
+    for name, dataset in content["datasets"].items():
+        if dataset["source"] == "hub":
+            dataset |= study.settings.pinned_dataset(name)
     text: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=96)
     return text
 

