@@ -16,7 +16,7 @@ rule similarity:
         "logs/{model}/{dataset}/similarity.log",
     threads: 1
     resources:
-        **asks(mem_mb=(6000, 200), runtime=(120, 5), more_mb=REQUESTS.pairs_of_states),
+        **asks(mem_mb=(6000, 200), runtime=(120, 5), more_mb=REQUESTS.for_similarity),
     params:
         spec=settings("similarity"),
     shell:

@@ -63,12 +63,6 @@ def grams_of(states: np.ndarray) -> np.ndarray:
     return centred @ centred.transpose(0, 2, 1)
 
 
-def gram_of_all(states: np.ndarray) -> np.ndarray:
-    """Products (language, item, language, item) of all states (language, item, feature)."""
-    flat = states.reshape(-1, states.shape[2])
-    return (flat @ flat.T).reshape(*states.shape[:2], *states.shape[:2])
-
-
 def planted(
     share: float,
     rng: np.random.Generator,

@@ -148,7 +148,23 @@ def test_shuffled_ckas_are_those_of_the_shuffled_states(clusters):
     centred = cka.centred_over_clusters(grams_of(states), clusters)
     for order, values in zip(orders, cka.shuffled_ckas(centred, orders), strict=True):
         moved = np.stack([x[o] for x, o in zip(states, order, strict=True)])
-        np.testing.assert_allclose(values, pair_cka(grams_of(moved), clusters), atol=1e-9)
+        np.testing.assert_allclose(values, pair_cka(grams_of(moved), clusters), atol=1e-6)
+
+
+@pytest.mark.parametrize("clusters", [np.arange(150), np.arange(150) // 2])
+def test_languages_in_two_blocks_meet_as_they_do_in_one(clusters):
+    states = planted(0.5, np.random.default_rng(0), 5, 150, 6)  # more rows than move at once
+    orders = shuffled_orders(clusters, 5, 3, 0)
+    each = [cka.centred_over_clusters(gram[None], clusters) for gram in grams_of(states)]
+    whole, first, second = map(cka.side_by_side, (each, each[:2], each[2:]))
+    apart = cka.shuffled_hsics(first, second, orders[:, :2], orders[:, 2:])
+    together = cka.shuffled_hsics(whole, whole, orders, orders)
+    for of_blocks, of_all in (
+        (cka.hsic(first, second), cka.hsic(whole, whole)),
+        (cka.left_out_hsics(first, second), cka.left_out_hsics(whole, whole)),
+        (apart, together),
+    ):
+        np.testing.assert_allclose(of_blocks, of_all[..., :2, 2:], atol=1e-6, rtol=1e-6)
 
 
 def test_too_few_clusters_are_refused():

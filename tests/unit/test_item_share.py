@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from simulated_states import UNEVEN, clustered_states, gram_of_all, grams_of, planted, spectrum
+from simulated_states import UNEVEN, clustered_states, grams_of, planted, spectrum
 
 from isogloss.measures.cka import centred_over_clusters, pair_cka
 from isogloss.measures.item_share import (
-    left_out_item_shares,
+    left_out_sums,
     pair_item_share,
-    shuffled_pair_shares,
+    shuffled_paired_sums,
+    shuffled_sums_of_pairs,
 )
 from isogloss.measures.pooled import mean_over_pairs
 from isogloss.measures.shuffles import Shuffle, rare_signs, shuffled_orders
@@ -19,6 +20,12 @@ from isogloss.measures.states import degenerate_reason, standardised, without_le
 
 def item_share(states: np.ndarray) -> float:
     return float(mean_over_pairs(pair_item_share(standardised(states))))
+
+
+def shuffled_shares(z: np.ndarray, orders: np.ndarray, signs: np.ndarray) -> np.ndarray:
+    """Item share under shuffled pairings, mean over pairs: (permutation,)."""
+    n_pairs = len(z) * (len(z) - 1)
+    return shuffled_sums_of_pairs(z, orders, signs) / (n_pairs * z.shape[1] * z.shape[2])
 
 
 def anova_item_share(states: np.ndarray) -> float:
@@ -65,7 +72,7 @@ def test_item_share_by_hand():
 def test_left_out_item_shares_equal_those_computed_without_the_cluster():
     rng = np.random.default_rng(1)
     states, clusters = planted(0.4, rng, 3, 20, 7), np.arange(20) // 2 * 3
-    shares = left_out_item_shares(standardised(states), clusters)
+    shares = left_out_sums(standardised(states), clusters) / 7
     for cluster, left in zip(np.unique(clusters), shares, strict=True):
         direct = pair_item_share(standardised(states[:, clusters != cluster]))
         np.testing.assert_allclose(left, direct, atol=1e-5)
@@ -115,12 +122,12 @@ def test_shuffled_shares_are_those_of_the_shuffled_states():
     z = standardised(planted(0.5, rng, 3, 15, 6))
     clusters = np.array([0, 0, 0, 0, *range(1, 12)])
     orders, signs = (draw(clusters, 3, 4, 0) for draw in (shuffled_orders, rare_signs))
-    by_order = shuffled_pair_shares(gram_of_all(z) / 6, orders, signs)
-    for order, sign, shares in zip(orders, signs, by_order, strict=True):
-        moved = Shuffle(order, sign).of(z)
-        direct = pair_item_share(moved)
+    by_order = shuffled_paired_sums(z, orders, signs) / z[0].size
+    means = shuffled_shares(z, orders, signs)
+    for order, sign, shares, mean in zip(orders, signs, by_order, means, strict=True):
+        direct = pair_item_share(Shuffle(order, sign).of(z))
         np.testing.assert_allclose(shares[0, 1:], direct[0, 1:], atol=1e-6)
-        assert mean_over_pairs(shares) == pytest.approx(mean_over_pairs(direct), abs=1e-6)
+        assert mean == pytest.approx(mean_over_pairs(direct), abs=1e-6)
 
 
 def test_the_dissociation_test_is_calibrated_on_pure_noise():
@@ -129,7 +136,7 @@ def test_the_dissociation_test_is_calibrated_on_pure_noise():
     for seed in range(100):
         z = standardised(rng.normal(size=(3, 20, 6)))
         orders, signs = (draw(np.arange(20), 3, 99, seed) for draw in (shuffled_orders, rare_signs))
-        null = mean_over_pairs(shuffled_pair_shares(gram_of_all(z) / 6, orders, signs))
+        null = shuffled_shares(z, orders, signs)
         p.append((1 + (null >= item_share(z)).sum()) / 100)
     assert np.mean(p) == pytest.approx(0.5, abs=0.1)
     assert np.mean(np.array(p) <= 0.1) == pytest.approx(0.1, abs=0.08)
@@ -142,7 +149,7 @@ def test_the_test_of_item_share_is_calibrated_where_items_cluster(clusters):
         z = standardised(clustered_states(rng, clusters, 3, spectrum(8), within=0.9))
         orders = shuffled_orders(clusters, 3, 99, seed)
         signs = rare_signs(clusters, 3, 99, (seed, 1))
-        null = mean_over_pairs(shuffled_pair_shares(gram_of_all(z) / 8, orders, signs))
+        null = shuffled_shares(z, orders, signs)
         p.append((1 + (null >= item_share(z) - 1e-9).sum()) / 100)
     assert np.mean(np.array(p) <= 0.05) < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 300)
     assert np.mean(p) == pytest.approx(0.5, abs=0.06)
@@ -152,6 +159,6 @@ def test_a_shuffled_pairing_holds_nothing_of_what_languages_share_in_clusters_th
     rng = np.random.default_rng(0)
     z = standardised(clustered_states(rng, UNEVEN, 2, spectrum(60), shared=0.9, within=0.9))
     orders, signs = (draw(UNEVEN, 2, 400, 0) for draw in (shuffled_orders, rare_signs))
-    null = mean_over_pairs(shuffled_pair_shares(gram_of_all(z) / 60, orders, signs))
+    null = shuffled_shares(z, orders, signs)
     # A small part of what 28 of 60 items in their places would leave: .38.
     assert null.mean() == pytest.approx(0, abs=0.06)

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import xarray as xr
-from simulated_states import parallel_states, planted
+from simulated_states import UNEVEN, clustered_states, parallel_states, planted, spectrum
 
 from isogloss.errors import InputError
 from isogloss.files.netcdf import open_netcdf, write_netcdf
+from isogloss.measures.layer_states import LayerStates
 from isogloss.measures.similarity import similarity
 
 SHARES = (0.0, 0.5, 0.7, 0.5, 0.1)
@@ -145,3 +146,42 @@ def test_too_little_to_compare_is_refused():
         similarity(parallel_states(layers), "xx")
     with pytest.raises(InputError, match="4 clusters"):
         similarity(parallel_states(layers, clusters=np.arange(20) % 4), "en")
+
+
+@pytest.mark.parametrize("clusters", [np.arange(60), UNEVEN])
+def test_little_memory_changes_no_value(clusters, monkeypatch):
+    rng = np.random.default_rng(0)
+    layers = [
+        clustered_states(rng, clusters, 5, spectrum(50, 0.3), share, 0.5) for share in (0.1, 0.5)
+    ]
+    layers[0][3] = 1  # degenerate, in the middle of a block
+    layers[1][2, :, 7] = 5  # a dimension that one language lacks
+    whole = similarity(parallel_states(layers, clusters), "en", 39, 39)
+    rooms = []
+    monkeypatch.setattr(LayerStates, "language_blocks", counted(LayerStates.language_blocks, rooms))
+    parts = similarity(parallel_states(layers, clusters), "en", 39, 39, memory_gb=2e-4)
+    assert max(rooms) == 5  # blocks of one language each
+    xr.testing.assert_allclose(parts, whole, atol=2e-6)
+    for name in ("item_share_pair_p", "cka_pair_p", "dissociation_p"):
+        np.testing.assert_array_equal(parts[name], whole[name])
+
+
+def counted(method, lengths):
+    """A method that also notes how long the lists are which it returns."""
+
+    def noting(*arguments):
+        blocks = method(*arguments)
+        lengths.append(len(blocks))
+        return blocks
+
+    return noting
+
+
+def test_retrieval_is_taken_at_some_layers_where_only_some_are_wanted(planted_dataset):
+    rng = np.random.default_rng(0)
+    layers = [planted(share, rng, 3, 60, 40) for share in SHARES]
+    some = similarity(parallel_states(layers), "en", 199, 39, retrieval_layers=2)
+    measured = np.isfinite(some["retrieval_mean"])
+    assert measured.values.tolist() == [True, False, False, False, True]
+    xr.testing.assert_allclose(some.sel(layer=[0, 4]), planted_dataset.sel(layer=[0, 4]))
+    xr.testing.assert_identical(some["cka_pair"], planted_dataset["cka_pair"])

@@ -74,16 +74,18 @@ def test_a_job_that_holds_a_model_has_memory_for_its_weights_in_float32(paper: A
         assert paper[rule, "gemma-2-27b"]["mem_mb"] > 27_227 * 4
 
 
-def test_similarity_has_memory_for_all_pairs_of_states_that_are_announced(tree: Study) -> None:
+def test_similarity_has_memory_for_what_grows_with_announced_items(tree: Study) -> None:
     shape = {"items": 4000, "choices": 2, "prompt_words": 9, "choice_words": 1}
     both = {"datasets": {"everyday": shape, "lexicon": shape}}
     options = ["--config", f"estimate={json.dumps(both)}"]
     few, many = asked(tree), asked(tree, *options)
     for key, request in many.items():
         more = request.get("mem_mb", 0) - few[key].get("mem_mb", 0)
-        # Ten languages: 40,000 states, 42 bytes a pair; a row an item of 100 pairs, 260 bytes each.
-        assert more == {"similarity": 67_200, "behaviour": 104}.get(key[0], 0), key
-    refused = tree.snakemake("--dry-run", *options, *cluster(max_mem_mb=70_000)[1:])
+        # Ten languages, 4,000 items: 100 pairs by item, of 64 and 260 bytes; 1198 orders of 3.
+        assert more == {"similarity": 170, "behaviour": 104}.get(key[0], 0), key
+    large = ["--config", 'similarity={"memory_gb": 90}']
+    assert asked(tree, *large)["similarity", "gemma-3-270m"]["mem_mb"] > 90_000
+    refused = tree.snakemake("--dry-run", *large, *cluster(max_mem_mb=70_000)[1:])
     assert "error: similarity of gemma-3-270m asks for mem_mb=" in refused.stderr
 
 

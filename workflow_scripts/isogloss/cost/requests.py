@@ -15,8 +15,14 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 BESIDE_WEIGHTS = 1.3
 """Memory of a GPU by its model's weights: states, scores and a block of logits need some too."""
 
-PAIR_BYTES = 42
-"""Memory of `similarity` for every two states of all languages, measured."""
+PAIR_CLUSTER_BYTES = 64
+"""Memory of `similarity` for each pair of languages and cluster left out: eight such maps."""
+
+DRAW_BYTES = 3
+"""The same for each shuffled order, language and item: its place, and its sign."""
+
+SIMILARITY_GB = 4
+"""Its `similarity.memory_gb` that the request of the rule counts with [GB]."""
 
 PAIR_ITEM_BYTES = 260
 """Memory of `behaviour` for each pair of languages and item left out, measured."""
@@ -45,13 +51,14 @@ def model_threads(cluster: Cluster) -> int:
     return min(8, cluster.max_threads or 8)
 
 
-def pairs_mb(n_languages: int, n_items: int) -> int:
-    """Memory of `similarity` for all pairs of states, beyond a program's own [MB].
+def similarity_mb(n_languages: int, n_items: int, n_shuffles: int) -> int:
+    """Memory of `similarity` beyond a program's own and `similarity.memory_gb` [MB].
 
-    >>> pairs_mb(122, 900)
-    506354
+    >>> similarity_mb(122, 900, 999 + 199)
+    1252
     """
-    return math.ceil(PAIR_BYTES * (n_languages * n_items) ** 2 / 1e6)
+    of_pairs = PAIR_CLUSTER_BYTES * n_items * n_languages**2
+    return math.ceil((of_pairs + DRAW_BYTES * n_shuffles * n_languages * n_items) / 1e6)
 
 
 def left_out_mb(n_languages: int, n_items: int) -> int:
@@ -157,12 +164,15 @@ class Requests:
             return min(1, self.cluster.gpus)
         return gpus(self.study.models[model], self.cluster)
 
-    def pairs_of_states(self, dataset: str | None) -> int:
-        """Memory for all pairs of a dataset's states [MB]; None: of the largest dataset.
+    def for_similarity(self, dataset: str | None) -> int:
+        """Memory of `similarity` beyond that of a small study [MB]; None: of the largest dataset.
 
-        Questions are not counted here: how many there are is known where the configuration says it.
+        Clusters are counted as items, where these are announced.
         """
-        return max(pairs_mb(*size) for size in self._sizes(dataset))
+        how = self.study.similarity
+        shuffles = how.permutations + how.map_permutations
+        more = math.ceil(1000 * max(0, how.memory_gb - SIMILARITY_GB))
+        return more + max(similarity_mb(*size, shuffles) for size in self._sizes(dataset))
 
     def pairs_left_out(self, dataset: str | None) -> int:
         """Memory for all pairs of a dataset's languages, each cluster left out [MB].

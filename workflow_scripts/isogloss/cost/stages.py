@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from isogloss.cost.architecture import Model
 from isogloss.cost.machines import Machine
-from isogloss.cost.requests import BYTES, left_out_mb, pairs_mb
+from isogloss.cost.requests import BYTES, left_out_mb, similarity_mb
 from isogloss.cost.tokens import Text
 from isogloss.measures.lens import lens_layers
+from isogloss.measures.retrieval import layers_with_retrieval
 from isogloss.questions.prompts import LATENTS
 from isogloss.study.schema import Config, Steering
 
@@ -25,9 +26,9 @@ BUFFERS = 300e6  # memory beside weights and batches, of a program with a model 
 LOGITS = 512 * 4096 * 4 * 4  # a block of logits: states, vocabulary, its copies in float32 [byte]
 UNSTEERED = 1e9  # unsteered states that steering keeps, of the pivot and of a language, at most
 WRITING = 2.6  # time of writing an activation file, by that of its bytes: shards, copies, digests
-# Operations in whose time `similarity` does the rest with an entry of an (item, item) matrix, and
-# all with one under a shuffled pairing.
-ENTRY, SHUFFLED = 2000, 375
+# Operations in whose time `similarity` looks an entry of an (item, item) matrix up, moves one to
+# its shuffled place, and adds a state's feature to a sum over languages.
+LOOKED_UP, MOVED, ADDED = 700, 50, 25
 
 
 @dataclass(frozen=True)
@@ -228,16 +229,23 @@ def vectors(work: Work, *_: object) -> Cost:
 
 
 def similarity(work: Work) -> Cost:
-    """Products of all states of all languages, layer by layer, and shuffled pairings."""
+    """Sums over paired items, Gram matrices of languages, products of states for retrieval."""
     machine, width, layers = work.machine, work.model.shape.width, work.model.shape.layers + 1
-    languages, maps = len(work.languages), work.study.similarity.map_permutations
-    states = languages * work.items
-    # Products of states are in float32, twice as fast as what else there is.
-    flops = layers * states**2 * (3 * width + ENTRY + 2 * maps)
-    flops += layers * maps * languages * work.items**2 * SHUFFLED
-    seconds = flops / machine.analysis / machine.share["similarity"]
-    memory = 1e6 * pairs_mb(languages, work.items) + 24 * layers * maps * languages**2
-    memory += machine.process + 40 * states * width
+    languages, how, n = len(work.languages), work.study.similarity, work.items
+    pairs, states = languages**2 / 2, languages * n * width
+    paired = 2 * pairs * n * width * (how.map_permutations + 10)
+    shuffled_grams = how.map_permutations * n**2 * (pairs + MOVED * languages / 2)
+    middle = ADDED * how.permutations * states / 2  # half of the layers
+    looked_up = pairs * n**2 * (2 * width + LOOKED_UP)
+    with_retrieval = len(layers_with_retrieval(layers, languages, how.retrieval_layers))
+    flops = layers * (paired + 4 * states * n + shuffled_grams + middle)
+    flops += with_retrieval * looked_up
+    # Nearly all in float32, twice as fast as what else there is.
+    seconds = flops / (2 * machine.analysis) / machine.share["similarity"]
+    shuffles = how.permutations + how.map_permutations
+    needed = 40 * states + 40 * languages * n**2
+    memory = machine.process + min(needed, how.memory_gb * 1e9)
+    memory += 1e6 * similarity_mb(languages, n, shuffles)
     disk = 72 * layers * languages**2 + 300_000
     return Cost(machine.analysis_start + seconds, flops, memory, disk=disk)
 

@@ -68,7 +68,12 @@ def place_and_shape(similarity: xr.Dataset, subject: Subject) -> Drawing:
 def _depth_panel(
     ax: Axes, results: xr.Dataset, subject: Subject, order: list[str], mean: str, pair: str
 ) -> None:
-    """A line per language (with the pivot), the mean over all pairs, null and threshold."""
+    """A line per language (with the pivot), the mean over all pairs, null and threshold.
+
+    Over the layers that have the measure: retrieval may be taken at some only.
+    """
+    measured = results[pair].notnull().any(["language", "language_2"]).values
+    results = results.isel(layer=measured) if measured.any() else results
     depth = results["relative_depth"].values
     styles = language_styles(order, subject)
     ax.axvspan(*results.attrs["middle"], color="#f3f3f3", zorder=0)

@@ -210,16 +210,16 @@ def open_states(paths: Sequence[Path], pooling: str = "prompt_mean") -> Parallel
                 raise InputError(f"{path}: item_id differs from that of {paths[0]}: extract anew")
             tokens.append(file["n_prompt_tokens"][...])
 
-    def at(layer: int) -> np.ndarray:
-        def states(path: Path) -> np.ndarray:
-            with reading(path), h5py.File(path) as file:
-                stored = file[pooling]
-                return decode_states(stored[:, layer, :], stored.attrs.get("stored_as", ""))
+    def read(layer: int, language: int) -> np.ndarray:
+        with reading(paths[language]), h5py.File(paths[language]) as file:
+            stored = file[pooling]
+            return decode_states(stored[:, layer, :], stored.attrs.get("stored_as", ""))
 
-        return np.stack([states(path) for path in paths])
+    def at(layer: int) -> np.ndarray:
+        return np.stack([read(layer, language) for language in range(len(paths))])
 
     languages = tuple(spec["language"] for spec in specs)
-    return ParallelStates(languages, item_ids, clusters, depths, np.stack(tokens), at)
+    return ParallelStates(languages, item_ids, clusters, depths, np.stack(tokens), at, read)
 
 
 def open_scores(paths: Sequence[Path]) -> xr.Dataset:

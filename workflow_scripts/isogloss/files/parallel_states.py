@@ -1,4 +1,7 @@
-"""States of parallel items in several languages, as measures take them: read layer by layer."""
+"""States of parallel items in several languages, as measures take them: read layer by layer.
+
+Where a layer of all languages is more than fits, it is read language by language.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +20,7 @@ class ParallelStates:
         depths: (layer,) relative depth, 0 at the embedding, 1 before the final norm.
         n_tokens: (language, item) tokens of the prompt.
         at: layer index -> (language, item, feature) float32.
+        read: layer and language index -> (item, feature) float32; None: `at` alone reads.
     """
 
     languages: tuple[str, ...]
@@ -25,6 +29,11 @@ class ParallelStates:
     depths: np.ndarray
     n_tokens: np.ndarray
     at: Callable[[int], np.ndarray]
+    read: Callable[[int, int], np.ndarray] | None = None
+
+    def of_language(self, layer: int, language: int) -> np.ndarray:
+        """The states (item, feature) of one language at one layer."""
+        return self.read(layer, language) if self.read else self.at(layer)[language]
 
     def of_items(self, chosen: np.ndarray) -> "ParallelStates":
         """The same states of some items only; `chosen` (item,) bool."""
@@ -35,4 +44,5 @@ class ParallelStates:
             self.depths,
             self.n_tokens[:, chosen],
             lambda layer: self.at(layer)[:, chosen],
+            lambda layer, language: self.of_language(layer, language)[chosen],
         )

@@ -27,11 +27,14 @@ so that HSIC is the sum of three inner products (of items with items, items with
 clusters with clusters), CKA their cosine, and the whole O(n^2) for n items.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from isogloss.measures.statistics import cluster_codes, sum_by_cluster
+
+ROWS_AT_ONCE = 64  # of a shuffled matrix
 
 
 @dataclass(frozen=True)
@@ -60,22 +63,6 @@ class Centred:
     def single(self) -> bool:
         """Whether every cluster is one item: then all three hold the same entries."""
         return self.blocks.shape[1] == self.items.shape[1]
-
-    def shuffled(self, orders: np.ndarray) -> "Centred":
-        """The same with items in other orders (language, item), in which clusters stay whole."""
-        first = np.unique(self.codes, return_index=True)[1]
-        of_clusters = self.codes[orders][:, first]
-        items = _taken(self.items, orders, orders)
-        if self.single:
-            return Centred(items, items, items, self.codes)
-        means = _taken(self.means, orders, of_clusters)
-        return Centred(items, means, _taken(self.blocks, of_clusters, of_clusters), self.codes)
-
-
-def _taken(part: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Rows and columns of (language, row, column), others in each language."""
-    each = zip(part, rows, columns, strict=True)
-    return np.stack([of_one.take(r, 0).take(c, 1) for of_one, r, c in each])
 
 
 def centred_over_clusters(grams: np.ndarray, clusters: np.ndarray) -> Centred:
@@ -113,7 +100,22 @@ def _cluster_means(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
     sizes = np.bincount(codes)
     starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
     together = values.take(np.argsort(codes, kind="stable"), -1)
+    if (sizes == 1).all():
+        return together
     return np.add.reduceat(together, starts, axis=-1) / sizes
+
+
+def side_by_side(centred: Sequence[Centred], dtype: type = np.float64) -> Centred:
+    """The Gram matrices of several languages, each centred by itself, as one."""
+    first = centred[0]
+
+    def together(name: str) -> np.ndarray:
+        return np.concatenate([getattr(c, name) for c in centred]).astype(dtype, copy=False)
+
+    if first.single:
+        items = together("items")
+        return Centred(items, items, items, first.codes)
+    return Centred(together("items"), together("means"), together("blocks"), first.codes)
 
 
 def pair_cka(centred: Centred) -> np.ndarray:
@@ -124,59 +126,12 @@ def pair_cka(centred: Centred) -> np.ndarray:
 
     Source: Kornblith et al. (2019) with the unbiased HSIC of Song et al. (2012) over clusters.
     """
-    return _cosine(_hsic(centred))
-
-
-def _hsic(centred: Centred) -> np.ndarray:
-    """Unbiased HSIC (language, language) of centred Gram matrices."""
-    n = centred.n_clusters
-    pairs = _products(centred.items)
-    if centred.single:
-        return pairs / (n * (n - 3))
-    means, blocks = 2 * _products(centred.means), 2 * _products(centred.blocks)
-    return (pairs + (means + blocks / (n - 3)) / (n - 2)) / (n * (n - 1))
-
-
-def _products(part: np.ndarray) -> np.ndarray:
-    """Inner products (language, language) of (language, ...) arrays."""
-    flat = part.reshape(len(part), -1)
-    return flat @ flat.T
-
-
-def _cosine(hsic: np.ndarray) -> np.ndarray:
-    """CKA from HSIC (..., language, language); NaN where a language has none with itself."""
-    alone = np.diagonal(hsic, axis1=-2, axis2=-1)
-    alone = np.where(alone > 0, alone, np.nan)
-    return hsic / np.sqrt(alone[..., :, None] * alone[..., None, :])
+    return cosine(hsic(centred, centred))
 
 
 def left_out_ckas(centred: Centred) -> np.ndarray:
-    """`pair_cka` with each cluster left out: (cluster, language, language).
-
-    The sums over all clusters are taken once and each cluster's part subtracted; without it an
-    item's mean similarities sum to minus its similarity to that cluster.
-
-    Raises:
-        ValueError: fewer than 5 clusters.
-    """
-    n, codes = centred.n_clusters - 1, centred.codes
-    if n < 4:
-        raise ValueError(f"unbiased HSIC without a cluster needs 5 clusters of items, got {n + 1}")
-    of_items = sum_by_cluster(_row_products(centred.items), codes)
-    of_rows = sum_by_cluster(_row_products(centred.means), codes)
-    of_columns = _row_products(centred.means.transpose(0, 2, 1))
-    of_blocks = _row_products(centred.blocks)
-    pairs = of_items.sum(axis=0) - 2 * of_items
-    triples = of_columns - (of_rows.sum(axis=0) - of_rows - of_columns)
-    quadruples = 2 * (of_blocks.sum(axis=0) - 2 * of_blocks) - 4 * of_blocks
-    # A factor that CKA divides out is left out.
-    return _cosine(pairs - 2 * triples / (n - 2) + quadruples / ((n - 2) * (n - 3)))
-
-
-def _row_products(part: np.ndarray) -> np.ndarray:
-    """Inner products of each row of (language, row, column): (row, language, language)."""
-    by_row = part.transpose(1, 0, 2)
-    return by_row @ by_row.transpose(0, 2, 1)
+    """`pair_cka` with each cluster left out: (cluster, language, language)."""
+    return cosine(left_out_hsics(centred, centred))
 
 
 def shuffled_ckas(centred: Centred, orders: np.ndarray) -> np.ndarray:
@@ -185,4 +140,125 @@ def shuffled_ckas(centred: Centred, orders: np.ndarray) -> np.ndarray:
     Args:
         orders: (permutation, language, item) of `shuffles.shuffled_orders`.
     """
-    return np.array([pair_cka(centred.shuffled(order)) for order in orders])
+    return cosine(shuffled_hsics(centred, centred, orders, orders))
+
+
+def hsic(first: Centred, second: Centred) -> np.ndarray:
+    """Unbiased HSIC of the languages of one with those of another: (language, language)."""
+    n = first.n_clusters
+    pairs = _products(first.items, second.items)
+    if first.single:
+        return pairs / (n * (n - 3))
+    means = 2 * _products(first.means, second.means)
+    blocks = 2 * _products(first.blocks, second.blocks)
+    return (pairs + (means + blocks / (n - 3)) / (n - 2)) / (n * (n - 1))
+
+
+def _products(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Inner products (language, language) of (language, ...) arrays."""
+    return first.reshape(len(first), -1) @ second.reshape(len(second), -1).T
+
+
+def cosine(hsics: np.ndarray) -> np.ndarray:
+    """CKA from HSIC (..., language, language); NaN where a language has none with itself."""
+    alone = np.diagonal(hsics, axis1=-2, axis2=-1)
+    alone = np.where(alone > 0, alone, np.nan)
+    return hsics / np.sqrt(alone[..., :, None] * alone[..., None, :])
+
+
+def left_out_hsics(first: Centred, second: Centred) -> np.ndarray:
+    """`hsic` with each cluster left out, times what CKA divides out: (cluster, language, language).
+
+    The sums over all clusters are taken once and each cluster's part subtracted; without it an
+    item's mean similarities sum to minus its similarity to that cluster.
+
+    Raises:
+        ValueError: fewer than 5 clusters.
+    """
+    n, codes = first.n_clusters - 1, first.codes
+    if n < 4:
+        raise ValueError(f"unbiased HSIC without a cluster needs 5 clusters of items, got {n + 1}")
+    of_items = sum_by_cluster(_row_products(first.items, second.items), codes)
+    of_rows, of_columns, of_blocks = of_items, of_items, of_items
+    if not first.single:
+        of_rows = sum_by_cluster(_row_products(first.means, second.means), codes)
+        columns = (part.means.transpose(0, 2, 1) for part in (first, second))
+        of_columns = _row_products(*columns)
+        of_blocks = _row_products(first.blocks, second.blocks)
+    pairs = of_items.sum(axis=0) - 2 * of_items
+    triples = of_columns - (of_rows.sum(axis=0) - of_rows - of_columns)
+    quadruples = 2 * (of_blocks.sum(axis=0) - 2 * of_blocks) - 4 * of_blocks
+    return pairs - 2 * triples / (n - 2) + quadruples / ((n - 2) * (n - 3))
+
+
+def _row_products(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Inner products of each row of (language, row, column): (row, language, language)."""
+    return first.transpose(1, 0, 2) @ second.transpose(1, 2, 0)
+
+
+def shuffled_hsics(
+    first: Centred, second: Centred, orders: np.ndarray, other_orders: np.ndarray
+) -> np.ndarray:
+    """`hsic` under shuffled pairings: (permutation, language, language).
+
+    Args:
+        first, second: the same object for the pairs of its languages among themselves.
+        orders, other_orders: (permutation, language, item) of the languages of each.
+    """
+    n, same = first.n_clusters, first is second
+    scales = _largest(first), _largest(second)
+    weights = {"items": 1.0}
+    if not first.single:
+        weights |= {"means": 2 / (n - 2), "blocks": 2 / ((n - 2) * (n - 3))}
+    sums = np.zeros((len(orders), len(first.items), len(second.items)))
+    for name, weight in weights.items():
+        ours = _Shuffled(first, name, scales[0])
+        theirs = ours if same else _Shuffled(second, name, scales[1])
+        for number, (order, other) in enumerate(zip(orders, other_orders, strict=True)):
+            for rows in ours.row_parts():
+                moved = ours.moved(order, rows)
+                moved_too = moved if same else theirs.moved(other, rows)
+                sums[number] += weight * (moved @ moved_too.T)
+    return sums * np.multiply.outer(*scales) / (n * (n - 3 if first.single else n - 1))
+
+
+def _largest(centred: Centred) -> np.ndarray:
+    """(language,) largest entry, by which entries are divided so that float32 holds them."""
+    return np.abs(centred.items).max(axis=(1, 2)).clip(min=np.finfo(float).tiny)
+
+
+class _Shuffled:
+    """One of the matrices of `Centred` in float32, whose rows and columns are put in other orders.
+
+    Some rows at a time, so that they stay in the cache. Of a symmetric matrix only what is right of
+    the diagonal is moved, and counts twice.
+    """
+
+    def __init__(self, centred: Centred, name: str, scale: np.ndarray) -> None:
+        matrix = getattr(centred, name)
+        scale = scale[:, None, None].astype(matrix.dtype)
+        self.matrix, self.codes = (matrix / scale).astype(np.float32, copy=False), centred.codes
+        self.rows_are_items, self.columns_are_items = name != "blocks", name == "items"
+        self.symmetric = name != "means"
+        self.first_items = np.unique(centred.codes, return_index=True)[1]
+
+    def row_parts(self) -> list[slice]:
+        """The rows in parts."""
+        n = self.matrix.shape[1]
+        return [slice(start, min(start + ROWS_AT_ONCE, n)) for start in range(0, n, ROWS_AT_ONCE)]
+
+    def moved(self, order: np.ndarray, rows: slice) -> np.ndarray:
+        """Some rows under other orders (language, item) of the items: (language, entry)."""
+        of_clusters = self.codes[order][:, self.first_items]
+        row_order = order if self.rows_are_items else of_clusters
+        column_order = order if self.columns_are_items else of_clusters
+        start, height = rows.start if self.symmetric else 0, rows.stop - rows.start
+        width = self.matrix.shape[2] - start
+        moved = np.empty((len(self.matrix), height, width), np.float32)
+        for matrix, of_rows, of_columns, out in zip(
+            self.matrix, row_order[:, rows], column_order[:, start:], moved, strict=True
+        ):
+            matrix.take(of_rows, 0).take(of_columns, 1, out=out, mode="clip")
+        if self.symmetric:
+            moved[:, :, height:] *= np.float32(np.sqrt(2))
+        return moved.reshape(len(moved), -1)

@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from isogloss.measures.pooled import BOUNDS, mean_over_pairs, pooled, with_bounds
+from isogloss.measures.pooled import BOUNDS, pooled, with_bounds
 
 MIDDLE = (0.25, 0.75)  # relative depths that the dissociation score is a mean over
 LIMITS = (0.0, 2.0)  # of 1 - a correlation
@@ -48,7 +48,7 @@ def dissociation(
         maps: `item_share_pair`, `cka_pair`, `item_share_length_adjusted` and `reason` by layer.
         middle: (layer,) bool of `is_middle`.
         share_left_out, cka_left_out: (cluster, language, language), means over the middle half.
-        null: (permutation, language, language) item shares there, items shuffled.
+        null: (permutation,) item share there, items shuffled, mean over pairs.
         row: index of the pivot.
         confidence: of the intervals.
 
@@ -66,8 +66,8 @@ def dissociation(
     by_language = with_bounds(
         "dissociation_by_language", apart[row], apart_left_out[:, row], confidence, LIMITS
     )
-    score, shuffled = values["dissociation"], 1 - mean_over_pairs(null)
-    p = (1 + (shuffled <= score + 1e-9).sum()) / (1 + len(shuffled))
+    score, shuffled = values["dissociation"], 1 - null
+    p = (1 + (shuffled <= score + 1e-6).sum()) / (1 + len(shuffled))
     adjusted = maps["item_share_length_adjusted"].values[middle]
     return xr.Dataset(
         {

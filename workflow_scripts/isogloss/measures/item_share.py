@@ -1,6 +1,18 @@
-"""Same place: item share, the variance that parallel items have in common across languages."""
+"""Same place: item share, the variance that parallel items have in common across languages.
+
+All of it is sums over paired items, so that it costs items x features for every pair of languages,
+and no matrix of items. The sums are of some features at a time: they are added up, and
+divided by the number of features at the end.
+"""
 
 import numpy as np
+from scipy.sparse import csr_array
+
+from isogloss.measures.statistics import cluster_codes, sum_by_cluster
+
+ITEMS_AT_ONCE = 16  # whose products are summed in float32, before they are in float64
+AT_ONCE = 4_000_000  # states times features of all languages that shuffled sums are taken of
+FEWEST_FEATURES = 64  # of them, below which moving a state is not worth its look-up
 
 
 def pair_item_share(z: np.ndarray) -> np.ndarray:
@@ -23,54 +35,111 @@ def pair_item_share(z: np.ndarray) -> np.ndarray:
     >>> float(pair_item_share(standardised(np.repeat(states, 3, axis=0)))[0, 1].round(6))
     1.0
     """
-    flat = z.reshape(len(z), -1)
-    if not flat.shape[1]:
+    if not z.shape[2]:
         return np.full((len(z), len(z)), np.nan)
-    return (flat @ flat.T).astype(np.float64) / flat.shape[1]
+    return paired_sums(z) / (z.shape[1] * z.shape[2])
 
 
-def left_out_item_shares(z: np.ndarray, clusters: np.ndarray) -> np.ndarray:
-    """`pair_item_share` with each cluster left out and the rest standardised anew.
+def paired_sums(z: np.ndarray) -> np.ndarray:
+    """Sums over items and features of products of parallel states: (language, language) float64.
 
     Args:
-        z: (language, item, feature) from `standardised`.
+        z: (language, item, feature).
+    """
+    flat = z.reshape(len(z), -1)
+    step = ITEMS_AT_ONCE * max(z.shape[2], 1)
+    total = np.zeros((len(z), len(z)))
+    for start in range(0, flat.shape[1], step):
+        part = flat[:, start : start + step]
+        total += part @ part.T
+    return total
+
+
+def left_out_sums(z: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+    """Sums over features of correlations over the items, each cluster left out.
+
+    Without a cluster the others are standardised anew. Over the number of features they are
+    `pair_item_share` without it.
+
+    Args:
+        z: (language, item, feature) from `standardised`, of which any features.
         clusters: (item,).
 
     Returns:
         (cluster, language, language).
     """
-    n_items = z.shape[1]
-    by_feature = np.ascontiguousarray(z.transpose(2, 0, 1))  # (feature, language, item)
-    products = by_feature @ by_feature.transpose(0, 2, 1)
-    shares = []
-    for cluster in np.unique(clusters):
-        out = by_feature[..., clusters == cluster]
-        n = n_items - out.shape[2]
-        mean = -out.sum(axis=2) / n
-        moments = (products - out @ out.transpose(0, 2, 1)) / n
-        moments -= mean[:, :, None] * mean[:, None]
-        scale = 1 / np.sqrt(np.diagonal(moments, axis1=1, axis2=2).clip(min=1e-6))
-        shares.append(np.einsum("dlm,dl,dm->lm", moments, scale, scale) / len(z[0, 0]))
-    return np.array(shares, dtype=np.float64)
+    codes = cluster_codes(clusters)
+    left = (z.shape[1] - np.bincount(codes))[:, None].astype(z.dtype)
+    by_item = z.transpose(1, 0, 2)
+    mean = -sum_by_cluster(by_item, codes).transpose(1, 0, 2) / left
+    square = z.shape[1] - sum_by_cluster(by_item**2, codes).transpose(1, 0, 2)
+    scale = 1 / np.sqrt((square / left - mean**2).clip(min=1e-6))
+    # The products of all items, by feature, in the scale that each cluster leaves.
+    by_feature = np.ascontiguousarray(z.transpose(2, 0, 1))
+    products = np.ascontiguousarray((by_feature @ by_feature.transpose(0, 2, 1)).transpose(1, 2, 0))
+    total, scaled = np.empty((len(left), len(z), len(z))), np.empty_like(scale[0])
+    for first in range(len(z)):
+        for second in range(first + 1):
+            np.multiply(scale[first], scale[second], out=scaled)
+            total[:, first, second] = total[:, second, first] = scaled @ products[first, second]
+    # Less those of the cluster's own items, and less the means.
+    rescaled = by_item * scale[:, codes].transpose(1, 0, 2)
+    total -= sum_by_cluster(rescaled @ rescaled.transpose(0, 2, 1), codes)
+    means = (mean * scale).transpose(1, 0, 2)
+    return total / left[..., None] - means @ means.transpose(0, 2, 1)
 
 
-def shuffled_pair_shares(products: np.ndarray, orders: np.ndarray, signs: np.ndarray) -> np.ndarray:
-    """Item shares under shuffled pairings.
+def shuffled_paired_sums(z: np.ndarray, orders: np.ndarray, signs: np.ndarray) -> np.ndarray:
+    """`paired_sums` under shuffled pairings: (permutation, language, language).
 
     Args:
-        products: (language, item, language, item) mean over features of products of
-            standardised states.
+        z: (language, item, feature), standardised.
         orders: (permutation, language, item) from `shuffles.shuffled_orders`.
         signs: (permutation, language, item) from `shuffles.rare_signs`.
-
-    Returns:
-        (permutation, language, language), the diagonal NaN.
     """
-    n_languages, n_items = products.shape[:2]
-    shares = np.full((len(orders), n_languages, n_languages), np.nan)
-    for first in range(n_languages):
-        for second in range(first):
-            paired = products[first, :, second][orders[:, first], orders[:, second]]
-            mean = (paired * (signs[:, first] * signs[:, second])).sum(axis=1) / n_items
-            shares[:, first, second] = shares[:, second, first] = mean
-    return shares
+    flat, moved = z.reshape(-1, z.shape[2]), np.empty(z.shape, z.dtype)
+    sums = np.empty((len(orders), len(z), len(z)))
+    for number, (order, sign) in enumerate(zip(orders, signs, strict=True)):
+        flat.take(_rows(order), axis=0, out=moved, mode="clip")
+        if (sign != 1).any():
+            moved *= sign[..., None]
+        sums[number] = paired_sums(moved)
+    return sums
+
+
+def shuffled_sums_of_pairs(z: np.ndarray, orders: np.ndarray, signs: np.ndarray) -> np.ndarray:
+    """`shuffled_paired_sums`, summed over ordered pairs of two languages: (permutation,).
+
+    The sum of all languages' states squared, less their own squares: no pair is looked at.
+    """
+    squares_alone = sum(float(np.vdot(of_item, of_item)) for of_item in z.transpose(1, 0, 2))
+    n_languages, n_items, n_features = z.shape
+    step = max(FEWEST_FEATURES, AT_ONCE // (n_languages * n_items))
+    sums = np.zeros(len(orders))
+    for start in range(0, n_features, step):
+        part = np.ascontiguousarray(z[..., start : start + step]).reshape(n_languages * n_items, -1)
+        # A matrix of as many permutations as leave their sums in the cache.
+        several = max(1, AT_ONCE // 4 // max(n_items * part.shape[1], n_languages * n_items * 10))
+        for some in range(0, len(orders), several):
+            those = slice(some, some + several)
+            of_items = _picking(orders[those], signs[those], z.dtype) @ part
+            squares = (of_items**2).sum(axis=1).reshape(-1, n_items)
+            sums[those] += squares.sum(axis=1, dtype=np.float64)
+    return sums - squares_alone
+
+
+def _picking(orders: np.ndarray, signs: np.ndarray, dtype: np.dtype) -> csr_array:
+    """A matrix (permutation x item, language x item) that sums the states which meet as one item.
+
+    Args: orders and signs (permutation, language, item).
+    """
+    n_permutations, n_languages, n_items = orders.shape
+    members = orders + np.arange(n_languages, dtype=np.int32)[:, None] * np.int32(n_items)
+    members, data = (a.transpose(0, 2, 1).ravel() for a in (members, signs.astype(dtype)))
+    starts = np.arange(n_permutations * n_items + 1, dtype=np.int32) * np.int32(n_languages)
+    return csr_array((data, members, starts), (len(starts) - 1, n_languages * n_items))
+
+
+def _rows(order: np.ndarray) -> np.ndarray:
+    """Rows of states (language x item, feature) in the order (language, item) of each language."""
+    return order + np.arange(len(order), dtype=np.int32)[:, None] * np.int32(order.shape[1])

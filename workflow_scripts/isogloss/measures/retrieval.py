@@ -11,46 +11,68 @@ from scipy.special import gammaln
 from isogloss.measures.statistics import cluster_codes, sum_by_cluster
 
 N_NEIGHBOURS = 10  # of CSLS, as published
+ALL_LAYERS_TO = 30  # languages, up to which retrieval is taken at every layer
+FEW_LAYERS = 7  # with retrieval where there are more, evenly spread
 MOST_GALLERIES = 5  # of which each takes another item of the larger clusters
 
 
-def cosines(gram: np.ndarray) -> np.ndarray:
-    """Cosine of every two states from their Gram matrix (language, item, language, item)."""
-    norm = np.sqrt(np.einsum("lili->li", gram))
+def layers_with_retrieval(n_layers: int, n_languages: int, wanted: int | None) -> set[int]:
+    """The layers at which retrieval is taken."""
+    if wanted is None:
+        wanted = n_layers if n_languages <= ALL_LAYERS_TO else FEW_LAYERS
+    return set(np.linspace(0, n_layers - 1, min(wanted, n_layers)).round().astype(int).tolist())
+
+
+def unit_states(z: np.ndarray) -> np.ndarray:
+    """States (..., feature) of length 1; NaN where they have none."""
+    norm = np.linalg.norm(z, axis=-1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return gram / norm[:, :, None, None] / norm
+        return np.asarray(z / norm)
 
 
-def paired_mean(values: np.ndarray) -> np.ndarray:
-    """Mean over parallel items of (language, item, language, item): (language, language)."""
-    return np.einsum("limi->lm", values, dtype=np.float64) / values.shape[1]
+def hubness(cosine: np.ndarray, k: int = N_NEIGHBOURS) -> np.ndarray:
+    """Mean cosine of each state with the k nearest of the other language: (pair, item).
 
+    CSLS is 2 cos(x, y) - r(x) - r(y), with r this mean for x and for y.
 
-def unpaired_mean(values: np.ndarray, clusters: np.ndarray) -> np.ndarray:
-    """Mean over items of different clusters of (language, item, language, item).
-
-    What the mean over parallel items would be if pairing carried nothing.
-
-    Returns:
-        (language, language).
-    """
-    apart = (clusters[:, None] != clusters).astype(values.dtype)
-    return np.einsum("limj,ij->lm", values, apart, dtype=np.float64) / apart.sum()
-
-
-def csls(cosine: np.ndarray, k: int = N_NEIGHBOURS) -> np.ndarray:
-    """Cosines of (language, item, language, item) corrected for hubs.
-
-    2 cos(x, y) - r(x) - r(y), with r the mean cosine with the k nearest states of the other
-    language.
+    Args:
+        cosine: (pair, item, item), of rows with columns.
 
     Source: Conneau et al. (2018), Word translation without parallel data.
     """
-    n_items = cosine.shape[1]
+    n_items = cosine.shape[2]
     k = min(k, n_items)
-    nearest = np.partition(cosine, n_items - k, axis=3)[..., n_items - k :].mean(axis=3)
-    # nearest[l, i, m]: of item i of l among the items of m.
-    return 2 * cosine - nearest[..., None] - nearest.transpose(2, 0, 1)[:, None]
+    return np.asarray(np.partition(cosine, n_items - k, axis=2)[..., n_items - k :].mean(axis=2))
+
+
+def retrieval_of_pairs(
+    rows: np.ndarray, columns: np.ndarray, clusters: np.ndarray, gallery: int
+) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+    """Retrieval between one language and some others, both ways.
+
+    Args:
+        rows: (language, item, feature) unit states of the others.
+        columns: (item, feature) unit states of the language.
+        clusters: (item,).
+        gallery: candidates per look-up.
+
+    Returns:
+        Of rows looking up in columns, and of columns looking up in rows, each: accuracy
+        (language,), that with each cluster left out (cluster, language), accuracy by CSLS.
+    """
+    n_items = len(columns)
+    cosine = (rows.reshape(-1, rows.shape[2]) @ columns.T).reshape(-1, n_items, n_items)
+    turned = np.ascontiguousarray(cosine.transpose(0, 2, 1))
+    hubs, hubs_turned = hubness(cosine), hubness(turned)
+    both = [
+        (
+            *retrieval(similarities, clusters, gallery),
+            # What CSLS takes off a row changes no order in it.
+            retrieval(similarities - hub[:, None] / 2, clusters, gallery)[0],
+        )
+        for similarities, hub in ((cosine, hubs_turned), (turned, hubs))
+    ]
+    return both[0], both[1]
 
 
 def candidates(clusters: np.ndarray) -> np.ndarray:
@@ -84,14 +106,14 @@ def retrieval(
     C(N - m, gallery - 1) / C(N, gallery - 1). Ties count as nearer.
 
     Args:
-        similarities: (language, item, language, item), from items to candidates.
+        similarities: (pair, item, item), from items to candidates.
         clusters: (item,).
         gallery: candidates per look-up, the translation included.
 
     Returns:
-        accuracy: (language, language), rows look up in columns.
-        left_out: (cluster, language, language), the same with each cluster left out (of CSLS'
-            neighbourhoods it is not).
+        accuracy: (pair,), rows look up in columns.
+        left_out: (cluster, pair), the same with each cluster left out (of CSLS' neighbourhoods it
+            is not).
 
     Raises:
         ValueError: the gallery is larger than the number of clusters.
@@ -101,13 +123,20 @@ def retrieval(
     if gallery > largest_gallery(clusters):
         raise ValueError(f"a gallery of {gallery} needs {gallery - 1} other clusters of items")
     codes = cluster_codes(clusters)
-    translation = np.einsum("limi->lim", similarities)[..., None]
+    translation = np.einsum("pii->pi", similarities)[..., None]
     drawn = [
-        _with_candidates(similarities[..., items] >= translation, codes, gallery)
+        _with_candidates(_of_candidates(similarities, items) >= translation, codes, gallery)
         for items in candidates(clusters)
     ]
     accuracy, left_out = (np.mean(part, axis=0) for part in zip(*drawn, strict=True))
     return accuracy, left_out
+
+
+def _of_candidates(similarities: np.ndarray, items: np.ndarray) -> np.ndarray:
+    """Columns of some items; all of them, in their order, are not copied."""
+    if np.array_equal(items, np.arange(similarities.shape[2])):
+        return similarities
+    return similarities.take(items, axis=2)
 
 
 def _with_candidates(
@@ -116,20 +145,20 @@ def _with_candidates(
     """`retrieval` with one candidate a cluster.
 
     Args:
-        nearer: (language, item, language, cluster) bool, no less near than the translation.
+        nearer: (pair, item, cluster) bool, no less near than the translation; changed.
         codes: (item,) numbers of the clusters.
     """
-    n_items, n_clusters = len(codes), nearer.shape[3]
-    nearer = nearer & (codes[:, None] != np.arange(n_clusters))[:, None]
-    n_nearer = nearer.sum(axis=3)
+    n_items, n_clusters = len(codes), nearer.shape[2]
+    nearer[:, np.arange(n_items), codes] = False
+    n_nearer = nearer.sum(axis=2)
     accuracy = _gallery_accuracy(n_nearer, n_clusters - 1, gallery).mean(axis=1)
     # Without a cluster, its candidate was among the nearer ones or it was not.
     smaller = min(gallery, n_clusters - 1)
     stays = _gallery_accuracy(n_nearer, n_clusters - 2, smaller)
     gains = _gallery_accuracy(np.maximum(n_nearer - 1, 0), n_clusters - 2, smaller) - stays
-    total = stays.sum(axis=1) + np.einsum("lim,limc->clm", gains, nearer, optimize=True)
-    total -= sum_by_cluster(stays.transpose(1, 0, 2), codes)
-    return accuracy, total / (n_items - np.bincount(codes))[:, None, None]
+    gained = (gains[:, None].astype(np.float32) @ nearer.astype(np.float32))[:, 0]
+    total = stays.sum(axis=1)[:, None] + gained - sum_by_cluster(stays.T, codes).T
+    return accuracy, (total / (n_items - np.bincount(codes))).T
 
 
 def _gallery_accuracy(n_nearer: np.ndarray, n_other: int, gallery: int) -> np.ndarray:

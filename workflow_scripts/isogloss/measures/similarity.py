@@ -5,48 +5,49 @@ each language is centred; item share and retrieval give all dimensions equal wei
 cosine does not. *Same shape*: the items of two languages have the same geometry, in whatever
 directions (debiased CKA).
 
-Nearly everything follows from the Gram matrices of the items, so that a shuffled pairing is an
-index and a left-out cluster a difference.
+What is about paired items is a sum over them, CKA needs one Gram matrix of the items per
+language, and only retrieval needs the products of all items of every two languages. How much
+memory this takes is bounded, whatever the number of languages: see `layer_states`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from isogloss.errors import InputError
 from isogloss.files.parallel_states import ParallelStates
+from isogloss.measures import cka
 from isogloss.measures import dissociation as middle_half
-from isogloss.measures.cka import centred_over_clusters, left_out_ckas, pair_cka, shuffled_ckas
 from isogloss.measures.item_share import (
-    left_out_item_shares,
-    pair_item_share,
-    shuffled_pair_shares,
+    left_out_sums,
+    paired_sums,
+    shuffled_paired_sums,
+    shuffled_sums_of_pairs,
 )
+from isogloss.measures.layer_states import LayerStates
 from isogloss.measures.pooled import (
     BOUNDS,
     CORRELATIONS,
     SHARES,
     Values,
-    mean_over_pairs,
     pooled,
     with_bounds,
 )
 from isogloss.measures.retrieval import (
-    cosines,
-    csls,
     largest_gallery,
-    paired_mean,
-    retrieval,
-    unpaired_mean,
+    layers_with_retrieval,
+    retrieval_of_pairs,
+    unit_states,
 )
-from isogloss.measures.shuffles import max_t, normalised, rare_signs, shuffled_orders
-from isogloss.measures.states import degenerate_reason, standardised, without_length
+from isogloss.measures.shuffles import MaxT, normalised, rare_signs, shuffled_orders
 from isogloss.measures.statistics import cluster_codes, sum_by_cluster
 from isogloss.measures.variables import from_the_paper
 
 PAIR = ("layer", "language", "language_2")
+PRODUCTS_AT_ONCE = 2_000_000  # products of states that stay in the cache
 LONG_NAMES = {
     "item_share": "item share over all languages",
     "item_share_pivot": "item share, mean over pairs with the pivot",
@@ -87,35 +88,39 @@ class _Settings:
         clusters: (item,).
         row: index of the pivot.
         orders, signs: (permutation, language, item) shuffled pairings of the maps.
+        middle_orders, middle_signs: the same of the dissociation score.
         gallery: candidates of a retrieval.
         confidence: of the intervals.
+        room: memory for states and what is computed from them [byte].
     """
 
     clusters: np.ndarray
     row: int
     orders: np.ndarray
     signs: np.ndarray
+    middle_orders: np.ndarray
+    middle_signs: np.ndarray
     gallery: int
     confidence: float
+    room: float
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """What one layer leaves behind: its measures, and what nulls and the middle half need.
+class _Middle:
+    """Means over the layers of the middle half: left out (cluster, language, language), and null.
 
     Attributes:
-        values: by name.
-        products: (language, item, language, item) of standardised states, mean over features.
-        share_left_out, cka_left_out: (cluster, language, language).
-        share_null, cka_null: (permutation, language, language).
+        share, cka: item share and CKA with each cluster left out.
+        null: (permutation,) item share of shuffled items, mean over pairs.
     """
 
-    values: Values
-    products: np.ndarray
-    share_left_out: np.ndarray
-    cka_left_out: np.ndarray
-    share_null: np.ndarray
-    cka_null: np.ndarray
+    def __init__(self, n_layers: int) -> None:
+        self.n_layers = n_layers
+        self.share = self.cka = self.null = np.zeros(())
+
+    def add(self, share: np.ndarray, cka_left_out: np.ndarray, null: np.ndarray) -> None:
+        self.share = self.share + share / self.n_layers
+        self.cka = self.cka + cka_left_out / self.n_layers
+        self.null = self.null + null / self.n_layers
 
 
 def similarity(
@@ -126,6 +131,8 @@ def similarity(
     seed: int = 0,
     confidence: float = 0.95,
     gallery: int = 50,
+    retrieval_layers: int | None = None,
+    memory_gb: float = 4.0,
 ) -> xr.Dataset:
     """Similarity of parallel items at every layer, and the dissociation score.
 
@@ -137,13 +144,18 @@ def similarity(
         seed: of the shuffles.
         confidence: of the jackknife intervals and max-T thresholds.
         gallery: candidates of a retrieval; as many as there are clusters, if that is fewer.
+        retrieval_layers: layers with retrieval, evenly spread; None: all up to ALL_LAYERS_TO
+            languages, FEW_LAYERS where there are more (both of `retrieval`).
+        memory_gb: for states and what is computed from them; the shuffled orders (2 to 4 bytes
+            per permutation, language and item) and the results come on top.
 
     Returns:
         The variables of LONG_NAMES: maps over (layer, language, language_2), their means over
         pairs by layer, `degenerate` (layer, language) with `reason` (layer), and `dissociation`:
         1 - item share, mean over the middle half of relative depth. NaN, with a reason, where a
-        language's states are degenerate. `*_low` and `*_high` bound for other items,
-        `*_crossed_low` and `*_crossed_high` for other items and other languages.
+        language's states are degenerate; retrieval is NaN at layers without it. `*_low` and
+        `*_high` bound for other items, `*_crossed_low` and `*_crossed_high` for other items and
+        other languages.
 
     Raises:
         InputError: too few languages or items, or an unknown pivot.
@@ -155,33 +167,30 @@ def similarity(
         row=states.languages.index(pivot),
         orders=shuffled_orders(clusters, n_languages, map_permutations, (seed, 0)),
         signs=rare_signs(clusters, n_languages, map_permutations, (seed, 2)),
+        middle_orders=shuffled_orders(clusters, n_languages, permutations, (seed, 1)),
+        middle_signs=rare_signs(clusters, n_languages, permutations, (seed, 3)),
         gallery=min(gallery, largest_gallery(clusters)),
         confidence=confidence,
+        room=memory_gb * 1e9,
     )
-    middle = middle_half.is_middle(states.depths)
-    reasons, layers = [], []
-    products = np.zeros(1)
+    inside = middle_half.is_middle(states.depths)
+    with_retrieval = layers_with_retrieval(len(states.depths), n_languages, retrieval_layers)
+    middle, reasons, layers = _Middle(int(inside.sum())), [], []
+    tests = {name: MaxT(map_permutations) for name in TESTED}
     for index in range(len(states.depths)):
-        x = states.at(index)
-        reasons.append([degenerate_reason(language) for language in x])
-        layer = _one_layer(x, states.n_tokens, np.array(reasons[-1]) == "", settings)
-        if middle[index]:
-            products = products + layer.products / middle.sum()
-        # Large, and only their sum over the middle half is needed.
-        layers.append(replace(layer, products=np.empty(0)))
-    dataset = _assemble(states, layers, reasons, settings)
-    if middle.any():
-        orders = shuffled_orders(clusters, n_languages, permutations, (seed, 1))
-        signs = rare_signs(clusters, n_languages, permutations, (seed, 3))
-        chosen = [layer for layer, inside in zip(layers, middle, strict=True) if inside]
+        layer = LayerStates(states, index, settings.room)
+        reasons.append(layer.reasons)
+        values, share_left_out, null = _paired_part(layer, settings, tests, inside[index])
+        of_cka, cka_left_out = _cka_part(layer, settings, tests)
+        values |= of_cka | _cosine_part(layer, clusters)
+        values |= _retrieval_part(layer, settings, index in with_retrieval)
+        layers.append(values)
+        if inside[index]:
+            middle.add(share_left_out, cka_left_out, null)
+    dataset = _assemble(states, layers, reasons, tests, settings)
+    if inside.any():
         score = middle_half.dissociation(
-            dataset,
-            middle,
-            np.mean([layer.share_left_out for layer in chosen], axis=0),
-            np.mean([layer.cka_left_out for layer in chosen], axis=0),
-            shuffled_pair_shares(products, orders, signs),
-            settings.row,
-            confidence,
+            dataset, inside, middle.share, middle.cka, middle.null, settings.row, confidence
         )
     else:
         score = middle_half.no_dissociation(dataset)
@@ -199,92 +208,196 @@ def _check(states: ParallelStates, pivot: str) -> None:
         raise InputError(f"similarity: {n} clusters of items: give 5 or more")
 
 
-def _one_layer(
-    x: np.ndarray, n_tokens: np.ndarray, sound: np.ndarray, settings: _Settings
-) -> _Layer:
-    """All measures of one layer.
+TESTED = ("item_share_pair", "cka_pair")
 
-    Args:
-        x: (language, item, feature).
-        n_tokens: (language, item).
-        sound: (language,) bool, languages whose states are not degenerate.
+
+def _paired_part(
+    layer: LayerStates, settings: _Settings, tests: dict[str, MaxT], in_middle: bool
+) -> tuple[Values, np.ndarray, np.ndarray]:
+    """Item share of one layer, a part of the features at a time.
+
+    Returns:
+        values; the map with each cluster left out (cluster, language, language); its mean over
+        pairs of shuffled items (permutation,), zeros outside the middle half.
     """
-    n_languages, n_items, _ = x.shape
-    z = _standardised_where(x, sound)
-    flat = z.reshape(n_languages * n_items, -1)
-    products = (flat @ flat.T / flat.shape[1]).reshape(n_languages, n_items, n_languages, n_items)
-    share_left_out = left_out_item_shares(z, settings.clusters)
-    values = _with_means("item_share_pair", paired_mean(products), share_left_out, settings)
-    adjusted = _standardised_where(without_length(x, n_tokens), sound)
-    values["item_share_length_adjusted"] = mean_over_pairs(pair_item_share(adjusted))
-
-    gram = _gram(np.where(sound[:, None, None], x - x.mean(axis=1, keepdims=True), np.nan))
-    within = np.stack([gram[i, :, i] for i in range(n_languages)]).astype(np.float64)
-    centred = centred_over_clusters(within, settings.clusters)
-    cka_left_out = left_out_ckas(centred)
-    values |= _with_means("cka_pair", pair_cka(centred), cka_left_out, settings)
-    values |= _cosine_means(cosines(gram), x, sound, settings.clusters)
-    # Standardised: of centred states a few massive dimensions alone decide what is near.
-    values |= _retrieved(cosines(products), sound, settings)
-    share_null = shuffled_pair_shares(products, settings.orders, settings.signs)
-    cka_null = shuffled_ckas(centred, settings.orders)
-    return _Layer(values, products, share_left_out, cka_left_out, share_null, cka_null)
-
-
-def _standardised_where(x: np.ndarray, sound: np.ndarray) -> np.ndarray:
-    """`standardised`, all NaN in languages that are not sound: they cost the others nothing."""
-    z = standardised(x[sound]) if sound.any() else np.empty((0, x.shape[1], 1), np.float32)
-    whole = np.full((len(x), x.shape[1], max(z.shape[2], 1)), np.nan, np.float32)
-    if z.shape[2]:
-        whole[sound] = z
-    return whole
+    of_pairs = (layer.n_languages, layer.n_languages)
+    n_clusters, n_features = len(np.unique(settings.clusters)), int(layer.dimensions.sum())
+    pairs, left_out = np.zeros(of_pairs), np.zeros((n_clusters, *of_pairs))
+    null, of_middle = np.zeros((len(settings.orders), *of_pairs)), np.zeros(0)
+    if in_middle:
+        of_middle = np.zeros(len(settings.middle_orders))
+    for features in layer.feature_parts(n_features):
+        z = np.stack([layer.standardised(n, features) for n in range(layer.n_languages)])
+        pairs += paired_sums(z)
+        left_out += left_out_sums(z, settings.clusters)
+        null += shuffled_paired_sums(z, settings.orders, settings.signs)
+        if in_middle:
+            of_middle += shuffled_sums_of_pairs(z, settings.middle_orders, settings.middle_signs)
+    entries = layer.n_items * n_features or np.nan
+    pairs, left_out, null = pairs / entries, left_out / (n_features or np.nan), null / entries
+    of_middle = of_middle / entries / (layer.n_languages * (layer.n_languages - 1))
+    values = _with_means("item_share_pair", pairs, left_out, settings)
+    values["item_share_length_adjusted"] = np.asarray(_adjusted_share(layer))
+    _test(tests["item_share_pair"], pairs, null)
+    return values, left_out, of_middle
 
 
-def _gram(x: np.ndarray) -> np.ndarray:
-    """Gram matrix (language, item, language, item) of states, up to one common factor.
+def _test(test: MaxT, pairs: np.ndarray, null: np.ndarray) -> None:
+    """Add a layer's map to the test of all layers, without its diagonal."""
+    apart = np.where(np.eye(len(pairs), dtype=bool), np.nan, 1.0)
+    test.add(pairs * apart, null * apart)
 
-    The factor (the largest entry) keeps float32 from overflowing; no measure depends on it.
+
+def _adjusted_share(layer: LayerStates) -> float:
+    """Item share without the length, mean over pairs: a sum of all languages shows it."""
+    n_features, n_languages = int(layer.adjusted_dimensions.sum()), layer.n_languages
+    of_pairs = 0.0
+    for features in layer.feature_parts(n_features):
+        total = np.zeros((layer.n_items, features.stop - features.start))
+        for n in range(n_languages):
+            z = layer.adjusted_standardised(n, features).astype(np.float64)
+            total += z
+            of_pairs -= float(np.vdot(z, z))
+        of_pairs += float(np.vdot(total, total))
+    entries = layer.n_items * n_features or np.nan
+    return of_pairs / entries / (n_languages * (n_languages - 1))
+
+
+def _cka_part(
+    layer: LayerStates, settings: _Settings, tests: dict[str, MaxT]
+) -> tuple[Values, np.ndarray]:
+    """Debiased CKA of one layer, and the same with each cluster left out."""
+    n, n_clusters = layer.n_items, len(np.unique(settings.clusters))
+    entries = n**2 if n == n_clusters else n**2 + n * n_clusters + n_clusters**2
+    of_pairs = (layer.n_languages, layer.n_languages)
+    hsic, left_out = np.empty(of_pairs), np.empty((n_clusters, *of_pairs))
+    null = np.empty((len(settings.orders), *of_pairs))
+    clusters, orders = settings.clusters, settings.orders
+    for rows, columns, first, second in _centred_pairs(layer, clusters, 8 * entries, np.float64):
+        _fill(hsic, rows, columns, cka.hsic(first, second))
+        _fill(left_out, rows, columns, cka.left_out_hsics(first, second))
+    # In float32: half the bytes to move, and sums in which the last digits do not matter.
+    for rows, columns, first, second in _centred_pairs(layer, clusters, 8 * entries, np.float32):
+        shuffled = cka.shuffled_hsics(first, second, orders[:, rows], orders[:, columns])
+        _fill(null, rows, columns, shuffled)
+    pairs, left_out = cka.cosine(hsic), cka.cosine(left_out)
+    _test(tests["cka_pair"], pairs, cka.cosine(null))
+    return _with_means("cka_pair", pairs, left_out, settings), left_out
+
+
+def _fill(whole: np.ndarray, rows: slice, columns: slice, of_both: np.ndarray) -> None:
+    """Put what is symmetric in two blocks of languages (..., language, language) into a whole."""
+    whole[..., rows, columns] = of_both
+    whole[..., columns, rows] = np.swapaxes(of_both, -1, -2)
+
+
+def _centred_pairs(
+    layer: LayerStates, clusters: np.ndarray, bytes_each: float, dtype: type
+) -> Iterator[tuple[slice, slice, cka.Centred, cka.Centred]]:
+    """Every two blocks of languages once, with their Gram matrices."""
+    blocks = layer.language_blocks(bytes_each)
+    for number, rows in enumerate(blocks):
+        first = _centred(layer, rows, clusters, dtype)
+        for columns in blocks[number:]:
+            second = first if columns == rows else _centred(layer, columns, clusters, dtype)
+            yield rows, columns, first, second
+
+
+def _centred(layer: LayerStates, block: slice, clusters: np.ndarray, dtype: type) -> cka.Centred:
+    """Gram matrices of some languages, each up to a factor that CKA divides out.
+
+    The factor (the largest entry) keeps float32 from overflowing.
     """
-    largest = np.nanmax(np.abs(x), initial=0.0)
-    flat = (x / (largest or 1.0)).reshape(-1, x.shape[2]).astype(np.float32)
-    return (flat @ flat.T).reshape(x.shape[0], x.shape[1], x.shape[0], x.shape[1])
+    grams = []
+    for n in layer.all_languages[block]:
+        gram = np.full((1, layer.n_items, layer.n_items), np.nan)
+        if layer.sound[n]:
+            x = layer.of(n) - layer.of(n).mean(axis=0)
+            x = (x / (np.abs(x).max() or 1.0)).astype(np.float32)
+            gram[0] = x @ x.T
+        grams.append(cka.side_by_side([cka.centred_over_clusters(gram, clusters)], dtype))
+    return cka.side_by_side(grams, dtype)
 
 
-def _cosine_means(
-    cosine: np.ndarray, x: np.ndarray, sound: np.ndarray, clusters: np.ndarray
-) -> Values:
-    """Mean cosine of parallel items and of items of different clusters, centred and as they are.
+def _cosine_part(layer: LayerStates, clusters: np.ndarray) -> Values:
+    """Mean cosine of parallel items and of items of different clusters, centred and as they are."""
+    values: Values = {}
+    for name in ("cosine_centred", "cosine_raw"):
+        centred = name == "cosine_centred"
+        norms = [np.linalg.norm(_states(layer, n, centred), axis=1) for n in layer.all_languages]
+        values[name], values[f"{name}_null"] = _cosines(layer, centred, norms, clusters)
+    return values
 
-    Args:
-        cosine: (language, item, language, item) of centred states.
-        x: (language, item, feature) states as they are.
+
+def _states(
+    layer: LayerStates, language: int, centred: bool, features: slice = slice(None)
+) -> np.ndarray:
+    """States of one language in float64, centred or as they are; NaN where it is degenerate."""
+    x = layer.of(language)[:, features].astype(np.float64)
+    if not layer.sound[language]:
+        return np.full_like(x, np.nan)
+    return x - x.mean(axis=0) if centred else x
+
+
+def _cosines(
+    layer: LayerStates, centred: bool, norms: list[np.ndarray], clusters: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean cosine of parallel items, and of items of different clusters: (language, language)."""
+    codes = cluster_codes(clusters)
+    sizes = np.bincount(codes)
+    paired, apart = (np.zeros((layer.n_languages, layer.n_languages)) for _ in range(2))
+    for features in layer.feature_parts(layer.n_features):
+        unit = np.stack([_states(layer, n, centred, features) for n in layer.all_languages])
+        for states, norm in zip(unit, norms, strict=True):
+            states /= np.where(norm > 0, norm, np.nan)[:, None]
+        paired += paired_sums(unit)
+        of_clusters = sum_by_cluster(unit.transpose(1, 0, 2), codes)
+        total = of_clusters.sum(axis=0)
+        apart += total @ total.T - paired_sums(of_clusters.transpose(1, 0, 2))
+    return paired / layer.n_items, apart / (sizes.sum() ** 2 - (sizes**2).sum())
+
+
+def _retrieval_part(layer: LayerStates, settings: _Settings, measured: bool) -> Values:
+    """Retrieval of one layer, plain and corrected for hubs; NaN where it is not measured.
+
+    Standardised: of centred states a few massive dimensions alone decide what is near.
     """
-    norm = np.linalg.norm(x.astype(np.float64), axis=2, keepdims=True)
-    unit = np.where(sound[:, None, None], x / np.where(norm > 0, norm, np.nan), np.nan)
-    flat, codes = unit.reshape(len(x), -1), cluster_codes(clusters)
-    of_clusters = sum_by_cluster(unit.transpose(1, 0, 2), codes)
-    total, sizes = of_clusters.sum(axis=0), np.bincount(codes)
-    apart = total @ total.T - np.einsum("cld,cmd->lm", of_clusters, of_clusters, optimize=True)
-    return {
-        "cosine_centred": paired_mean(cosine),
-        "cosine_centred_null": unpaired_mean(cosine, clusters),
-        "cosine_raw": flat @ flat.T / x.shape[1],
-        "cosine_raw_null": apart / (sizes.sum() ** 2 - (sizes**2).sum()),
-    }
+    of_pairs = (layer.n_languages, layer.n_languages)
+    accuracy, without_hubs = np.full(of_pairs, np.nan), np.full(of_pairs, np.nan)
+    left_out = np.full((len(np.unique(settings.clusters)), *of_pairs), np.nan)
+    for language, others, units in _looked_up(layer) if measured else ():
+        both = retrieval_of_pairs(units[1], units[0], settings.clusters, settings.gallery)
+        places: tuple[tuple[Any, Any], ...] = ((others, language), (language, others))
+        for at, (of_each, left, corrected) in zip(places, both, strict=True):
+            accuracy[at], without_hubs[at], left_out[:, *at] = of_each, corrected, left
+    values = _with_means("retrieval", accuracy, left_out, settings)
+    return values | {"retrieval_csls": without_hubs}
 
 
-def _retrieved(cosine: np.ndarray, sound: np.ndarray, settings: _Settings) -> Values:
-    """Retrieval, plain and corrected for hubs.
+def _looked_up(
+    layer: LayerStates,
+) -> Iterator[tuple[int, np.ndarray, tuple[np.ndarray, np.ndarray]]]:
+    """Every two languages once: a language, some others, and the unit states of both."""
+    sound = np.flatnonzero(layer.sound) if layer.dimensions.any() else np.zeros(0, int)
+    at_once = max(1, PRODUCTS_AT_ONCE // layer.n_items**2)
 
-    Args:
-        cosine: (language, item, language, item) of standardised states.
-    """
-    # A comparison with NaN is False, which would count as a translation found.
-    both = np.where(sound[:, None] & sound, 1.0, np.nan)
-    accuracy, left_out = retrieval(cosine, settings.clusters, settings.gallery)
-    values = _with_means("retrieval", accuracy * both, left_out * both, settings)
-    without_hubs = retrieval(csls(cosine), settings.clusters, settings.gallery)[0]
-    return values | {"retrieval_csls": without_hubs * both}
+    def units(languages: np.ndarray) -> np.ndarray:
+        return np.stack([unit_states(layer.standardised(n)) for n in languages])
+
+    blocks = [
+        sound[np.isin(sound, layer.all_languages[block])]
+        for block in layer.language_blocks(16 * layer.n_items * layer.n_features)
+    ]
+    blocks = [block for block in blocks if len(block)]
+    for number, rows in enumerate(blocks):
+        of_rows = units(rows)
+        for columns in blocks[number:]:
+            of_columns = of_rows if columns is rows else units(columns)
+            for place, language in enumerate(rows):
+                later = np.flatnonzero(columns > language)
+                for start in range(0, len(later), at_once):
+                    chosen = later[start : start + at_once]
+                    yield int(language), columns[chosen], (of_rows[place], of_columns[chosen])
 
 
 # A map over pairs, its mean over all pairs and its mean over pairs with the pivot.
@@ -315,21 +428,19 @@ def _with_means(name: str, pairs: np.ndarray, left_out: np.ndarray, settings: _S
 
 def _assemble(
     states: ParallelStates,
-    layers: Sequence[_Layer],
+    layers: Sequence[Values],
     reasons: Sequence[Sequence[str]],
+    tests: dict[str, MaxT],
     settings: _Settings,
 ) -> xr.Dataset:
     """Put the layers together, add the nulls of the maps, and blank the diagonals."""
-    values = {name: np.array([layer.values[name] for layer in layers]) for name in layers[0].values}
+    values = {name: np.array([layer[name] for layer in layers]) for name in layers[0]}
     same = np.eye(len(states.languages), dtype=bool)
     for value in values.values():
         if value.ndim == 3:
             value[:, same] = np.nan
-    share_null = np.stack([layer.share_null for layer in layers], axis=1)
-    cka_null = np.stack([layer.cka_null for layer in layers], axis=1)
-    for name, null in (("item_share_pair", share_null), ("cka_pair", cka_null)):
-        null[..., same] = np.nan
-        tested = max_t(values[name], null, settings.confidence)
+    for name, test in tests.items():
+        tested = test.tested(settings.confidence)
         for key, value in zip(("null", "threshold", "p"), tested, strict=True):
             values[f"{name}_{key}"] = value
     for name in ("cosine_centred", "cosine_raw"):

@@ -5,6 +5,26 @@ import numpy as np
 CONSTANT = 1e-6  # spread over magnitude below which a dimension only holds rounding
 
 
+def mean_and_spread(states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation over items of states (..., item, feature): (..., 1, feature).
+
+    In float64; the deviation is NaN where a dimension is constant, up to rounding.
+    """
+    x = states.astype(np.float64)
+    mean, spread = x.mean(axis=-2, keepdims=True), x.std(axis=-2, keepdims=True)
+    varies = spread > CONSTANT * np.sqrt((x**2).mean(axis=-2, keepdims=True))
+    return mean, np.where(varies, spread, np.nan)
+
+
+def shared_dimensions(spread: np.ndarray) -> np.ndarray:
+    """(feature,) bool: dimensions that vary in every language that varies at all.
+
+    Args: spread (language, ..., feature) from `mean_and_spread`.
+    """
+    varies = np.isfinite(spread).reshape(len(spread), -1)
+    return np.asarray((varies | ~varies.any(axis=1, keepdims=True)).all(axis=0))
+
+
 def standardised(states: np.ndarray) -> np.ndarray:
     """Every dimension with mean 0 and variance 1 over the items of each language.
 
@@ -15,13 +35,8 @@ def standardised(states: np.ndarray) -> np.ndarray:
         (language, item, feature), without the dimensions that are constant, up to rounding, in
         any language that varies at all; all NaN for a language in which none varies.
     """
-    x = states.astype(np.float64)
-    mean, spread = x.mean(axis=1, keepdims=True), x.std(axis=1, keepdims=True)
-    varies = spread > CONSTANT * np.sqrt((x**2).mean(axis=1, keepdims=True))
-    degenerate = ~varies.any(axis=2, keepdims=True)
-    shared = (varies | degenerate).all(axis=(0, 1))
-    spread = np.where(varies, spread, np.nan)
-    return ((x - mean) / spread)[..., shared].astype(np.float32)
+    mean, spread = mean_and_spread(states)
+    return ((states - mean) / spread)[..., shared_dimensions(spread)].astype(np.float32)
 
 
 def without_length(states: np.ndarray, n_tokens: np.ndarray) -> np.ndarray:

@@ -267,6 +267,13 @@ class Similarity(Strict):
     )
     permutations: Count = Field(999, ge=19, description="pairings shuffled for the score's null")
     map_permutations: Count = Field(199, ge=19, description="the same for the maps over pairs")
+    retrieval_layers: Count | None = Field(
+        None,
+        description="layers with retrieval, evenly spread; null: 7, or all up to 30 languages",
+    )
+    memory_gb: float = Field(
+        4.0, gt=0, description="memory for states and what is computed from them [GB]"
+    )
 
 
 class Subspaces(Strict):
