@@ -1,7 +1,8 @@
 """
 Extraction, once: hidden states and scores of every question.
 
-Requires: the datasets' files; models, resolved by the program (local cache or download).
+Requires: the datasets' files; models, resolved by the program (local cache or download), organisms
+          once they are trained (models.smk).
 Gives:    {store}/activations/{model}/{dataset}/{language}/{key}.h5, not declared as outputs, so
           that no run deletes them; {store}/manifests/{model}/{dataset}/activations-{key}.json
           lists them. Languages that the store has are not computed again.
@@ -11,6 +12,7 @@ Gives:    {store}/activations/{model}/{dataset}/{language}/{key}.h5, not declare
 rule extract:
     input:
         question_files,
+        checkpoint,
     output:
         f"{STORE}/manifests/{{model}}/{{dataset}}/activations-{{key}}.json",
     log:

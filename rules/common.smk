@@ -120,6 +120,13 @@ def question_files(wildcards) -> list[str]:
     return list(map(str, files))
 
 
+def checkpoint(wildcards) -> list[str]:
+    """An input: the checkpoint of a model that is trained here; none of another."""
+    model = wildcards.model
+    trained = STUDY.models[model].organism
+    return [f"{STORE}/{ARTIFACTS.organism(model).name}"] if trained else []
+
+
 def of_every_model(pattern: str):
     """An input: a file per model, in the study's order."""
     return lambda wildcards: expand(pattern, model=STUDY.models, **wildcards)

@@ -1,13 +1,34 @@
 """
-Models: what the lens needs of them, and filling the caches ahead of time.
+Models: training organisms, what the lens needs of any, and filling the caches ahead of time.
 
 Requires: a registry of models in the configuration; the network, where a model is not cached.
-Gives:    {store}/readouts/{model}/{key}.safetensors  (final norm and unembedding)
-          `snakemake download`: every model of the study in the local cache.
+Gives:    {store}/organisms/{model}/{key}.safetensors  (checkpoints of models trained here)
+          {store}/readouts/{model}/{key}.safetensors  (final norm and unembedding)
+          `snakemake download`: every model of the study in the local cache, but those trained here.
 """
 
 
+rule train:
+    output:
+        f"{STORE}/organisms/{{model}}/{{key}}.safetensors",
+    log:
+        "logs/{model}/train-{key}.log",
+    priority: HEAVY_FIRST + 2  # everything else about an organism waits for it
+    threads: 1
+    resources:
+        **asks(mem_mb=(2000, 16000), runtime=(120, 60)),
+    params:
+        # As in `readout`: the file's name says what it depends on.
+        spec=lambda wildcards, output: canonical_json(SETTINGS.organism(wildcards.model)),
+        machine=on_this_machine("store", "sharing", "cache"),
+    shell:
+        "python workflow_scripts/train.py --spec {params.spec:q} {params.machine}"
+        " 2> >(tee -i {log:q} >&2)"
+
+
 rule readout:
+    input:
+        checkpoint,
     output:
         f"{STORE}/readouts/{{model}}/{{key}}.safetensors",
     log:
@@ -37,7 +58,11 @@ rule download:
     resources:
         **asks(mem_mb=(3000, 0), runtime=(60, 0)),
     params:
-        specs=lambda w: [canonical_json(SETTINGS.readout(m)) for m in STUDY.models],
+        specs=lambda w: [
+            canonical_json(SETTINGS.readout(m))
+            for m, model in STUDY.models.items()
+            if not model.organism
+        ],
         datasets=lambda w: list(map(canonical_json, SETTINGS.downloads())),
         machine=on_this_machine("cache"),
     shell:

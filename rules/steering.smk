@@ -31,6 +31,7 @@ rule steer:
     input:
         activations=manifest("activations"),
         vectors=manifest("vectors", "model", "fitted"),
+        checkpoint=checkpoint,
     output:
         f"{STORE}/manifests/{{model}}/{{dataset}}/steered-{{fitted}}-{{key}}.json",
     log:

@@ -13,7 +13,7 @@ from isogloss.study.settings import source_of
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("specs", nargs="+", type=json.loads, help="a model's settings as JSON")
+    parser.add_argument("specs", nargs="*", type=json.loads, help="a model's settings as JSON")
     parser.add_argument(
         "--datasets",
         nargs="*",

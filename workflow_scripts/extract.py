@@ -8,6 +8,7 @@ from isogloss.extraction.work_folder import clear
 from isogloss.program import add_settings, add_store, progress, run, say
 from isogloss.questions.datasets import load_dataset
 from isogloss.questions.items import check_enough, repeated_questions
+from isogloss.store.checkpoints import unpack_organism
 from isogloss.store.local import Store
 from isogloss.store.manifests import write_manifest
 from isogloss.study.keys import activation_identity, artifact_name
@@ -49,6 +50,7 @@ def main() -> None:
     if missing:
         from isogloss.extraction.extract import extract_files  # torch takes seconds to import
 
+        unpack_organism(settings, store, args.cache)
         extract_files(
             settings,
             items,

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from isogloss.program import add_settings, add_store, run, say
+from isogloss.store.checkpoints import unpack_organism
 from isogloss.store.local import Store
 from isogloss.study.keys import artifact_name, readout_identity
 from isogloss.study.settings import check_weights, source_of
@@ -23,6 +24,7 @@ def main() -> None:
         from isogloss.model.load import load_ends
         from isogloss.model.readout import write_readout
 
+        unpack_organism(args.settings, store, args.cache)
         ends = load_ends(source_of(args.settings), args.cache)
         check_weights(args.settings, args.cache)
         write_readout(ends, store.path(name), identity)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from isogloss.files.netcdf import open_artifact, write_artifact
 from isogloss.program import add_settings, add_store, progress, run, say
+from isogloss.store.checkpoints import unpack_organism
 from isogloss.store.local import Store
 from isogloss.store.manifests import read_manifest, write_manifest
 from isogloss.study.keys import artifact_name, steered_identity
@@ -42,6 +43,7 @@ def main() -> None:
     if missing:
         from isogloss.steering.evaluate import steered_files  # PyTorch, where a model is needed
 
+        unpack_organism(settings, store, args.cache)
         steered = steered_files(
             settings,
             sources,

@@ -11,3 +11,5 @@ VECTORS_VERSION = 3
 STEERING_VERSION = 3  # 3: norm ratio at the selected setting, of its own folds
 READOUT_VERSION = 2
 LEXICON_VERSION = 1  # of what is computed from the lexicon: raise it when any item changes
+WORLD_VERSION = 1  # of what is computed from a synthetic world: raise it when any item changes
+ORGANISM_VERSION = 1  # of how organisms are made and trained

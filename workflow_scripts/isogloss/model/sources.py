@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,17 @@ from isogloss.errors import InputError
 from isogloss.files.atomic import read_object, write_json
 from isogloss.files.canonical import file_digest, key_of
 from isogloss.files.commits import commit_of, marker
+from isogloss.versions import ORGANISM_VERSION, WORLD_VERSION
 
 CONVERSION_VERSION = 1
 """Part of a converted model's identity: raise it when `convert_gguf` gives other weights or ids."""
 
-NEEDED = {"hub": ("repo",), "path": ("path",), "package": ("packages", "file", "sha256")}
+NEEDED = {
+    "hub": ("repo",),
+    "path": ("path",),
+    "package": ("packages", "file", "sha256"),
+    "organism": ("organism", "world"),
+}
 MODEL_FILES = (
     "*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken",
     "additional_chat_templates/*.jinja",
@@ -31,9 +38,9 @@ class ModelSource:
     """One entry of the model registry.
 
     `packages` are pinned as `name==version`; `file` is the GGUF inside them, whole or as
-    `<file>.part00`, `<file>.part01`, ...; `parameters` is the count to report (0: count the
-    loaded weights); `attention` and `device_map` None leave the choice to transformers and to
-    `load`.
+    `<file>.part00`, `<file>.part01`, ...; `organism` says how a model is trained on the synthetic
+    `world`; `parameters` is the count to report (0: count the loaded weights); `attention` and
+    `device_map` None leave the choice to transformers and to `load`.
     """
 
     slug: str
@@ -44,6 +51,8 @@ class ModelSource:
     packages: tuple[str, ...] = ()
     file: str = ""
     sha256: str = ""
+    organism: Mapping[str, Any] | None = None
+    world: Mapping[str, Any] | None = None
     licence: str = ""
     family: str = ""
     parameters: int = 0
@@ -86,6 +95,8 @@ class ModelSource:
         >>> ModelSource("m", "package", file="tiny-q4_k_m.gguf").note
         'converted from 4-bit GGUF (Q4_K_M)'
         """
+        if self.source == "organism":
+            return "trained on a synthetic world"
         quantised = re.search(r"[-._](I?Q(\d)\w*)\.gguf$", self.file, re.IGNORECASE)
         if quantised:
             return f"converted from {quantised[2]}-bit GGUF ({quantised[1].upper()})"
@@ -109,6 +120,8 @@ def model_digest(source: ModelSource, cache: Path) -> str:
         return f"{source.repo}@{pinned(source, cache).revision}"
     if source.source == "package":
         return package_key(source)
+    if source.source == "organism":
+        return key_of(organism_identity(source))
     return source.sha256.lower() or folder_digest(source, cache)
 
 
@@ -135,6 +148,20 @@ def package_key(source: ModelSource) -> str:
     )
 
 
+def organism_identity(source: ModelSource) -> dict[str, Any]:
+    """What the checkpoint of an organism is.
+
+    Other versions of torch give other weights: trained twice, rounding grows.
+    """
+    return {
+        "organism": source.organism,
+        "world": source.world,
+        "torch": metadata.version("torch").partition("+")[0],
+        "organism_version": ORGANISM_VERSION,
+        "world_version": WORLD_VERSION,
+    }
+
+
 def cache_folder(setting: str | None) -> Path:
     """The folder of fetched models: as configured, else ISOGLOSS_CACHE, else in the home folder."""
     chosen = setting or os.environ.get("ISOGLOSS_CACHE") or "~/.cache/isogloss"
@@ -148,6 +175,8 @@ def folder_here(source: ModelSource, cache: Path) -> Path | None:
         folder = Path(known) if known else None
     elif source.source == "package":
         folder = cache / "models" / f"{source.slug}-{package_key(source)[:16]}"
+    elif source.source == "organism":
+        folder = organism_folder(source, cache)
     else:
         folder = source.path
     return folder if folder is not None and (folder / "config.json").is_file() else None
@@ -160,6 +189,11 @@ def _fetched(source: ModelSource, cache: Path) -> str | None:
     except InputError:
         return None
     return read_object(marker(cache, source.repo, commit)).get("folder")
+
+
+def organism_folder(source: ModelSource, cache: Path) -> Path:
+    """Where the checkpoint of an organism is unpacked."""
+    return cache / "models" / f"{source.slug}-{key_of(organism_identity(source))[:16]}"
 
 
 def local_folder(source: ModelSource) -> Path:

@@ -8,8 +8,9 @@ A dataset is described by a specification (a part of the configuration) with a `
 | `sentences` | `path` (folder of line-aligned `<language>.txt`), `licence` |
 | `hub` | `path`, `configs`, `split`, `columns`, `revision`, `licence` (see `HUB_EXAMPLES`) |
 | `lexicon` | `items` (how many), `seed`, `kinds` (see `isogloss.questions.lexicon`) |
+| `world` | `items`, `seed`, `world` (see `isogloss.questions.world`) |
 
-All but the lexicon may have `exclude` (see `isogloss.questions.records.Exclude`).
+All but the last two may have `exclude` (see `isogloss.questions.records.Exclude`).
 
 Clusters come from the items of one *reference* language, English where the dataset has it, else
 its first in alphabetical order, whichever languages are asked for: adding a language to a study
@@ -26,6 +27,7 @@ from isogloss.questions.hub import load_hub, local_folders
 from isogloss.questions.items import ParallelItems
 from isogloss.questions.local_files import language_files, load_files
 from isogloss.questions.records import Exclude, distinct
+from isogloss.questions.world import World, world_items
 
 SUFFIXES = {"jsonl": ".jsonl", "sentences": ".txt"}
 """Of the files in a folder, by source."""
@@ -69,8 +71,11 @@ def _load(spec: Mapping[str, Any], languages: Sequence[str], name: str) -> Paral
         names = {"items": "n_items", "seed": "seed", "kinds": "kinds"}
         options = {names[key]: value for key, value in spec.items() if key in names}
         return replace(lexicon_items(wanted, **options), name=name)
+    if source == "world":
+        world = World.from_spec(spec["world"])
+        return replace(world_items(world, wanted, spec["items"], spec["seed"]), name=name)
     raise InputError(
-        f'dataset {name}: source is "{source}": use one of jsonl, sentences, hub, lexicon'
+        f'dataset {name}: source is "{source}": use one of jsonl, sentences, hub, lexicon, world'
     )
 
 

@@ -39,6 +39,7 @@ PRINCIPAL_LANGUAGE = {
     "zh": "cmn",
 }
 MACROLANGUAGE = {individual: macro for macro, individual in PRINCIPAL_LANGUAGE.items()}
+FIRST_SYNTHETIC, LAST_SYNTHETIC = "qaa", "qtz"
 # Fewer features in common say nothing about two languages (our choice).
 FEWEST_COMMON_FEATURES = 10
 
@@ -79,6 +80,15 @@ def _unknown(tag: str) -> InputError:
     return InputError(f'language "{tag}": not a language tag: use one such as en, sw or zh-Hant')
 
 
+def is_synthetic(language: str) -> bool:
+    """Whether a tag is of the range that ISO 639 leaves to private use: no language of the earth.
+
+    >>> is_synthetic("qab"), is_synthetic("en"), is_synthetic("que")
+    (True, False, False)
+    """
+    return len(language) == 3 and FIRST_SYNTHETIC <= language <= LAST_SYNTHETIC
+
+
 @cache
 def script(language: str) -> str:
     """Script that a language is written in (ISO 15924), the likely one where the tag has none.
@@ -107,10 +117,12 @@ def language_name(language: str) -> str:
     Raises:
         InputError: not a language tag.
 
-    >>> language_name("sw"), language_name("zh-Hant")
-    ('Swahili', 'Chinese (Traditional)')
+    >>> language_name("sw"), language_name("zh-Hant"), language_name("qab")
+    ('Swahili', 'Chinese (Traditional)', 'language qab')
     """
     tag = canonical_tag(language)
+    if is_synthetic(tag):
+        return f"language {tag}"
     base, _, written_in = tag.partition("-")
     english = Locale.parse("en")
     if base not in english.languages or (written_in and written_in not in english.scripts):

@@ -12,8 +12,8 @@ def verify_artifact(path: Path) -> None:
         Damaged: it is not what its name says, of another version, not whole, or changed since.
     """
     if path.suffix == ".safetensors":
-        from isogloss.model.readout import verify_readout
+        from isogloss.model.tensor_file import verify_tensors
 
-        verify_readout(path)
+        verify_tensors(path)
     else:
         verify_hdf5(path)

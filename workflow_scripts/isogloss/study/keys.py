@@ -32,20 +32,23 @@ class Stage:
 
 
 STAGES = {
+    "organism": Stage("train", "organisms", ".safetensors"),
     "readout": Stage("readout", "readouts", ".safetensors"),
     "activations": Stage("extract", "activations", ".h5"),
     "lens": Stage("lens", "lens", ".nc"),
     "vectors": Stage("vectors", "vectors", ".nc"),
     "steered": Stage("steer", "steered", ".nc"),
 }
-"""In the order in which they feed one another. A readout is of a model alone, vectors are of `all`
-languages, and the dataset of steered scores is `<vectors' dataset>.<evaluated dataset>`."""
+"""In the order in which they feed one another. Organisms and readouts are of a model alone, vectors
+are of `all` languages, and the dataset of steered scores is `<vectors' dataset>.<evaluated
+dataset>`."""
 
+OF_A_MODEL = ("organism", "readout")
 _SLUG, _TAG, _KEY = r"[a-z0-9][a-z0-9._-]*", r"[A-Za-z0-9-]+", r"[0-9a-f]{64}"
 _NAMES = {
     name: re.compile(
         rf"{stage.folder}/(?P<model>{_SLUG})"
-        + ("" if name == "readout" else rf"/(?P<dataset>{_SLUG})/(?P<language>{_TAG})")
+        + ("" if name in OF_A_MODEL else rf"/(?P<dataset>{_SLUG})/(?P<language>{_TAG})")
         + rf"/(?P<key>{_KEY}){re.escape(stage.suffix)}"
     )
     for name, stage in STAGES.items()
@@ -58,7 +61,7 @@ class Artifact:
 
     Attributes:
         stage: of `STAGES`.
-        dataset, language: empty for a readout.
+        dataset, language: empty for what is of a model alone.
     """
 
     stage: str
@@ -205,6 +208,8 @@ class Artifacts:
     def all(self) -> Iterator[Artifact]:
         """Every artifact of the study."""
         for model in self.study.models:
+            if self.study.models[model].organism:
+                yield self.organism(model)
             if self.study.with_lens:
                 yield self.readout(model)
             for dataset in self.study.datasets:
@@ -215,6 +220,9 @@ class Artifacts:
                 yield self.vectors(model, dataset)
             for fitted, dataset in self.study.steered_pairs:
                 yield from self.steered(model, fitted, dataset)
+
+    def organism(self, model: str) -> Artifact:
+        return Artifact("organism", model, "", "", self.settings.weights_of(model))
 
     def readout(self, model: str) -> Artifact:
         identity = readout_identity(self.settings.readout(model))

@@ -4,7 +4,7 @@ from isogloss.program import say
 from isogloss.questions.datasets import is_local, load_dataset
 from isogloss.questions.items import check_apart, check_enough, repeated_questions
 from isogloss.study.schema import Config
-from isogloss.study.settings import dump
+from isogloss.study.settings import dataset_spec, dump
 
 
 def check_questions(study: Config) -> list[str]:
@@ -20,10 +20,10 @@ def check_questions(study: Config) -> list[str]:
     unread = []
     for name, dataset in study.datasets.items():
         languages = study.languages_of(name)
-        if dataset.source != "lexicon" and not is_local(dump(dataset), languages):
+        if not dataset.is_made_here and not is_local(dump(dataset), languages):
             unread.append(name)
             continue
-        items = load_dataset(dump(dataset), languages, name)
+        items = load_dataset(dataset_spec(study, name), languages, name)
         for line in repeated_questions(items):
             say(f"warning: {line}")
         check_enough(items.clusters, study.statistics.folds, name)

@@ -17,7 +17,11 @@ from pydantic import (
 )
 
 from isogloss.errors import InputError
+from isogloss.organisms.size import n_parameters
+from isogloss.questions import world as worlds
+from isogloss.questions.languages import FIRST_SYNTHETIC, LAST_SYNTHETIC, is_synthetic
 from isogloss.study.messages import fault_text
+from isogloss.study.organisms import World
 from isogloss.study.resources import Cluster, Estimate, Sharing
 from isogloss.study.sections import (
     Behaviour,
@@ -78,6 +82,9 @@ class Config(Strict):
         description="languages of the study, in the order of the figures",
     )
     pivot: Tag = Field("en", description="the language that others are compared with")
+    world: World | None = Field(
+        None, description="synthetic world of organisms and of a dataset; null: none in this study"
+    )
     models: dict[Slug, Model] = Field(default_factory=_models, min_length=1, description="by slug")
     datasets: dict[Slug, Dataset] = Field(
         default_factory=_datasets, min_length=1, description="by name"
@@ -131,6 +138,7 @@ class Config(Strict):
             raise ValueError("results: is the same folder as store: give each its own")
         if self.pivot not in self.languages:
             raise ValueError(f"pivot: {self.pivot} is not one of languages: add it")
+        self._world_consistent()
         for name, dataset in self.datasets.items():
             if dataset.languages and self.pivot not in dataset.languages:
                 raise ValueError(f"datasets.{name}.languages: the pivot {self.pivot} is missing")
@@ -174,6 +182,42 @@ class Config(Strict):
             if len(set(given)) < len(given):
                 twice = next(s for n, s in enumerate(seeds) if s in seeds[:n])
                 raise ValueError(f"models: {', '.join(slugs)}: seed {twice} is given twice")
+
+    def _world_consistent(self) -> None:
+        """Refuse what asks for a world that is not there or is another; count organisms' weights.
+
+        Models and questions take the world from one place, so that they cannot disagree.
+        """
+        organisms = {slug: m.organism for slug, m in self.models.items() if m.organism}
+        asked = [name for name, dataset in self.datasets.items() if dataset.source == "world"]
+        users = [f"models.{slug}" for slug in organisms] + [f"datasets.{name}" for name in asked]
+        world = self.the_world
+        if world is None:
+            if users:
+                raise ValueError(
+                    f"{users[0]}: needs a world that it is about: add `world: {{}}` to the study"
+                )
+            return
+        if others := [tag for tag in self.languages if not is_synthetic(tag)]:
+            raise ValueError(
+                f"languages: {others[0]} is no synthetic language, and the study has a world: use "
+                f"tags from {FIRST_SYNTHETIC} to {LAST_SYNTHETIC}, or leave out `world`"
+            )
+        for name in asked:
+            n_items, n_facts = self.datasets[name].items, world.entities * world.relations
+            if n_items > n_facts:
+                raise ValueError(
+                    f"datasets.{name}.items: {n_items} are more than the world's {n_facts} facts"
+                )
+        for slug, organism in organisms.items():
+            counted = n_parameters(world, organism.width, organism.layers)
+            model = self.models[slug]
+            if model.parameters not in (0, counted):
+                raise ValueError(
+                    f"models.{slug}.parameters: {model.parameters}, but there are {counted}: leave "
+                    "it out"
+                )
+            model.parameters = counted
 
     def _templates_known(self, place: str, prompt: Prompt) -> None:
         for tag in prompt.templates:
@@ -221,6 +265,13 @@ class Config(Strict):
                     f"steering.fit_on: prompts of {name} are few_shot, whose worked items would "
                     "show held-out answers to the fit: use raw or chat there, or steering: null"
                 )
+
+    @property
+    def the_world(self) -> worlds.World | None:
+        """The study's synthetic world; None where it has none."""
+        if self.world is None:
+            return None
+        return worlds.World(languages=tuple(self.languages), **self.world.model_dump())
 
     @property
     def questions(self) -> list[str]:

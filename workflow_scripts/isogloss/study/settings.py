@@ -34,6 +34,24 @@ def dump(part: BaseModel, **options: Any) -> dict[str, Any]:
     return part.model_dump(mode="json", exclude_none=True, **options)
 
 
+def world_spec(study: Config) -> dict[str, Any]:
+    """The study's synthetic world as plain values, its languages among them."""
+    assert study.world is not None
+    return dump(study.world) | {"languages": list(study.languages)}
+
+
+def model_spec(study: Config, slug: str, exclude: Collection[str] = ()) -> dict[str, Any]:
+    """A model of the study as plain values; an organism with the world that it is trained on."""
+    content = dump(study.models[slug], exclude=set(exclude))
+    return content | ({"world": world_spec(study)} if content["source"] == "organism" else {})
+
+
+def dataset_spec(study: Config, name: str) -> dict[str, Any]:
+    """A dataset of the study as plain values; questions of a world with that world."""
+    content = dump(study.datasets[name])
+    return content | ({"world": world_spec(study)} if content["source"] == "world" else {})
+
+
 def manifest_name(stage: str, settings: Mapping[str, Any]) -> str:
     """Where the list of a stage's artifacts lies in a store; `readout` needs none."""
     about = f"{stage}-{settings['fitted']}" if "fitted" in settings else stage
@@ -100,7 +118,7 @@ class Settings:
         Raises:
             InputError: it cannot be known.
         """
-        source = ModelSource.from_spec(model, dump(self.study.models[model]))
+        source = ModelSource.from_spec(model, model_spec(self.study, model))
         if source.path:
             source = replace(source, path=self.root / source.path)
         try:
@@ -112,7 +130,7 @@ class Settings:
 
     def model(self, model: str, without: Collection[str] = ()) -> dict[str, Any]:
         """A model's part of the study, of the hub at a commit where that is known."""
-        spec = dump(self.study.models[model], exclude=set(without))
+        spec = model_spec(self.study, model, without)
         commit = self.weights_of(model).rpartition("@")[2]
         return spec | ({"revision": commit} if COMMIT.fullmatch(commit) else {})
 
@@ -125,7 +143,7 @@ class Settings:
         return copy.deepcopy(self._source_of(dataset))
 
     def _pinned_dataset(self, dataset: str) -> dict[str, Any]:
-        spec, languages = dump(self.study.datasets[dataset]), self.study.languages_of(dataset)
+        spec, languages = dataset_spec(self.study, dataset), self.study.languages_of(dataset)
         if spec["source"] != "hub":
             return spec
         try:
@@ -136,6 +154,12 @@ class Settings:
             raise
 
     # Stages that cost a model: their settings name a manifest.
+
+    def organism(self, model: str) -> dict[str, Any]:
+        """What the checkpoint of an organism depends on; its key is that of the weights."""
+        content = model_spec(self.study, model)
+        about = {name: content[name] for name in ("source", "organism", "world")}
+        return {"slug": model, "model": about, "weights": self.weights_of(model)}
 
     def readout(self, model: str) -> dict[str, Any]:
         """What a readout depends on."""
@@ -235,6 +259,8 @@ class Settings:
     def questions(self, dataset: str) -> dict[str, Any]:
         """Where a dataset comes from; what is generated carries the versions that generate it."""
         content = self._without_prompt(dataset)
+        if self.study.datasets[dataset].source == "world":
+            content["generator"] = {"world": versions.WORLD_VERSION}
         if self.study.datasets[dataset].source == "lexicon":
             content["generator"] = {
                 "lexicon": versions.LEXICON_VERSION,
@@ -366,6 +392,6 @@ class Settings:
 
     def _model_names(self) -> dict[str, str]:
         """Name of every model by slug, with what was done to its weights."""
-        models = self.study.models.items()
-        sources = {slug: ModelSource.from_spec(slug, dump(model)) for slug, model in models}
+        study = self.study
+        sources = {s: ModelSource.from_spec(s, model_spec(study, s)) for s in study.models}
         return {s: f"{s} ({source.note})" if source.note else s for s, source in sources.items()}
