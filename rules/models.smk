@@ -19,7 +19,9 @@ rule train:
         **asks(mem_mb=(2000, 16000), runtime=(120, 60)),
     params:
         # As in `readout`: the file's name says what it depends on.
-        spec=lambda wildcards, output: canonical_json(SETTINGS.organism(wildcards.model)),
+        spec=lambda wildcards, output: canonical_json(
+            SETTINGS.organism(wildcards.model)
+        ),
         machine=on_this_machine("store", "sharing", "cache"),
     shell:
         "python workflow_scripts/train.py --spec {params.spec:q} {params.machine}"
