@@ -5,7 +5,8 @@ Requires: the datasets' files; models, resolved by the program (local cache or d
           once they are trained (models.smk).
 Gives:    {store}/activations/{model}/{dataset}/{language}/{key}.h5, not declared as outputs, so
           that no run deletes them; {store}/manifests/{model}/{dataset}/activations-{key}.json
-          lists them. Languages that the store has are not computed again.
+          lists them. Languages that the store has are not computed again. Each wording of the
+          questions (prompt.variants) is a job and a manifest of its own.
 """
 
 
@@ -20,9 +21,9 @@ rule extract:
     priority: HEAVY_FIRST
     threads: threads_of("extract")
     resources:
-        **runs_a_model("activations", runtime=(240, 30)),
+        **runs_a_model("activations", of=wording, runtime=(240, 30)),
     params:
-        spec=settings("activations", "model", "dataset"),
+        spec=lambda wildcards: canonical_json(SETTINGS.activations(*wording(wildcards))),
         machine=on_this_machine(
             "store",
             "sharing",

@@ -75,6 +75,11 @@ def values(wildcards, names) -> list[str]:
     return [getattr(wildcards, name) for name in names or ("model", "dataset")]
 
 
+def values_of(*names):
+    """wildcards -> `values`."""
+    return lambda wildcards: values(wildcards, names)
+
+
 def manifest_of(stage: str, *about: str) -> str:
     """The list of a stage's artifacts for a model and its datasets; settings change its name."""
     return f"{STORE}/{manifest_name(stage, getattr(SETTINGS, stage)(*about))}"
@@ -90,6 +95,12 @@ def settings(name: str, *names: str):
     return lambda wildcards: canonical_json(
         getattr(SETTINGS, name)(*(values(wildcards, names) if names else ()))
     )
+
+
+def wording(wildcards) -> tuple:
+    """What a job of `extract` is of: model, dataset, and the variant of the questions, if any."""
+    model, dataset = values(wildcards, ())
+    return model, dataset, SETTINGS.variant_of(model, dataset, wildcards.key)
 
 
 def as_it_is(text: str):
@@ -125,6 +136,12 @@ def checkpoint(wildcards) -> list[str]:
     model = wildcards.model
     trained = STUDY.models[model].organism
     return [f"{STORE}/{ARTIFACTS.organism(model).name}"] if trained else []
+
+
+def manifests_of_variants(wildcards) -> list[str]:
+    """An input: the lists of a dataset's activation files, the main wording's first."""
+    variants = (None, *STUDY.variants_of(wildcards.dataset))
+    return [manifest_of("activations", *values(wildcards, ()), v) for v in variants]
 
 
 def of_every_model(pattern: str):

@@ -29,7 +29,7 @@ if fault := too_large_for_a_gpu(STUDY.models, STUDY.cluster):
     sys.exit(f"error: {fault}")
 
 
-def asks(mem_mb, runtime, more_mb=lambda dataset: 0, runs=None, names=()):
+def asks(mem_mb, runtime, more_mb=lambda dataset: 0, runs=None, of=values_of()):
     """The resources of a rule.
 
     Args:
@@ -37,7 +37,7 @@ def asks(mem_mb, runtime, more_mb=lambda dataset: 0, runs=None, names=()):
         runtime: the same for time [min].
         more_mb: dataset -> memory beyond that of the model [MB].
         runs: the stage, where a model is run that may need a GPU.
-        names: the wildcards that name what the stage is of, as `values`.
+        of: wildcards -> what the stage is of: model, dataset and so on.
     """
 
     def memory(wildcards, attempt):
@@ -47,7 +47,7 @@ def asks(mem_mb, runtime, more_mb=lambda dataset: 0, runs=None, names=()):
     def devices(wildcards):
         if runs is None or at_once(STAGES[runs].rule) > 1:  # `gpu: 1` would part them
             return 0
-        if wildcards.get("key") and are_shared(runs, values(wildcards, names)):
+        if wildcards.get("key") and are_shared(runs, of(wildcards)):
             return 0
         return REQUESTS.gpus(STAGES[runs].rule, wildcards.model)
 
@@ -55,9 +55,9 @@ def asks(mem_mb, runtime, more_mb=lambda dataset: 0, runs=None, names=()):
     return {"mem_mb": memory, "runtime": time, "gpu": devices}
 
 
-def runs_a_model(stage: str, *names: str, runtime):
+def runs_a_model(stage: str, of=values_of(), *, runtime):
     """The resources of a rule that runs a model, as `asks`."""
-    return asks(MODEL_MB[STAGES[stage].rule], runtime, runs=stage, names=names)
+    return asks(MODEL_MB[STAGES[stage].rule], runtime, runs=stage, of=of)
 
 
 @functools.cache

@@ -39,7 +39,9 @@ rule steer:
     priority: HEAVY_FIRST + 1  # the longest: what else there is runs beside it
     threads: threads_of("steer")
     resources:
-        **runs_a_model("steered", "model", "fitted", "dataset", runtime=(480, 30)),
+        **runs_a_model(
+            "steered", values_of("model", "fitted", "dataset"), runtime=(480, 30)
+        ),
     params:
         spec=settings("steered", "model", "fitted", "dataset"),
         machine=on_this_machine("store", "sharing", "cache", "device", "batch-tokens"),

@@ -81,6 +81,54 @@ class Answers:
         return scores_dataset(values, answers, clusters=clusters)
 
 
+@dataclass(frozen=True)
+class Wordings:
+    """A model that is asked every question in several wordings, and is not sure of its answers.
+
+    A choice's score is `ability` where it is right, plus what is stable (what all languages think
+    of it, and what its language alone does), plus what a wording does to it in every language, plus
+    noise that is drawn anew for every wording and language: whatever a language thinks of a choice
+    under one wording alone.
+
+    Attributes:
+        shared, language, wording: standard deviations of the stable parts and of the wording's.
+        noise: standard deviation of the noise, per language.
+        by_cluster: share of the variance of what is shared that whole clusters have in common.
+        ability: of the right choice, in all languages.
+    """
+
+    shared: float = 1.0
+    language: float = 0.5
+    wording: float = 0.0
+    noise: Sequence[float] = (0.5, 1.0, 2.0)
+    by_cluster: float = 0.5
+    ability: float = 1.0
+    n_wordings: int = 3
+    n_choices: int = 4
+
+    def scores(self, rng: np.random.Generator, clusters: np.ndarray) -> list[xr.Dataset]:
+        """Scores of the choices, a dataset per wording."""
+        n_items, codes = len(clusters), np.unique(clusters, return_inverse=True)[1]
+        size = (n_items, self.n_choices)
+        whole = rng.normal(size=(int(codes.max()) + 1, self.n_choices))[codes]
+        shared = np.sqrt(self.by_cluster) * whole
+        shared = shared + np.sqrt(1 - self.by_cluster) * rng.normal(size=size)
+        noise, n_languages = np.asarray(self.noise)[:, None, None], len(self.noise)
+        answers = rng.integers(0, self.n_choices, n_items)
+        stable = self.shared * shared + self.language * rng.normal(size=(n_languages, *size))
+        stable[:, np.arange(n_items), answers] += self.ability
+        return [
+            scores_dataset(
+                stable
+                + self.wording * rng.normal(size=size)
+                + noise * rng.normal(size=(n_languages, *size)),
+                answers,
+                clusters=clusters,
+            )
+            for _ in range(self.n_wordings)
+        ]
+
+
 def scores_dataset(
     values: np.ndarray,
     answers: np.ndarray,

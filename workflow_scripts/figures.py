@@ -11,7 +11,16 @@ from typing import Any
 
 import xarray as xr
 
-from isogloss.figures import behaviour, lens, lens_items, scale, similarity, steering, subspaces
+from isogloss.figures import (
+    behaviour,
+    lens,
+    lens_items,
+    scale,
+    similarity,
+    steering,
+    subspaces,
+    variants,
+)
 from isogloss.figures.style import Drawing, Subject, save, use_style
 from isogloss.figures.titles import SCALE_FIGURE, figures_of
 from isogloss.files.netcdf import open_artifact, open_netcdf
@@ -26,8 +35,10 @@ DRAWN = {
     "place_and_shape": similarity.place_and_shape,
     "language_pairs": similarity.language_pairs,
     "language_subspace": subspaces.language_subspace,
+    "wordings": variants.consistency_and_ceiling,
+    "wordings_states": variants.states_and_ceiling,
 }
-"""By name in `titles.FIGURES`; `lens_items` needs more than a result."""
+"""By name in `titles.FIGURES`; `lens_items` and `wordings_averaged` need more than a result."""
 
 STEERING = {"steering_surface": steering.surface, "steering_effect": steering.effect}
 
@@ -69,6 +80,9 @@ def drawings(args: Any) -> Iterator[tuple[str, Drawing]]:
             yield figure.name, draw(effects, subject, figure.fitted)
         elif figure.result == "lenses":
             yield figure.name, single_items(args, results["trajectories"], subject)
+        elif figure.name == "wordings_averaged":
+            steered = {name: results[f"steering_{name}"] for name in fitted}
+            yield figure.name, variants.ensembles(results[figure.result], subject, steered)
         else:
             yield figure.name, DRAWN[figure.name](results[figure.result], subject)
     for path in args.scale:

@@ -71,6 +71,7 @@ def result_of(
             fitted: open_netcdf(folder / f"steering_{fitted}.nc") for fitted in dataset["fitted"]
         },
         trajectories=open_netcdf(folder / "trajectories.nc") if dataset["lens"] else None,
+        variants=open_netcdf(folder / "variants.nc") if dataset["variants"] else None,
         records={tag: record_of(path) for tag, path in read_manifest(manifest).items()},
     )
 

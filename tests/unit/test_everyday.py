@@ -10,6 +10,7 @@ import pytest
 
 from isogloss.questions.items import ParallelItems, folds, identical_to, same_text
 from isogloss.questions.local_files import load_files
+from isogloss.study.schema import read
 
 EVERYDAY = Path(__file__).resolve().parents[2] / "data" / "everyday"
 LANGUAGES = ("en", "de", "es", "ru", "zh", "ar", "hi", "id", "tr", "sw")
@@ -164,3 +165,23 @@ def test_fields_are_in_one_order(language: str) -> None:
     lines = (EVERYDAY / f"{language}.jsonl").read_text(encoding="utf-8").splitlines()
     orders = {tuple(json.loads(line)) for line in lines}
     assert len(orders) == 1
+
+
+def test_every_language_has_its_own_wordings_in_its_own_script() -> None:
+    """No language falls back on English, and no template is left half translated."""
+    prompt = read(EVERYDAY.parents[1] / "config/studies/variants.yaml").prompt
+    assert len(prompt.variants) == 2
+    for templates in prompt.variants.values():
+        assert set(templates) - {"default"} == set(LANGUAGES) - {"en"}
+        words = {
+            tag.replace("default", "en"): text.replace("{context}", "").replace("{question}", "")
+            for tag, text in templates.items()
+        }
+        assert len(set(words.values())) == len(LANGUAGES)
+        for tag, text in words.items():
+            letters = {c for c in text.lower() if c.isalpha()}
+            scripts = {unicodedata.name(c).split()[0] for c in letters}
+            assert scripts == {SCRIPT_OF.get(tag, "LATIN")}, tag
+            if tag in ALPHABET_OF:
+                assert {c for c in letters if not c.isascii()} <= set(ALPHABET_OF[tag]), tag
+            assert text.endswith("：" if tag == "zh" else ":")  # the choice comes right after

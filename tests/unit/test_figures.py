@@ -1,6 +1,7 @@
 """Figures: every one can be drawn, says what its dataset holds, and can be read by everybody."""
 
 import warnings
+from dataclasses import replace
 
 import matplotlib
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from matplotlib import font_manager
 
 from isogloss.figures import behaviour as behaviour_figures
-from isogloss.figures import lens, lens_items, scale, similarity, steering, subspaces
+from isogloss.figures import lens, lens_items, scale, similarity, steering, subspaces, variants
 from isogloss.figures.style import (
     SEQUENTIAL,
     Subject,
@@ -30,6 +31,8 @@ from isogloss.measures.scale import scale as scale_of
 from isogloss.measures.similarity import similarity as similarity_of
 from isogloss.measures.subspaces import subspaces as subspaces_of
 from isogloss.measures.trajectories import trajectories as trajectories_of
+from isogloss.measures.variant_states import variant_similarity
+from isogloss.measures.variants import variants as variants_of
 from isogloss.questions.items import Item, ParallelItems
 
 LANGUAGES = ("en", "de", "ar", "sw")
@@ -186,6 +189,12 @@ def results():
     )
     datasets["scale"] = scale_of([model], permutations=19)
     datasets["steering"] = steering_effects()
+    rng = np.random.default_rng(1)
+    wordings = [scores(), scores()]
+    wordings[1]["sum"] = wordings[1]["sum"] + rng.normal(size=wordings[1]["sum"].shape)
+    datasets["variants"] = variants_of(wordings, ["main", "plain"])
+    moved = replace(states, at=lambda layer: states.at(layer) + rng.normal(size=(4, N, 12)))
+    datasets["variants"] = datasets["variants"].merge(variant_similarity([states, moved]))
     return datasets
 
 
@@ -202,6 +211,11 @@ DRAWN = {
     "language_subspace": lambda r: subspaces.language_subspace(r["subspaces"], SUBJECT),
     "surface": lambda r: steering.surface(r["steering"], SUBJECT, "planted"),
     "effect": lambda r: steering.effect(r["steering"], SUBJECT, "planted"),
+    "wordings": lambda r: variants.consistency_and_ceiling(r["variants"], SUBJECT),
+    "wordings_averaged": lambda r: variants.ensembles(
+        r["variants"], SUBJECT, {"planted": r["steering"]}
+    ),
+    "wordings_states": lambda r: variants.states_and_ceiling(r["variants"], SUBJECT),
     "scale": lambda r: scale.against_scale(r["scale"], SUBJECT, {"tiny": MODEL}),
 }
 

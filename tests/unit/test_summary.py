@@ -6,6 +6,8 @@ import h5py
 import numpy as np
 import pytest
 import xarray as xr
+from tests.simulated_states import clustered_states, parallel_states
+from tests.simulated_worlds import Wordings
 
 from isogloss.errors import InputError
 from isogloss.figures.summary import (
@@ -17,6 +19,8 @@ from isogloss.figures.summary import (
 )
 from isogloss.files.canonical import canonical_json
 from isogloss.files.netcdf import write_netcdf
+from isogloss.measures.variant_states import variant_similarity
+from isogloss.measures.variants import variants
 from isogloss.measures.verdicts import LONG_NAMES
 from isogloss.store.manifests import write_manifest
 from summary import results_of
@@ -256,7 +260,7 @@ def written_study(folder):
     spec = {
         "results": str(folder / "results"),
         "models": [{"slug": m, "name": f"{m} (4-bit)"} for m in models],
-        "datasets": [{"name": d, "fitted": [], "lens": False} for d in datasets],
+        "datasets": [{"name": d, "fitted": [], "lens": False, "variants": False} for d in datasets],
     }
     return json.loads(canonical_json(spec)), manifests
 
@@ -339,3 +343,38 @@ def test_the_lens_is_read_against_the_choices_alone_and_the_prompts_language():
     line = list(findings(result(trajectories=xr.Dataset(data, coords))))[1]
     assert "at relative depth 0.50: 60% right (by the choices alone: 35%)" in line
     assert "+23.0 [+18.0, +28.0] points more" in line
+
+
+def worded(noise, n_items=60):
+    """What a study with three wordings has: languages that differ by their noise alone."""
+    rng, clusters = np.random.default_rng(0), np.arange(n_items)
+    world = Wordings(language=0.0, noise=noise)
+    found = variants(world.scores(rng, clusters), ["main", "plain", "labelled"])
+    layer = clustered_states(rng, clusters, len(noise), shared=0.5)
+    states = [parallel_states([layer] * 3, clusters) for _ in range(2)]
+    found = found.assign_coords(language=LANGUAGES, language_2=LANGUAGES).assign_attrs(pivot="en")
+    similar = variant_similarity(states).assign_coords(language=LANGUAGES, language_2=LANGUAGES)
+    return found.merge(similar)
+
+
+def test_wordings_say_how_much_of_inconsistency_is_noise():
+    found = worded((1.0, 1.0, 1.0), 200)
+    text = text_of([result(variants=found), result()])
+    header, row = table_of(text, "How much of inconsistency is noise")
+    at = {name: column for name, column in zip(header, row, strict=True)}
+    share = float(found["mean_noise_share"].sel(scope="all_pairs"))
+    assert 0.9 < share < 1.1 and at["of it noise [%]"].startswith(f"{100 * share:.0f} [")
+    alone = float(found["mean_self_consistency"])
+    assert at["with itself"].startswith(f"{alone:.2f} [")
+    assert at["item share: between / within a language"].endswith("1.00 [1.00, 1.00]")
+    assert (
+        text.count("the mean of 3 wordings' scores, at 3 times the cost, changes accuracy by") == 1
+    )
+    assert "How much of inconsistency is noise" not in text_of([result()])
+
+
+def test_a_language_that_contradicts_itself_and_a_gain_that_is_none_are_said():
+    text = text_of([result(variants=worded((0.0, 0.0, 500.0)))])
+    assert "no corrected consistency in Swahili, where the model does not agree with itself" in text
+    text = text_of([result(variants=worded((0.0, 0.0, 0.2), 30))])
+    assert "(not significant; " in text and "would have been detected with 80% power)" in text

@@ -13,7 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def test_every_figure_of_the_list_is_drawn_and_no_other() -> None:
     program = runpy.run_path(str(ROOT / "workflow_scripts/figures.py"), run_name="imported")
-    assert {*program["DRAWN"], "lens_items"} == {figure.name for figure in FIGURES}
+    assert {*program["DRAWN"], "lens_items", "wordings_averaged"} == {
+        figure.name for figure in FIGURES
+    }
     assert set(program["STEERING"]) == {figure.name for figure in STEERING_FIGURES}
 
 
@@ -29,18 +31,20 @@ def test_figures_are_those_of_the_results_that_there_are() -> None:
 @pytest.mark.parametrize(
     ("changes", "absent"),
     [
-        ({}, set()),
-        ({"extraction": {"lens_layers": 0}}, {"trajectories", "lenses"}),
+        ({}, {"variants"}),
+        ({"prompt": {"variants": {"plain": {"default": "{context}\n{question}"}}}}, set()),
+        ({"extraction": {"lens_layers": 0}}, {"trajectories", "lenses", "variants"}),
         (
             {"datasets": {"everyday": {"source": "sentences", "path": "x"}}, "steering": None},
-            {"behaviour", "trajectories", "lenses"},
+            {"behaviour", "trajectories", "lenses", "variants"},
         ),
     ],
-    ids=["all", "no-lens", "sentences"],
+    ids=["all", "wordings", "no-lens", "sentences"],
 )
 def test_a_study_has_the_results_that_it_asks_for(changes: dict, absent: set[str]) -> None:
     study = Config.model_validate(changes)
     everything = {"similarity", "subspaces", "behaviour", "trajectories", "lenses"}
+    everything |= {"variants"}
     assert set(study.results_of("everyday")) == everything - absent
 
 

@@ -38,7 +38,7 @@ STATISTICS = {
     "behaviour", "trajectories", "similarity", "subspaces", "steering_effects", "scale",
     "verdicts",
 }  # fmt: skip
-COMPUTE = WITH_A_MODEL | STATISTICS | {"vectors"}
+COMPUTE = WITH_A_MODEL | STATISTICS | {"vectors", "variants"}
 
 SMALL: dict[str, Any] = {
     "study": "small",

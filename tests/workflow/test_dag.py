@@ -23,7 +23,8 @@ def expected_jobs(study: Config) -> Counter[str]:
     per_question = ("behaviour", "lens", "trajectories")
     jobs = {
         "readout": models,
-        "extract": models * len(study.datasets),
+        "extract": models * (len(study.datasets) + len(study.worded)),
+        "variants": models * len({dataset for dataset, _ in study.worded}),
         "similarity": models * len(study.datasets),
         "subspaces": models * len(study.datasets),
         **{rule: models * len(questions) for rule in per_question},

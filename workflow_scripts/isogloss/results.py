@@ -117,6 +117,14 @@ class StudyResults:
         settings = self._settings.subspaces()
         return self._result(f"{model}/{dataset}/subspaces.nc", settings, dataset)
 
+    def variants(self, model: str, dataset: str) -> xr.Dataset:
+        """Each language under other wordings: the ceiling of consistency and of similarity."""
+        self._check_questions(model, dataset)
+        if not self.config.variants_of(dataset):
+            raise self._error(f"{dataset}: its questions have one wording: see prompt.variants")
+        settings = self._settings.variants(dataset)
+        return self._result(f"{model}/{dataset}/variants.nc", settings, dataset)
+
     def steering(self, model: str, dataset: str, fitted: str | None = None) -> xr.Dataset:
         """Effects of steering (language, method, control, ...).
 
@@ -136,12 +144,20 @@ class StudyResults:
         """Each claim of the paper put to the models (row)."""
         return self._result("verdicts.nc", self._settings.verdicts(), self.config.main_dataset)
 
-    def activations(self, model: str, dataset: str, language: str) -> xr.Dataset:
-        """Hidden states and scores of a language's questions; states are read when asked for."""
+    def activations(
+        self, model: str, dataset: str, language: str, variant: str | None = None
+    ) -> xr.Dataset:
+        """Hidden states and scores of a language's questions; states are read when asked for.
+
+        Args:
+            variant: of `prompt.variants`; None: the main wording.
+        """
         self._check(model, dataset)
         _among(f"language of {dataset}", self.config.languages_of(dataset), language)
-        listed = self._listed("activations", self._settings.activations(model, dataset))
-        table = open_activations(listed[language])
+        if variant is not None:
+            _among(f"wording of {dataset}", self.config.variants_of(dataset), variant)
+        settings = self._settings.activations(model, dataset, variant)
+        table = open_activations(self._listed("activations", settings)[language])
         return self._labelled(table, dataset).assign_coords(language=language)
 
     def lens(self, model: str, dataset: str, language: str) -> xr.Dataset:
@@ -224,6 +240,7 @@ class StudyResults:
                 of_questions = dataset in config.questions
                 names = ["behaviour"] if of_questions else []
                 names += ["trajectories"] if of_questions and config.with_lens else []
+                names += ["variants"] if config.variants_of(dataset) else []
                 for name in [*names, "similarity", "subspaces"]:
                     yield name, folder / model / dataset / f"{name}.nc"
                 for fitted in config.fitted_for(dataset):

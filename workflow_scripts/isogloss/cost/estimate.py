@@ -1,7 +1,7 @@
 """What a study will cost before anyone spends it: every job, what is already there, the totals."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,13 @@ class Estimator:
 
         names = partial(artifacts.activations, slug, dataset)
         yield stored("extract", names, texts, partial(stages.extract, work))
+        for variant in study.variants_of(dataset):
+            names = partial(artifacts.activations, slug, dataset, variant)
+            style = prompt_style(self.artifacts.settings.prompt(dataset, variant))
+            worded = replace(questions, style=style)
+            plain = {t: worded.text(asked(t, latents=False, **extras)) for t in tags}
+            cost = partial(stages.extract, replace(work, with_rows=False))
+            yield stored(f"extract {variant}", names, plain, cost)
         if study.with_lens and dataset in study.questions:
             names = partial(artifacts.lens, slug, dataset)
             yield stored("lens", names, texts, partial(stages.lens, work))
@@ -115,6 +122,8 @@ class Estimator:
             analyses["behaviour"] = stages.behaviour(work)
             if study.with_lens:
                 analyses["trajectories"] = stages.small(machine, 1.3, 160_000)
+        if variants := study.variants_of(dataset):
+            analyses["variants"] = stages.variants(work, 1 + len(variants))
         analyses |= {f"steering_{name}": stages.small(machine, 2.5, 400_000) for name in fitted_on}
         for stage, total in analyses.items():
             yield self._result(stage, slug, dataset, f"{slug}/{dataset}/{stage}.nc", total)

@@ -58,9 +58,12 @@ class Work:
     languages: Sequence[str]  # of the dataset
     items: int
     choices: int  # most of an item
+    with_rows: bool = True  # whether states are kept for the lens: not of further wordings
 
     @property
     def lens_layers(self) -> list[int]:
+        if not self.with_rows:
+            return []
         return lens_layers(self.model.shape.layers, self.study.extraction.lens_layers)
 
     @property
@@ -274,6 +277,20 @@ def behaviour(work: Work) -> Cost:
     pairs = len(work.languages) ** 2
     memory = work.machine.process + 1e6 * left_out_mb(len(work.languages), work.items)
     return small(work.machine, 2, 240_000 + 2000 * pairs) + Cost(memory=memory)
+
+
+def variants(work: Work, n_wordings: int) -> Cost:
+    """States of every language and wording against each other, each cluster left out in turn."""
+    machine, shape, languages = work.machine, work.model.shape, n_wordings * len(work.languages)
+    layers, states = shape.layers + 1, languages * work.items
+    # Gram matrices of each language and wording; item shares with each cluster left out.
+    flops = 2.0 * layers * shape.width * work.items * (states + 2 * languages**2)
+    flops += layers * LOOKED_UP * languages * work.items**2
+    seconds = flops / (2 * machine.analysis) / machine.share["similarity"]
+    memory: float = 8 * (3 * languages * work.items**2 + 2 * work.items * languages**2)
+    memory += machine.process + 30 * states * shape.width
+    cost = small(machine, 2, 200_000 + 200 * layers * len(work.languages) ** 2)
+    return cost + Cost(seconds, flops, memory)
 
 
 def small(machine: Machine, starts: float, disk: float) -> Cost:

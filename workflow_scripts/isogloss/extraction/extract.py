@@ -102,6 +102,7 @@ def language_extraction(
         style,
         pivot=identity["pivot"],
         control=identity["control"],
+        latents=identity.get("latents", True),
         pmi=scores["pmi"],
         letters=scores["letters"],
         context_length=decoder.context_length,

@@ -1,7 +1,7 @@
 """What all figures share: colours, fonts, labels; how a figure, numbers and caption are kept."""
 
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.util import find_spec
@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 
+from isogloss.figures.text import between as between
 from isogloss.figures.text import decimal
 from isogloss.files.atomic import whole_file
 from isogloss.files.netcdf import confidence_of
@@ -402,14 +403,6 @@ def depth_axis(ax: Axes) -> None:
 
 
 # Words and numbers
-
-
-def between(dataset: xr.Dataset, name: str, how: Callable[[float], str] = decimal) -> str:
-    """A scalar with its interval as text: "0.22 [0.20, 0.25]"; without where it has no bounds."""
-    value, low, high = (float(dataset[name + end]) for end in ("", "_low", "_high"))
-    if not np.isfinite([low, high]).all():
-        return how(value)
-    return f"{how(value)} [{how(low)}, {how(high)}]"
 
 
 def between_both(dataset: xr.Dataset, name: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from isogloss.figures.noise import averaging_line, noise_table
 from isogloss.figures.text import (
     as_markdown,
     decimal,
@@ -51,6 +52,7 @@ class Result:
         behaviour: of `behaviour.behaviour`.
         similarity: of `similarity.similarity`.
         trajectories: of `trajectories.trajectories`; None in a study without the lens.
+        variants: of `variants.variants`; None where the questions have one wording.
         steering: of `steering_effects.steering_effects`, by the dataset of the vectors.
         records: of the extraction, by language.
     """
@@ -62,6 +64,7 @@ class Result:
     steering: Mapping[str, xr.Dataset] = field(default_factory=dict)
     records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     trajectories: xr.Dataset | None = None
+    variants: xr.Dataset | None = None
 
     @property
     def pivot(self) -> str:
@@ -188,6 +191,8 @@ def summary(
         parts += [_overall_table(of_dataset)]
         if any(result.steering for result in of_dataset):
             parts += [f"## {dataset}: steering by language", _steering_table(of_dataset)]
+    if any(result.variants is not None for result in results):
+        parts += ["## How much of inconsistency is noise", noise_table(results)]
     parts += ["## Findings, and null results with their power"]
     parts += ["\n".join(f"- {line}" for result in results for line in findings(result))]
     parts += ["## Near chance", _languages_text(results, "near_chance")]
@@ -373,6 +378,8 @@ def findings(result: Result) -> Iterator[str]:
             f"against {decimal(float(apart['dissociation_null']))} with shuffled items "
             f"(p = {float(apart['dissociation_p']):.2g})."
         )
+    if result.variants is not None:
+        yield f"{name}: {averaging_line(result.variants)}"
     for fitted, effects in result.steering.items():
         for method in effects["method"].values:
             yield f"{name}, vectors from {fitted}: {_steering_line(effects, method)}"

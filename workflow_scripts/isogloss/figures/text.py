@@ -43,6 +43,14 @@ def decimal(value: SupportsFloat, digits: int = 2) -> str:
     return f"{round(number, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
+def between(dataset: xr.Dataset, name: str, how: Callable[[float], str] = decimal) -> str:
+    """A scalar with its interval as text: "0.22 [0.20, 0.25]"; without where it has no bounds."""
+    value, low, high = (float(dataset[name + end]) for end in ("", "_low", "_high"))
+    if not np.isfinite([low, high]).all():
+        return how(value)
+    return f"{how(value)} [{how(low)}, {how(high)}]"
+
+
 def span(values: xr.DataArray, how: Callable[[float], str] = "{:.0f}".format) -> str:
     """The range of some values as text; a dash where none is known.
 

@@ -33,6 +33,9 @@ FIGURES = (
     Figure("place_and_shape", "Same place, same shape", "similarity"),
     Figure("language_pairs", "Pairs of languages", "similarity"),
     Figure("language_subspace", "Language subspace", "subspaces"),
+    Figure("wordings", "Wordings: consistency and its ceiling", "variants"),
+    Figure("wordings_averaged", "Wordings: averaged, beside steering", "variants"),
+    Figure("wordings_states", "Wordings: states and their ceiling", "variants"),
 )
 """In the order in which they are looked at."""
 

@@ -61,6 +61,7 @@ class PairTable:
         n_items: list[np.ndarray] | None = None,
         behind: np.ndarray | None = None,
         scales: list[np.ndarray] | None = None,
+        limits: tuple[float, float] = CORRELATIONS,
     ) -> None:
         """A variable over pairs, from one array (row, language, language), or from one per sign.
 
@@ -73,8 +74,9 @@ class PairTable:
             n_items: items behind the values, where these are shares; else they lie in -1 .. 1.
             behind: (item, language, language) bool, items that a value is of, where not all.
             scales: like rows, noisy denominators of the values, where they have one.
+            limits: the smallest and the largest value that there can be, where it is no share.
         """
-        limits = CORRELATIONS if n_items is None else SHARES
+        limits = limits if n_items is None else SHARES
         sign = ("sign",) if len(rows) > 1 else ()
         if scales is not None:
             pairs = zip(rows, scales, strict=True)

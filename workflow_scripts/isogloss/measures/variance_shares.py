@@ -3,6 +3,15 @@
 import numpy as np
 
 SOURCES = ("item", "language", "residual")
+CROSSED_SOURCES = (
+    "item",
+    "language",
+    "wording",
+    "item x language",
+    "item x wording",
+    "language x wording",
+    "rest",
+)
 
 
 def variance_shares(states: np.ndarray) -> np.ndarray:
@@ -55,3 +64,67 @@ def variance_shares(states: np.ndarray) -> np.ndarray:
         [(ms_item - ms_rest) / n_languages, (ms_language - ms_rest) / n_items, ms_rest]
     )
     return (components / components.sum(axis=0)).mean(axis=1)
+
+
+def crossed_components(values: np.ndarray) -> np.ndarray:
+    """Variance components of items, languages, wordings and their interactions.
+
+    The design is wording x language x item, all random, one value per cell: the rest is the
+    interaction of all three. With wordings, what an item has of its own in a language is told
+    from what a wording does to it there.
+
+    Args:
+        values: (wording, language, item, ...).
+
+    Returns:
+        (7, ...) components of CROSSED_SOURCES, in squared units of the values. Unbiased, so
+        slightly negative where a source has nothing.
+
+    Raises:
+        ValueError: fewer than two wordings, languages or items.
+
+    Source: expected mean squares of the three-way random-effects analysis of variance, Searle,
+    Casella and McCulloch (1992).
+
+    >>> item = np.array([-1.0, 0.0, 1.0])
+    >>> crossed_components(np.broadcast_to(item, (2, 2, 3))).round(6).tolist()
+    [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    """
+    sizes = values.shape[:3]
+    if min(sizes) < 2:
+        raise ValueError(f"needs 2 wordings, languages and items, got {sizes}")
+    x = values - values.mean(axis=(0, 1, 2))
+    means: dict[tuple[int, ...], np.ndarray] = {}  # effects, by the axes that they vary along
+    mean_squares: dict[tuple[int, ...], np.ndarray] = {}
+    for axes in ((0,), (1,), (2,), (0, 1), (0, 2), (1, 2), (0, 1, 2)):
+        others = tuple(axis for axis in range(3) if axis not in axes)
+        effect = x.mean(axis=others, keepdims=True) if others else x
+        effect = effect - sum(means[part] for part in means if set(part) < set(axes))
+        means[axes] = effect
+        repeats = np.prod([sizes[axis] for axis in others]) if others else 1
+        degrees = np.prod([sizes[axis] - 1 for axis in axes])
+        mean_squares[axes] = repeats * (effect**2).sum(axis=(0, 1, 2)) / degrees
+    wording, language, item = (mean_squares[(axis,)] for axis in range(3))
+    wl, wi, li, rest = (mean_squares[axes] for axes in ((0, 1), (0, 2), (1, 2), (0, 1, 2)))
+    n_wordings, n_languages, n_items = sizes
+    return np.stack(
+        [
+            (item - li - wi + rest) / (n_wordings * n_languages),
+            (language - li - wl + rest) / (n_wordings * n_items),
+            (wording - wi - wl + rest) / (n_languages * n_items),
+            (li - rest) / n_wordings,
+            (wi - rest) / n_languages,
+            (wl - rest) / n_items,
+            rest,
+        ]
+    )
+
+
+def crossed_shares(values: np.ndarray) -> np.ndarray:
+    """Shares of variance of CROSSED_SOURCES, which sum to 1: (wording, language, item) to (7,).
+
+    NaN where nothing varies.
+    """
+    components = crossed_components(values)
+    total = components.sum(axis=0)
+    return components / total if total > 0 else np.full(len(components), np.nan)

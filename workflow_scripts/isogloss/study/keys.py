@@ -122,7 +122,8 @@ def activation_identity(
     """
     extraction, pivot = settings["extraction"], settings["pivot"]
     known = [tag for tag in extraction["control"] if tag in digests]
-    control = control_language(language, pivot, known)
+    alone = not extraction.get("latents", True)
+    control = None if alone else control_language(language, pivot, known)
     latents = [t for t in dict.fromkeys((language, pivot, control)) if t is not None]
     prompt = dict(settings["prompt"])
     templates = prompt.pop("templates")
@@ -142,6 +143,7 @@ def activation_identity(
         "lens_layers": extraction["lens_layers"],
         "pooling": "first position left out",
         "extraction_version": EXTRACTION_VERSION,
+        **({"latents": False} if alone else {}),
     }
 
 
@@ -214,6 +216,8 @@ class Artifacts:
                 yield self.readout(model)
             for dataset in self.study.datasets:
                 yield from self.activations(model, dataset)
+                for variant in self.study.variants_of(dataset):
+                    yield from self.activations(model, dataset, variant)
                 if self.study.with_lens and dataset in self.study.questions:
                     yield from self.lens(model, dataset)
             for dataset in self.study.vectors_of:
@@ -228,8 +232,9 @@ class Artifacts:
         identity = readout_identity(self.settings.readout(model))
         return Artifact("readout", model, "", "", key_of(identity))
 
-    def activations(self, model: str, dataset: str) -> list[Artifact]:
-        keys = self._activation_keys(model, dataset)
+    def activations(self, model: str, dataset: str, variant: str | None = None) -> list[Artifact]:
+        """Files of the main wording, or of a variant."""
+        keys = self._activation_keys(model, dataset, variant)
         return [Artifact("activations", model, dataset, tag, key) for tag, key in keys.items()]
 
     def lens(self, model: str, dataset: str) -> list[Artifact]:
@@ -256,8 +261,11 @@ class Artifacts:
         place = f"{fitted}.{dataset}"
         return [Artifact("steered", model, place, t, key_of(i)) for t, i in identities.items()]
 
-    def _keys_of_activations(self, model: str, dataset: str) -> dict[str, str]:
-        settings, digests = self.settings.activations(model, dataset), self._digests(dataset)
+    def _keys_of_activations(
+        self, model: str, dataset: str, variant: str | None = None
+    ) -> dict[str, str]:
+        settings = self.settings.activations(model, dataset, variant)
+        digests = self._digests(dataset)
         return {tag: key_of(activation_identity(settings, digests, tag)) for tag in digests}
 
     def _read_digests(self, dataset: str) -> dict[str, str]:

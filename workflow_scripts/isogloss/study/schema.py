@@ -152,6 +152,9 @@ class Config(Strict):
                 )
             if dataset.prompt:
                 self._templates_known(f"datasets.{name}.prompt", dataset.prompt)
+            if dataset.prompt and dataset.prompt.variants and dataset.source == "sentences":
+                raise ValueError(f"datasets.{name}.prompt.variants: sentences have no choices")
+            self._variants_differ(name)
         self._seeds_apart()
         self._templates_known("prompt", self.prompt)
         score = self.behaviour.score
@@ -223,6 +226,28 @@ class Config(Strict):
         for tag in prompt.templates:
             if tag not in ("default", *self.languages):
                 raise ValueError(f"{place}.templates.{tag}: {tag} is not one of languages")
+        for name, templates in prompt.variants.items():
+            for tag in templates:
+                if tag not in ("default", *self.languages):
+                    raise ValueError(
+                        f"{place}.variants.{name}.{tag}: {tag} is not one of languages"
+                    )
+
+    def _variants_differ(self, dataset: str) -> None:
+        """A wording that is there twice would agree with itself by definition."""
+        prompt = self.prompt_of(dataset)
+        for tag in self.languages_of(dataset):
+            texts: dict[str, str] = {}
+            for name in (None, *self.variants_of(dataset)):
+                template = prompt.templates_of(name)
+                text = template.get(tag, template["default"]).strip()
+                if text in texts:
+                    place = "prompt" if prompt is self.prompt else f"datasets.{dataset}.prompt"
+                    raise ValueError(
+                        f"{place}.variants.{name}: has in {tag} the same text as {texts[text]}: "
+                        "word it otherwise"
+                    )
+                texts[text] = f"variants.{name}" if name else "templates"
 
     def _steering_consistent(self, steering: Steering) -> None:
         for key in ("fit_on", "evaluate_on"):
@@ -310,6 +335,11 @@ class Config(Strict):
         """Datasets whose steering vectors are evaluated on this one."""
         return [fitted for fitted, evaluated in self.steered_pairs if evaluated == dataset]
 
+    @property
+    def worded(self) -> list[tuple[str, str]]:
+        """Every dataset with each of its further wordings."""
+        return [(d, variant) for d in self.questions for variant in self.variants_of(d)]
+
     def results_of(self, dataset: str) -> list[str]:
         """The results of each model on a dataset, but those of steering.
 
@@ -318,6 +348,7 @@ class Config(Strict):
         results = ["similarity", "subspaces"]
         if dataset in self.questions:
             results += ["behaviour", *(["trajectories", "lenses"] if self.with_lens else [])]
+            results += ["variants"] if self.variants_of(dataset) else []
         return results
 
     def languages_of(self, dataset: str) -> list[str]:
@@ -334,6 +365,10 @@ class Config(Strict):
     def prompt_of(self, dataset: str) -> Prompt:
         """The prompt style of one dataset."""
         return self.datasets[dataset].prompt or self.prompt
+
+    def variants_of(self, dataset: str) -> list[str]:
+        """Names of the further wordings of a dataset's questions; none of sentences."""
+        return list(self.prompt_of(dataset).variants) if dataset in self.questions else []
 
 
 def validate(

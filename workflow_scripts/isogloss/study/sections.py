@@ -28,9 +28,9 @@ from isogloss.study.setting_types import (
     Strength,
     Strict,
     Tag,
-    by_language,
     no_repeats,
     plain_fields,
+    usable_templates,
 )
 from isogloss.study.steering_methods import CONTROLS, Control, Method
 
@@ -104,6 +104,15 @@ class Model(Strict):
         return self
 
 
+MAIN_VARIANT = "main"
+"""Name of the wording that `prompt.templates` make, beside those of `prompt.variants`."""
+
+
+def _fields(templates: dict[str, str]) -> dict[str, set[str]]:
+    """Names of the fields of each template."""
+    return {tag: set(plain_fields(template) or []) for tag, template in templates.items()}
+
+
 class Prompt(Strict):
     """How a question becomes a prompt."""
 
@@ -113,6 +122,12 @@ class Prompt(Strict):
     templates: dict[str, str] = Field(
         {"default": "{context}\nQ: {question}\nA:"},
         description="by language, `default` for the others; fields {context} and {question}",
+    )
+    variants: dict[Slug, dict[str, str]] = Field(
+        {},
+        description="further wordings of every question: templates by language, by a name of your "
+        "choice; how far a language agrees with itself across them bounds how far it can agree "
+        "with another",
     )
     shots: Count = Field(0, ge=0, description="few_shot: worked items of other clusters")
     truncate: bool = Field(
@@ -129,19 +144,18 @@ class Prompt(Strict):
 
     @model_validator(mode="after")
     def _usable(self) -> "Prompt":
-        if "default" not in self.templates:
-            raise ValueError("templates needs an entry `default`")
-        self.templates = by_language(self.templates)
-        for language, template in self.templates.items():
-            names = plain_fields(template)
-            if names is None or (others := sorted({*names} - {"context", "question"})):
-                detail = "" if names is None else f": {', '.join(others)}"
-                raise ValueError(
-                    f"templates.{language} has a field other than {{context}} and {{question}}"
-                    + detail
-                )
-            if "question" not in names:
-                raise ValueError(f"templates.{language} does not use {{question}}")
+        self.templates = usable_templates("templates", self.templates)
+        with_context = _fields(self.templates)
+        for name, templates in self.variants.items():
+            if name == MAIN_VARIANT:
+                raise ValueError(f"variants.{name}: so is called what `templates` make: rename it")
+            self.variants[name] = usable_templates(f"variants.{name}", templates)
+            for language, fields in _fields(self.variants[name]).items():
+                if fields != with_context.get(language, with_context["default"]):
+                    raise ValueError(
+                        f"variants.{name}.{language} and templates must both use {{context}}, or "
+                        "neither: a question without its context is another question"
+                    )
         if self.mode == "chat" and self.truncate:
             raise ValueError("truncate would cut the chat template's own turns: use mode raw")
         date.fromisoformat(self.chat_date)
@@ -152,6 +166,10 @@ class Prompt(Strict):
         if self.mode == "few_shot" and self.shots == 0:
             raise ValueError("mode few_shot needs shots of 1 or more")
         return self
+
+    def templates_of(self, variant: str | None) -> dict[str, str]:
+        """The templates of a variant; None: the study's main ones."""
+        return self.templates if variant is None else self.variants[variant]
 
 
 class HubEntry(Strict):

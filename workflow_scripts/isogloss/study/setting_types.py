@@ -88,19 +88,36 @@ def plain_fields(template: str, also: str = "") -> list[str] | None:
     return names if bare and all(name and not set(name) & never for name in names) else None
 
 
-def by_language(templates: dict[str, str]) -> dict[str, str]:
-    """Templates by canonical tag, and `default`."""
+def usable_templates(place: str, templates: dict[str, str]) -> dict[str, str]:
+    """Templates by canonical tag, and `default`.
+
+    Args: place: their key, for messages.
+
+    Raises:
+        ValueError: no `default`, no language tag, a field other than {context} and {question}.
+    """
+    if "default" not in templates:
+        raise ValueError(f"{place} needs an entry `default`")
     by_tag: dict[str, str] = {}
     for key, template in templates.items():
         try:
             tag = key if key == "default" else canonical_tag(key)
         except InputError as error:
             raise ValueError(
-                f"templates.{key} is neither a language tag nor `default`: correct it"
+                f"{place}.{key} is neither a language tag nor `default`: correct it"
             ) from error
         if tag in by_tag:
-            raise ValueError(f"templates.{key}: {tag} is named twice")
+            raise ValueError(f"{place}.{key}: {tag} is named twice")
         by_tag[tag] = template
+    for tag, template in by_tag.items():
+        names = plain_fields(template)
+        if names is None or (others := sorted({*names} - {"context", "question"})):
+            detail = "" if names is None else f": {', '.join(others)}"
+            raise ValueError(
+                f"{place}.{tag} has a field other than {{context}} and {{question}}{detail}"
+            )
+        if "question" not in names:
+            raise ValueError(f"{place}.{tag} does not use {{question}}")
     return by_tag
 
 

@@ -24,6 +24,7 @@ from isogloss.questions.chat import DATE
 from isogloss.questions.hub import pinned_repositories
 from isogloss.questions.prompts import PromptStyle
 from isogloss.study.schema import Config
+from isogloss.study.sections import MAIN_VARIANT
 
 OF_COMPARISON = {"family", "parameters", "seed"}
 """What a model is beside others: no artifact depends on it."""
@@ -171,9 +172,17 @@ class Settings:
             "version": versions.READOUT_VERSION,
         }
 
-    def activations(self, model: str, dataset: str) -> dict[str, Any]:
-        """What the activation files of a model and dataset depend on."""
+    def activations(self, model: str, dataset: str, variant: str | None = None) -> dict[str, Any]:
+        """What the activation files of a model and dataset depend on.
+
+        Args:
+            variant: of `prompt.variants`; None: the main wording. A variant is scored in its own
+                language alone and keeps no rows for the lens: nothing reads them.
+        """
         study = self.study
+        extraction = dump(study.extraction, exclude={"batch_tokens", "precision_items"})
+        if variant is not None:
+            extraction |= {"lens_layers": 0, "latents": False, "control": []}
         return {
             "slug": model,
             "model": self.model(model, OF_COMPARISON),
@@ -182,8 +191,8 @@ class Settings:
             "dataset": self.questions(dataset),
             "languages": study.languages_of(dataset),
             "pivot": study.pivot,
-            "prompt": self.prompt(dataset),
-            "extraction": dump(study.extraction, exclude={"batch_tokens", "precision_items"}),
+            "prompt": self.prompt(dataset, variant),
+            "extraction": extraction,
             "version": [versions.SCHEMA_VERSION, versions.EXTRACTION_VERSION],
         }
 
@@ -245,6 +254,7 @@ class Settings:
         jobs: list[tuple[str, tuple[str, ...]]] = []
         for model in study.models:
             jobs += [("activations", (model, dataset)) for dataset in study.datasets]
+            jobs += [("activations", (model, d, v)) for d, v in study.worded]
             if study.with_lens:
                 jobs += [("lens", (model, dataset)) for dataset in study.questions]
             jobs += [("vectors", (model, dataset)) for dataset in study.vectors_of]
@@ -272,11 +282,13 @@ class Settings:
         spec = self.pinned_dataset(dataset)
         return {key: value for key, value in spec.items() if key not in ("prompt", "languages")}
 
-    def prompt(self, dataset: str) -> dict[str, Any]:
-        """How a dataset's questions become prompts; what chat templates get, in chat alone."""
+    def prompt(self, dataset: str, variant: str | None = None) -> dict[str, Any]:
+        """The prompt style of a dataset in one wording; what other modes have is left out."""
         prompt = self.study.prompt_of(dataset)
-        of_chat = {"chat_date", "chat_template_kwargs"} if prompt.mode != "chat" else set()
-        return dump(prompt, exclude=of_chat)
+        left_out = {"variants"} | (
+            {"chat_date", "chat_template_kwargs"} if prompt.mode != "chat" else set()
+        )
+        return dump(prompt, exclude=left_out) | {"templates": prompt.templates_of(variant)}
 
     def folds(self) -> dict[str, Any]:
         """How clusters fall into folds: apart from `statistics.seed`, which costs no model."""
@@ -287,12 +299,31 @@ class Settings:
             "split": split and dump(split),
         }
 
+    def variant_of(self, model: str, dataset: str, key: str) -> str | None:
+        """The wording whose manifest of activation files has a key in its name; None: the main one.
+
+        A variant's questions are other prompts to the same program: one job per wording.
+        """
+        for variant in self.study.variants_of(dataset):
+            if key_of(self.activations(model, dataset, variant)).startswith(key):
+                return variant
+        return None
+
     # Analyses, figures and tables, made again from the artifacts within minutes.
 
     def behaviour(self, dataset: str) -> dict[str, Any]:
         """The score of behaviour, and the questions: choices may be spelled alike."""
         about = {"dataset": dataset, "questions": self.questions(dataset)}
         return dump(self.study.behaviour) | self._statistics("confidence") | about
+
+    def variants(self, dataset: str) -> dict[str, Any]:
+        """The score of behaviour, the states of similarity, and the names of the wordings."""
+        return {
+            **dump(self.study.behaviour),
+            **self._statistics("confidence"),
+            "pooling": self.study.similarity.pooling,
+            "variants": [MAIN_VARIANT, *self.study.variants_of(dataset)],
+        }
 
     def steering_effects(self) -> dict[str, Any]:
         """The same score; seed and confidence of tests and intervals."""
@@ -353,7 +384,12 @@ class Settings:
             "pivot": study.pivot,
             "models": [{"slug": s, "name": name} for s, name in self._model_names().items()],
             "datasets": [
-                {"name": d, "fitted": study.fitted_for(d), "lens": study.with_lens}
+                {
+                    "name": d,
+                    "fitted": study.fitted_for(d),
+                    "lens": study.with_lens,
+                    "variants": bool(study.variants_of(d)),
+                }
                 for d in study.questions
             ],
         }

@@ -19,7 +19,7 @@ LARGEST = 100_000
 """Values that a study may have, aliases followed: a few lines of YAML can stand for billions."""
 
 # Keys below which a text may have several lines.
-SEVERAL_LINES = ("templates", "columns")
+SEVERAL_LINES = ("templates", "variants", "columns")
 
 
 def mapping_of(path: Path) -> dict[str, Any]:
