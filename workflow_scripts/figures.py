@@ -13,6 +13,7 @@ import xarray as xr
 
 from isogloss.figures import (
     behaviour,
+    breakdown,
     lens,
     lens_items,
     scale,
@@ -30,6 +31,7 @@ from isogloss.store.manifests import read_manifest
 DRAWN = {
     "accuracy": behaviour.accuracy_and_consistency,
     "transfer": behaviour.transfer,
+    "breakdown": breakdown.breakdown,
     "lens_accuracy": lens.latent_accuracy,
     "lens_language": lens.latent_language,
     "place_and_shape": similarity.place_and_shape,

@@ -63,7 +63,14 @@ def small_study() -> StudyResults:
     write_json(STUDY, file)
     if not (FOLDER / "tiny").exists():
         _python("workflow_scripts/make_tiny_model.py", str(FOLDER / "tiny"))
-    tables = ("behaviour", "trajectories", "similarity", "subspaces", "steering_everyday")
+    tables = (
+        "behaviour",
+        "breakdown",
+        "trajectories",
+        "similarity",
+        "subspaces",
+        "steering_everyday",
+    )
     results = FOLDER / "results"
     targets = [results / "tiny/everyday" / f"{table}.nc" for table in tables]
     targets += [results / "scale/everyday.nc", results / "verdicts.nc"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from matplotlib import font_manager
 
 from isogloss.figures import behaviour as behaviour_figures
-from isogloss.figures import lens, lens_items, scale, similarity, steering, subspaces, variants
+from isogloss.figures import breakdown, lens, lens_items, scale, similarity, steering, subspaces, variants
 from isogloss.figures.style import (
     SEQUENTIAL,
     Subject,
@@ -26,6 +26,8 @@ from isogloss.figures.style import (
 )
 from isogloss.files.parallel_states import ParallelStates
 from isogloss.measures.behaviour import behaviour
+from isogloss.measures.breakdown import breakdown as breakdown_of
+from isogloss.measures.groups import groups_of
 from isogloss.measures.model_results import ModelResult
 from isogloss.measures.scale import scale as scale_of
 from isogloss.measures.similarity import similarity as similarity_of
@@ -177,6 +179,8 @@ def questions():
 @pytest.fixture(scope="module")
 def results():
     datasets = {"behaviour": behaviour(scores())}
+    groups = groups_of(["logic", "physics"] * (N // 2), LANGUAGES[1:])
+    datasets["breakdown"] = breakdown_of(scores(), parallel_states(), groups)
     datasets["lenses"] = {tag: lens_file(tag) for tag in LANGUAGES}
     datasets["trajectories"] = trajectories_of(datasets["lenses"])
     states = parallel_states()
@@ -201,6 +205,7 @@ def results():
 DRAWN = {
     "accuracy": lambda r: behaviour_figures.accuracy_and_consistency(r["behaviour"], SUBJECT),
     "transfer": lambda r: behaviour_figures.transfer(r["behaviour"], SUBJECT),
+    "breakdown": lambda r: breakdown.breakdown(r["breakdown"], SUBJECT),
     "lens_accuracy": lambda r: lens.latent_accuracy(r["trajectories"], SUBJECT),
     "lens_language": lambda r: lens.latent_language(r["trajectories"], SUBJECT),
     "lens_items": lambda r: lens_items.item_lenses(

@@ -43,7 +43,7 @@ def test_figures_are_those_of_the_results_that_there_are() -> None:
 )
 def test_a_study_has_the_results_that_it_asks_for(changes: dict, absent: set[str]) -> None:
     study = Config.model_validate(changes)
-    everything = {"similarity", "subspaces", "behaviour", "trajectories", "lenses"}
+    everything = {"similarity", "subspaces", "behaviour", "breakdown", "trajectories", "lenses"}
     everything |= {"variants"}
     assert set(study.results_of("everyday")) == everything - absent
 

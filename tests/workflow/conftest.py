@@ -35,8 +35,8 @@ WITH_A_MODEL = {"readout", "extract", "lens", "steer"}
 """Rules that load a model's weights or its readout: what costs hours on a real study."""
 
 STATISTICS = {
-    "behaviour", "trajectories", "similarity", "subspaces", "steering_effects", "scale",
-    "verdicts",
+    "behaviour", "breakdown", "trajectories", "similarity", "subspaces", "steering_effects",
+    "scale", "verdicts",
 }  # fmt: skip
 COMPUTE = WITH_A_MODEL | STATISTICS | {"vectors", "variants"}
 

@@ -20,7 +20,7 @@ def expected_jobs(study: Config) -> Counter[str]:
     questions = [name for name, d in study.datasets.items() if d.source != "sentences"]
     steering = study.steering
     pairs = len(steering.fit_on) * len(steering.evaluate_on) if steering else 0
-    per_question = ("behaviour", "lens", "trajectories")
+    per_question = ("behaviour", "breakdown", "lens", "trajectories")
     jobs = {
         "readout": models,
         "extract": models * (len(study.datasets) + len(study.worded)),

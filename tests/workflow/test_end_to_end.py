@@ -104,6 +104,7 @@ def test_every_job_left_a_log_without_warnings_of_bad_arithmetic(finished: Study
 
 WANTED = {
     "behaviour": ["accuracy", "accuracy_low", "accuracy_high", "chance", "consistency", "kappa"],
+    "breakdown": ["accuracy", "accuracy_low", "item_share", "item_share_high", "n_clusters"],
     "trajectories": ["latent_consistency", "pivot_share", "settling_depth"],
     "similarity": [
         "item_share", "dissociation", "dissociation_low", "dissociation_high", "dissociation_p",

@@ -136,7 +136,7 @@ EDITS = {
     "measures/similarity.py": {"similarity", "scale", "verdicts"},
     "measures/verdicts.py": {"verdicts"},
     "steering/effects.py": {"steering_effects", "verdicts"},
-    "steering/__init__.py": {"steering_effects", "verdicts"},
+    "steering/__init__.py": {"breakdown", "steering_effects", "verdicts"},
     "extraction/__init__.py": set(),
     "study/settings.py": set(),
 }

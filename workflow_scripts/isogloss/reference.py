@@ -32,6 +32,7 @@ def datasets(study: StudyResults) -> dict[str, xr.Dataset]:
     language = study.config.steering.languages[0] if study.config.steering else study.config.pivot
     return {
         "behaviour": study.behaviour(model, name),
+        "breakdown": study.breakdown(model, name),
         "trajectories": study.trajectories(model, name),
         "similarity": study.similarity(model, name),
         "subspaces": study.subspaces(model, name),

@@ -99,6 +99,12 @@ class StudyResults:
         settings = self._settings.behaviour(dataset)
         return self._result(f"{model}/{dataset}/behaviour.nc", settings, dataset)
 
+    def breakdown(self, model: str, dataset: str) -> xr.Dataset:
+        """Results by category, script, family and resources (group, language, fitted)."""
+        self._check_questions(model, dataset)
+        settings = self._settings.breakdown(dataset)
+        return self._result(f"{model}/{dataset}/breakdown.nc", settings, dataset)
+
     def trajectories(self, model: str, dataset: str) -> xr.Dataset:
         """The logit lens by layer (language, latent, layer, item)."""
         self._check_lens(model, dataset)
@@ -238,7 +244,7 @@ class StudyResults:
         for model in config.models:
             for dataset in config.datasets:
                 of_questions = dataset in config.questions
-                names = ["behaviour"] if of_questions else []
+                names = ["behaviour", "breakdown"] if of_questions else []
                 names += ["trajectories"] if of_questions and config.with_lens else []
                 names += ["variants"] if config.variants_of(dataset) else []
                 for name in [*names, "similarity", "subspaces"]:

@@ -40,6 +40,18 @@ PRINCIPAL_LANGUAGE = {
 }
 MACROLANGUAGE = {individual: macro for macro, individual in PRINCIPAL_LANGUAGE.items()}
 FIRST_SYNTHETIC, LAST_SYNTHETIC = "qaa", "qtz"
+# Resource classes of Joshi et al. (2020), "The State and Fate of Linguistic Diversity and Inclusion
+# in the NLP World": 5 has the most labelled and unlabelled data, 0 hardly any. Their list names
+# languages in English, the tags are ours; of the smaller classes those that benchmarks have.
+RESOURCE_CLASSES = {
+    5: "ar de en es fr ja zh",
+    4: "ca cs eu fa fi hi hr hu it ko nl pl pt ru sr sv tr vi",
+    3: "af arz be bg bn bs ceb da el et fil gl he id ka kk la lt lv ms ro sk sl ta th uk ur uz",
+    2: "am ga ha ht is lo mr mt pa sa sw ti tn wo xh yo zu",
+    1: "as az bm bo ckb cy eo gd gu hy ig ilo jv ki km kn ky lb ln mg mi mk ml mn my ne no ny oc "
+    "or qu rn rw sc sd sg sm sn so sq ss st su te tg tk tpi ts tt tw ug war yi",
+    0: "fy nso si",
+}
 # Fewer features in common say nothing about two languages (our choice).
 FEWEST_COMMON_FEATURES = 10
 
@@ -100,6 +112,61 @@ def script(language: str) -> str:
     ('Latn', 'Hans', 'Hant', 'Latn')
     """
     return langcodes.Language.get(canonical_tag(language)).maximize().script or "Zyyy"
+
+
+def resource_class(language: str) -> int | None:
+    """How much data there is for a language: 0 (hardly any) to 5; None where it is not listed.
+
+    Raises:
+        InputError: not a language tag.
+
+    Source: Joshi et al. (2020).
+
+    >>> resource_class("en"), resource_class("swh_Latn"), resource_class("tlh")
+    (5, 2, None)
+    """
+    tag = canonical_tag(language).partition("-")[0]
+    classes = (number for number, tags in RESOURCE_CLASSES.items() if tag in tags.split())
+    return next(classes, None)
+
+
+def language_family(language: str) -> str:
+    """Family of a language, as Glottolog has it; empty for isolates and where none is known.
+
+    Raises:
+        InputError: not a language tag.
+
+    Source: URIEL (Littell et al. 2017), which the package urielplus ships.
+
+    >>> language_family("sw"), language_family("hi"), language_family("eu")
+    ('Atlantic-Congo', 'Indo-European', '')
+    """
+    members, names, row_of = _families()
+    rows = [row_of[code] for code in _iso_codes(canonical_tag(language)) if code in row_of]
+    # A family's groups are listed beside it: it is the largest.
+    sizes = members.sum(axis=0) * members[rows].any(axis=0)
+    return str(names[sizes.argmax()]).removeprefix("F_") if sizes.any() else ""
+
+
+@cache
+def _families() -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+    """(language, family) bool which language is of which family; their names, rows by code."""
+    from importlib.resources import files
+
+    source = files("urielplus") / "database" / "original_uriel" / "family_features.npz"
+    with source.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        row_of = {str(code): row for row, code in enumerate(archive["langs"])}
+        return archive["data"][:, :, 0] == 1, archive["feats"], row_of
+
+
+def script_name(language: str) -> str:
+    """English name of a language's script.
+
+    >>> script_name("sw"), script_name("zh")
+    ('Latin', 'Simplified Han')
+    """
+    code = script(language)
+    return str(Locale.parse("en").scripts.get(code, code))
 
 
 def separator(language: str) -> str:

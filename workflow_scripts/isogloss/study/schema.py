@@ -347,7 +347,11 @@ class Config(Strict):
         """
         results = ["similarity", "subspaces"]
         if dataset in self.questions:
-            results += ["behaviour", *(["trajectories", "lenses"] if self.with_lens else [])]
+            results += [
+                "behaviour",
+                "breakdown",
+                *(["trajectories", "lenses"] if self.with_lens else []),
+            ]
             results += ["variants"] if self.variants_of(dataset) else []
         return results
 

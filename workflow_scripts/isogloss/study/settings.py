@@ -325,6 +325,13 @@ class Settings:
             "variants": [MAIN_VARIANT, *self.study.variants_of(dataset)],
         }
 
+    def breakdown(self, dataset: str) -> dict[str, Any]:
+        """The score, the questions with their categories, and where steering is from."""
+        study = self.study
+        about = {"dataset": dataset, "questions": self.questions(dataset)}
+        about |= {"fitted": study.fitted_for(dataset), "pooling": study.similarity.pooling}
+        return dump(study.behaviour) | self._statistics("seed", "confidence") | about
+
     def steering_effects(self) -> dict[str, Any]:
         """The same score; seed and confidence of tests and intervals."""
         return dump(self.study.behaviour) | self._statistics("seed", "confidence")

@@ -1,0 +1,282 @@
+"""Results by category of the items, and by script, family and resources of the languages.
+
+Everything is of languages beside the pivot: their accuracy, and what they share with it. Groups of
+languages share items, groups of items share languages, so a group is compared with the whole that
+it is part of, cluster by cluster.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import xarray as xr
+
+from isogloss.files.parallel_states import ParallelStates
+from isogloss.measures.behaviour import choice_scores, predictions, rank_correlation, ranks
+from isogloss.measures.dissociation import is_middle
+from isogloss.measures.groups import GROUPINGS, MIN_CLUSTERS, Group
+from isogloss.measures.states import degenerate_reason, standardised
+from isogloss.measures.statistics import (
+    Interval,
+    Jackknife,
+    divide,
+    two_way_jackknife,
+    within,
+)
+from isogloss.measures.transfer import MIN_ITEMS
+from isogloss.measures.variables import from_the_paper, interval_variables, variable
+
+MEASURES = {
+    "accuracy": ("accuracy", (0.0, 1.0)),
+    "consistency": ("consistency with the pivot", (-1.0, 1.0)),
+    "transfer": ("positive transfer from the pivot", (0.0, 1.0)),
+    "transfer_lift": ("positive transfer from the pivot above accuracy", (-1.0, 1.0)),
+    "item_share": ("item share with the pivot, middle half of relative depth", (-1.0, 1.0)),
+}
+OVER_BOTH = "clusters of items and languages"
+
+
+# Kernels
+
+
+def item_share_rows(
+    first: np.ndarray, second: np.ndarray, items: np.ndarray, jackknife: Jackknife
+) -> np.ndarray:
+    """Item share of two languages over some items, and nearly that with each cluster left out.
+
+    What a cluster adds to the mean correlation of the dimensions is taken to first order, which
+    costs as much as the correlation itself, however many clusters there are.
+
+    Args:
+        first, second: (item, feature) states of the same items.
+        items: (item,) bool, those that count.
+        jackknife: of all items.
+
+    Returns:
+        (row,): the value, then without each cluster (a cluster without such items: the value).
+
+    Source: infinitesimal jackknife of a correlation (Efron 1981).
+    """
+    z = standardised(np.stack([first[items], second[items]])).astype(np.float64)
+    n, width = z.shape[1:]
+    if not width:
+        return np.full(jackknife.n_clusters + 1, np.nan)
+    correlation = (z[0] * z[1]).mean(axis=0)
+    added = z[0] * z[1] - correlation * (z[0] ** 2 + z[1] ** 2) / 2
+    by_item = np.zeros(len(items))
+    by_item[items] = added.mean(axis=1)
+    share, counts = float(correlation.mean()), jackknife.sums(items.astype(float))
+    # Influences sum to 0: those of a cluster are what the others lack without it.
+    left_out = share + divide(jackknife.sums(by_item)[1:] - by_item.sum(), counts[1:])
+    return np.concatenate([[share], left_out])
+
+
+def middle_item_shares(
+    states: ParallelStates, pivot: str, groups: Sequence[Group], jackknife: Jackknife
+) -> np.ndarray:
+    """`item_share_rows` of each language with the pivot, mean over the middle half of depth.
+
+    Args:
+        states: of all languages.
+        groups: those that differ in their items.
+        jackknife: of the items.
+
+    Returns:
+        (group, row, language), languages beside the pivot in the states' order; NaN where a
+        language's states, or the pivot's, can have no similarity at any of the layers.
+    """
+    others = [i for i, tag in enumerate(states.languages) if tag != pivot]
+    layers = np.flatnonzero(is_middle(states.depths))
+    shape = (len(groups), jackknife.n_clusters + 1, len(others))
+    total = np.zeros(shape)
+    for layer in layers:
+        x = states.at(int(layer))
+        home = x[states.languages.index(pivot)]
+        usable = {i: not degenerate_reason(x[i]) for i in others}
+        for place, language in enumerate(others):
+            if not usable[language] or degenerate_reason(home):
+                total[:, :, place] = np.nan
+                continue
+            for g, group in enumerate(groups):
+                total[g, :, place] += item_share_rows(x[language], home, group.items, jackknife)
+    return divide(total, np.asarray(float(len(layers))))
+
+
+# The whole
+
+
+def breakdown(
+    scores: xr.Dataset,
+    states: ParallelStates,
+    groups: Sequence[Group],
+    score: str = "token",
+    confidence: float = 0.95,
+) -> xr.Dataset:
+    """Accuracy, consistency, transfer and item share by group.
+
+    Args:
+        scores: of `activations.open_scores`, the pivot's among them.
+        states: of the same items, pooled as similarity has them.
+        groups: of `groups.groups_of`, over the items and the languages beside the pivot.
+        score: what ranks the choices, see `behaviour.choice_scores`.
+        confidence: of the intervals.
+
+    Returns:
+        By group, the mean over its languages of each of `MEASURES` (`_low`, `_high` over clusters
+        of items, `_crossed_low`, `_crossed_high` over languages too, from two on), and how far it
+        is from the mean over all (`<name>_difference`); `<name>_language` by group and language.
+        `few` where a group has fewer than `MIN_CLUSTERS` clusters.
+    """
+    pivot = str(scores.attrs["pivot"])
+    languages = [str(tag) for tag in scores["language"].values if tag != pivot]
+    jackknife = Jackknife.of(scores["cluster"].values, confidence)
+    rows = _rows(scores, languages, groups, score, jackknife)
+    by_items = [group for group in groups if group.of_items]
+    shares = middle_item_shares(states, pivot, by_items, jackknife)
+    order = [tag for tag in states.languages if tag != pivot]
+    shares = shares[..., [order.index(tag) for tag in languages]]
+    of_all = shares[0]
+    rows["item_share"] = [
+        shares[by_items.index(group)] if group.of_items else of_all for group in groups
+    ]
+    variables: dict[str, xr.Variable] = {}
+    for name, (text, limits) in MEASURES.items():
+        variables |= _measure(name, rows[name], groups, jackknife, text, limits)
+    return _described(variables, groups, languages, jackknife, pivot, score)
+
+
+def _rows(
+    scores: xr.Dataset,
+    languages: Sequence[str],
+    groups: Sequence[Group],
+    score: str,
+    jackknife: Jackknife,
+) -> dict[str, list[np.ndarray]]:
+    """Rows (row, language) of what behaviour gives, by measure and group."""
+    pivot = str(scores.attrs["pivot"])
+    answers, n_choices = scores["answer"].values, scores["n_choices"].values
+    values = choice_scores(scores.sel(language=[pivot, *languages]), score)
+    right = (predictions(values) == answers).astype(float)
+    ranked = ranks(values, n_choices)
+    consistency = rank_correlation(ranked[1:], ranked[:1]).T
+    correct, pivot_right = right[1:].T, right[0][:, None]
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in MEASURES if name != "item_share"}
+    for group in groups:
+        some = group.items[:, None]
+        accuracy = jackknife.means(np.where(some, correct, np.nan))
+        right_there = jackknife.sums(np.where(some, pivot_right, 0.0))
+        both = jackknife.sums(np.where(some, pivot_right * correct, 0.0))
+        transfer = divide(both, right_there)
+        transfer = np.where(right_there[0] >= MIN_ITEMS, transfer, np.nan)
+        rows["accuracy"].append(accuracy)
+        rows["consistency"].append(jackknife.means(np.where(some, consistency, np.nan)))
+        rows["transfer"].append(transfer)
+        rows["transfer_lift"].append(transfer - accuracy)
+    return rows
+
+
+def _measure(
+    name: str,
+    rows: Sequence[np.ndarray],
+    groups: Sequence[Group],
+    jackknife: Jackknife,
+    text: str,
+    limits: tuple[float, float],
+) -> dict[str, xr.Variable]:
+    """The variables of one measure from its rows (row, language) by group."""
+    whole = _mean(rows[0], np.ones(rows[0].shape[1], bool))
+    means, crossed, apart, by_language = [], [], [], []
+    for values, group in zip(rows, groups, strict=True):
+        behind = group.items
+        mean = _mean(values, group.languages)
+        means.append(jackknife.interval(mean, limits, behind))
+        both = _crossed(values, mean, group.languages, jackknife.confidence)
+        crossed.append(within(both, limits))
+        difference = jackknife.interval(mean - whole, behind=behind)
+        apart.append(difference if group.grouping != "all" else _nothing(difference))
+        chosen = np.where(group.languages, values, np.nan)
+        by_items = np.broadcast_to(behind[:, None], (len(behind), values.shape[1]))
+        by_language.append(jackknife.interval(chosen, limits, by_items))
+    level = jackknife.confidence
+    ends = interval_variables("both", ("group",), _stacked(crossed), text, "1", level, OVER_BOTH)
+    return (
+        interval_variables(name, ("group",), _stacked(means), text, "1", level)
+        | {f"{name}_crossed_{end}": ends[f"both_{end}"] for end in ("low", "high")}
+        | interval_variables(
+            f"{name}_difference",
+            ("group",),
+            _stacked(apart),
+            f"{text}, group less all items and languages",
+            "1",
+            level,
+        )
+        | interval_variables(
+            f"{name}_language", ("group", "language"), _stacked(by_language), text, "1", level
+        )
+    )
+
+
+def _mean(rows: np.ndarray, languages: np.ndarray) -> np.ndarray:
+    """Mean over some languages, those without a value left out: (row, language) to (row,)."""
+    chosen = languages & np.isfinite(rows[0])
+    return rows[:, chosen].mean(axis=1) if chosen.any() else np.full(len(rows), np.nan)
+
+
+def _crossed(
+    rows: np.ndarray, mean: np.ndarray, languages: np.ndarray, confidence: float
+) -> Interval:
+    """Interval of a mean over languages for other items and other languages of the group."""
+    values = rows[0, languages & np.isfinite(rows[0])]
+    n = len(values)
+    without = (values.sum() - values) / (n - 1) if n > 1 else np.full(n, np.nan)
+    return two_way_jackknife(mean[0], mean[1:], without, confidence)
+
+
+def _nothing(interval: Interval) -> Interval:
+    """No interval: all is not compared with itself."""
+    return Interval(*(np.full_like(part, np.nan) for part in (interval.estimate,) * 3))
+
+
+def _stacked(intervals: Sequence[Interval]) -> Interval:
+    """Intervals along a new first axis."""
+    ends = ("estimate", "low", "high")
+    return Interval(*(np.stack([getattr(i, end) for i in intervals]) for end in ends))
+
+
+def _described(
+    variables: Mapping[str, xr.Variable],
+    groups: Sequence[Group],
+    languages: Sequence[str],
+    jackknife: Jackknife,
+    pivot: str,
+    score: str,
+) -> xr.Dataset:
+    """The dataset with what each group is."""
+    clusters = [len(np.unique(jackknife.codes[group.items])) for group in groups]
+    tags = np.array(languages, dtype=object)
+    about = {
+        "n_items": variable(("group",), np.array([g.items.sum() for g in groups]), "items"),
+        "n_clusters": variable(("group",), np.array(clusters), "clusters of items"),
+        "n_languages": variable(
+            ("group",), np.array([g.languages.sum() for g in groups]), "languages"
+        ),
+        "languages": variable(
+            ("group",), np.array([" ".join(tags[g.languages]) for g in groups]), "languages of it"
+        ),
+        "few": variable(
+            ("group",),
+            np.array(clusters) < MIN_CLUSTERS,
+            f"fewer than {MIN_CLUSTERS} clusters of items: numbers say little",
+        ),
+    }
+    dataset = xr.Dataset(
+        dict(variables) | about,
+        {
+            "group": [f"{g.grouping}: {g.name}" if g.grouping != "all" else "all" for g in groups],
+            "grouping": ("group", [g.grouping for g in groups]),
+            "group_name": ("group", [g.name for g in groups]),
+            "language": list(languages),
+        },
+        {"pivot": pivot, "score": score, "confidence": jackknife.confidence},
+    )
+    dataset["grouping"].attrs["long_name"] = "; ".join(f"{k}: {v}" for k, v in GROUPINGS.items())
+    return from_the_paper(dataset, ["consistency", "transfer"])
