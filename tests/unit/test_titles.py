@@ -36,7 +36,7 @@ def test_figures_are_those_of_the_results_that_there_are() -> None:
         ({"extraction": {"lens_layers": 0}}, {"trajectories", "lenses", "variants"}),
         (
             {"datasets": {"everyday": {"source": "sentences", "path": "x"}}, "steering": None},
-            {"behaviour", "trajectories", "lenses", "variants"},
+            {"behaviour", "breakdown", "trajectories", "lenses", "variants"},
         ),
     ],
     ids=["all", "wordings", "no-lens", "sentences"],

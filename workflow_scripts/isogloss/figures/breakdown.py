@@ -64,7 +64,7 @@ def breakdown(results: xr.Dataset, subject: Subject) -> Drawing:
         values = part.isel(fitted=0) if "fitted" in part[name].dims else part
         ends = [scale * values[name + end].values for end in ("", "_low", "_high")]
         ax.axvline(ends[0][0], color=GREY, linewidth=0.8, linestyle=(0, (1, 1)))
-        dots(ax, ends, np.arange(len(names)), part["few"].values.astype(bool), BLACK)
+        dots(ax, ends, np.arange(len(names)), part["few"].values.astype(bool).tolist(), BLACK)
         for border in borders:
             ax.axhline(border, color=PALE, linewidth=1.2)
         ax.set_title(title.format(pivot=pivot))
