@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from matplotlib import font_manager
 
 from isogloss.figures import behaviour as behaviour_figures
-from isogloss.figures import breakdown, lens, lens_items, scale, similarity, steering, subspaces, variants
+from isogloss.figures import (
+    breakdown,
+    lens,
+    lens_items,
+    scale,
+    similarity,
+    steering,
+    subspaces,
+    variants,
+)
 from isogloss.figures.style import (
     SEQUENTIAL,
     Subject,
