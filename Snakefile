@@ -57,3 +57,6 @@ onsuccess:
             "python -m snakemake --workflow-profile none --nolock --quiet all"
             " --configfile {USED:q} --report {REPORT:q}"
         )
+        from isogloss.figures.closing import closing_box
+
+        logger.info(closing_box(Path(RESULTS), Path(REPORT)))

@@ -60,7 +60,7 @@ class History:
     Attributes:
         study: finished at the end.
         cancelled: the job that was cancelled by hand.
-        first: log of the main process that was killed.
+        first: Snakemake's log of the main process that was killed.
         finished: what it knew to be finished, as rule and wildcards.
         kept: artifacts in the store at that time.
         submitted: how many jobs SLURM had seen by then.
@@ -89,7 +89,8 @@ def history(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> History:
         cancelled = in_state(slurm, "extract", "RUNNING")[0]
         slurm.cancel(cancelled)
         until(lambda: in_state(slurm, "steer", "RUNNING"), "steering that runs")
-    text = log.read_text("utf-8")
+    (written,) = (study.folder / ".snakemake/log").glob("*.snakemake.log")
+    text = written.read_text("utf-8")
     done, kept, submitted = finished(text, slurm), study.artifacts(), len(slurm.jobs())
     slurm.cancel_all()
     unlocked = study.snakemake("--unlock")

@@ -105,13 +105,14 @@ def say(text: str) -> None:
 
 
 def progress(steps: Iterable[Step], label: str, unit: str = "it") -> Iterable[Step]:
-    """The same steps behind a progress bar; in a log, one line at most every 30 seconds."""
+    """The same steps behind a progress bar; in a log, a line every minute of what takes so long."""
     bar = sys.stderr.isatty()
     if isinstance(steps, Sized) and not len(steps):
         return steps
     return tqdm(
         steps, desc=label, unit=unit, dynamic_ncols=bar, leave=not bar,
-        mininterval=0.5 if bar else 30.0, file=sys.stderr if bar else _Lines(),
+        mininterval=0.5 if bar else 60.0, delay=0.0 if bar else 60.0,
+        file=sys.stderr if bar else _Lines(),
     )  # fmt: skip
 
 

@@ -1,0 +1,87 @@
+"""The log of a run: few lines, and the reason of a failure last."""
+
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from snakemake_interface_logger_plugins.common import LogEvent
+
+import snakemake_logger_plugin_isogloss as plugin
+
+
+@pytest.fixture
+def handler(monkeypatch: pytest.MonkeyPatch) -> plugin.LogHandler:
+    settings = SimpleNamespace(stdout=True, dryrun=False, verbose=False)
+    monkeypatch.setattr(plugin, "estimate", lambda: {("extract", "m", "d"): 90.0})
+    handler = plugin.LogHandler(settings, None)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    return handler
+
+
+def said(handler: plugin.LogHandler, message: str | None = None, **about: Any) -> None:
+    record = logging.LogRecord("snakemake", logging.INFO, "", 0, message, None, None)
+    record.__dict__.update(about)
+    handler.emit(record)
+
+
+def start(handler: plugin.LogHandler, number: int, rule: str, log: Path | None = None) -> None:
+    wildcards = {"model": "m", "dataset": "d", "key": "0123456789abcdef"}
+    said(
+        handler, " Rule", event=LogEvent.JOB_INFO, jobid=number, rule_name=rule,
+        wildcards=wildcards, log=[str(log)] if log else [], input=["x" * 10_000],
+    )  # fmt: skip
+
+
+def test_a_long_job_has_two_lines_and_a_short_one_has_one(
+    handler: plugin.LogHandler, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said(handler, "Job stats: ...", event=LogEvent.RUN_INFO, stats={"extract": 1, "summary": 3})
+    for number, rule in enumerate(("extract", "summary")):
+        start(handler, number, rule)
+        said(handler, f"Finished jobid: {number}", event=LogEvent.JOB_FINISHED, job_id=number)
+        said(handler, None, event=LogEvent.PROGRESS, done=number + 1, total=4)
+    lines = [" ".join(line.split()[1:]) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == "4 jobs, 1:39 by estimate"
+    assert lines[1] == "start extract m d"
+    assert lines[2].startswith("done extract m d 0:00 ( 91%,")  # 90 s of 99 s, of four jobs
+    assert lines[3].startswith("done summary m d 0:00 ( 94%,") and len(lines) == 4
+
+
+def test_routine_is_left_to_snakemakes_file_and_the_rest_is_passed_on(
+    handler: plugin.LogHandler, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said(handler, "Building DAG of jobs...")
+    said(handler, "Using shell: /bin/bash")
+    said(handler, "Trying to restart job 3.")
+    said(handler, "Nothing to be done (all requested files are present and up to date).")
+    assert capsys.readouterr().out.splitlines() == [
+        "Trying to restart job 3.",
+        "Nothing to be done (all requested files are present and up to date).",
+    ]
+
+
+def test_the_reason_of_a_failure_is_the_last_line(
+    handler: plugin.LogHandler, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = tmp_path / "extract.log"
+    log.write_text("extracting\nerror: nl.csv, line 3: no answer\nRemoved a folder\n", "utf-8")
+    said(handler, "stats", event=LogEvent.RUN_INFO, stats={"extract": 1})
+    start(handler, 0, "extract", log)
+    for _ in range(2):  # Snakemake says it twice
+        said(handler, "Error in rule", event=LogEvent.JOB_ERROR, jobid=0)
+    said(handler, "Exiting because a job execution failed. Look below for error messages")
+    handler.close()
+    *_, failed, name, reason = capsys.readouterr().out.splitlines()
+    assert failed.split() == ["failed:", "extract", "m", "d"]
+    assert name.strip() == str(log) and reason.strip() == "error: nl.csv, line 3: no answer"
+
+
+def test_a_dry_run_is_as_snakemake_has_it(
+    handler: plugin.LogHandler, capsys: pytest.CaptureFixture[str]
+) -> None:
+    handler.common_settings.dryrun = True
+    said(handler, "Job stats:\njob  count", event=LogEvent.RUN_INFO, stats={"extract": 1})
+    start(handler, 0, "extract")
+    assert capsys.readouterr().out == "Job stats:\njob  count\n Rule\n"
