@@ -1,12 +1,12 @@
 """Write config.yaml, schema.json and settings.md of config; or check a study and its questions."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from isogloss.files.atomic import whole_file
 from isogloss.program import run, say
 from isogloss.study.default_study import commented, schema, tables
-from isogloss.study.local_questions import check_questions
 from isogloss.study.schema import Config, read
 
 HEADER = """\
@@ -32,16 +32,12 @@ def main() -> None:
         "--check",
         type=Path,
         metavar="FILE",
-        help="a study's file to check with its local questions, instead of writing; runs nothing",
+        help="a study's file to check, with its questions, models, disk and cost; writes nothing",
     )
     args = parser.parse_args()
 
     if args.check:
-        study = read(args.check)
-        unread = check_questions(study)
-        say(f"{args.check}: no fault found in the study {study.study}")
-        if unread:
-            say(f"not read, because they have to be fetched: questions of {', '.join(unread)}")
+        check(args.check)
         return
 
     texts = {
@@ -52,6 +48,39 @@ def main() -> None:
     for name, text in texts.items():
         with whole_file(args.folder / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
+
+
+def check(path: Path) -> None:
+    """Say what would end the study, what it cannot show and what it costs; exit 1 for a fault."""
+    # What `--folder` need not wait for.
+    from isogloss.cost.estimate import duration
+    from isogloss.cost.stages import Cost
+    from isogloss.preflight import check_disk, check_study, study_lines
+    from isogloss.store.names import size_text
+
+    study = read(path)
+    found = check_study(study)
+    for line in found.facts:
+        say(line)
+    if found.to_fetch:
+        say(f"not looked at, because they have to be fetched: {', '.join(found.to_fetch)}")
+    lines = study_lines(study)
+    left = sum((line.to_do for line in lines), Cost())
+    disk, memory = (size_text(round(size)) for size in (left.disk, left.memory))
+    unknown = [line.note for line in lines if line.note]
+    say(
+        f"left to compute: {duration(left.seconds)} of one job after the other, {memory} of memory,"
+        f" {disk} of disk (`snakemake estimate` says it by job)"
+        + (f"; unknown: {unknown[0]}" if unknown else "")
+    )
+    found.attempt(lambda: check_disk(Path(study.store), left.disk))
+    for line in found.warnings:
+        say(f"warning: {line}")
+    for line in found.faults:
+        say(f"error: {line}")
+    if found.faults:
+        sys.exit(1)
+    say(f"{path}: no fault found in the study {study.study}")
 
 
 if __name__ == "__main__":

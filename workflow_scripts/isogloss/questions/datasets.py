@@ -6,6 +6,7 @@ A dataset is described by a specification (a part of the configuration) with a `
 | --- | --- |
 | `jsonl` | `path` (folder of `<language>.jsonl`), `licence` |
 | `sentences` | `path` (folder of line-aligned `<language>.txt`), `licence` |
+| `table` | `path` (folder of `<language>.csv`, `.tsv`, `.parquet`), `columns`, `licence` |
 | `hub` | `path`, `configs`, `split`, `columns`, `revision`, `licence` (see `HUB_EXAMPLES`) |
 | `lexicon` | `items` (how many), `seed`, `kinds` (see `isogloss.questions.lexicon`) |
 | `world` | `items`, `seed`, `world` (see `isogloss.questions.world`) |
@@ -23,13 +24,14 @@ from pathlib import Path
 from typing import Any
 
 from isogloss.errors import InputError
+from isogloss.questions import tables
 from isogloss.questions.hub import load_hub, local_folders
 from isogloss.questions.items import ParallelItems
 from isogloss.questions.local_files import language_files, load_files
 from isogloss.questions.records import Exclude, distinct
 from isogloss.questions.world import World, world_items
 
-SUFFIXES = {"jsonl": ".jsonl", "sentences": ".txt"}
+SUFFIXES = {"jsonl": (".jsonl",), "sentences": (".txt",), "table": tables.SUFFIXES}
 """Of the files in a folder, by source."""
 
 
@@ -54,8 +56,11 @@ def _load(spec: Mapping[str, Any], languages: Sequence[str], name: str) -> Paral
     wanted = distinct(languages)
     source = spec.get("source")
     licence, exclude = spec.get("licence", ""), Exclude(**spec.get("exclude", {}))
+    if source == "table":
+        columns = spec.get("columns", {})
+        return tables.load_tables(Path(spec["path"]), wanted, name, columns, licence, exclude)
     if source in SUFFIXES:
-        return load_files(Path(spec["path"]), wanted, name, licence, exclude, SUFFIXES[source])
+        return load_files(Path(spec["path"]), wanted, name, licence, exclude, *SUFFIXES[source])
     if source == "hub":
         keys = ("path", "configs", "split", "columns", "revision")
         return load_hub(
@@ -75,7 +80,8 @@ def _load(spec: Mapping[str, Any], languages: Sequence[str], name: str) -> Paral
         world = World.from_spec(spec["world"])
         return replace(world_items(world, wanted, spec["items"], spec["seed"]), name=name)
     raise InputError(
-        f'dataset {name}: source is "{source}": use one of jsonl, sentences, hub, lexicon, world'
+        f'dataset {name}: source is "{source}": use one of jsonl, sentences, table, hub, lexicon,'
+        " world"
     )
 
 
@@ -91,7 +97,11 @@ def dataset_files(spec: Mapping[str, Any], languages: Sequence[str]) -> list[Pat
     if spec["source"] not in SUFFIXES:
         return []
     files = language_files(Path(spec["path"]), SUFFIXES[spec["source"]], distinct(languages))
-    return list(files.values())
+    return [file for path in files.values() for file in _files_of(path)]
+
+
+def _files_of(path: Path) -> list[Path]:
+    return _files_below(path) if path.is_dir() else [path]
 
 
 def _files_below(folder: Path) -> list[Path]:

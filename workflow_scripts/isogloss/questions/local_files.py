@@ -52,31 +52,54 @@ def load_files(
     wanted = distinct(languages)
     rows = {
         language: _read_file(path, language, READERS[suffix])
-        for language, path in language_files(folder, suffix, wanted).items()
+        for language, path in language_files(folder, [suffix], wanted).items()
     }
     if suffix == ".txt":
         _check_line_counts(rows)
     return parallel(rows, wanted, name, licence, exclude)
 
 
-def language_files(folder: Path, suffix: str, languages: Sequence[str]) -> dict[str, Path]:
-    """The reference language's file, then those of the languages asked for."""
+def language_files(
+    folder: Path, suffixes: Sequence[str], languages: Sequence[str]
+) -> dict[str, Path]:
+    """The reference language's file, then those of the languages asked for.
+
+    Args:
+        suffixes: of the files; "" for a folder per language.
+    """
+    shown = "|".join(filter(None, suffixes))
     if not os.path.isdir(folder):  # whatever the path: too long, a loop of links
-        raise InputError(f"{folder}: no such folder: give the folder of the <language>{suffix}")
+        raise InputError(f"{folder}: no such folder: give the folder of the <language>{shown}")
     by_language: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob(f"*{suffix}")):
-        try:
-            by_language.setdefault(canonical_tag(path.stem), []).append(path)
-        except InputError:
-            continue  # other files may lie in the folder
+    for path in sorted(folder.iterdir()):
+        if path.suffix in suffixes and bool(path.suffix) != path.is_dir():
+            try:
+                by_language.setdefault(canonical_tag(path.stem), []).append(path)
+            except InputError:
+                continue  # other files may lie in the folder
     missing = [language for language in languages if language not in by_language]
     if missing or not by_language:
-        wanted, here = (missing or ["<language>"])[0], ", ".join(by_language) or "nothing"
-        raise InputError(f"{folder}: no {wanted}{suffix}: add it, or choose from {here}")
+        wanted, here = (missing or ["<language>"])[0], ", ".join(by_language)
+        remedy = f"add it, or choose from {here}" if here else _other_kind(folder)
+        raise InputError(f"{folder}: no {wanted}{shown}: {remedy}")
     return {
         language: _one_file(language, by_language[language])
         for language in (reference_of(by_language), *languages)
     }
+
+
+SOURCES = {
+    ".jsonl": "jsonl", ".txt": "sentences", ".csv": "table", ".tsv": "table", ".parquet": "table",
+}  # fmt: skip
+"""The source that reads a folder of such files."""
+
+
+def _other_kind(folder: Path) -> str:
+    """What to do with a folder that has no file of the kind that was looked for."""
+    for path in sorted(folder.iterdir()):
+        if source := SOURCES.get(path.suffix):
+            return f"the folder has {path.name}, which `source: {source}` reads"
+    return "the folder has no such file: put one per language there"
 
 
 def _one_file(language: str, paths: Sequence[Path]) -> Path:
@@ -89,7 +112,7 @@ def _one_file(language: str, paths: Sequence[Path]) -> Path:
             f" {language}{first.suffix}"
         )
     path = (exact or paths)[0]
-    if not os.path.isfile(path):
+    if not os.path.isfile(path) and path.suffix:
         raise InputError(f"{path}: ({language}) is no file: put the items of the language there")
     return path
 

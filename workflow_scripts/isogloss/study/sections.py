@@ -210,12 +210,15 @@ class Exclusion(Strict):
 class Dataset(Strict):
     """Where parallel questions or sentences come from."""
 
-    source: Literal["jsonl", "sentences", "hub", "lexicon", "world"] = Field(
+    source: Literal["jsonl", "sentences", "table", "hub", "lexicon", "world"] = Field(
         description="jsonl: a folder of <language>.jsonl; sentences: a folder of <language>.txt, "
-        "line-aligned; hub: the datasets library; lexicon: made from CLDR and emoji data; world: "
-        "facts of the study's synthetic world"
+        "line-aligned; table: a folder of <language>.csv, .tsv, .parquet, or of folders that the "
+        "datasets library saved; hub: the datasets library; lexicon: made from CLDR and emoji "
+        "data; world: facts of the study's synthetic world"
     )
-    path: str | None = Field(None, description="jsonl, sentences: the folder; hub: the dataset")
+    path: str | None = Field(
+        None, description="jsonl, sentences, table: the folder; hub: the dataset"
+    )
     licence: str = Field("", description="of the data; kept in every artifact")
     languages: list[Tag] | None = Field(None, description="null: those of the study")
     prompt: Prompt | None = Field(None, description="null: the study's own")

@@ -1,0 +1,301 @@
+"""A check of a study before the hours: what would end it, what it cannot show, what it costs.
+
+It looks at what is here (configuration, questions, models and tokenizers, the disk, the shared
+place) and runs no model. What has to be fetched first is named and not looked at.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import ndtri
+
+from isogloss.cost import machines
+from isogloss.cost.estimate import Estimator, Line
+from isogloss.cost.tokens import tokenizer_here
+from isogloss.errors import InputError, one_line
+from isogloss.measures.lens import lens_layers
+from isogloss.model.sources import (
+    ModelSource,
+    cache_folder,
+    check_usable,
+    folder_here,
+    local_folder,
+)
+from isogloss.questions.datasets import is_local, load_dataset
+from isogloss.questions.items import ParallelItems, check_enough, repeated_questions
+from isogloss.questions.prompts import LETTERS, Tokens, control_language, questions
+from isogloss.store.names import size_text
+from isogloss.store.places import place_of
+from isogloss.study.keys import Artifacts
+from isogloss.study.local_questions import check_pairs_apart
+from isogloss.study.schema import Config
+from isogloss.study.settings import Settings, dump, prompt_style
+
+FLIPS = 0.1
+"""Answers that change under steering, as a share: what the detectable effect is worked out for."""
+
+
+@dataclass
+class Findings:
+    """What a check found, each a line.
+
+    Attributes:
+        faults: what would end the run, or make it wrong.
+        warnings: what would not, but is seldom meant.
+        facts: what is known of the study: what it can detect.
+        to_fetch: datasets and models that are not here, and so not looked at.
+    """
+
+    faults: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    facts: list[str] = field(default_factory=list)
+    to_fetch: list[str] = field(default_factory=list)
+
+    def attempt(self, check: Callable[[], Any]) -> Any:
+        """What `check` returns; None, and its fault noted, where it refuses."""
+        try:
+            return check()
+        except InputError as error:
+            if str(error) not in self.faults:
+                self.faults.append(str(error))
+            return None
+
+
+def check_study(study: Config) -> Findings:
+    """Everything that can be known of a study before any model runs."""
+    found = Findings()
+    found.warnings += control_warnings(study)
+    items = {name: items for name in study.datasets if (items := _items(study, name, found))}
+    found.attempt(lambda: check_pairs_apart(study))
+    for slug in study.models:
+        _check_model(study, slug, items, found)
+    for name, of_dataset in items.items():
+        found.facts += detectable(study, name, of_dataset)
+    found.attempt(lambda: _check_place(study))
+    return found
+
+
+def check_files(study: Config) -> Findings:
+    """The part of `check_study` that takes no time: what a plan can refuse."""
+    found = Findings()
+    for slug in study.models:
+        found.attempt(lambda slug=slug: _model_folder(study, slug))
+    return found
+
+
+# Questions
+
+
+def _items(study: Config, name: str, found: Findings) -> ParallelItems | None:
+    """The questions of a dataset that lie here, checked; None where they do not, or are wrong."""
+    about, languages = dump(study.datasets[name]), study.languages_of(name)
+
+    def read() -> ParallelItems | None:
+        if about["source"] != "lexicon" and not is_local(about, languages):
+            found.to_fetch.append(f"questions of {name}")
+            return None
+        items = load_dataset(about, languages, name)
+        check_enough(items.clusters, study.statistics.folds, name)
+        return items
+
+    items = found.attempt(read)
+    if items is None:
+        return None
+    found.warnings += repeated_questions(items)
+    most = study.datasets[name].max_items
+    if most is not None and most > len(items.item_ids) + _largest_cluster(items) - 1:
+        found.warnings.append(
+            f"datasets.{name}.max_items: {most}, there are {len(items.item_ids)}: all are taken"
+        )
+    if study.extraction.letters and int(items.n_choices.max()) > len(LETTERS):
+        found.faults.append(
+            f"datasets.{name}: {int(items.n_choices.max())} choices, letters end at {LETTERS[-1]}:"
+            " set extraction.letters: false, or exclude these items"
+        )
+    return items
+
+
+def _largest_cluster(items: ParallelItems) -> int:
+    """A draw of whole clusters ends below `max_items` by less than one of them."""
+    return int(np.bincount(items.clusters).max())
+
+
+def control_warnings(study: Config) -> Iterator[str]:
+    """Languages that the lens compares with no third one, and controls that no dataset has."""
+    if not study.with_lens:
+        return
+    for name in study.questions:
+        tags = study.languages_of(name)
+        known = [tag for tag in study.extraction.control if tag in tags]
+        alone = [tag for tag in tags if control_language(tag, study.pivot, known) is None]
+        if alone:
+            yield (
+                f"extraction.control: {', '.join(alone)} of {name} have no control language in the"
+                f" lens: name two of {', '.join(tag for tag in tags if tag != study.pivot)}"
+            )
+    all_tags = {tag for name in study.questions for tag in study.languages_of(name)}
+    if "control" in study.extraction.model_fields_set:
+        for tag in study.extraction.control:
+            if tag not in all_tags:
+                yield f"extraction.control: no dataset has {tag}: it is left out"
+
+
+# Models
+
+
+def _model_folder(study: Config, slug: str) -> Path | None:
+    """The folder of a model that is here, if it is whole; None where it has to be fetched."""
+    source = _source(study, slug)
+    if source.source == "path":
+        return check_usable(local_folder(source), source)
+    folder = folder_here(source, cache_folder(study.cache))
+    return folder and check_usable(folder, source)
+
+
+def _source(study: Config, slug: str) -> ModelSource:
+    return ModelSource.from_spec(slug, dump(study.models[slug]))
+
+
+def _check_model(
+    study: Config, slug: str, items: dict[str, ParallelItems], found: Findings
+) -> None:
+    """A model's folder, and every prompt and phrase in its tokenizer."""
+    before = len(found.faults)
+    folder = found.attempt(lambda: _model_folder(study, slug))
+    if folder is None:
+        if len(found.faults) == before:
+            found.to_fetch.append(f"the model {slug}")
+        return
+    tokens = found.attempt(lambda: tokenizer_here(study, _source(study, slug)))
+    config = found.attempt(lambda: _configuration(folder, study, slug))
+    if tokens is None or config is None:
+        return
+    wanted, layers = study.extraction.lens_layers, config.num_hidden_layers
+    if isinstance(wanted, int) and wanted > len(lens_layers(layers, "all")):
+        found.warnings.append(
+            f"extraction.lens_layers: {wanted}, {slug} has {layers + 1}, the embedding among them:"
+            " all are kept"
+        )
+    for name, of_dataset in items.items():
+        found.attempt(lambda n=name, i=of_dataset: _tokenise(study, slug, n, i, tokens, config))
+
+
+def _configuration(folder: Path, study: Config, slug: str) -> Any:
+    from transformers import AutoConfig
+
+    try:
+        trusted = study.models[slug].trust_remote_code
+        config = AutoConfig.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=trusted
+        )
+        return config.get_text_config()
+    except Exception as error:  # of many kinds, by what the file says
+        raise InputError(
+            f"models.{slug}: {folder}: config.json is not usable ({one_line(error)}): fetch the"
+            " model again"
+        ) from error
+
+
+def _tokenise(
+    study: Config, slug: str, name: str, items: ParallelItems, tokens: Tokens, config: Any
+) -> None:
+    """Make every question as extraction does.
+
+    Raises:
+        InputError: the first that this model cannot take.
+    """
+    from isogloss.model.adapt import context_length
+
+    tags = study.languages_of(name)
+    known = [tag for tag in study.extraction.control if tag in tags]
+    try:
+        for tag in tags:
+            questions(
+                items,
+                tag,
+                tokens,
+                prompt_style(dump(study.prompt_of(name))),
+                pivot=study.pivot,
+                control=control_language(tag, study.pivot, known),
+                pmi=study.extraction.pmi,
+                letters=study.extraction.letters,
+                context_length=context_length(config),
+                vocabulary=config.vocab_size,
+            )
+    except InputError as error:
+        raise InputError(f"datasets.{name} with {slug}: {error}") from error
+
+
+# What the study can show
+
+
+def detectable(study: Config, name: str, items: ParallelItems) -> Iterator[str]:
+    """The smallest effects that tests on a dataset detect with 80% power at the 5% level.
+
+    Source: normal approximation, (1.96 + 0.84) standard errors. Accuracy under steering: a share
+    `FLIPS` of the answers changes; correlations over pairs of languages: 1 / sqrt(pairs - 3), in
+    Fisher's z, as if pairs were independent, which they are not.
+    """
+    if name not in study.questions:
+        return
+    clusters, tags = len(np.unique(items.clusters)), study.languages_of(name)
+    errors = ndtri(0.975) + ndtri(0.8)
+    pairs = len(tags) * (len(tags) - 1) // 2
+    line = f"{name}: {len(items.item_ids)} questions in {clusters} clusters"
+    if study.steering and name in study.steering.evaluate_on:
+        points = 100 * errors * np.sqrt(FLIPS / clusters)
+        line += (
+            f"; a change of accuracy under steering is detected from {points:.0f} points on, if"
+            f" {FLIPS:.0%} of the answers change"
+        )
+    if pairs > 3:
+        r = np.tanh(errors / np.sqrt(pairs - 3))
+        line += f"; a correlation over its {pairs} pairs of languages from {r:.2f} on, at best"
+    yield line
+    families: dict[str, set[int]] = {}
+    for model in study.models.values():
+        families.setdefault(model.family, set()).add(model.parameters)
+    if all(len(sizes) < 3 for sizes in families.values()):
+        yield f"{name}: no family has three sizes: claims about size stay undecided"
+
+
+# The machine
+
+
+def _check_place(study: Config) -> None:
+    """See if the shared place can be reached and, where this study publishes, written to."""
+    place = place_of(study)
+    if place is None:
+        return
+    if study.sharing.publish:
+        place.check_writable()
+    else:
+        place.names()
+
+
+def study_lines(study: Config) -> list[Line]:
+    """What every job of a study costs, and what is left of it: the artifacts here cost nothing."""
+    name = study.estimate.machine or ("h100" if study.device.startswith("cuda") else "cpu")
+    store = Path(study.store)
+    here = {str(path.relative_to(store)) for path in store.glob("*/*/**/*")}
+    artifacts = Artifacts(Settings(study))
+    return list(Estimator(study, machines.named(name), artifacts, here, frozenset()).lines())
+
+
+def check_disk(store: Path, needed: float) -> None:
+    """Refuse a study whose artifacts do not fit on the disk of its store.
+
+    Raises:
+        InputError: names the folder, what is needed and what is free.
+    """
+    here = next(p for p in [store.absolute(), *store.absolute().parents] if p.exists())
+    free = shutil.disk_usage(here).free
+    if needed > free:
+        raise InputError(
+            f"store: {store} needs {size_text(round(needed))}, {size_text(free)} are free: keep it"
+            " on another disk, or fewer layers (extraction.lens_layers)"
+        )
