@@ -42,7 +42,7 @@ rule readout:
     params:
         # A function of `output` is not compared: the file's name says what it depends on, and
         # Snakemake would delete it where the model merely lies elsewhere.
-        spec=lambda wildcards, output: canonical_json(SETTINGS.readout(wildcards.model)),
+        spec=lambda wildcards, output: canonical_json(SETTINGS.fetched(wildcards.model)),
         machine=on_this_machine("store", "sharing", "cache"),
     shell:
         "python workflow_scripts/readout.py --spec {params.spec:q} {params.machine}"
@@ -61,7 +61,7 @@ rule download:
         **asks(mem_mb=(3000, 0), runtime=(60, 0)),
     params:
         specs=lambda w: [
-            canonical_json(SETTINGS.readout(m))
+            canonical_json(SETTINGS.fetched(m))
             for m, model in STUDY.models.items()
             if not model.organism
         ],

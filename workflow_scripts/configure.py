@@ -1,6 +1,7 @@
 """Write config.yaml, schema.json and settings.md of config; or check a study and its questions."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -52,7 +53,11 @@ def main() -> None:
 
 def check(path: Path) -> None:
     """Say what would end the study, what it cannot show and what it costs; exit 1 for a fault."""
-    # What `--folder` need not wait for.
+    os.environ |= {
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+    }  # it looks, and fetches nothing
+    # What writing the configuration need not wait for.
     from isogloss.cost.estimate import duration
     from isogloss.cost.stages import Cost
     from isogloss.preflight import check_disk, check_study, study_lines

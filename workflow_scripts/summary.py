@@ -64,6 +64,7 @@ def result_of(
     folder = results / model["slug"] / dataset["name"]
     return Result(
         model=model["name"],
+        dtype=model["dtype"],
         dataset=dataset["name"],
         behaviour=open_netcdf(folder / "behaviour.nc"),
         similarity=open_netcdf(folder / "similarity.nc"),

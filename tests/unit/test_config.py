@@ -9,7 +9,6 @@ from isogloss.measures.lens import lens_layers
 from isogloss.model.sources import ModelSource
 from isogloss.questions.hub import HUB_EXAMPLES
 from isogloss.study.default_study import commented, schema, tables
-from isogloss.study.local_questions import check_questions
 from isogloss.study.schema import Config, read, validate
 from isogloss.study.sections import Dataset
 from isogloss.study.settings import Settings, prompt_style
@@ -388,10 +387,16 @@ def test_verdicts_are_of_the_first_questions_that_are_steered():
     assert validate(content, "a study").main_dataset == next(iter(content["datasets"]))
 
 
-def test_a_check_names_the_questions_that_it_could_not_read():
+def test_a_language_without_a_configuration_on_the_hub_is_named():
     far = {"source": "hub", "path": "a/b", "languages": ["en", "de"]}
-    study = changed("datasets/far", far | {"configs": {"en": "eng", "de": "deu"}})
-    assert check_questions(validate(study)) == ["far"]
     for configs, absent in (({}, "en"), ({"en": "eng"}, "de")):
         with pytest.raises(InputError, match=rf"far\.configs: no configuration for {absent}"):
             validate(changed("datasets/far", far | {"configs": configs}))
+
+
+def test_a_first_look_draws_from_every_dataset_into_a_folder_of_its_own():
+    limited = validate(changed("limit", 20))
+    assert limited.results == "results-limit-20"
+    assert {dataset.max_items for dataset in limited.datasets.values()} == {20}
+    again = validate(limited.model_dump(mode="json"))  # as results/config.yaml has it
+    assert again.results == "results-limit-20"

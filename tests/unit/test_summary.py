@@ -259,7 +259,7 @@ def written_study(folder):
             manifests.append(manifest)
     spec = {
         "results": str(folder / "results"),
-        "models": [{"slug": m, "name": f"{m} (4-bit)"} for m in models],
+        "models": [{"slug": m, "name": f"{m} (4-bit)", "dtype": "float32"} for m in models],
         "datasets": [{"name": d, "fitted": [], "lens": False, "variants": False} for d in datasets],
     }
     return json.loads(canonical_json(spec)), manifests

@@ -25,13 +25,12 @@ from isogloss.model.sources import (
     folder_here,
     local_folder,
 )
-from isogloss.questions.datasets import is_local, load_dataset
-from isogloss.questions.items import ParallelItems, check_enough, repeated_questions
-from isogloss.questions.prompts import LETTERS, Tokens, control_language, questions
+from isogloss.questions.items import ParallelItems, repeated_questions
+from isogloss.questions.prompts import Tokens, control_language, questions
 from isogloss.store.names import size_text
 from isogloss.store.places import place_of
 from isogloss.study.keys import Artifacts
-from isogloss.study.local_questions import check_pairs_apart
+from isogloss.study.local_questions import check_pairs_apart, checked_questions
 from isogloss.study.schema import Config
 from isogloss.study.settings import Settings, dump, prompt_style
 
@@ -75,15 +74,8 @@ def check_study(study: Config) -> Findings:
         _check_model(study, slug, items, found)
     for name, of_dataset in items.items():
         found.facts += detectable(study, name, of_dataset)
+    found.facts += sizes(study)
     found.attempt(lambda: _check_place(study))
-    return found
-
-
-def check_files(study: Config) -> Findings:
-    """The part of `check_study` that takes no time: what a plan can refuse."""
-    found = Findings()
-    for slug in study.models:
-        found.attempt(lambda slug=slug: _model_folder(study, slug))
     return found
 
 
@@ -92,29 +84,21 @@ def check_files(study: Config) -> Findings:
 
 def _items(study: Config, name: str, found: Findings) -> ParallelItems | None:
     """The questions of a dataset that lie here, checked; None where they do not, or are wrong."""
-    about, languages = dump(study.datasets[name]), study.languages_of(name)
-
-    def read() -> ParallelItems | None:
-        if about["source"] != "lexicon" and not is_local(about, languages):
-            found.to_fetch.append(f"questions of {name}")
-            return None
-        items = load_dataset(about, languages, name)
-        check_enough(items.clusters, study.statistics.folds, name)
-        return items
-
-    items = found.attempt(read)
+    before = len(found.faults)
+    items = found.attempt(lambda: checked_questions(study, name))
     if items is None:
+        if len(found.faults) == before:
+            found.to_fetch.append(f"questions of {name}")
         return None
     found.warnings += repeated_questions(items)
     most = study.datasets[name].max_items
-    if most is not None and most > len(items.item_ids) + _largest_cluster(items) - 1:
+    if (
+        most is not None
+        and study.limit is None
+        and most >= len(items.item_ids) + _largest_cluster(items)
+    ):
         found.warnings.append(
             f"datasets.{name}.max_items: {most}, there are {len(items.item_ids)}: all are taken"
-        )
-    if study.extraction.letters and int(items.n_choices.max()) > len(LETTERS):
-        found.faults.append(
-            f"datasets.{name}: {int(items.n_choices.max())} choices, letters end at {LETTERS[-1]}:"
-            " set extraction.letters: false, or exclude these items"
         )
     return items
 
@@ -256,11 +240,15 @@ def detectable(study: Config, name: str, items: ParallelItems) -> Iterator[str]:
         r = np.tanh(errors / np.sqrt(pairs - 3))
         line += f"; a correlation over its {pairs} pairs of languages from {r:.2f} on, at best"
     yield line
+
+
+def sizes(study: Config) -> Iterator[str]:
+    """Whether claims about size can be decided at all."""
     families: dict[str, set[int]] = {}
     for model in study.models.values():
         families.setdefault(model.family, set()).add(model.parameters)
     if all(len(sizes) < 3 for sizes in families.values()):
-        yield f"{name}: no family has three sizes: claims about size stay undecided"
+        yield "no family has three sizes: the paper's claims about size will stay undecided"
 
 
 # The machine

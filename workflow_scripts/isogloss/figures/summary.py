@@ -49,6 +49,7 @@ class Result:
     Attributes:
         model: name of the model as it is, conversions included.
         dataset: name of the dataset.
+        dtype: of the weights when computing.
         behaviour: of `behaviour.behaviour`.
         similarity: of `similarity.similarity`.
         trajectories: of `trajectories.trajectories`; None in a study without the lens.
@@ -65,6 +66,7 @@ class Result:
     records: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     trajectories: xr.Dataset | None = None
     variants: xr.Dataset | None = None
+    dtype: str = ""
 
     @property
     def pivot(self) -> str:
@@ -462,7 +464,15 @@ def _languages_text(results: Sequence[Result], property_name: str) -> str:
 
 def _measured_table(results: Sequence[Result]) -> str:
     """Items, languages, what a narrow dtype costs, self-tests: a row per model and dataset."""
-    header = ["model", "dataset", "items", "clusters", "languages", "scores against float32 [nat]"]
+    header = [
+        "model",
+        "dtype",
+        "dataset",
+        "items",
+        "clusters",
+        "languages",
+        "scores against float32 [nat]",
+    ]
     header += ["phrases compared", "lens against model [nat]"]
     header += ["steered by 0 against unsteered [nat]", "unsteered against stored [nat]"]
     header += ["items flipped by rounding, by steering", "prompts cut", "extraction [s]"]
@@ -476,6 +486,7 @@ def _measured_table(results: Sequence[Result]) -> str:
         rows.append(
             [
                 result.model,
+                result.dtype,
                 result.dataset,
                 str(result.behaviour.sizes["item"]) + _excluded_text(records),
                 str(int(result.behaviour.attrs["n_clusters"])),

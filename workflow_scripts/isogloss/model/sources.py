@@ -162,6 +162,11 @@ def organism_identity(source: ModelSource) -> dict[str, Any]:
     }
 
 
+def package_folder(source: ModelSource, cache: Path) -> Path:
+    """Where a converted model lies: by what its weights are, whatever a study calls it."""
+    return cache / "models" / f"{Path(source.file).stem}-{package_key(source)[:16]}"
+
+
 def cache_folder(setting: str | None) -> Path:
     """The folder of fetched models: as configured, else ISOGLOSS_CACHE, else in the home folder."""
     chosen = setting or os.environ.get("ISOGLOSS_CACHE") or "~/.cache/isogloss"
@@ -174,7 +179,7 @@ def folder_here(source: ModelSource, cache: Path) -> Path | None:
         known = _fetched(source, cache)
         folder = Path(known) if known else None
     elif source.source == "package":
-        folder = cache / "models" / f"{source.slug}-{package_key(source)[:16]}"
+        folder = package_folder(source, cache)
     elif source.source == "organism":
         folder = organism_folder(source, cache)
     else:

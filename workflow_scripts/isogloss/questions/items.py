@@ -358,6 +358,12 @@ def check_enough(clusters: np.ndarray, n_folds: int, dataset: str) -> None:
     Raises:
         InputError: fewer clusters than folds, or fewer items in one than `LEAST_IN_A_FOLD`.
     """
+    if (n_clusters := len(np.unique(clusters))) < n_folds:
+        raise InputError(
+            f"datasets.{dataset}: {len(clusters)} items in {n_clusters} clusters (items with a text"
+            f" in common), {n_folds} folds need {n_folds} clusters: add items, or lower"
+            " statistics.folds"
+        )
     least = int(np.bincount(folds(clusters, n_folds)).min())
     if least < LEAST_IN_A_FOLD:
         raise InputError(

@@ -89,7 +89,25 @@ def canonical_tag(tag: str) -> str:
 
 
 def _unknown(tag: str) -> InputError:
-    return InputError(f'language "{tag}": not a language tag: use one such as en, sw or zh-Hant')
+    meant = _meant(tag)
+    remedy = f"did you mean {meant}?" if meant else "use one such as en, sw or zh-Hant"
+    return InputError(f'language "{tag}": not a language tag: {remedy}')
+
+
+def _meant(tag: str) -> str | None:
+    """The tag behind a language's name, or the main language behind a country's code.
+
+    >>> _meant("dutch"), _meant("jp"), _meant("qq")
+    ('nl', 'ja', None)
+    """
+    try:
+        return langcodes.find(tag).to_tag()
+    except LookupError:
+        pass
+    if len(tag) != 2 or not tag.isalpha():
+        return None
+    likely = langcodes.Language.make(territory=tag.upper()).maximize().language
+    return None if likely in (None, "und", "en") else likely
 
 
 def is_synthetic(language: str) -> bool:

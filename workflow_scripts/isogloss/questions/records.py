@@ -161,7 +161,9 @@ def item_of_record(record: Mapping[str, Any], place: str) -> tuple[Item, int]:
         if required and name not in record:
             raise InputError(f'{place}: no field "{name}": add it, {what}')
         if name in record and not test(record[name]):
-            raise InputError(f'{place}: "{name}" is not {what}: make it {what}')
+            raise InputError(
+                f'{place}: "{name}" is not {what}: make it {_instead(record[name], what)}'
+            )
     for name in ("item_id", "category", "cluster"):
         if any(is_unprintable(character) for character in record.get(name) or ""):
             raise InputError(f'{place}: "{name}" has a character that is not printed: remove it')
@@ -179,6 +181,14 @@ def item_of_record(record: Mapping[str, Any], place: str) -> tuple[Item, int]:
     if not item.choices:
         raise InputError(f"{place}: has 0 choices: give at least 2")
     return item, sum(text != other for text, other in zip(raw, clean, strict=True))
+
+
+def _instead(value: Any, what: str) -> str:
+    """What a field has to be; the number of a letter where that was given."""
+    letter = value.strip().upper() if isinstance(value, str) else ""
+    if what.startswith("a whole number") and re.fullmatch("[A-Z]", letter):
+        return f'{ord(letter) - ord("A")} for "{value}"'
+    return what
 
 
 def text_of(raw: str, place: str) -> str:

@@ -1,34 +1,35 @@
 """What can be known of a study's questions before anything runs: of those that lie here."""
 
-from isogloss.program import say
+from isogloss.errors import InputError
 from isogloss.questions.datasets import is_local, load_dataset
-from isogloss.questions.items import check_apart, check_enough, repeated_questions
+from isogloss.questions.items import ParallelItems, check_apart, check_enough
+from isogloss.questions.prompts import LETTERS
 from isogloss.study.schema import Config
 from isogloss.study.settings import dataset_spec, dump
 
 
-def check_questions(study: Config) -> list[str]:
-    """Read the questions that lie here or are made here, and see if they are enough for the folds.
+def checked_questions(study: Config, name: str) -> ParallelItems | None:
+    """The questions of a dataset that lie here or are made here, if extraction can use them.
 
     Returns:
-        The datasets that could not be read: they are fetched when the study runs.
+        None where they are fetched when the study runs.
 
     Raises:
-        InputError: a file is missing or wrong, a fold would be too small to fit or test, or
-            steering would evaluate on questions that its vectors are fitted on.
+        InputError: a file is missing or wrong, a fold would be too small to fit or test, or a
+            question has more choices than there are letters.
     """
-    unread = []
-    for name, dataset in study.datasets.items():
-        languages = study.languages_of(name)
-        if not dataset.is_made_here and not is_local(dump(dataset), languages):
-            unread.append(name)
-            continue
-        items = load_dataset(dataset_spec(study, name), languages, name)
-        for line in repeated_questions(items):
-            say(f"warning: {line}")
-        check_enough(items.clusters, study.statistics.folds, name)
-    check_pairs_apart(study)
-    return unread
+    dataset, languages = study.datasets[name], study.languages_of(name)
+    if not dataset.is_made_here and not is_local(dump(dataset), languages):
+        return None
+    items = load_dataset(dataset_spec(study, name), languages, name)
+    check_enough(items.clusters, study.statistics.folds, name)
+    most = int(items.n_choices.max())
+    if study.extraction.letters and most > len(LETTERS):
+        raise InputError(
+            f"datasets.{name}: {most} choices, letters end at {LETTERS[-1]}: set"
+            " extraction.letters: false, or leave these items out (exclude)"
+        )
+    return items
 
 
 def check_pairs_apart(study: Config) -> None:

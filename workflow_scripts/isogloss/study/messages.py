@@ -9,7 +9,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from isogloss.study.sections import BRANCHES
-from isogloss.study.setting_types import DEVICE, SLUG, TAG
+from isogloss.study.setting_types import DEVICE, SLUG
 
 
 def fault_text(fault: ErrorDetails, study: type[BaseModel]) -> str:
@@ -44,7 +44,6 @@ MESSAGES = {
 
 PATTERNS: dict[str | None, str] = {
     SLUG: "use lower-case letters, digits and . _ -, a letter or digit first",
-    TAG: "use a language tag such as en, sw or zh-Hant",
     DEVICE: "use auto, cpu, cuda, cuda:1, ... or mps",
 }
 """The same by pattern."""

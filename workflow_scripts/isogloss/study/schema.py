@@ -89,6 +89,12 @@ class Config(Strict):
     datasets: dict[Slug, Dataset] = Field(
         default_factory=_datasets, min_length=1, description="by name"
     )
+    limit: int | None = Field(
+        None,
+        ge=10,
+        description="a first look: at most so many items of every dataset, with results in a "
+        "folder of their own (--config limit=20); null: all",
+    )
     prompt: Prompt = Field(default_factory=Prompt, description="in datasets without their own")
     extraction: Extraction = Field(
         default_factory=Extraction, description="the one pass over each question"
@@ -127,6 +133,15 @@ class Config(Strict):
     )
 
     _lists = field_validator("languages")(no_repeats)
+
+    @model_validator(mode="after")
+    def _limited(self) -> "Config":
+        if self.limit is not None:
+            for dataset in self.datasets.values():
+                dataset.max_items = min(self.limit, dataset.max_items or self.limit)
+            ending = f"-limit-{self.limit}"  # a study that was written out has it already
+            self.results = f"{self.results.removesuffix(ending)}{ending}"
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":

@@ -1,5 +1,6 @@
 """Types of single settings: what a value may be, and limits against slips of the pen."""
 
+import re
 from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any
@@ -18,10 +19,19 @@ from isogloss.errors import InputError
 from isogloss.questions.columns import PARTS, TEMPLATES
 from isogloss.questions.languages import canonical_tag
 
+
+def _tag(value: str) -> str:
+    """A language's canonical tag; names and codes of countries get a suggestion."""
+    tag = canonical_tag(value)
+    if not re.fullmatch(TAG, value):  # tags name files
+        raise ValueError(f'language "{value}": write {tag}')
+    return tag
+
+
 SLUG, TAG = r"^[a-z0-9][a-z0-9._-]*$", r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$"
 DEVICE = r"^(auto|cpu|cuda(:[0-9]+)?|mps)$"
 Slug = Annotated[str, Field(pattern=SLUG, max_length=64)]
-Tag = Annotated[str, Field(pattern=TAG), AfterValidator(canonical_tag)]
+Tag = Annotated[str, AfterValidator(_tag), Field(json_schema_extra={"pattern": TAG})]
 Depth = Annotated[float, Field(ge=0, le=1)]
 Strength = Annotated[float, Field(allow_inf_nan=False)]
 # Names on the hub: no way out of its cache, no option of a program.

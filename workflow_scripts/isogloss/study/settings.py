@@ -62,7 +62,9 @@ def manifest_name(stage: str, settings: Mapping[str, Any]) -> str:
 
 def source_of(settings: Mapping[str, Any]) -> ModelSource:
     """The model that a stage's settings name."""
-    return ModelSource.from_spec(settings["slug"], settings["model"])
+    return ModelSource.from_spec(
+        settings["slug"], {"licence": settings.get("licence"), **settings["model"]}
+    )
 
 
 def check_weights(settings: Mapping[str, Any], cache: Path) -> None:
@@ -171,6 +173,10 @@ class Settings:
             "weights": self.weights_of(model),
             "version": versions.READOUT_VERSION,
         }
+
+    def fetched(self, model: str) -> dict[str, Any]:
+        """`readout`, and what is said where the model is fetched."""
+        return self.readout(model) | {"licence": self.study.models[model].licence}
 
     def activations(self, model: str, dataset: str, variant: str | None = None) -> dict[str, Any]:
         """What the activation files of a model and dataset depend on.
@@ -389,7 +395,10 @@ class Settings:
             "study": study.study,
             "results": study.results,
             "pivot": study.pivot,
-            "models": [{"slug": s, "name": name} for s, name in self._model_names().items()],
+            "models": [
+                {"slug": slug, "name": name, "dtype": study.models[slug].dtype}
+                for slug, name in self._model_names().items()
+            ],
             "datasets": [
                 {
                     "name": d,

@@ -56,6 +56,23 @@ def mapping_of(path: Path) -> dict[str, Any]:
     return content
 
 
+def check_free(results: Path, study: str) -> None:
+    """Refuse a results folder that another study has written to.
+
+    Raises:
+        InputError: names both studies.
+    """
+    try:
+        there = mapping_of(results / "config.yaml").get("study")
+    except InputError:
+        return  # nothing, or nothing that can be read: this study writes it
+    if there not in (None, study):
+        raise InputError(
+            f"results: {results} has the results of the study {there}, this is {study}: give it a"
+            f" folder of its own; if it was only renamed, delete {results / 'config.yaml'}"
+        )
+
+
 _NOTHING = object()
 
 

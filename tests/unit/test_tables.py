@@ -1,0 +1,81 @@
+"""Questions in local tables: CSV, TSV, Parquet and saved datasets give the same items."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pytest
+
+from isogloss.errors import InputError
+from isogloss.questions.datasets import dataset_files, load_dataset
+
+ROWS = [
+    {"item_id": "a", "question": "What do bees make?", "choice_1": "honey", "choice_2": "007",
+     "answer": "0", "category": "food"},
+    {"item_id": "b", "question": "And \"cows\",\nthen?", "choice_1": "None", "choice_2": "milk",
+     "answer": "1", "category": "food"},
+]  # fmt: skip
+
+
+def as_csv(rows: list[dict[str, Any]], path: Path, delimiter: str = ",") -> None:
+    with path.with_suffix(".csv" if delimiter == "," else ".tsv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def as_tsv(rows: list[dict[str, Any]], path: Path) -> None:
+    as_csv(rows, path, "\t")
+
+
+def as_parquet(rows: list[dict[str, Any]], path: Path) -> None:
+    datasets.Dataset.from_list(rows).to_parquet(str(path.with_suffix(".parquet")))
+
+
+def as_saved(rows: list[dict[str, Any]], path: Path) -> None:
+    datasets.Dataset.from_list(rows).save_to_disk(str(path))
+
+
+@pytest.mark.parametrize("save", [as_csv, as_tsv, as_parquet, as_saved])
+def test_tables_of_any_kind_give_the_items(
+    tmp_path: Path, save: Callable[[list[dict[str, Any]], Path], None]
+) -> None:
+    for language, rows in (("en", ROWS), ("de", ROWS[::-1])):  # rows are matched by id
+        save(rows, tmp_path / language)
+    spec = {"source": "table", "path": str(tmp_path)}
+    items = load_dataset(spec, ["de", "en"], "own")
+    assert items.item_ids == ("a", "b") and items.languages == ("de", "en")
+    first, second = items.items["de"]
+    assert first.choices == ("honey", "007") and second.choices[0] == "None"
+    assert second.answer == 1 and second.category == "food"
+    assert all(file.is_file() for file in dataset_files(spec, ["de", "en"]))
+
+
+def test_columns_of_other_names_are_mapped(tmp_path: Path) -> None:
+    as_csv([{"Frage": "eins?", "A": "ja", "B": "nein", "key": "B"}] * 2, tmp_path / "de")
+    columns = {"question": "{Frage}", "choices": ["A", "B"], "answer": "key",
+               "answer_from": "letter"}  # fmt: skip
+    items = load_dataset(
+        {"source": "table", "path": str(tmp_path), "columns": columns}, ["de"], "x"
+    )
+    assert items.items["de"][0].choices == ("ja", "nein") and items.items["de"][0].answer == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"question,choice_1,choice_2\nwhat?,a,b\n", r'en\.csv: columns has no "answer"'),
+        (
+            b"question,choice_1,choice_2,answer\nwhat?,a,b,B\n",
+            r'en\.csv:2 \(en\): the answer is "B"',
+        ),
+        (b"question,choice_1,choice_2,answer\n", r"en\.csv: the table is empty"),
+        (b"question\xff\n", r"en\.csv: \(en\) cannot be read \(UnicodeDecodeError"),
+    ],
+)
+def test_a_table_that_cannot_be_used_is_named(tmp_path: Path, content: bytes, named: str) -> None:
+    (tmp_path / "en.csv").write_bytes(content)
+    with pytest.raises(InputError, match=named):
+        load_dataset({"source": "table", "path": str(tmp_path)}, ["en"], "own")
