@@ -7,6 +7,7 @@ place) and runs no model. What has to be fetched first is named and not looked a
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,7 @@ def _check_model(
             " all are kept"
         )
     for name, of_dataset in items.items():
-        found.attempt(lambda n=name, i=of_dataset: _tokenise(study, slug, n, i, tokens, config))
+        found.attempt(partial(_tokenise, study, slug, name, of_dataset, tokens, config))
 
 
 def _configuration(folder: Path, study: Config, slug: str) -> Any:
