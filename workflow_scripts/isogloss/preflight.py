@@ -33,7 +33,7 @@ from isogloss.store.places import place_of
 from isogloss.study.keys import Artifacts
 from isogloss.study.local_questions import check_pairs_apart, checked_questions
 from isogloss.study.schema import Config
-from isogloss.study.settings import Settings, dump, prompt_style
+from isogloss.study.settings import Settings, dump, model_spec, prompt_style
 
 FLIPS = 0.1
 """Answers that change under steering, as a share: what the detectable effect is worked out for."""
@@ -142,7 +142,7 @@ def _model_folder(study: Config, slug: str) -> Path | None:
 
 
 def _source(study: Config, slug: str) -> ModelSource:
-    return ModelSource.from_spec(slug, dump(study.models[slug]))
+    return ModelSource.from_spec(slug, model_spec(study, slug))
 
 
 def _check_model(
