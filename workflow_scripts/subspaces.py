@@ -27,6 +27,7 @@ def main() -> None:
         n_layers=settings["layers"],
         permutations=settings["permutations"],
         seed=settings["seed"],
+        memory_gb=settings["memory_gb"],
     )
     write_netcdf(dataset, args.output, settings)
 

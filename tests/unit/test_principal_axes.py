@@ -6,8 +6,10 @@ from scipy.linalg import subspace_angles
 from sklearn.decomposition import PCA
 
 from isogloss.measures.principal_axes import (
+    ITERATED_FROM,
     common_axes,
     half_of,
+    largest_eigenpairs,
     overlap_floor,
     overlaps,
     principal_angles,
@@ -97,3 +99,14 @@ def test_overlaps_of_halves_too_small_to_fit_are_no_number():
     assert np.isnan(split_half_overlaps(states, lopsided, 12, 0)).all()
     assert np.isfinite(split_half_overlaps(states, lopsided, 4, 0)).all()
     assert np.isnan(split_half_overlaps(states, np.zeros(112, int), 1, 0)).all()
+
+
+def test_a_few_eigenvectors_of_a_large_matrix_are_those_of_all():
+    rng = np.random.default_rng(0)
+    factor = rng.normal(size=(ITERATED_FROM, 50)) * np.linspace(9, 1, 50)
+    matrix = factor @ factor.T
+    values, vectors = largest_eigenpairs(matrix, 10)
+    small = np.linalg.eigvalsh(factor.T @ factor)[::-1]
+    np.testing.assert_allclose(values, small[:10], rtol=1e-9)
+    np.testing.assert_allclose(matrix @ vectors, vectors * values, atol=1e-6 * values[0])
+    np.testing.assert_allclose(vectors.T @ vectors, np.eye(10), atol=1e-9)

@@ -137,3 +137,20 @@ def test_a_dataset_of_one_large_cluster_has_no_overlaps_but_the_rest():
         assert np.isnan(result[name]).all(), name
     for name in ("overlap_floor", "principal_angle", "separability"):
         assert np.isfinite(result[name]).any(), name
+
+
+def test_little_memory_changes_no_value(layers, dataset):
+    parts = subspaces(parallel_states(layers), FOLDS, n_layers=2, permutations=19, memory_gb=1e-4)
+    xr.testing.assert_allclose(parts, dataset, atol=1e-9)
+
+
+def test_states_in_more_dimensions_than_there_are_states_are_split_as_few_dimensions_are(layers):
+    # The same states among dimensions that are all but empty: another way to the same axes.
+    rng = np.random.default_rng(0)
+    wide = [np.concatenate([x, 1e-3 * rng.normal(size=(4, N_ITEMS, 300))], 2) for x in layers]
+    few, many = (
+        subspaces(parallel_states(states), FOLDS, n_layers=2, permutations=19)
+        for states in (layers, wide)
+    )
+    for name in ("shared_correlation", "separability"):
+        np.testing.assert_allclose(many[name][2], few[name][2], atol=0.03)

@@ -14,7 +14,9 @@ from isogloss.cost.machines import Machine
 from isogloss.cost.requests import BYTES, left_out_mb, similarity_mb
 from isogloss.cost.tokens import Text
 from isogloss.measures.lens import lens_layers
+from isogloss.measures.principal_axes import ITERATED_FROM
 from isogloss.measures.retrieval import layers_with_retrieval
+from isogloss.measures.shared_directions import MAX_COMMON
 from isogloss.questions.prompts import LATENTS
 from isogloss.study.schema import Config, Steering
 
@@ -256,18 +258,24 @@ def similarity(work: Work) -> Cost:
 def subspaces(work: Work) -> Cost:
     """Variance shares at all layers; axes, shared directions and separability at some.
 
-    Time goes into eigenvectors of all states, and of each language's. The others take little.
+    Time goes into the scatter of all states, the eigenvectors of each language's and the nulls.
     """
     study, machine, width, items = work.study, work.machine, work.model.shape.width, work.items
     languages, everywhere = len(work.languages), work.model.shape.layers + 1
-    states, layers = languages * items, min(study.subspaces.layers, everywhere)
-    per_fold = 2 * (2 * states**2 * width + 25 * min(states, width) ** 3)
+    how, folds = study.subspaces, study.statistics.folds
+    states, layers = languages * items, min(how.layers, everywhere)
+    side, k = min(states, width), MAX_COMMON
+    scatter = 2 * states * width * (width if states > width else 2 * folds * states)
+    eigenvectors = 2 * folds * 25 * (side**3 if side < ITERATED_FROM else 40 * side**2)
     axes = 40 * languages * (2 * items**2 * width + 25 * items**3)
-    flops = layers * (study.statistics.folds * per_fold + axes)
+    null = items**2 * (languages * k + 2 * items) + states * k * (4 * k + 2 * languages)
+    flops = layers * (scatter + eigenvectors + axes + folds * how.permutations * null)
+    flops += everywhere * how.permutations * 2 * states * width
     seconds = machine.analysis_start + flops / machine.analysis / machine.share["subspaces"]
-    # Of a state: its copies, its places in the permutations of two nulls, and the floor's draws.
-    per_state = 60 * width + 24 * study.subspaces.permutations + 1000
-    memory = machine.process + per_state * states + 16 * min(states, width) ** 2
+    memory = machine.process + min(60 * width * states, how.memory_gb * 1e9)
+    # Of a state: its places in the permutations of two nulls, what it is along the axes.
+    memory += (24 * how.permutations + 1000) * states
+    memory += 8 * (folds + 4) * width**2 if states > width else 16 * states**2
     size = everywhere * width * languages * 4 + layers * 200 * languages**2 * 4
     return Cost(seconds, flops, memory, disk=COMPRESSED * size + 200_000)
 

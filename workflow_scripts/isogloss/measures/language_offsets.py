@@ -71,8 +71,10 @@ def offset_energy(states: np.ndarray, orders: np.ndarray) -> np.ndarray:
     return np.array(energy)
 
 
-def offset_test(states: np.ndarray, orders: np.ndarray) -> tuple[float, float]:
-    """Squared norm of the offsets over that under permuted labels, and the one-sided p of it.
+def offset_energies(states: np.ndarray, orders: np.ndarray) -> np.ndarray:
+    """Squared norm of the offsets, and under permuted labels: (1 + permutation,).
+
+    Of some features it is a part of the sum over all.
 
     Args:
         states: (language, item, feature).
@@ -80,23 +82,40 @@ def offset_test(states: np.ndarray, orders: np.ndarray) -> tuple[float, float]:
     """
     centred = states - states.mean(axis=0)
     unchanged = np.broadcast_to(np.arange(len(states))[:, None], states.shape[:2])
-    observed, null = offset_energy(centred, unchanged[None])[0], offset_energy(centred, orders)
+    observed, null = offset_energy(centred, unchanged[None]), offset_energy(centred, orders)
+    return np.concatenate([observed, null])
+
+
+def offset_test(energies: np.ndarray) -> tuple[float, float]:
+    """Squared norm of the offsets over that under permuted labels, and the one-sided p of it.
+
+    Args: energies of `offset_energies`.
+    """
+    observed, null = energies[0], energies[1:]
     p = (1 + (null >= observed * (1 - 1e-6)).sum()) / (1 + len(null))
     return float(observed / null.mean() if null.mean() > 0 else np.nan), float(p)
 
 
-def offset_reliability(states: np.ndarray, folds: np.ndarray) -> float:
+def fold_sums(states: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Sums of states (item, feature) over the items of each fold: (fold, feature)."""
+    return np.stack([states[folds == fold].sum(axis=0) for fold in np.unique(folds)])
+
+
+def offset_reliability(sums: np.ndarray, folds: np.ndarray) -> float:
     """Mean over folds and languages of the cosine of offsets from fit and from held-out items.
 
     Args:
-        states: (language, item, feature).
+        sums: (fold, language, feature) of `fold_sums`.
         folds: (item,).
     """
     cosines = []
-    for fold in np.unique(folds):
-        fit, held_out = (states[:, part].mean(axis=1) for part in (folds != fold, folds == fold))
-        fit, held_out = fit - fit.mean(axis=0), held_out - held_out.mean(axis=0)
-        norm = np.linalg.norm(fit, axis=1) * np.linalg.norm(held_out, axis=1)
-        product = (fit * held_out).sum(axis=1)
+    for held_out, n in zip(
+        sums, np.bincount(np.unique(folds, return_inverse=True)[1]), strict=True
+    ):
+        fit = (sums.sum(axis=0) - held_out) / (len(folds) - n)
+        here = held_out / n
+        fit, here = fit - fit.mean(axis=0), here - here.mean(axis=0)
+        norm = np.linalg.norm(fit, axis=1) * np.linalg.norm(here, axis=1)
+        product = (fit * here).sum(axis=1)
         cosines.append(np.divide(product, norm, out=np.full_like(norm, np.nan), where=norm > 0))
     return float(np.mean(cosines))

@@ -1,8 +1,9 @@
 """The states of one layer: looked over once, then read by features or by languages, as fits.
 
-Whatever is standardised needs to know first which dimensions vary in all languages. So every
-language is read once for that, and again for the sums over features, which take some features
-of all languages, and for the products of states, which take all features of some languages.
+Iterating gives the languages one by one. Whatever is standardised needs to know first which
+dimensions vary in all languages. So every language is read once for that, and again for the sums
+over features, which take some features of all languages, and for the products of states, which
+take all features of some languages.
 """
 
 from collections.abc import Callable, Iterator
@@ -40,6 +41,17 @@ class LayerStates:
         # Kept where it is a small part of the room: then files are read once.
         fits = 4 * first.size * self.n_languages < room / 4
         self._kept = states.at(layer) if fits else None
+
+    def __len__(self) -> int:
+        return self.n_languages
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """States (item, feature) in float64, language by language."""
+        return (self.of(language).astype(np.float64) for language in self.all_languages)
+
+    def features(self, part: slice) -> np.ndarray:
+        """Some features of all languages in float64: (language, item, feature)."""
+        return np.stack([self.of(n)[:, part].astype(np.float64) for n in self.all_languages])
 
     def of(self, language: int) -> np.ndarray:
         """The states (item, feature) of one language."""

@@ -1,8 +1,14 @@
 """Within-language subspaces: their principal axes, angles and overlaps, with ceiling and floor."""
 
+from collections.abc import Iterator
+from typing import Protocol
+
 import numpy as np
 from scipy import linalg
+from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
+ITERATED_FROM = 2000  # rows of a matrix of which a few eigenvectors come by iteration
+DRAWN_AT_ONCE = 2**25  # random numbers behind the floor
 N_SPLITS = 5  # random halves behind the overlaps
 N_FLOOR = 20  # random subspaces behind their floor
 
@@ -10,9 +16,17 @@ N_FLOOR = 20  # random subspaces behind their floor
 def largest_eigenpairs(matrix: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues (k,), largest first, and vectors (n, k) of a symmetric (n, n) matrix.
 
-    Fewer where n is less than k. Of 480, ten take a third of the time of all.
+    Fewer where n is less than k. Of 480, ten take a third of the time of all; of a large
+    matrix Lanczos' iteration, to the last digit, takes a tenth of it.
     """
     n = len(matrix)
+    if n >= ITERATED_FROM and 20 * k < n:
+        try:
+            values, vectors = eigsh(matrix, k, which="LA", v0=np.ones(n))
+            order = values.argsort()[::-1]
+            return values[order], vectors[:, order]
+        except ArpackNoConvergence:
+            pass  # eigenvalues too near each other: all of them
     values, vectors = linalg.eigh(matrix, subset_by_index=(max(0, n - k), n - 1))
     return values[::-1], vectors[:, ::-1]
 
@@ -40,8 +54,13 @@ def common_axes(states: np.ndarray, k: int) -> np.ndarray:
     centred = (states - states.mean(axis=1, keepdims=True)).reshape(-1, states.shape[2])
     if centred.shape[0] <= centred.shape[1]:
         return principal_axes(centred, k)
-    vectors = largest_eigenpairs(centred.T @ centred, k)[1]
-    axes = np.zeros((k, states.shape[2]))
+    return axes_of_scatter(centred.T @ centred, k)
+
+
+def axes_of_scatter(scatter: np.ndarray, k: int) -> np.ndarray:
+    """First k principal axes (k, feature) from the scatter (feature, feature) of centred states."""
+    vectors = largest_eigenpairs(scatter, k)[1]
+    axes = np.zeros((k, len(scatter)))
     axes[: vectors.shape[1]] = vectors.T
     return axes
 
@@ -74,14 +93,21 @@ def principal_angles(axes: np.ndarray) -> np.ndarray:
     return np.degrees(np.arccos(np.clip(cosine, 0, 1)))
 
 
-def split_half_overlaps(states: np.ndarray, clusters: np.ndarray, k: int, seed: int) -> np.ndarray:
+class Languages(Protocol):
+    """States (item, feature) of each language in turn, as often as wanted."""
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[np.ndarray]: ...
+
+
+def split_half_overlaps(states: Languages, clusters: np.ndarray, k: int, seed: int) -> np.ndarray:
     """Overlap of subspaces fitted on disjoint halves of the items, averaged over halvings.
 
     The diagonal is the ceiling: a language with itself, with as few items and no shared ones.
     Halvings that leave a half fewer than the k + 1 items which k axes need are left out.
 
     Args:
-        states: (language, item, feature).
+        states: (language, item, feature), or languages in turn.
         clusters: (item,), never torn by a half.
 
     Returns:
@@ -93,8 +119,8 @@ def split_half_overlaps(states: np.ndarray, clusters: np.ndarray, k: int, seed: 
         first = half_of(clusters, rng)
         if min(first.sum(), (~first).sum()) <= k:
             continue
-        axes = (np.stack([principal_axes(x[half], k) for x in states]) for half in (first, ~first))
-        values.append(overlaps(*axes))
+        halves = [[principal_axes(x[half], k) for half in (first, ~first)] for x in states]
+        values.append(overlaps(*np.stack(halves, axis=1)))
     if not values:
         return np.full((len(states), len(states)), np.nan)
     mean = np.mean(values, axis=0)
@@ -116,20 +142,25 @@ def half_of(clusters: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.isin(codes, order[: crossing + nearer])
 
 
-def overlap_floor(states: np.ndarray, k: int, seed: int) -> float:
+def overlap_floor(states: Languages, k: int, seed: int) -> float:
     """Overlap of random subspaces that follow the covariance all languages have in common.
 
     k / width would be the floor of isotropic states, and too low for real ones.
 
     Args:
-        states: (language, item, feature).
+        states: (language, item, feature), or languages in turn.
 
     Source: Elsayed, Lara, Kaufman, Churchland and Cunningham (2016), supplementary note 3.
     """
-    rng = np.random.default_rng(seed)
-    centred = (states - states.mean(axis=1, keepdims=True)).reshape(-1, states.shape[2])
-    drawn = rng.standard_normal((2 * N_FLOOR, k, len(centred))) @ centred
-    axes = np.linalg.qr(drawn.transpose(0, 2, 1))[0].transpose(0, 2, 1)
+    rng, n_items = np.random.default_rng(seed), len(next(iter(states)))
+    at_once = max(1, DRAWN_AT_ONCE // (k * n_items * len(states)))
+    drawn = []
+    for start in range(0, 2 * N_FLOOR, at_once):
+        several = min(at_once, 2 * N_FLOOR - start)
+        weights = rng.standard_normal((several, k, len(states), n_items))
+        centred = enumerate(x - x.mean(axis=0) for x in states)
+        drawn.append(sum(weights[:, :, language] @ x for language, x in centred))
+    axes = np.linalg.qr(np.concatenate(drawn).transpose(0, 2, 1))[0].transpose(0, 2, 1)
     return float(
         np.mean([overlaps(axes[i : i + 1], axes[i + 1 : i + 2]) for i in range(0, 2 * N_FLOOR, 2)])
     )

@@ -46,17 +46,27 @@ def separability(
     """
     flat = fit.reshape(1, -1, fit.shape[2])
     axes, mean = common_axes(flat, k), flat.mean(axis=1)
-    x, y = (fit - mean) @ axes.T, (held_out - mean) @ axes.T
+    return separability_of((fit - mean) @ axes.T, (held_out - mean) @ axes.T, orders)
+
+
+def separability_of(
+    x: np.ndarray, y: np.ndarray, orders: Sequence[tuple[np.ndarray, np.ndarray]]
+) -> tuple[float, float, np.ndarray]:
+    """`separability` from fit and held-out states (language, item, k) along the PCA's axes."""
     labels = np.arange(len(x))[:, None]
 
-    def read(fitted: np.ndarray, evaluated: np.ndarray) -> tuple[float, float]:
+    def read(fitted: np.ndarray, evaluated: np.ndarray) -> np.ndarray:
         # Anew under permuted labels: what is known of the labels is no part of their null.
-        within = (fitted - fitted.mean(axis=1, keepdims=True)).reshape(-1, k)
-        scores = lda_scores(fitted, evaluated, float(ledoit_wolf_shrinkage(within)))
-        right = np.einsum("lil->li", scores)
-        others = np.where(np.eye(len(x), dtype=bool)[:, None], -np.inf, scores).max(axis=2)
-        return float((scores.argmax(axis=2) == labels).mean()), float((right - others).mean())
+        within = (fitted - fitted.mean(axis=1, keepdims=True)).reshape(-1, x.shape[2])
+        return lda_scores(fitted, evaluated, float(ledoit_wolf_shrinkage(within)))
 
-    accuracy, margin = read(x, y)
-    null = [read(x[a, np.arange(x.shape[1])], y[b, np.arange(y.shape[1])])[0] for a, b in orders]
-    return accuracy, margin, np.array(null)
+    def accuracy(scores: np.ndarray) -> float:
+        return float((scores.argmax(axis=2) == labels).mean())
+
+    scores = read(x, y)
+    right = np.einsum("lil->li", scores)
+    others = np.where(np.eye(len(x), dtype=bool)[:, None], -np.inf, scores).max(axis=2)
+    null = [
+        accuracy(read(x[a, np.arange(x.shape[1])], y[b, np.arange(y.shape[1])])) for a, b in orders
+    ]
+    return accuracy(scores), float((right - others).mean()), np.array(null)

@@ -7,6 +7,7 @@ import numpy as np
 from isogloss.measures.principal_axes import common_axes, largest_eigenpairs
 from isogloss.measures.shuffles import Shuffle
 
+MAX_COMMON = 60  # dimensions of the common PCA, for shared directions and separability
 N_SHARED = 10  # shared directions reported
 RIDGE = 0.1  # of the generalised CCA, in units of the mean variance of a dimension
 
@@ -31,10 +32,15 @@ def generalised_cca(white: np.ndarray, n: int) -> np.ndarray:
 
     Source: Kettenring (1971); Rastogi, Van Durme and Arora (2015) for the ridge.
     """
-    n_items = white.shape[1]
-    side_by_side = white.transpose(1, 0, 2).reshape(n_items, -1)
+    return _directions(white.transpose(1, 0, 2), n)
+
+
+def _directions(by_item: np.ndarray, n: int) -> np.ndarray:
+    """`generalised_cca` of states (item, language, k)."""
+    n_items, n_languages, k = by_item.shape
+    side_by_side = by_item.reshape(n_items, -1)
     vectors = largest_eigenpairs(side_by_side @ side_by_side.T, n)[1]
-    return white.transpose(0, 2, 1) @ vectors
+    return (side_by_side.T @ vectors).reshape(n_languages, k, -1)
 
 
 def mean_correlation(projected: np.ndarray) -> np.ndarray:
@@ -68,15 +74,32 @@ def shared_correlations(
         NaN beyond k.
     """
     axes, mean = common_axes(fit, k), fit.mean(axis=1, keepdims=True)
-    x, y = (fit - mean) @ axes.T, (held_out - mean) @ axes.T
-    n = min(N_SHARED, k)
-    whiteners = np.stack([whitening(language) for language in x])
-    x_white, y_white = x @ whiteners, y @ whiteners
+    return shared_correlations_of((fit - mean) @ axes.T, (held_out - mean) @ axes.T, shuffles)
 
-    def correlation(fitted: np.ndarray, evaluated: np.ndarray) -> np.ndarray:
+
+def shared_correlations_of(
+    x: np.ndarray, y: np.ndarray, shuffles: Sequence[tuple[Shuffle, Shuffle]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """`shared_correlations` from fit and held-out states along the axes of the common PCA.
+
+    Args: x, y (language, item, k), less the fit items' means.
+    """
+    n = min(N_SHARED, x.shape[2])
+    whiteners = np.stack([whitening(language) for language in x])
+    fitted, evaluated = x @ whiteners, y @ whiteners
+    every = np.broadcast_to(np.arange(x.shape[1]), x.shape[:2])
+    flat, starts = fitted.reshape(-1, x.shape[2]), np.arange(len(x))[:, None] * x.shape[1]
+
+    def correlation(
+        order: np.ndarray, signs: np.ndarray | None, then: Shuffle | None
+    ) -> np.ndarray:
         values = np.full(N_SHARED, np.nan)
-        values[:n] = mean_correlation(evaluated @ generalised_cca(fitted, n))
+        by_item = flat[(order + starts).T]
+        if signs is not None and (signs != 1).any():
+            by_item *= signs.T[..., None]
+        projected = evaluated @ _directions(by_item, n)
+        values[:n] = mean_correlation(projected if then is None else then.of(projected))
         return values
 
-    null = [correlation(a.of(x_white), b.of(y_white)) for a, b in shuffles]
-    return correlation(x_white, y_white), np.array(null).reshape(-1, N_SHARED)
+    null = [correlation(a.order, a.signs, b) for a, b in shuffles]
+    return correlation(every, None, None), np.array(null).reshape(-1, N_SHARED)

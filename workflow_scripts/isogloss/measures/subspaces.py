@@ -1,10 +1,11 @@
 """Language subspaces: where languages lie apart, what each spans, and what they share.
 
 The costly measures (overlaps, shared directions, separability) are taken at a few layers and are
-NaN at the others. Whatever is fitted is evaluated on items of other folds.
+NaN at the others. Whatever is fitted is evaluated on items of other folds. States are read language
+by language, or some features at a time: memory is bounded, whatever the number of languages.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import xarray as xr
@@ -12,25 +13,28 @@ import xarray as xr
 from isogloss.errors import InputError
 from isogloss.files.parallel_states import ParallelStates
 from isogloss.measures.language_offsets import (
+    fold_sums,
     language_basis,
     language_rank,
+    offset_energies,
     offset_reliability,
     offset_test,
 )
+from isogloss.measures.layer_states import LayerStates
 from isogloss.measures.principal_axes import (
+    axes_of_scatter,
+    common_axes,
     overlap_floor,
     principal_angles,
     principal_axes,
     split_half_overlaps,
 )
-from isogloss.measures.separability import separability
-from isogloss.measures.shared_directions import N_SHARED, shared_correlations
+from isogloss.measures.separability import separability_of
+from isogloss.measures.shared_directions import MAX_COMMON, N_SHARED, shared_correlations_of
 from isogloss.measures.shuffles import Shuffle, label_orders, rare_signs, shuffled_orders
-from isogloss.measures.states import degenerate_reason
-from isogloss.measures.variance_shares import SOURCES, variance_shares
+from isogloss.measures.variance_shares import SOURCES, variance_share_sums
 from isogloss.questions.items import LEAST_IN_A_FOLD, check_folds
 
-MAX_COMMON = 60  # dimensions of the common PCA, for shared directions and separability
 PAIR = ("language", "language_2")
 LONG_NAMES = {
     "offset": ("mean state of a language less the mean of all", "residual stream"),
@@ -66,6 +70,7 @@ def subspaces(
     n_components: int = 10,
     permutations: int = 99,
     seed: int = 0,
+    memory_gb: float = 4.0,
 ) -> xr.Dataset:
     """Language subspaces, within-language subspaces and the shared subspace, layer by layer.
 
@@ -76,6 +81,7 @@ def subspaces(
         n_components: of the within-language subspaces; fewer with few items.
         permutations: behind each null.
         seed: of permutations, halves and random subspaces.
+        memory_gb: for states and what is computed from them.
 
     Returns:
         The variables of LONG_NAMES; NaN with a `reason` (layer) where states are degenerate.
@@ -88,10 +94,10 @@ def subspaces(
     chosen = np.linspace(0, len(depths) - 1, min(n_layers, len(depths))).round().astype(int)
     layers = []
     for index in range(len(depths)):
-        x = states.at(index).astype(np.float64)
+        x = LayerStates(states, index, memory_gb * 1e9)
         reason = _reason(states.languages, x)
         measured = not reason and index in chosen
-        k = max(1, min(n_components, x.shape[1] // 4, x.shape[2]))
+        k = max(1, min(n_components, x.n_items // 4, x.n_features))
         layer = _language_part(x, states.clusters, folds, permutations, seed, not reason)
         layer |= _within_part(x, states.clusters, k, seed, measured)
         layer |= _cross_fitted_part(x, states.clusters, folds, permutations, seed, measured)
@@ -118,23 +124,25 @@ def _check(states: ParallelStates, folds: np.ndarray) -> None:
         raise InputError(f"subspaces: a fold of {size} items: use fewer folds or more items")
 
 
-def _reason(languages: Sequence[str], x: np.ndarray) -> str:
-    """Why a layer (language, item, feature) has no subspaces, "" where it has."""
-    reasons = zip(languages, map(degenerate_reason, x), strict=True)
+def _reason(languages: Sequence[str], x: LayerStates) -> str:
+    """Why a layer has no subspaces, "" where it has."""
+    reasons = zip(languages, x.reasons, strict=True)
     return "; ".join(f"{name}: {why}" for name, why in reasons if why)
 
 
 def _language_part(
-    x: np.ndarray,
+    x: LayerStates,
     clusters: np.ndarray,
     folds: np.ndarray,
     permutations: int,
     seed: int,
     clean: bool,
 ) -> dict[str, object]:
-    """Offsets, their subspace, their null, and shares of variance; x (language, item, feature)."""
-    offsets = x.mean(axis=1) - x.mean(axis=(0, 1))
-    basis, variance = language_basis(x.mean(axis=1))
+    """Offsets, their subspace, their null, and shares of variance."""
+    sums = np.stack([fold_sums(states, folds) for states in x], axis=1)
+    means = sums.sum(axis=0) / x.n_items
+    offsets = means - means.mean(axis=0)
+    basis, variance = language_basis(means)
     total = variance.sum()
     part = {
         "offset": (("language", "feature"), offsets.astype(np.float32)),
@@ -147,17 +155,24 @@ def _language_part(
         missing = ("offset_energy_ratio", "offset_p", "offset_reliability")
         nothing = np.full(len(SOURCES), np.nan)
         return part | dict.fromkeys(missing, np.nan) | {"variance_share": ("source", nothing)}
-    ratio, p = offset_test(x, label_orders(clusters, len(x), permutations, (seed, 0)))
+    orders = label_orders(clusters, len(x), permutations, (seed, 0))
+    energies, shares, n_varying = np.zeros(1 + permutations), np.zeros(len(SOURCES)), 0
+    for features in x.feature_parts(x.n_features):
+        states = x.features(features)
+        energies += offset_energies(states, orders)
+        of_part, n_of_part = variance_share_sums(states)
+        shares, n_varying = shares + of_part, n_varying + n_of_part
+    ratio, p = offset_test(energies)
     return part | {
         "offset_energy_ratio": ratio,
         "offset_p": p,
-        "offset_reliability": offset_reliability(x, folds),
-        "variance_share": ("source", variance_shares(x)),
+        "offset_reliability": offset_reliability(sums, folds),
+        "variance_share": ("source", shares / (n_varying or np.nan)),
     }
 
 
 def _within_part(
-    x: np.ndarray, clusters: np.ndarray, k: int, seed: int, measured: bool
+    x: LayerStates, clusters: np.ndarray, k: int, seed: int, measured: bool
 ) -> dict[str, object]:
     """Within-language subspaces: angles, and overlaps with their ceiling and floor."""
     n = len(x)
@@ -181,7 +196,7 @@ def _within_part(
 
 
 def _cross_fitted_part(
-    x: np.ndarray,
+    x: LayerStates,
     clusters: np.ndarray,
     folds: np.ndarray,
     permutations: int,
@@ -195,21 +210,83 @@ def _cross_fitted_part(
         missing = dict.fromkeys(("shared_correlation", *_tested("shared_correlation")), nothing)
         return {**missing, **dict.fromkeys(names, np.nan)}
     shared, read = [], []
-    for fold in np.unique(folds):
-        parts = folds != fold, folds == fold
-        fit, held_out = (x[:, part] for part in parts)
+    for fold, within, overall in _projected(x, folds):
         drawn = [
-            _drawn(clusters[part], len(x), permutations, (seed, int(fold), i))
-            for i, part in enumerate(parts)
+            _drawn(clusters[part], len(x), permutations, (seed, fold, i))
+            for i, part in enumerate((folds != fold, folds == fold))
         ]
         shuffles, labels = (
             list(zip(*of_parts, strict=True)) for of_parts in zip(*drawn, strict=True)
         )
-        k = max(1, min(fit.shape[1] // 4, x.shape[2], MAX_COMMON))
-        shared.append(shared_correlations(fit, held_out, k, shuffles))
-        wide = max(1, min(MAX_COMMON, x.shape[2]))
-        read.append(separability(fit, held_out, wide, labels))
+        shared.append(shared_correlations_of(*within, shuffles))
+        read.append(separability_of(*overall, labels))
     return _means_over_folds(shared, read)
+
+
+States = tuple[np.ndarray, np.ndarray]
+"""Fit and held-out states (language, item, k) along some axes."""
+
+
+def _projected(x: LayerStates, folds: np.ndarray) -> Iterator[tuple[int, States, States]]:
+    """Each fold, with states along the axes of the fit states, less means of these.
+
+    Yields:
+        The fold; states less their language's mean, along the first axes of what is left; states
+        less the mean of all, along the first axes of what is left of them.
+    """
+    scatter = _Scatter(x, folds)
+    for fold in np.unique(folds):
+        fit, held_out = folds != fold, folds == fold
+        k = max(1, min(int(fit.sum()) // 4, x.n_features, MAX_COMMON))
+        wide = max(1, min(MAX_COMMON, x.n_features))
+        mean, axes, overall_axes = scatter.of_fit(int(fold), k, wide)
+        overall = mean.mean(axis=0)
+        parts: list[list[np.ndarray]] = [[], [], [], []]
+        for states, of_language in zip(x, mean, strict=True):
+            for part, items in zip(parts[:2], (fit, held_out), strict=True):
+                part.append((states[items] - of_language) @ axes.T)
+            for part, items in zip(parts[2:], (fit, held_out), strict=True):
+                part.append((states[items] - overall) @ overall_axes.T)
+        within_fit, within_out, fit_states, out_states = map(np.stack, parts)
+        yield int(fold), (within_fit, within_out), (fit_states, out_states)
+
+
+class _Scatter:
+    """Scatter of the states of each fold, once: that of the others is their sum."""
+
+    def __init__(self, x: LayerStates, folds: np.ndarray) -> None:
+        self.x, self.folds = x, folds
+        self.few = x.n_languages * x.n_items <= x.n_features
+        self.means = np.stack([states.mean(axis=0) for states in x])
+        if self.few:
+            return
+        n_folds, d = int(folds.max()) + 1, x.n_features
+        self.scatter, self.sums = np.zeros((n_folds, d, d)), np.zeros((n_folds, len(x), d))
+        for language, states in enumerate(x):
+            centred = states - self.means[language]
+            for fold in np.unique(folds):
+                part = centred[folds == fold]
+                self.scatter[fold] += part.T @ part
+                self.sums[fold, language] = part.sum(axis=0)
+
+    def of_fit(self, fold: int, k: int, wide: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Means (language, feature) of the states outside a fold, and their principal axes.
+
+        Returns: the means; k axes of the states less these; `wide` of those less the mean of all.
+        """
+        fit = self.folds != fold
+        n = int(fit.sum())
+        if self.few:
+            states = np.stack([of_language[fit] for of_language in self.x])
+            flat = states.reshape(1, -1, states.shape[2])
+            return states.mean(axis=1), common_axes(states, k), common_axes(flat, wide)
+        # Of these states less their language's overall mean, what is left of a mean.
+        left = -self.sums[fold] / n
+        within = self.scatter.sum(axis=0) - self.scatter[fold] - n * left.T @ left
+        means = self.means + left
+        between = means - means.mean(axis=0)
+        overall = within + n * between.T @ between
+        return means, axes_of_scatter(within, k), axes_of_scatter(overall, wide)
 
 
 def _drawn(

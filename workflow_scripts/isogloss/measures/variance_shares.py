@@ -41,6 +41,12 @@ def variance_shares(states: np.ndarray) -> np.ndarray:
     >>> variance_shares(states).round(3).tolist()
     [0.005, 0.995, 0.0]
     """
+    sums, n_features = variance_share_sums(states)
+    return sums / n_features if n_features else np.full(len(SOURCES), np.nan)
+
+
+def variance_share_sums(states: np.ndarray) -> tuple[np.ndarray, int]:
+    """`variance_shares` as sums (3,) over the dimensions that vary, and how many these are."""
     n_languages, n_items, _ = states.shape
     if min(n_languages, n_items) < 2:
         raise ValueError(f"needs 2 languages and 2 items, got {n_languages} and {n_items}")
@@ -51,7 +57,7 @@ def variance_shares(states: np.ndarray) -> np.ndarray:
     variance = (x**2).mean(axis=1, keepdims=True)
     varies = (variance > 1e-12 * total).all(axis=(0, 1))
     if not varies.any():
-        return np.full(len(SOURCES), np.nan)
+        return np.zeros(len(SOURCES)), 0
     x, offset, variance = (part[..., varies] for part in (x, offset, variance))
     x /= np.sqrt(variance)
     x += offset / np.sqrt(variance.mean(axis=0))
@@ -63,7 +69,7 @@ def variance_shares(states: np.ndarray) -> np.ndarray:
     components = np.stack(
         [(ms_item - ms_rest) / n_languages, (ms_language - ms_rest) / n_items, ms_rest]
     )
-    return (components / components.sum(axis=0)).mean(axis=1)
+    return (components / components.sum(axis=0)).sum(axis=1), int(varies.sum())
 
 
 def crossed_components(values: np.ndarray) -> np.ndarray:

@@ -323,6 +323,9 @@ class Subspaces(Strict):
     pooling: Literal["prompt_mean", "prompt_last"] = Field("prompt_mean", description="states")
     layers: Count = Field(7, ge=2, description="layers with costly measures, evenly spread")
     permutations: Count = Field(99, ge=19, description="behind each null of the subspaces")
+    memory_gb: float = Field(
+        4.0, gt=0, description="memory for states and what is computed from them [GB]"
+    )
 
 
 # Controls that no steering effect is shown without.
