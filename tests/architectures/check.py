@@ -139,14 +139,15 @@ def _plain(
 
     def entering(_: Any, args: tuple, kwargs: dict) -> None:
         states = args[0] if args else kwargs["hidden_states"]
-        ends.append(states[0, n - 1].float().numpy())
+        ends.append(_seen(model, states, n - 1))
 
     def leaving(_: Any, __: Any, output: Any) -> Any:
         states = output[0] if isinstance(output, tuple) else output
         if added is not None and len(ends) == added[0]:
             states = states.clone()
-            states[0, 1:n] = (states[0, 1:n].float() + added[1]).to(states.dtype)
-        ends.append(states[0, n - 1].float().numpy())
+            first = states.flatten(0, -3)[0]  # of streams side by side the first one
+            first[1:n] = (first[1:n].float() + added[1]).to(states.dtype)
+        ends.append(_seen(model, states, n - 1))
         return (states, *output[1:]) if isinstance(output, tuple) else states
 
     layers = model.get_submodule(blocks)
@@ -161,3 +162,15 @@ def _plain(
     place = torch.arange(n - 1, ids.shape[1] - 1)
     scores = logits.log_softmax(-1)[place, list(phrase.tokens)]
     return scores.numpy(), np.stack(ends)
+
+
+def _seen(model: Any, states: torch.Tensor, place: int) -> np.ndarray:
+    """(feature,) what the model's readout would see at a place; of Gemma 3n's streams their mean,
+    each but the first projected and as long as the first."""
+    if states.ndim == 3:
+        return states[0, place].float().numpy()
+    first, *others = states[:, 0, place].float()
+    weights = [projection.weight.float() for projection in model.model.altup_unembed_projections]
+    projected = [weight @ other for weight, other in zip(weights, others, strict=True)]
+    same = [other * first.norm() / other.norm() for other in projected]
+    return torch.stack([first, *same]).mean(0).numpy()

@@ -84,6 +84,12 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "layer_types": ["sliding_attention", "full_attention"] * 2,
         "intermediate_size": [64] * 4, "activation_sparsity_pattern": [0.0] * 4,
     }),
+    "Gemma 3n, shared keys": ("Gemma3nTextConfig", HEAD | {
+        "vocab_size_per_layer_input": VOCABULARY, "hidden_size_per_layer_input": 8,
+        "laurel_rank": 4, "sliding_window": 8, "num_kv_shared_layers": 2,
+        "layer_types": ["sliding_attention", "full_attention"] * 2, "intermediate_size": 64,
+        "activation_sparsity_pattern": [0.5, 0.5, 0.0, 0.0], "altup_num_inputs": 3,
+    }),
     "Gemma 4": ("Gemma4TextConfig", HEAD | SLIDING | {
         "vocab_size_per_layer_input": VOCABULARY, "hidden_size_per_layer_input": 8,
         "num_kv_shared_layers": 0, "global_head_dim": 8,

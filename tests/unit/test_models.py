@@ -291,11 +291,14 @@ def test_bad_settings_are_named(saved, tmp_path):
         load(path_source(saved), tmp_path, device="abacus")
 
 
-def test_gemma2_refuses_sdpa_in_one_line(tmp_path):
+def test_a_model_that_has_only_eager_attention_gets_it(tmp_path, capsys):
     save_tiny_model(tmp_path / "model", "gemma2")
-    with pytest.raises(InputError, match="models.m.*cannot load it") as caught:
-        load(path_source(tmp_path / "model", attention="sdpa"), tmp_path)
-    assert "\n" not in str(caught.value)
+    decoder = load(path_source(tmp_path / "model", attention="sdpa"), tmp_path)
+    assert decoder.attention == decoder.path["attention"] == "eager"
+    said = "models.m: attention: eager: transformers has no other for Gemma2ForCausalLM"
+    assert said in capsys.readouterr().err
+    ends = load_ends(path_source(tmp_path / "model", attention="sdpa"), tmp_path)
+    assert torch.equal(ends.head.weight, decoder.head.weight)
 
 
 def test_truncated_weights_are_named(saved, tmp_path):

@@ -7,9 +7,11 @@ from architectures.check import check
 from architectures.families import build
 
 from isogloss.errors import InputError
+from isogloss.model import parts
 from isogloss.model.adapt import adapt
 from isogloss.model.forward import run_blocks
 from isogloss.model.packing import collate, lay_out
+from isogloss.model.residual import residual_stream
 from isogloss.model.tiny_models import tiny_tokenizer
 from isogloss.questions.prompts import Phrase, Question
 
@@ -27,6 +29,7 @@ SINGLE = "plain, a sequence at a time"
         ("BLOOM", torch.bfloat16, "plain"),
         ("Falcon, ALiBi", torch.float32, "plain"),
         ("Gemma 4, shared keys", torch.float32, "plain"),
+        ("Gemma 3n", torch.float32, "plain"),
         ("Llama 4", torch.float32, "plain"),
         ("Qwen3-Next", torch.float32, SINGLE),
         ("Mamba", torch.float32, SINGLE),
@@ -40,9 +43,26 @@ def test_scores_lens_and_steering_are_those_of_plain_forwards(family, dtype, pat
     assert differences.moved > 1e-3
 
 
-def test_blocks_of_another_shape_are_refused_in_one_line():
+def test_blocks_of_another_shape_are_refused_in_one_line(monkeypatch):
+    monkeypatch.setattr(parts, "streams_of", lambda _: None)
     with pytest.raises(InputError, match=r"Gemma3n.*blocks give states of shape \(4, 1, 8, 32\)"):
         adapt(build("Gemma 3n", torch.float32), tiny_tokenizer(True), "m")
+
+
+def test_of_streams_side_by_side_a_change_moves_the_first_and_none_changes_nothing():
+    decoder = adapt(build("Gemma 3n", torch.float32), tiny_tokenizer(True), "m")
+    streams = torch.randn(4, 1, 3, 32, generator=torch.Generator().manual_seed(0))
+    moved = decoder.streams.moved(streams, torch.ones(1, 3, 32))
+    assert torch.equal(moved[1:], streams[1:]) and torch.allclose(moved[0], streams[0] + 1)
+    logits = []
+    for given in (False, True):
+
+        def at(layer, states, given=given):
+            return states.clone() if given else None
+
+        with torch.inference_mode(), residual_stream(decoder, at):
+            logits.append(decoder.model(input_ids=torch.arange(5)[None]).logits)
+    assert torch.equal(*logits)
 
 
 def test_attention_that_counts_alibi_twice_is_refused_in_one_line():

@@ -21,6 +21,7 @@ from isogloss.model.matrix_products import speed_up
 from isogloss.model.packing import Batch, Tree, collate, collate_rows, lay_out
 from isogloss.model.parts import find_parts
 from isogloss.model.rotary import length_scaled
+from isogloss.model.streams import streams_of
 from isogloss.questions.prompts import Phrase, Question
 
 PACKED_TYPES = {"full_attention", "sliding_attention"}
@@ -82,6 +83,7 @@ def adapt(model: Any, tokenizer: Any, slug: str) -> Decoder:
         attention=config._attn_implementation,
         blocks_return_tuples=parts.blocks_return_tuples,
         length_scaled=length_scaled(model),
+        streams=streams_of(parts.backbone),
     )
     _choose_path(decoder)
     return decoder
@@ -124,7 +126,7 @@ def _choose_path(decoder: Decoder) -> None:
     if fault is None:
         usual = decoder.attention
         use_segments(decoder.model)
-        for attention in dict.fromkeys([_attention(decoder), usual]):
+        for attention in dict.fromkeys([attention_of(decoder.model), usual]):
             _attend_by(decoder, attention)
             decoder.fast = True
             fault = _fault(decoder, expected, lambda: _fast_states(decoder, trees))
@@ -140,12 +142,13 @@ def _choose_path(decoder: Decoder) -> None:
         decoder.padded = off is None
 
 
-def _attention(decoder: Decoder) -> str:
-    return str(decoder.model.config.get_text_config()._attn_implementation)
+def attention_of(model: Any) -> str:
+    """The attention implementation that a model is set to."""
+    return str(model.config.get_text_config()._attn_implementation)
 
 
 def _attend_by(decoder: Decoder, attention: str) -> None:
-    if _attention(decoder) != attention:
+    if attention_of(decoder.model) != attention:
         decoder.model.set_attn_implementation(attention)
     decoder.attention = attention
 
@@ -163,6 +166,8 @@ def _not_packed(decoder: Decoder) -> str | None:
     config = decoder.model.config.get_text_config()
     if _recurrent(decoder):
         return "blocks carry a state from token to token"
+    if decoder.streams is not None:
+        return "residual streams side by side"
     if other := set(decoder.layer_types) - PACKED_TYPES:
         return f"blocks of type {', '.join(sorted(other))}"
     for name, value in config.to_dict().items():

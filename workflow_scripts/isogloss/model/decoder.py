@@ -10,6 +10,7 @@ from torch import nn
 from isogloss.model.attention import BY_SEGMENTS
 from isogloss.model.readout import Readout, readout_of
 from isogloss.model.rotary import LengthScaled, ordinary
+from isogloss.model.streams import Streams
 
 
 @dataclass
@@ -34,6 +35,7 @@ class Decoder:
         bos_id: the token that begins every sequence of this model; None when it uses none.
         attention: attention implementation in use ("segments", "sdpa", "eager", ...).
         blocks_return_tuples: whether a block returns a tuple rather than a tensor.
+        streams: residual streams side by side; None where there is one.
         length_scaled: its position embeddings, where they go by the length of a sequence.
         fast: whether packed rows give its own results, see `isogloss.model.adapt`; else the plain
             path is taken (`isogloss.model.plain`).
@@ -59,6 +61,7 @@ class Decoder:
     attention: str
     blocks_return_tuples: bool
     length_scaled: LengthScaled | None
+    streams: Streams | None = None
     fast: bool = True
     padded: bool = True
     reason: str = ""
@@ -80,9 +83,10 @@ class Decoder:
 
     @property
     def path(self) -> dict[str, str]:
-        """Which path is taken and why, for logs and records."""
+        """Which path is taken and why, and by which attention, for logs and records."""
         plain = "plain" if self.padded else "plain, a sequence at a time"
-        return {"taken": "fast" if self.fast else plain, "reason": self.reason}
+        taken = "fast" if self.fast else plain
+        return {"taken": taken, "reason": self.reason, "attention": self.attention}
 
     @property
     def n_layers(self) -> int:

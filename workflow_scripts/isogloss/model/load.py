@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from isogloss.errors import InputError, one_line
-from isogloss.model.adapt import adapt
+from isogloss.model.adapt import adapt, attention_of
 from isogloss.model.decoder import Decoder
 from isogloss.model.fetching import fetch
 from isogloss.model.memory import keep_freed_memory, memory_errors
@@ -46,6 +46,8 @@ def load(source: ModelSource, cache: Path, device: str = "auto", tokenizer: Any 
     _check_weights(folder, where)
     with memory_errors(f"{where}: loading"):
         model = _load_weights(folder, source, place)
+    if source.attention == "sdpa" and attention_of(model) == "eager":
+        say(f"{where}: attention: eager: transformers has no other for {type(model).__name__}")
     keep_freed_memory()
     tokenizer = tokenizer or load_tokenizer(folder, source)
     decoder = adapt(model, tokenizer, source.slug)
@@ -157,6 +159,10 @@ def _load_weights(
             output_loading_info=True,
         )
     except Exception as error:  # of many kinds, by what the folder says of the model
+        if source.attention == "sdpa" and "does not support an attention implement" in str(error):
+            return _load_weights(
+                folder, replace(source, attention="eager"), place, only_first_block
+            )
         if isinstance(error, MemoryError | RuntimeError) and not isinstance(error, RecursionError):
             raise
         trust = "trust_remote_code: true runs it, if you trust it; " * ("custom code" in str(error))

@@ -16,6 +16,7 @@ from torch import nn
 from isogloss.errors import InputError, one_line
 from isogloss.model.decoder import device_of
 from isogloss.model.readout import readout_of
+from isogloss.model.streams import streams_of
 
 BACKBONES = ("model.language_model", "language_model", "model")
 SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
@@ -59,7 +60,7 @@ def find_parts(model: Any, slug: str) -> Parts:
         raise InputError(
             f"models.{slug}: unembedding: offloaded: use a device_map that keeps it on a device"
         )
-    states, as_tuple, norm, logits = _traced(model, layers, head, slug)
+    states, as_tuple, norm, logits = _traced(model, backbone, layers, head, slug)
     parts = Parts(backbone, layers, norm, head, softcap_of(model), None, as_tuple)
     return _proved(model, parts, states, logits, slug)
 
@@ -98,19 +99,23 @@ def unsupported(slug: str, model: Any, fault: str) -> InputError:
 
 @torch.inference_mode()
 def _traced(
-    model: Any, layers: nn.ModuleList, head: nn.Linear, slug: str
+    model: Any, backbone: nn.Module, layers: nn.ModuleList, head: nn.Linear, slug: str
 ) -> tuple[torch.Tensor, bool, nn.Module, torch.Tensor]:
     """One forward: states of the last block, whether it gave a tuple, what took them, logits."""
+    streams = streams_of(backbone)
     inside = {id(module) for module in layers.modules()}
     outputs: list[Any] = []
+    states: list[torch.Tensor] = []
     takers: list[nn.Module] = []
 
     def left(_: Any, __: Any, output: Any) -> None:
         outputs.append(output)
+        given = _states(output)
+        states.append(given if streams is None else streams.merged(given))
 
     def taking(module: nn.Module, args: tuple, kwargs: dict) -> None:
         given = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
-        if outputs and given and _same(given[0], _states(outputs[-1])):
+        if states and given and _same(given[0], states[-1]):
             takers.append(module)
 
     embed = model.get_input_embeddings()
@@ -127,15 +132,13 @@ def _traced(
         except Exception as error:  # of many kinds, by family
             fault = f"its own forward ends in {type(error).__name__} ({one_line(error)})"
             raise unsupported(slug, model, fault) from error
-    states, width = _states(outputs[-1]), head.weight.shape[1]
-    if states.shape != (1, TRACED, width):
+    found, width = tuple(states[-1].shape), head.weight.shape[1]
+    if found != (1, TRACED, width):
         shape = f"(row, place, {width})"
-        raise unsupported(
-            slug, model, f"its blocks give states of shape {tuple(states.shape)}, not {shape}"
-        )
+        raise unsupported(slug, model, f"its blocks give states of shape {found}, not {shape}")
     if not takers or takers[0] is head:
         raise unsupported(slug, model, "no final norm takes its last block's states as they are")
-    return states, isinstance(outputs[-1], tuple), takers[0], logits
+    return states[-1], isinstance(outputs[-1], tuple), takers[0], logits
 
 
 def _states(output: Any) -> torch.Tensor:

@@ -16,12 +16,21 @@ def residual_stream(decoder: Decoder, at: AtLayer) -> Iterator[None]:
     """Call `at(layer, states)` at every layer of each forward; what it returns takes its place.
 
     Layer 0 is what enters the first block, layer n what leaves the last one, before the final
-    norm. Blocks return a tensor or a tuple, by family and version: both are handled.
+    norm. Blocks return a tensor or a tuple, by family and version: both are handled. Of streams
+    side by side `at` sees the state that the readout would see, and a change moves the first.
     """
+    streams = decoder.streams
+
+    def shown(given: torch.Tensor, layer: int) -> torch.Tensor | None:
+        if streams is None:
+            return at(layer, given)
+        states = streams.merged(given)
+        new = at(layer, states)
+        return None if new is None else streams.moved(given, new - states)
 
     def entering(_: Any, args: tuple, kwargs: dict) -> tuple[tuple, dict] | None:
         states = args[0] if args else kwargs["hidden_states"]
-        new = at(0, states)
+        new = shown(states, 0)
         if new is None:
             return None
         return ((new, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": new})
@@ -29,7 +38,7 @@ def residual_stream(decoder: Decoder, at: AtLayer) -> Iterator[None]:
     def leaving(layer: int) -> Callable:
         def hook(_: Any, __: tuple, output: Any) -> Any:
             states = output[0] if isinstance(output, tuple) else output
-            new = at(layer, states)
+            new = shown(states, layer)
             if new is None:
                 return None
             return (new, *output[1:]) if isinstance(output, tuple) else new

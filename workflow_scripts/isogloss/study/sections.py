@@ -77,7 +77,9 @@ class Model(Strict):
         "bfloat16", description="type of the weights when computing"
     )
     attention: Literal["sdpa", "eager"] = Field(
-        "sdpa", description="attention implementation; Gemma 2 needs eager (soft cap)"
+        "sdpa",
+        description="attention implementation; where transformers has only eager for a model "
+        "(Gemma 2, BLOOM, MPT), sdpa gives that",
     )
     device_map: str | None = Field(None, description="null: one device; auto: spread over several")
     trust_remote_code: bool = Field(False, description="run code from the repository: only if so")

@@ -1,0 +1,49 @@
+"""Residual streams side by side, and the single state that the model's own readout makes of them.
+
+Gemma 3n (AltUp, Baykal et al. 2023, arXiv:2301.13310) carries several streams from block to block.
+Before its final norm it takes the first as it is, projects every other, gives it the first one's
+root mean square, and averages them all. That mean is what counts as the state of a layer here: at
+the last layer it is what the final norm takes, so the lens there is the model.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+SMALLEST = 1e-5
+"""Mean square that a projected stream is taken to have at least."""
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The projections of a model's streams but the first."""
+
+    projections: nn.ModuleList
+
+    def merged(self, streams: torch.Tensor) -> torch.Tensor:
+        """The state that the readout would see. (stream, row, place, feature) in, without the
+        first dimension back."""
+        first = streams[0]
+        size = (first**2).mean(-1, keepdim=True) ** 0.5
+        parts = [first]
+        for projection, stream in zip(self.projections, streams[1:], strict=True):
+            projected = projection(stream).to(first)
+            own = torch.sqrt((projected**2).mean(-1, keepdim=True).clamp(min=SMALLEST))
+            parts.append(projected * size / own)
+        return torch.stack(parts).mean(0)
+
+    def moved(self, streams: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
+        """The streams with the first moved by (row, place, feature).
+
+        The first has the coordinates of the readout, and is the one that blocks compute on; what
+        a change of it does to the others is left to the model.
+        """
+        return torch.cat([(streams[0] + by.to(streams))[None], streams[1:]])
+
+
+def streams_of(backbone: Any) -> Streams | None:
+    """A model's streams; None where it has one."""
+    projections = getattr(backbone, "altup_unembed_projections", None)
+    return Streams(projections) if isinstance(projections, nn.ModuleList) else None
