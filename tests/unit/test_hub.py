@@ -134,6 +134,10 @@ def test_m_arc_has_three_to_five_options(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r'item "x/3" \(zh\): missing in zh'):
         load_dataset(spec, ["en", "zh"], "m_arc")
     items = load_dataset(spec | {"exclude": {"ids": ["x/3"]}}, ["en", "zh"], "m_arc")
+    rule = {"exclude": {"rules": ["incomplete"]}}
+    by_rule = load_dataset(spec | rule, ["zh"], "m_arc")  # English is read as the reference
+    assert by_rule.items["zh"] == items.items["zh"]
+    assert by_rule.excluded == {"incomplete": 1}
     assert items.item_ids == ("x/0", "x/1", "x/2")
     assert items.n_choices.tolist() == [5, 3, 4]
     assert items.answers.tolist() == [4, 2, 0]
@@ -223,6 +227,14 @@ def test_include_is_refused_since_its_rows_are_other_questions(
     )
     with pytest.raises(InputError, match=message):
         load_dataset(spec, ["de", "el"], "include")
+
+
+@pytest.mark.usefixtures("offline_cache")
+def test_rows_without_ids_are_never_incomplete(tmp_path: Path) -> None:
+    tables = {"eng": quiz("Which", 4), "swh": quiz("Ipi", 3)}
+    spec = QUIZ | {"path": str(hub_folder(tmp_path / "quiz", tables))}
+    with pytest.raises(InputError, match="exclude.rules: incomplete: .* give columns.item_id"):
+        load_dataset(spec | {"exclude": {"rules": ["incomplete"]}}, ["en", "sw"], "quiz")
 
 
 @pytest.mark.usefixtures("offline_cache")

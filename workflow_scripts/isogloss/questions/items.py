@@ -254,7 +254,8 @@ def _check_ids(
             row = min(map(ids.index, absent))
             raise InputError(
                 f'{where(rich, row)}: item "{ids[row]}" ({poor}): missing in {poor}'
-                f" ({len(absent)} such): give every language the same items"
+                f" ({len(absent)} such): give every language the same items, or leave out those"
+                " that one lacks (exclude.rules: [incomplete])"
             )
     for row, (item_id, other) in enumerate(zip(here, there, strict=True)):
         if item_id != other:

@@ -29,6 +29,8 @@ RULES: dict[str, Callable[[Item], bool]] = {
     "empty_choices": lambda item: not all(item.choices),
 }
 """What an item can be left out for: what makes it unusable, and stands in published data."""
+INCOMPLETE = "incomplete"
+"""The rule for items that not every language has, whose ids are what says so."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,8 @@ class Exclude:
 
     Attributes:
         ids: of items, by name.
-        rules: of `RULES`; an item goes where one holds in any of the languages that are read.
+        rules: of `RULES`, an item goes where one holds in any of the languages that are read; or
+            `INCOMPLETE`, it goes where any of them lacks it.
     """
 
     ids: Sequence[str] = ()
@@ -67,6 +70,11 @@ def parallel(
     Raises:
         InputError: as `check_parallel`; or an id to leave out that no item has.
     """
+    if INCOMPLETE in exclude.rules and not by_id:
+        raise InputError(
+            f"dataset {name}: exclude.rules: {INCOMPLETE}: rows without ids are never missing, only"
+            " others: give columns.item_id"
+        )
     rows, excluded = _without(rows, exclude, name)
     reference = next(iter(rows.values())).items
     if by_id:
@@ -98,7 +106,11 @@ def _without(
             f'dataset {name}: exclude.ids has "{absent[0]}", which no item is: correct it'
         )
     for rule in exclude.rules:
-        wrong[rule] = {item.item_id for item in everything if RULES[rule](item)}
+        if rule == INCOMPLETE:
+            ids = [{item.item_id for item in read.items} for read in rows.values()]
+            wrong[rule] = {item for item in there if not all(item in read for read in ids)}
+        else:
+            wrong[rule] = {item.item_id for item in everything if RULES[rule](item)}
     gone = set().union(*wrong.values())
     kept = {language: _some(read, gone) for language, read in rows.items()}
     if not any(read.items for read in kept.values()):

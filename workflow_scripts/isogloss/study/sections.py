@@ -202,8 +202,10 @@ class Exclusion(Strict):
     """Items that are left out, in every language."""
 
     ids: list[str] = Field([], description="ids of items; of rows without ids, their numbers")
-    rules: list[Literal["repeated_choices", "empty_choices"]] = Field(
-        [], description="items of which this is true in any language that is read"
+    rules: list[Literal["repeated_choices", "empty_choices", "incomplete"]] = Field(
+        [],
+        description="items of which this is true in any language that is read; incomplete: "
+        "items that not every one of them has",
     )
 
     _lists = field_validator("ids", "rules")(no_repeats)
