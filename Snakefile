@@ -33,6 +33,7 @@ include: "rules/scale.smk"
 include: "rules/verdicts.smk"
 include: "rules/figure_files.smk"
 include: "rules/figures.smk"
+include: "rules/matrix.smk"
 include: "rules/estimate.smk"
 
 

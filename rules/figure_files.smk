@@ -4,7 +4,12 @@ Files of figures, as the report shows them, and the results behind them. No rule
 The list of figures itself is in `isogloss.figures.titles`.
 """
 
-from isogloss.figures.titles import SCALE_FIGURE, figure_files, figures_of
+from isogloss.figures.titles import (
+    MATRIX_FIGURE,
+    SCALE_FIGURE,
+    figure_files,
+    figures_of,
+)
 
 
 def figures_on(dataset: str) -> list:
@@ -36,6 +41,13 @@ def scale_figure(dataset: str) -> list:
     return in_every_format(stem, SCALE_FIGURE.title, "All models", dataset)
 
 
+def matrix_figure() -> list:
+    """The files of the figure of steering across datasets; none where there is one pair."""
+    stem = f"{RESULTS}/scale/figures/{MATRIX_FIGURE.name}"
+    about = (stem, MATRIX_FIGURE.title, "All models", "Steering")
+    return in_every_format(*about) if STUDY.with_matrix else []
+
+
 def results(model: str, dataset: str) -> list[str]:
     """The results of a model on a dataset that figures show."""
     names = [name for name in STUDY.results_of(dataset) if name != "lenses"]
@@ -52,7 +64,8 @@ def lens_manifest(model: str, dataset: str) -> list[str]:
 def all_figures() -> list:
     """Every figure of the study."""
     files = [f for m in STUDY.models for d in STUDY.datasets for f in figures(m, d)]
-    return files + [f for d in STUDY.questions for f in scale_figure(d)]
+    files += [f for d in STUDY.questions for f in scale_figure(d)]
+    return files + matrix_figure()
 
 
 def in_the_report(name: str, *about: str):

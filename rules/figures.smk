@@ -1,8 +1,8 @@
 """
 Figures, their captions and the numbers behind them; the summary of the study.
 
-Requires: behaviour.nc, breakdown.nc, trajectories.nc, similarity.nc, subspaces.nc, steering_*.nc, scale.nc,
-          verdicts.nc;
+Requires: behaviour.nc, breakdown.nc, trajectories.nc, similarity.nc, subspaces.nc, steering_*.nc,
+          scale.nc, verdicts.nc;
           the manifests of lens and activation files.
 Gives:    {results}/{model}/{dataset}/figures/{figure}.{pdf,png,csv,rst},
           {results}/scale/figures/scale_{dataset}.{pdf,png,csv,rst};

@@ -16,6 +16,7 @@ from isogloss.figures import (
     breakdown,
     lens,
     lens_items,
+    matrix,
     scale,
     similarity,
     steering,
@@ -23,7 +24,7 @@ from isogloss.figures import (
     variants,
 )
 from isogloss.figures.style import Drawing, Subject, save, use_style
-from isogloss.figures.titles import SCALE_FIGURE, figures_of
+from isogloss.figures.titles import MATRIX_FIGURE, SCALE_FIGURE, figures_of
 from isogloss.files.netcdf import open_artifact, open_netcdf
 from isogloss.program import add_settings, run
 from isogloss.store.manifests import read_manifest
@@ -51,6 +52,7 @@ def main() -> None:
         ("results", "behaviour.nc, trajectories.nc, ..., steering_<vectors' dataset>.nc"),
         ("lenses", "manifest of the lens files"),
         ("scale", "<dataset>.nc of several models"),
+        ("matrix", "steering_matrix.nc of several models"),
     ):
         parser.add_argument(f"--{name}", type=Path, nargs="*", default=[], help=text)
     add_settings(parser)
@@ -91,6 +93,9 @@ def drawings(args: Any) -> Iterator[tuple[str, Drawing]]:
         models = replace(subject, dataset=path.stem)
         drawing = scale.against_scale(open_netcdf(path), models, settings["models"])
         yield f"{SCALE_FIGURE.name}_{path.stem}", drawing
+    for path in args.matrix:
+        drawing = matrix.across_datasets(open_netcdf(path), subject, settings["models"])
+        yield MATRIX_FIGURE.name, drawing
 
 
 def near_chance(behaviour: xr.Dataset | None) -> frozenset[str]:

@@ -28,7 +28,7 @@ def expected_jobs(study: Config) -> Counter[str]:
         "similarity": models * len(study.datasets),
         "subspaces": models * len(study.datasets),
         **{rule: models * len(questions) for rule in per_question},
-        "vectors": models * len({*questions, *steering.fit_on}) if steering else 0,
+        "vectors": models * len(steering.fit_on) if steering else 0,
         "steer": models * pairs,
         "steering_effects": models * pairs,
         "scale": len(questions),

@@ -141,6 +141,13 @@ class StudyResults:
         settings = self._settings.steering_effects()
         return self._result(f"{model}/{dataset}/steering_{name}.nc", settings, dataset)
 
+    def steering_matrix(self) -> xr.Dataset:
+        """Steering with vectors of each dataset, evaluated on each (model, fitted, dataset)."""
+        if not self.config.with_matrix:
+            raise self._error("one dataset is steered with vectors of one: there is no matrix")
+        target = self.config.main_dataset
+        return self._result("steering_matrix.nc", self._settings.steering_matrix(), target)
+
     def scale(self, dataset: str) -> xr.Dataset:
         """The models side by side (model, measure, family, ...)."""
         self._check_questions(next(iter(self.config.models)), dataset)
@@ -253,6 +260,8 @@ class StudyResults:
                     yield "steering", folder / model / dataset / f"steering_{fitted}.nc"
         for dataset in config.questions:
             yield "scale", folder / "scale" / f"{dataset}.nc"
+        if self.config.with_matrix:
+            yield "steering_matrix", folder / "steering_matrix.nc"
         if self.config.questions:
             yield "verdicts", folder / "verdicts.nc"
         for name, (stage, _) in self._manifests().items():

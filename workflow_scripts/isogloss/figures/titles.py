@@ -49,6 +49,9 @@ STEERING_FIGURES = (
 SCALE_FIGURE = Figure("scale", "Against scale", "scale")
 """Of all models on a dataset, whose name is added."""
 
+MATRIX_FIGURE = Figure("steering_matrix", "Steering across datasets", "steering_matrix")
+"""Of all models, where vectors of several datasets are evaluated, or vectors on several."""
+
 
 def figures_of(results: Collection[str], fitted: Sequence[str] = ()) -> list[Figure]:
     """The figures that some results of a model on a dataset allow.

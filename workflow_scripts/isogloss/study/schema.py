@@ -334,10 +334,13 @@ class Config(Strict):
 
     @property
     def vectors_of(self) -> list[str]:
-        """Datasets that steering vectors are fitted on, evaluated in this study or not."""
-        if self.steering is None:
-            return []
-        return list(dict.fromkeys([*self.questions, *self.steering.fit_on]))
+        """Datasets that steering vectors are fitted on."""
+        return [] if self.steering is None else list(self.steering.fit_on)
+
+    @property
+    def with_matrix(self) -> bool:
+        """Whether vectors of several datasets are evaluated, or vectors on several."""
+        return len(self.steered_pairs) > 1
 
     @property
     def steered_pairs(self) -> list[tuple[str, str]]:

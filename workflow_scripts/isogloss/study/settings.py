@@ -375,6 +375,16 @@ class Settings:
             "models": list(self.study.models),
         }
 
+    def steering_matrix(self) -> dict[str, Any]:
+        """The axes of the matrix over datasets."""
+        steering = self.study.steering
+        assert steering is not None
+        return {
+            "models": list(self.study.models),
+            "fit_on": list(steering.fit_on),
+            "evaluate_on": list(steering.evaluate_on),
+        }
+
     def figures(self, model: str, dataset: str) -> dict[str, Any]:
         """What the looks of the figures of a model and dataset depend on."""
         return self._looks() | {

@@ -1,0 +1,33 @@
+"""Steering with the vectors of each dataset, evaluated on each: one table of all models."""
+
+import argparse
+from itertools import product
+from pathlib import Path
+
+from isogloss.files.netcdf import open_netcdf, write_netcdf
+from isogloss.program import add_settings, run
+from isogloss.steering.matrix import steering_matrix
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "effects",
+        nargs="+",
+        type=Path,
+        help="effects of steering by model, dataset of the vectors and evaluated dataset, the last "
+        "changing fastest",
+    )
+    add_settings(parser)
+    parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
+    args = parser.parse_args()
+
+    axes = (args.settings[name] for name in ("models", "fit_on", "evaluate_on"))
+    effects = {
+        key: open_netcdf(path) for key, path in zip(product(*axes), args.effects, strict=True)
+    }
+    write_netcdf(steering_matrix(effects), args.output, args.settings)
+
+
+if __name__ == "__main__":
+    run(main)
