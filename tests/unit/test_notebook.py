@@ -1,0 +1,61 @@
+"""A loaded model without a study: its numbers are those of its own forward."""
+
+import numpy as np
+import pytest
+import torch
+
+import isogloss as iso
+from isogloss.errors import InputError
+from isogloss.model.tiny_models import tiny_model
+from isogloss.notebook import Evaluation
+
+WORDS = "ant bee cow dog elk fox gnu hen ibis jay".split()
+QUESTIONS = {
+    language: [
+        {
+            "item_id": word,
+            "question": f"{language} {word}?",
+            "choices": [f"{language} {word}", f"{language} no", f"{language} {n}"],
+            "answer": n % 3,
+        }
+        for n, word in enumerate(WORDS)
+    ]
+    for language in ("en", "nl", "fr")
+}
+
+
+@pytest.fixture(scope="module")
+def result() -> Evaluation:
+    decoder = tiny_model("llama")
+    return iso.evaluate(decoder.model, decoder.tokenizer, QUESTIONS, permutations=19)
+
+
+def test_scores_are_those_of_a_plain_forward(result: Evaluation) -> None:
+    decoder = tiny_model("llama")
+    prompt = decoder.tokenizer("Q: nl cow?\nA:").input_ids
+    choice = decoder.tokenizer(" nl cow", add_special_tokens=False).input_ids
+    logits = decoder.model(torch.tensor([prompt + choice])).logits[0].log_softmax(-1)
+    expected = sum(float(logits[len(prompt) - 1 + n, t]) for n, t in enumerate(choice))
+    score = result.scores["sum"].sel(language="nl", item="cow", choice=0)
+    assert float(score) == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_last_layers_lens_is_the_model(result: Evaluation) -> None:
+    lens = result.lens.log_probability.sel(language="fr", latent="prompt").isel(layer=-1)
+    theirs = result.scores["sum"].sel(language="fr")
+    np.testing.assert_allclose(lens.transpose("item", "choice"), theirs, atol=1e-3)
+
+
+def test_every_part_is_labelled(result: Evaluation) -> None:
+    assert result.states.prompt_mean.dims == ("language", "item", "layer", "feature")
+    assert float(result.behaviour.accuracy.sel(language="nl")) <= 1
+    assert "item_share" in result.similarity
+    assert repr(result) == "<Evaluation: 10 items in en nl fr; 5 layers of 32>"
+
+
+def test_records_that_are_not_parallel_are_named() -> None:
+    wrong = QUESTIONS | {"nl": QUESTIONS["nl"][:-1]}
+    with pytest.raises(InputError, match="nl"):
+        iso.evaluate(None, None, wrong)
+    with pytest.raises(InputError, match="pivot: en is not among the languages nl fr"):
+        iso.evaluate(None, None, {tag: QUESTIONS[tag] for tag in ("nl", "fr")})
