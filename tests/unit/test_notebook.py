@@ -1,5 +1,9 @@
 """A loaded model without a study: its numbers are those of its own forward."""
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +13,7 @@ from isogloss.errors import InputError
 from isogloss.model.tiny_models import tiny_model
 from isogloss.notebook import Evaluation
 
+ROOT = Path(__file__).resolve().parents[2]
 WORDS = "ant bee cow dog elk fox gnu hen ibis jay".split()
 QUESTIONS = {
     language: [
@@ -59,3 +64,13 @@ def test_records_that_are_not_parallel_are_named() -> None:
         iso.evaluate(None, None, wrong)
     with pytest.raises(InputError, match="pivot: en is not among the languages nl fr"):
         iso.evaluate(None, None, {tag: QUESTIONS[tag] for tag in ("nl", "fr")})
+
+
+def test_the_notebook_runs() -> None:
+    cells = json.loads((ROOT / "docs/tutorial.ipynb").read_text("utf-8"))["cells"]
+    known: dict[str, Any] = {}
+    for cell in cells:
+        if cell["cell_type"] == "code":
+            exec("".join(cell["source"]), known)
+    assert known["states"].sizes["language"] == 3
+    assert np.isfinite(known["item_share"]).all()

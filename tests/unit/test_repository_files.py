@@ -106,3 +106,12 @@ def test_functions_behind_a_number_are_where_the_walk_says():
     for file, function in named:
         source = (ROOT / "workflow_scripts/isogloss" / file).read_text("utf-8")
         assert re.search(rf"^def {function}\(", source, re.MULTILINE), f"{file}: {function}"
+
+
+def test_the_container_is_built_from_files_that_are_here() -> None:
+    lines = (ROOT / "Containerfile").read_text("utf-8").splitlines()
+    copied = [line.split()[1] for line in lines if line.startswith("COPY")]
+    assert copied == ["requirements.txt", "."] and (ROOT / copied[0]).is_file()
+    (base,) = [line for line in lines if line.startswith("FROM")]
+    assert base.endswith("python:3.11-slim")  # as environment.yml
+    assert "python=3.11" in (ROOT / "environment.yml").read_text("utf-8")

@@ -16,7 +16,7 @@ from isogloss.study.default_study import commented, schema
 from isogloss.study.schema import Config
 
 PROGRAMS = sorted((ROOT / "workflow_scripts").glob("*.py"))
-WITHOUT_A_RULE = {"configure", "coverage", "make_tiny_model", "reference", "share"}
+WITHOUT_A_RULE = {"configure", "coverage", "export", "make_tiny_model", "reference", "share"}
 WITHOUT_A_PROGRAM = {"all", "configuration"}
 
 

@@ -16,6 +16,7 @@ from tests.workflow.conftest import ROOT, SMALL, Study
 import isogloss as iso
 from isogloss.errors import InputError
 from isogloss.results import StudyResults
+from isogloss.samples import samples
 
 
 @pytest.fixture
@@ -180,3 +181,15 @@ def test_importing_isogloss_is_light_and_leaves_the_builtin_open_alone() -> None
     environment = {"PYTHONPATH": str(ROOT / "workflow_scripts")}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
     assert builtins.open is open
+
+
+def test_samples_of_the_harness_hold_the_scores(study: StudyResults) -> None:
+    stored = study.activations("tiny", "own", "de").log_probability.sel(latent="prompt")
+    records = list(samples(study, "tiny", "own", "de"))
+    assert [record["doc_id"] for record in records] == list(range(stored.sizes["item"]))
+    third = records[2]
+    values = [value for [[value, greedy]] in third["resps"]]
+    np.testing.assert_allclose(values, stored[2, : len(values)])
+    prompt, choice = third["arguments"][1]
+    assert third["doc"]["question"] in prompt and choice == " " + third["doc"]["choices"][1]
+    assert third["acc"] == float(np.argmax(values) == third["target"])

@@ -8,6 +8,7 @@ A dataset is described by a specification (a part of the configuration) with a `
 | `sentences` | `path` (folder of line-aligned `<language>.txt`), `licence` |
 | `table` | `path` (folder of `<language>.csv`, `.tsv`, `.parquet`), `columns`, `licence` |
 | `hub` | `path`, `configs`, `split`, `columns`, `revision`, `licence` (see `HUB_EXAMPLES`) |
+| `harness` | `path` (folder), `configs` (task file by language), see `isogloss.questions.harness` |
 | `lexicon` | `items` (how many), `seed`, `kinds` (see `isogloss.questions.lexicon`) |
 | `world` | `items`, `seed`, `world` (see `isogloss.questions.world`) |
 
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from isogloss.errors import InputError
-from isogloss.questions import tables
+from isogloss.questions import harness, tables
 from isogloss.questions.hub import load_hub, local_folders
 from isogloss.questions.items import ParallelItems
 from isogloss.questions.local_files import language_files, load_files
@@ -70,6 +71,9 @@ def _load(spec: Mapping[str, Any], languages: Sequence[str], name: str) -> Paral
             licence=licence,
             exclude=exclude,
         )
+    if source == "harness":
+        folder, files = Path(spec["path"]), spec["configs"]
+        return harness.load_tasks(folder, files, wanted, name, licence, exclude)
     if source == "lexicon":
         from isogloss.questions.lexicon import lexicon_items
 
@@ -80,8 +84,8 @@ def _load(spec: Mapping[str, Any], languages: Sequence[str], name: str) -> Paral
         world = World.from_spec(spec["world"])
         return replace(world_items(world, wanted, spec["items"], spec["seed"]), name=name)
     raise InputError(
-        f'dataset {name}: source is "{source}": use one of jsonl, sentences, table, hub, lexicon,'
-        " world"
+        f'dataset {name}: source is "{source}": use one of jsonl, sentences, table, hub, harness,'
+        " lexicon, world"
     )
 
 
@@ -94,6 +98,8 @@ def dataset_files(spec: Mapping[str, Any], languages: Sequence[str]) -> list[Pat
     if spec["source"] == "hub":
         folders = local_folders(spec["path"], spec.get("configs", {}), languages) or []
         return [file for folder in folders for file in _files_below(folder)]
+    if spec["source"] == "harness":
+        return harness.task_files(Path(spec["path"]), spec["configs"])
     if spec["source"] not in SUFFIXES:
         return []
     files = language_files(Path(spec["path"]), SUFFIXES[spec["source"]], distinct(languages))
@@ -112,4 +118,6 @@ def _files_below(folder: Path) -> list[Path]:
 
 def is_local(spec: Mapping[str, Any], languages: Sequence[str]) -> bool:
     """Whether the questions lie in files of this machine."""
+    if spec["source"] == "harness":
+        return harness.tasks_are_local(Path(spec["path"]), spec["configs"])
     return spec["source"] in SUFFIXES or bool(dataset_files(spec, languages))

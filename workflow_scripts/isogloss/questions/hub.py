@@ -261,7 +261,7 @@ def _read_hub(
     """Items of one language from one configuration of a dataset."""
     place = f"{path} ({config}, {split})"
     items, places, changed = [], [], 0
-    with _table(path, config, split, revision) as table:
+    with table_of(path, config, split, revision) as table:
         check_columns(columns, table.features, place)
         rows = table.to_list()
     check_letters(rows, columns, place)
@@ -278,7 +278,7 @@ def _read_hub(
 
 
 @contextmanager
-def _table(path: str, config: str, split: str, revision: str | None) -> Iterator[Any]:
+def table_of(path: str, config: str, split: str, revision: str | None) -> Iterator[Any]:
     """A table of the datasets library, made from the files as they are now.
 
     Raises:

@@ -160,7 +160,7 @@ class Config(Strict):
             for tag in set(dataset.languages or ()) - set(self.languages):
                 raise ValueError(f"datasets.{name}.languages: {tag} is not one of languages")
             absent = [tag for tag in self.languages_of(name) if tag not in dataset.configs]
-            if dataset.source == "hub" and absent:
+            if dataset.source in ("hub", "harness") and absent:
                 raise ValueError(
                     f"datasets.{name}.configs: no configuration for {absent[0]}: add it, "
                     f"or leave {absent[0]} out of datasets.{name}.languages"

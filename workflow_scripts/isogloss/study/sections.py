@@ -214,20 +214,23 @@ class Exclusion(Strict):
 class Dataset(Strict):
     """Where parallel questions or sentences come from."""
 
-    source: Literal["jsonl", "sentences", "table", "hub", "lexicon", "world"] = Field(
+    source: Literal["jsonl", "sentences", "table", "hub", "harness", "lexicon", "world"] = Field(
         description="jsonl: a folder of <language>.jsonl; sentences: a folder of <language>.txt, "
         "line-aligned; table: a folder of <language>.csv, .tsv, .parquet, or of folders that the "
-        "datasets library saved; hub: the datasets library; lexicon: made from CLDR and emoji "
+        "datasets library saved; hub: the datasets library; harness: tasks of "
+        "lm-evaluation-harness, a file per language; lexicon: made from CLDR and emoji "
         "data; world: facts of the study's synthetic world"
     )
     path: str | None = Field(
-        None, description="jsonl, sentences, table: the folder; hub: the dataset"
+        None, description="jsonl, sentences, table, harness: the folder; hub: the dataset"
     )
     licence: str = Field("", description="of the data; kept in every artifact")
     languages: list[Tag] | None = Field(None, description="null: those of the study")
     prompt: Prompt | None = Field(None, description="null: the study's own")
     configs: dict[Tag, HubConfig] = Field(
-        {}, description="hub: configuration name by language, see config/README.md"
+        {},
+        description="hub: configuration name by language, see config/README.md; harness: the "
+        "task's file by language",
     )
     split: str = Field("test", description="hub: split")
     revision: Revision | None = Field(None, description="hub: revision; null: the default branch")

@@ -429,7 +429,7 @@ class Settings:
                 "languages": self.study.languages_of(name),
             }
             for name, dataset in self.study.datasets.items()
-            if dataset.source == "hub"
+            if dataset.source in ("hub", "harness")
         ]
 
     def on_this_machine(self) -> dict[str, str]:
