@@ -6,11 +6,9 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-import yaml
-
 from isogloss.cost import machines
-from isogloss.files.atomic import whole_file
-from isogloss.program import run, say
+from isogloss.model.sources import cache_folder
+from isogloss.program import run
 from isogloss.store.places import shared_names
 from isogloss.study.keys import Artifacts
 from isogloss.study.schema import read, validate
@@ -29,47 +27,37 @@ def main() -> None:
     which.add_argument("--spec", type=json.loads, help="the whole study as JSON, in its place")
     parser.add_argument(
         "--machine",
-        help=f"{', '.join(machines.known())}, or a file of --calibrate; else estimate.machine",
+        help=f"{machines.HERE}, {', '.join(machines.known())}, or a file of rates; else "
+        "estimate.machine",
     )
+    parser.add_argument("--measure", action="store_true", help="measure this machine again")
     parser.add_argument("--json", action="store_true", help="as JSON: seconds, bytes, FLOPs")
-    parser.add_argument(
-        "--calibrate", type=Path, metavar="FILE", help="measure this machine's rates, write them"
-    )
     args = parser.parse_args()
-    if args.calibrate:
-        calibrate(args.calibrate)
-        return
     os.environ.setdefault("HF_DATASETS_OFFLINE", "1")  # questions are looked up, never downloaded
     # Not before: it lays questions out with torch, which the options need not wait for.
     from isogloss.cost.estimate import Estimator, as_table
 
     study = validate(args.spec, "--spec") if args.spec else read(args.configfile)
-    default = "h100" if study.device.startswith("cuda") else "cpu"
+    default = "h100" if study.device.startswith("cuda") else machines.HERE
     name = args.machine or study.estimate.machine or default
-    machine, store = machines.named(name), Path(study.store)
+    machine = machines.named(name, cache_folder(study.cache), args.measure)
+    store = Path(study.store)
     here = {str(path.relative_to(store)) for path in store.glob("*/*/**/*")}
     shared = shared_names(study, otherwise="estimated")
     estimator = Estimator(study, machine, Artifacts(Settings(study, planning=True)), here, shared)
     lines = list(estimator.lines())
     if args.json:
-        print(json.dumps([asdict(line) for line in lines], indent=1))
+        print(json.dumps([{"machine": machine.about, **asdict(x)} for x in lines], indent=1))
         return
-    print(f"{study.study} on {name}: {machine.about}\n")
-    print(as_table(lines, machine.gpu), end="\n\n")
+    print(f"{study.study} on {machine.about}\n")
+    print(as_table(lines), end="\n\n")
     for note in dict.fromkeys([*estimator.notes, *(line.note for line in lines if line.note)]):
         print(note)
     print(
-        "Times are of jobs in a row, memory is that of the largest job: on processors some run at"
-        " once. What is there costs nothing. What these numbers rest on: docs/performance.md"
+        f"All times are for {machine.about}, of jobs in a row; memory is that of the largest job:"
+        " on processors some run at once. What is there costs nothing. What these numbers rest on:"
+        " docs/performance.md"
     )
-
-
-def calibrate(path: Path) -> None:
-    """Measure this machine and write its rates."""
-    rates = machines.measure()
-    with whole_file(path) as temporary:
-        temporary.write_text(yaml.safe_dump(rates, sort_keys=False), encoding="utf-8")
-    say(f"{path}: {rates['about']}; use it with --machine {path} or estimate.machine")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""A model's architecture without its weights, and the sizes and operations that follow from it."""
+"""A model without its weights, and the sizes and operations that follow from its architecture."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from isogloss.cost.machines import Machine
@@ -8,52 +8,52 @@ from isogloss.cost.requests import BYTES, gpus, too_large_for_a_gpu
 from isogloss.cost.tokens import Text
 from isogloss.errors import InputError, one_line
 from isogloss.model.sources import ModelSource, cache_folder, folder_here
-from isogloss.study.resources import Architecture
 from isogloss.study.schema import Config
+
+EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+"""What configurations call how many experts a block has."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A decoder as it is loaded; norms and biases are left out."""
+    """A decoder as it is loaded."""
 
-    shape: Architecture
     dtype: str  # of the weights when computing
     stored: int  # bytes per weight on the disk
+    layers: int
+    width: int
+    intermediate: int  # width of the MLP
+    attended: int  # width of all heads
+    vocabulary: int
+    block_weights: float  # of one block, that a token meets: of experts, those that it is sent to
+    weights: float  # of the whole model
+    plain: str = ""  # why it takes the plain path; '' where it takes packed rows
+    padded: bool = True  # whether sequences of the plain path run together
     # Accelerators that one job holds, 0 on a CPU. Blocks are spread over them and run one after the
     # other, so that more of them hold more and are no faster.
     gpus: int = 0
 
     @property
-    def block_weights(self) -> int:
-        """Weights of one block: queries and output, keys and values, three matrices of the MLP."""
-        shape = self.shape
-        attention = 2 * (shape.heads + shape.kv_heads) * shape.head_dim
-        return shape.width * (attention + 3 * shape.intermediate)
-
-    @property
     def head_weights(self) -> int:
         """Weights of the unembedding."""
-        return self.shape.vocabulary * self.shape.width
-
-    @property
-    def weights(self) -> int:
-        """All weights: blocks, embedding, and the unembedding where it is another matrix."""
-        return self.shape.layers * self.block_weights + self.head_weights * (2 - self.shape.tied)
+        return self.vocabulary * self.width
 
     @property
     def number_bytes(self) -> int:
         """Bytes of a weight, or of a number in a state, when computing."""
         return BYTES[self.dtype]
 
-    def flops(self, text: Text, blocks: float, states: float) -> float:
-        """Operations of matrix products: a text through some blocks, some states through the head.
+    def block_flops(self, text: Text, blocks: float) -> float:
+        """Operations of a text through some blocks.
 
         A product with weights has two per weight and token; attention has two products more, of
-        each row with itself.
+        each sequence with itself.
         """
-        attention = 4 * self.shape.heads * self.shape.head_dim * text.squares
-        through = blocks * (2 * self.block_weights * text.tokens + attention)
-        return through + 2 * self.head_weights * states
+        return blocks * (2 * self.block_weights * text.tokens + 4 * self.attended * text.squares)
+
+    def head_flops(self, states: float) -> float:
+        """Operations of some states through the unembedding."""
+        return 2 * self.head_weights * states
 
 
 def loaded_model(study: Config, source: ModelSource, machine: Machine) -> Model:
@@ -63,48 +63,71 @@ def loaded_model(study: Config, source: ModelSource, machine: Machine) -> Model:
         InputError: its architecture is unknown, or it fits no GPU.
     """
     entry, cluster, n_gpus = study.models[source.slug], study.cluster, 0
-    if machine.gpu:
+    if machine.gpu_memory:
         memory = cluster.gpu_mem_mb or int(machine.gpu_memory / 1e6)
         asked = {"gpus": max(1, cluster.gpus), "gpu_mem_mb": memory}
         cluster = cluster.model_copy(update=asked)
         if fault := too_large_for_a_gpu({source.slug: entry}, cluster):
             raise InputError(fault)
         n_gpus = gpus(entry, cluster)
-    shape = study.estimate.models.get(source.slug) or _architecture(study, source)
     stored = 4 if source.source == "package" else BYTES[entry.dtype]
-    return Model(shape, entry.dtype, stored, n_gpus)
-
-
-def _architecture(study: Config, source: ModelSource) -> Architecture:
-    """What config.json says, of the model's folder or, some kilobytes, of the hub.
-
-    Raises:
-        InputError: neither has it; the message says what to do.
-    """
-    from transformers import AutoConfig
-
-    folder = folder_here(source, cache_folder(study.cache))
-    where = f"models.{source.slug}: architecture unknown"
-    remedy = f"fetch it first (`snakemake download`), or give estimate.models.{source.slug}"
-    if folder is None and source.source != "hub":
-        raise InputError(f"{where}: {remedy}")
+    trust = {"trust_remote_code": source.trust_remote_code}
     try:
-        config: Any = AutoConfig.from_pretrained(
-            folder or source.repo,
-            revision=None if folder else source.revision,
-            local_files_only=folder is not None,
-            trust_remote_code=source.trust_remote_code,
-        ).get_text_config()
-        heads = config.num_attention_heads
-        return Architecture(
-            layers=config.num_hidden_layers,
-            width=config.hidden_size,
-            intermediate=config.intermediate_size,
-            heads=heads,
-            kv_heads=getattr(config, "num_key_value_heads", None) or heads,
-            head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
-            vocabulary=config.vocab_size,
-            tied=bool(config.tie_word_embeddings),
-        )
+        model = counted(_configuration(study, source, trust), entry.dtype, **trust)
     except Exception as error:  # of many kinds, by transport and by what the file says
-        raise InputError(f"{where} ({one_line(error)}): {remedy}") from error
+        raise InputError(
+            f"models.{source.slug}: architecture unknown ({one_line(error)}): fetch it first "
+            f"(`snakemake download`), or give estimate.models.{source.slug}"
+        ) from error
+    return replace(model, stored=stored, gpus=n_gpus)
+
+
+def _configuration(study: Config, source: ModelSource, trust: dict[str, bool]) -> Any:
+    """As the study gives it, else config.json of the folder or, some kilobytes, of the hub."""
+    from transformers import AutoConfig, LlamaConfig
+
+    if given := study.estimate.models.get(source.slug):
+        return LlamaConfig(
+            vocab_size=given.vocabulary, hidden_size=given.width, num_hidden_layers=given.layers,
+            intermediate_size=given.intermediate, num_attention_heads=given.heads,
+            num_key_value_heads=given.kv_heads, head_dim=given.head_dim,
+            tie_word_embeddings=given.tied,
+        )  # fmt: skip
+    folder = folder_here(source, cache_folder(study.cache))
+    if folder is None and source.source != "hub":
+        raise InputError("its folder is not here")
+    revision, local = None if folder else source.revision, folder is not None
+    return AutoConfig.from_pretrained(
+        folder or source.repo, revision=revision, local_files_only=local, **trust
+    ).get_text_config()
+
+
+def counted(config: Any, dtype: str, **trust: bool) -> Model:
+    """A model made without weights: these are counted, and its modules say which path it takes."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    from isogloss.model.adapt import not_packed
+
+    with torch.device("meta"):
+        made: Any = AutoModelForCausalLM.from_config(config, **trust)
+    plain, single = not_packed(made, getattr(made.base_model, "decoder", made.base_model), made)
+    sizes = {name: weights.numel() for name, weights in made.named_parameters()}
+    whole, experts = sum(sizes.values()), sum(sizes[n] for n in sizes if ".experts." in n)
+    n_experts = next(filter(None, (getattr(config, name, None) for name in EXPERTS)), 1)
+    idle = experts * (1 - getattr(config, "num_experts_per_tok", n_experts) / n_experts)
+    ends = {made.get_input_embeddings().weight, made.get_output_embeddings().weight}
+    heads, layers = getattr(config, "num_attention_heads", None) or 1, config.num_hidden_layers
+    return Model(
+        dtype=dtype,
+        stored=BYTES[dtype],
+        layers=layers,
+        width=config.hidden_size,
+        intermediate=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
+        attended=heads * (getattr(config, "head_dim", None) or config.hidden_size // heads),
+        vocabulary=config.vocab_size,
+        block_weights=(whole - idle - sum(end.numel() for end in ends)) / layers,
+        weights=whole,
+        plain=plain or "",
+        padded=not single,
+    )

@@ -1,6 +1,6 @@
 """What a study will cost before anyone spends it: every job, what is already there, the totals."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,7 @@ from isogloss.cost import stages
 from isogloss.cost.architecture import Model, loaded_model
 from isogloss.cost.machines import Machine
 from isogloss.cost.stages import Cost, Work
-from isogloss.cost.tokens import Asked, Questions, announced, tokenizer_here
+from isogloss.cost.tokens import Questions, announced, tokenizer_here
 from isogloss.errors import InputError
 from isogloss.model.sources import ModelSource
 from isogloss.questions.datasets import load_dataset
@@ -57,9 +57,9 @@ class Estimator:
             except InputError as error:
                 yield Line("all", slug, "", note=str(error))
         for dataset in self.study.questions:
-            cost = stages.small(self.machine, 2 + 0.2 * len(self.study.models), 80_000)
-            yield self._result("scale", "", dataset, f"scale/{dataset}.nc", cost)
-        yield self._result("summary", "", "", "summary.md", stages.small(self.machine, 2, 14_000))
+            starts = 2 + 0.2 * len(self.study.models)
+            yield self._result("scale", "", dataset, f"scale/{dataset}.nc", self._small(starts))
+        yield self._result("summary", "", "", "summary.md", self._small(2, 14_000))
 
     def _of_model(self, slug: str) -> Iterator[Line]:
         """The jobs of one model."""
@@ -67,7 +67,8 @@ class Estimator:
         model = loaded_model(self.study, source, self.machine)
         tokens = tokenizer_here(self.study, source)
         how = "counted in a sample" if tokens else "from bytes or words, tokenizer not here"
-        self.notes[f"{slug}: tokens {how}"] = None
+        path = f"; it takes the plain path: {model.plain}" if model.plain else ""
+        self.notes[f"{slug}: tokens {how}{path}"] = None
         if self.study.with_lens:
             cost = partial(stages.readout, model, self.machine)
             names = partial(self.artifacts.readout, slug)
@@ -82,15 +83,14 @@ class Estimator:
         self, slug: str, dataset: str, model: Model, tokens: Tokens | None
     ) -> Iterator[Line]:
         """The jobs of one model on one dataset."""
-        study, machine, artifacts = self.study, self.machine, self.artifacts
-        questions = self._questions(dataset, tokens, model.shape.vocabulary)
+        study, artifacts = self.study, self.artifacts
+        questions = self._questions(dataset, tokens, model)
         tags, choices = study.languages_of(dataset), int(questions.items.n_choices.max())
-        work = Work(study, machine, model, tags, questions.n_items, choices)
+        work = Work(study, self.machine, model, tags, questions.n_items, choices)
         control = [tag for tag in study.extraction.control if tag in tags]
-        asked = partial(Asked, pivot=study.pivot)
-        extras = dump(study.extraction, include={"pmi", "letters"})
+        asked = {"pivot": study.pivot, **dump(study.extraction, include={"pmi", "letters"})}
         third = {tag: control_language(tag, study.pivot, control) for tag in tags}
-        texts = {tag: questions.text(asked(tag, control=third[tag], **extras)) for tag in tags}
+        texts = {tag: questions.text(tag, control=third[tag], **asked) for tag in tags}
         stored = partial(self._stored, slug, dataset)
 
         names = partial(artifacts.activations, slug, dataset)
@@ -99,9 +99,9 @@ class Estimator:
             names = partial(artifacts.activations, slug, dataset, variant)
             style = prompt_style(self.artifacts.settings.prompt(dataset, variant))
             worded = replace(questions, style=style)
-            plain = {t: worded.text(asked(t, latents=False, **extras)) for t in tags}
+            bare = {t: worded.text(t, control=None, latents=False, **asked) for t in tags}
             cost = partial(stages.extract, replace(work, with_rows=False))
-            yield stored(f"extract {variant}", names, plain, cost)
+            yield stored(f"extract {variant}", names, bare, cost)
         if study.with_lens and dataset in study.questions:
             names = partial(artifacts.lens, slug, dataset)
             yield stored("lens", names, texts, partial(stages.lens, work))
@@ -109,26 +109,28 @@ class Estimator:
             vectors = partial(artifacts.vectors, slug, dataset)
             yield stored("vectors", vectors, {"all": None}, partial(stages.vectors, work))
         fitted_on = [fitted for fitted, other in study.steered_pairs if other == dataset]
+        alone = partial(questions.text, pivot=study.pivot, control=None, latents=False)
         for fitted in fitted_on:
             names = partial(artifacts.steered, slug, fitted, dataset)
-            steered = [tag for tag in work.steering.languages if tag in tags]
-            plain = {tag: questions.text(asked(tag, latents=False)) for tag in steered}
-            pivot = questions.text(asked(study.pivot, latents=False))
+            steered = {tag: alone(tag) for tag in work.steering.languages if tag in tags}
             stage = "steer" if len(work.steering.fit_on) == 1 else f"steer by {fitted}"
-            yield stored(stage, names, plain, partial(stages.steer, work, pivot))
+            yield stored(stage, names, steered, partial(stages.steer, work, alone(study.pivot)))
 
         analyses = {"similarity": stages.similarity(work), "subspaces": stages.subspaces(work)}
         if dataset in study.questions:
             analyses["behaviour"] = stages.behaviour(work)
             if study.with_lens:
-                analyses["trajectories"] = stages.small(machine, 1.3, 160_000)
+                analyses["trajectories"] = self._small(1.3, 160_000)
         if variants := study.variants_of(dataset):
             analyses["variants"] = stages.variants(work, 1 + len(variants))
-        analyses |= {f"steering_{name}": stages.small(machine, 2.5, 400_000) for name in fitted_on}
-        for stage, total in analyses.items():
-            yield self._result(stage, slug, dataset, f"{slug}/{dataset}/{stage}.nc", total)
-        name = f"{slug}/{dataset}/figures/place_and_shape.csv"
-        yield self._result("figures", slug, dataset, name, stages.small(machine, 6, 5e6))
+        analyses |= {f"steering_{name}": self._small(2.5, 400_000) for name in fitted_on}
+        results = {stage: (f"{stage}.nc", cost) for stage, cost in analyses.items()}
+        results["figures"] = ("figures/place_and_shape.csv", self._small(6, 5e6))
+        for stage, (file, cost) in results.items():
+            yield self._result(stage, slug, dataset, f"{slug}/{dataset}/{file}", cost)
+
+    def _small(self, starts: float, disk: float = 80_000) -> Cost:
+        return stages.small(self.machine, starts, disk)
 
     def _stored(
         self,
@@ -164,7 +166,7 @@ class Estimator:
         there = Path(self.study.results, name).exists()
         return Line(stage, model, dataset, Cost() if there else cost, cost, here=int(there))
 
-    def _questions(self, dataset: str, tokens: Tokens | None, vocabulary: int) -> Questions:
+    def _questions(self, dataset: str, tokens: Tokens | None, model: Model) -> Questions:
         """The questions for one model; where they are not here, as the study announces them.
 
         Raises:
@@ -172,6 +174,7 @@ class Estimator:
         """
         study, tags = self.study, self.study.languages_of(dataset)
         about = self.artifacts.settings.questions(dataset)
+        kind = (model.vocabulary, not model.plain)
         try:
             items = self._loaded.get(dataset) or load_dataset(about, tags, dataset)
         except InputError as error:
@@ -181,12 +184,9 @@ class Estimator:
                     f" download`), or give estimate.datasets.{dataset}"
                 ) from error
             self.notes[f"{dataset}: not here: sizes as announced in estimate.datasets"] = None
-            return announced(shape, study.announced_items(dataset) or 1, tags, vocabulary)
+            return announced(shape, study.announced_items(dataset) or 1, tags, *kind)
         self._loaded[dataset], style = items, prompt_style(dump(study.prompt_of(dataset)))
-        return Questions(items, len(items.item_ids), style, tokens, vocabulary)
-
-
-# -- as text ---------------------------------------------------------------------------------------
+        return Questions(items, len(items.item_ids), style, tokens, *kind)
 
 
 def duration(seconds: float) -> str:
@@ -205,28 +205,23 @@ ROWS = ("readout", "extract", "lens", "vectors", "steer", "similarity", "subspac
 """Stages with a row each; the others take seconds and share one."""
 
 
-def as_table(lines: Iterable[Line], gpu: bool) -> str:
-    """The jobs of each model and dataset, then the sums by stage and of all.
-
-    Args:
-        gpu: whether models run on GPUs, which have two more columns.
-    """
+def as_table(lines: Sequence[Line]) -> str:
+    """The jobs of each model and dataset, then the sums by stage and of all."""
     groups: dict[tuple[str, str, str], list[Line]] = {}
     sums: dict[tuple[str, str, str], list[Line]] = {}
-    for line in lines:
+    for line in (line for line in lines if line.whole.seconds):
         stage = line.stage if line.stage.split()[0] in ROWS else "other analyses"
-        if line.whole.seconds:
-            groups.setdefault((line.model or "-", line.dataset or "-", stage), []).append(line)
-            sums.setdefault(("sum", "", stage), []).append(line)
+        groups.setdefault((line.model or "-", line.dataset or "-", stage), []).append(line)
+        sums.setdefault(("sum", "", stage), []).append(line)
     total = {("whole study", "", ""): [line for group in groups.values() for line in group]}
-    header = ["model", "dataset", "stage", "to do", "time", "memory", "disk"]
-    rows = [header + ["GPU memory", "GPU hours"] * gpu]
+    rows = ["model,dataset,stage,to do,time,memory,disk,GPU memory,GPU hours".split(",")]
     for names, members in (groups | sums | total).items():
         cost = sum((line.to_do for line in members), Cost())
         sizes = [cost.memory, cost.disk, cost.device_memory]
         memory, disk, on_gpus = (size_text(round(size)) if size else "-" for size in sizes)
-        cells = [*names, _to_do(members), duration(cost.seconds), memory, disk]
-        rows.append(cells + [on_gpus, f"{cost.gpu_seconds / 3600:.1f}"] * gpu)
+        hours = f"{cost.gpu_seconds / 3600:.1f}" if cost.gpu_seconds else "-"
+        time = duration(cost.seconds)
+        rows.append([*names, _to_do(members), time, memory, disk, on_gpus, hours])
     return "\n".join(aligned(rows))
 
 

@@ -1,23 +1,25 @@
-"""What machines do in a second: the rates that turn work into time (`machines.yaml`).
+"""What machines do in a second: the rates that turn work into time.
 
-`measure` takes those of the machine at hand in some seconds, without any model. The share of a rate
-that a stage reaches belongs to the program, and was set by measured runs.
+The machine at hand is measured once (`measuring`), and its rates are kept in the cache. Others are
+in `machines.yaml`, or in a file of the user's.
 """
 
 import os
-import subprocess
-import sys
-import tempfile
+import platform
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from importlib import metadata
 from pathlib import Path
-from statistics import median
-from timeit import repeat
-from typing import Any
 
 import yaml
 
 from isogloss.errors import InputError
+from isogloss.files.atomic import whole_file
+from isogloss.program import say
+
+HERE = "here"
+"""Name of the machine that the program runs on."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +27,15 @@ class Machine:
     """A machine's rates."""
 
     about: str  # what it is, and where the rates come from
-    gpu: bool  # whether models run on an accelerator
-    gpu_memory: float  # of one accelerator [byte]; 0 without
-    flops: Mapping[str, float]  # matrix products at the shapes of blocks, by dtype [FLOP/s]
-    share: Mapping[str, float]  # of `flops`, or of `analysis`, that a stage reaches
+    gpu_memory: float  # of one accelerator [byte]; 0: models run on processors
+    blocks: Mapping[str, float]  # of decoder blocks, by dtype, their calls apart [FLOP/s]
+    head: Mapping[str, float]  # of norm, unembedding and log-sum-exp, by dtype [FLOP/s]
+    steering: float  # share of both that steering reaches
     block_call: float  # a block's call beyond its products [s]
     load: float  # weights from the disk, converted, or states [byte/s]
     write: float  # a file, to the disk [byte/s]
     model_start: float  # of a program that runs a model, tokenizer included [s]
-    analysis: float  # NumPy's products in float64 and float32 mixed [FLOP/s]
+    analysis: float  # NumPy's products on a core, in float64 and float32 mixed [FLOP/s]
     analysis_start: float  # of a program without a model [s]
     process: float  # memory of a program before it holds anything [byte]
 
@@ -45,62 +47,48 @@ def known() -> dict[str, Machine]:
     return {name: Machine(**rates) for name, rates in table.items()}
 
 
-def named(name: str) -> Machine:
-    """A machine of the table, or one that `measure` wrote to a file.
+def named(name: str, cache: Path, again: bool = False) -> Machine:
+    """A machine of the table, this one (`HERE`), or one whose rates are in a file.
+
+    Args:
+        cache: folder where this machine's rates are kept.
+        again: measure this machine even if they are there.
 
     Raises:
-        InputError: neither.
+        InputError: none of these.
     """
     if name in (machines := known()):
         return machines[name]
+    path = Path(name)
+    if name == HERE:
+        path = cache / "machines" / (re.sub(r"\W+", "-", this_machine()) + ".yaml")
+        if again or not path.exists():
+            _measure(path)
     try:
-        rates = yaml.safe_load(Path(name).read_text(encoding="utf-8"))
-        like = machines[rates.pop("like")]
-        return replace(like, **rates | {"share": {**like.share, **rates.get("share", {})}})
+        rates = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return replace(machines[rates.pop("like")], **rates)
     except (yaml.YAMLError, TypeError, KeyError, AttributeError, OSError, ValueError) as error:
         raise InputError(
-            f"machine: {name!r} is neither known ({', '.join(machines)}) nor a file with the rates "
-            f"of one ({error!r}): write it with estimate.py --calibrate, or give `like` and some "
-            f"of {', '.join(field.name for field in fields(Machine))}"
+            f"machine: {str(path)!r} is neither {HERE}, nor known ({', '.join(machines)}), nor a "
+            f"file with the rates of one ({error!r}): give `like` and some of "
+            f"{', '.join(field.name for field in fields(Machine))}"
         ) from error
 
 
-def measure() -> dict[str, Any]:
-    """The rates of this machine that need no model, as `named` reads them from a file.
-
-    Products at the shape of Gemma 3 270M's blocks, a 64 MB file, the imports of a program.
-    """
-    flops = {name: _products(name) for name in ("float32", "bfloat16")}
-    imports = [sys.executable, "-c", "import torch, transformers, h5netcdf, xarray"]
-    return {
-        "like": "cpu",
-        "about": f"measured here: {os.cpu_count()} cores",
-        "flops": flops | {"float16": flops["bfloat16"]},
-        "write": _writing(),
-        "model_start": min(repeat(lambda: subprocess.run(imports, check=True), number=1, repeat=2)),
-    }
+def this_machine() -> str:
+    """Cores, processor and torch of this machine: others have other rates."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    processor = (names or [platform.processor() or platform.machine()])[0]
+    return f"{os.cpu_count()} cores of {processor}, torch {metadata.version('torch')}"
 
 
-def _products(dtype: str, tokens: int = 2048, width: int = 640, wide: int = 2048) -> float:
-    """FLOP/s of a feed-forward part's two products."""
-    import torch
+def _measure(path: Path) -> None:
+    """Measure this machine and keep its rates."""
+    from isogloss.cost.measuring import measure  # it runs a model
 
-    from isogloss.model.matrix_products import linear
-
-    shapes = (tokens, width), (wide, width), (width, wide)
-    x, up, down = (torch.randn(*shape).to(getattr(torch, dtype)) for shape in shapes)
-    with torch.inference_mode():
-        times = repeat(lambda: linear(linear(x, up), down), number=1, repeat=6)
-    return 4 * tokens * width * wide / median(times[1:])
-
-
-def _writing(size: int = 64 << 20) -> float:
-    """Bytes/s of writing a file to the disk."""
-    values = os.urandom(size)
-
-    def write() -> None:
-        with tempfile.TemporaryFile(dir=".") as file:
-            file.write(values)
-            os.fsync(file.fileno())
-
-    return size / median(repeat(write, number=1, repeat=5))
+    say(f"measuring this machine, once, in about ten seconds: {path}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rates = {"like": "cpu", "about": f"{this_machine()}, measured here", **measure()}
+    with whole_file(path) as temporary:
+        temporary.write_text(yaml.safe_dump(rates, sort_keys=False), encoding="utf-8")

@@ -1,8 +1,8 @@
 """What each stage of a study costs, one function per stage: time, operations, memory, disk.
 
 Work follows from the model's architecture (`architecture`) and from its text (`tokens`); time is
-that work over the machine's rate and the share of the rate that the stage reaches (`machines`).
-Constants are measured unless they say otherwise. Nothing is run here.
+that work over the machine's rates (`machines`). Constants are measured unless they say otherwise.
+Nothing is run here.
 """
 
 import math
@@ -38,7 +38,6 @@ class Cost:
     """What one job costs, or several together."""
 
     seconds: float = 0.0  # of run time, one job after the other
-    flops: float = 0.0  # operations of matrix products, two per multiplication with its addition
     memory: float = 0.0  # peak of the host's memory, of the largest job [byte]
     device_memory: float = 0.0  # peak of the accelerators' memory [byte]; 0 where none is used
     disk: float = 0.0  # what it leaves [byte]
@@ -62,11 +61,27 @@ class Work:
     choices: int  # most of an item
     with_rows: bool = True  # whether states are kept for the lens: not of further wordings
 
+    def seconds(self, texts: Sequence[tuple[Text, float, float]], share: float = 1) -> float:
+        """Run time of texts, each through some blocks, with some of its states through the head.
+
+        Args:
+            share: of the machine's rates that is reached.
+        """
+        model, machine = self.model, self.machine
+        batch, packed = self.study.extraction.batch_tokens, not model.plain
+        seconds = 0.0
+        for text, blocks, states in texts:
+            together = math.ceil(text.tokens / batch) if packed or model.padded else text.sequences
+            seconds += together * blocks * machine.block_call
+            seconds += model.block_flops(text, blocks) / machine.blocks[model.dtype] / share
+            seconds += model.head_flops(states) / machine.head[model.dtype] / share
+        return seconds
+
     @property
     def lens_layers(self) -> list[int]:
         if not self.with_rows:
             return []
-        return lens_layers(self.model.shape.layers, self.study.extraction.lens_layers)
+        return lens_layers(self.model.layers, self.study.extraction.lens_layers)
 
     @property
     def steering(self) -> Steering:
@@ -75,7 +90,7 @@ class Work:
 
     @property
     def steered_layers(self) -> list[int]:
-        return sorted({round(depth * self.model.shape.layers) for depth in self.steering.layers})
+        return sorted({round(depth * self.model.layers) for depth in self.steering.layers})
 
 
 # -- stages that run a model, or a part of one -----------------------------------------------------
@@ -89,22 +104,20 @@ def readout(model: Model, machine: Machine, *_: object) -> Cost:
 
 
 def extract(work: Work, texts: Sequence[Text]) -> Cost:
-    """One forward per question of some languages; states and scores to the disk."""
+    """The forwards of the questions of some languages; states and scores to the disk."""
     model, machine, items = work.model, work.machine, work.study.extraction.precision_items
-    flops = sum(model.flops(text, model.shape.layers, text.states) for text in texts)
+    runs = [(text, model.layers, text.states) for text in texts]
     disk = sum(activation_bytes(work, text) for text in texts)
-    seconds = load_seconds(model, machine) + disk * WRITING / machine.write
-    seconds += flops / machine.flops[model.dtype] / machine.share["extract"]
-    seconds += sum(call_seconds(work, text, model.shape.layers) for text in texts)
+    forward, loading = work.seconds(runs), load_seconds(model, machine)
+    seconds = loading + forward + disk * WRITING / machine.write
     dtypes = [model.dtype]
     if items and model.dtype != "float32":
         # The model a second time, in float32, and some questions per language in both types.
         dtypes.append("float32")
-        again = flops * min(1, items / work.items) / machine.share["extract"]
-        seconds += sum(again / machine.flops[dtype] for dtype in dtypes)
-        seconds += model.weights * model.stored / machine.load
+        slower = 1 + machine.blocks[model.dtype] / machine.blocks["float32"]
+        seconds += loading - machine.model_start + forward * slower * min(1, items / work.items)
     memory, on_gpus = model_memory(work, dtypes)
-    return Cost(seconds, flops, memory, on_gpus, disk, seconds * model.gpus)
+    return Cost(seconds, memory, on_gpus, disk, seconds * model.gpus)
 
 
 def lens(work: Work, texts: Sequence[Text]) -> Cost:
@@ -113,25 +126,26 @@ def lens(work: Work, texts: Sequence[Text]) -> Cost:
     At the embedding only different states count; at the last layer the scores are there already.
     """
     model, machine, layers = work.model, work.machine, work.lens_layers
-    states, state = sum(t.stored_states for t in texts), model.shape.width * model.number_bytes
-    parts = {0: DIFFERENT, model.shape.layers: 0.0}
-    flops = sum(parts.get(layer, 1.0) for layer in layers) * 2 * model.head_weights * states
+    states, state = sum(t.stored_states for t in texts), model.width * model.number_bytes
+    parts = {0: DIFFERENT, model.layers: 0.0}
+    flops = model.head_flops(sum(parts.get(layer, 1.0) for layer in layers) * states)
     weight = model.head_weights * model.number_bytes
     seconds = machine.model_start + (weight + states * len(layers) * state) / machine.load
-    seconds += flops / machine.flops[model.dtype] / machine.share["lens"]
+    seconds += flops / machine.head[model.dtype]
     # A layer as it was stored, as float32, and after the norm; one language at a time.
-    layer = max(t.stored_states for t in texts) * (2 * state + 4 * model.shape.width)
+    layer = max(t.stored_states for t in texts) * (2 * state + 4 * model.width)
     working, gpus = weight + layer + LOGITS, min(1, model.gpus)
     # Two numbers for each phrase and layer.
     disk = sum(COMPRESSED * len(layers) * t.phrases * 8 + FILE_BYTES["lens"] for t in texts)
-    return Cost(seconds, flops, machine.process + working, working * gpus, disk, seconds * gpus)
+    return Cost(seconds, machine.process + working, working * gpus, disk, seconds * gpus)
 
 
 def steer(work: Work, pivot: Text, texts: Sequence[Text]) -> Cost:
     """The grid, the controls at the selected setting, and the pivot's questions.
 
-    Per question the blocks under a steered layer run once, those above it once per condition. The
-    selected layer is not known before: the middle of the grid's stands for it.
+    Per question the blocks under a steered layer run once, those above it once per condition; the
+    plain path runs all of them per condition. The selected layer is not known before: the middle of
+    the grid's stands for it.
 
     Args:
         pivot: the text of the pivot, with its choices only.
@@ -142,39 +156,31 @@ def steer(work: Work, pivot: Text, texts: Sequence[Text]) -> Cost:
     if (split := work.study.statistics.split) is not None:
         tested_on = split.test / (split.fit + split.select + split.test)
         selected_on = 1 - split.fit / (split.fit + split.select + split.test)
-    n, selected = model.shape.layers, sum(layers) / len(layers)
+    n = model.layers
+    above = [n if model.plain else n - layer for layer in layers]  # blocks that a condition runs
     settings = len(how.methods) * len(how.strengths)
     controls = len(how.controls) - 1 + how.random_draws  # beside the selected setting
-    grid = selected_on * (n + settings * sum(n - layer for layer in layers))
+    grid = selected_on * (n + settings * sum(above))
     # And unsteered once more, beside the control that changes nothing.
-    tested = tested_on * (1 + controls)
+    tested, chosen = tested_on * (1 + controls), sum(above) / len(above)
     heads = selected_on * (1 + settings * len(layers)) + tested
-    runs = [(text, grid + tested * (n - selected), heads) for text in texts]
-    runs += [(pivot, tested_on * (n - selected), tested_on) for _ in texts]
-    runs += [(pivot, selected_on * n, selected_on)]  # unsteered, once
-    flops = sum(model.flops(text, blocks, part * text.states) for text, blocks, part in runs)
-    seconds = load_seconds(model, machine)
-    seconds += flops / machine.flops[model.dtype] / machine.share["steer"]
-    seconds += sum(call_seconds(work, text, blocks) for text, blocks, _ in runs)
+    runs = [(text, grid + tested * chosen, heads * text.states) for text in texts]
+    runs += [(pivot, tested_on * chosen, tested_on * pivot.states) for _ in texts]
+    runs += [(pivot, selected_on * n, selected_on * pivot.states)]  # unsteered, once
+    seconds = load_seconds(model, machine) + work.seconds(runs, machine.steering)
     memory, on_gpus = model_memory(work, [model.dtype])
     tokens = selected_on * max(text.tokens for text in (*texts, pivot))
-    memory += 2 * min(UNSTEERED, tokens * len(layers) * model.shape.width * model.number_bytes)
+    memory += 2 * min(UNSTEERED, tokens * len(layers) * model.width * model.number_bytes)
     # Unsteered, the grid, the selected setting, its controls, and the pivot's two.
     conditions = 1 + settings * len(layers) + len(how.methods) + controls + 2
     scores = conditions * work.items * work.choices * 4
     disk = len(texts) * (COMPRESSED * scores + FILE_BYTES["steered"])
-    return Cost(seconds, flops, memory, on_gpus, disk, seconds * model.gpus)
+    return Cost(seconds, memory, on_gpus, disk, seconds * model.gpus)
 
 
 def load_seconds(model: Model, machine: Machine) -> float:
     """Run time to a loaded model: imports, tokenizer, weights."""
     return machine.model_start + model.weights * model.stored / machine.load
-
-
-def call_seconds(work: Work, text: Text, blocks: float) -> float:
-    """What the calls of blocks take beyond their products, a batch at a time."""
-    batches = math.ceil(text.tokens / work.study.extraction.batch_tokens)
-    return batches * blocks * work.machine.block_call
 
 
 def model_memory(work: Work, dtypes: Sequence[str]) -> tuple[float, float]:
@@ -186,7 +192,7 @@ def model_memory(work: Work, dtypes: Sequence[str]) -> tuple[float, float]:
     """
     model, sizes = work.model, [BYTES[dtype] for dtype in dtypes]
     weights, program = model.weights * sum(sizes), work.machine.process + BUFFERS
-    states = 6 * model.shape.width + 3 * model.shape.intermediate
+    states = 6 * model.width + 3 * model.intermediate
     batch = work.study.extraction.batch_tokens * states * max(sizes) + LOGITS
     if model.gpus:  # weights pass through the host's memory some at a time
         return program + min(weights, 5e9) + 1e9, weights + batch
@@ -207,11 +213,11 @@ def activation_bytes(work: Work, text: Text) -> float:
         size = max(1, min(chunk, math.ceil(n)))
         return math.ceil(n / size) * size
 
-    shape, kept = work.model.shape, len(work.lens_layers)
-    size: float = 2 * stored(work.items, 64) * (shape.layers + 1) * shape.width * 4
+    model, kept = work.model, len(work.lens_layers)
+    size: float = 2 * stored(work.items, 64) * (model.layers + 1) * model.width * 4
     if kept and text.stored_states:
         states = stored(text.stored_states, 1024)
-        size += states * kept * shape.width * work.model.number_bytes
+        size += states * kept * model.width * model.number_bytes
         size += (text.stored_states + text.phrases) * (6 * 8 + 4)
     size += work.items * (80 + len(LATENTS) * work.choices * 8 + work.choices * 9)
     return size + FILE_BYTES["activations"]
@@ -222,7 +228,7 @@ def activation_bytes(work: Work, text: Text) -> float:
 
 def vectors(work: Work, *_: object) -> Cost:
     """Means, language subspaces and random directions per fold and layer."""
-    machine, width, layers = work.machine, work.model.shape.width, len(work.steered_layers)
+    machine, width, layers = work.machine, work.model.width, len(work.steered_layers)
     folds = 1 + (2 if work.study.statistics.split else work.study.statistics.folds)
     languages, draws = len(work.languages), work.steering.random_draws
     states, per_fold = languages * work.items * width, 2 * languages * (2 + draws) * width
@@ -235,7 +241,7 @@ def vectors(work: Work, *_: object) -> Cost:
 
 def similarity(work: Work) -> Cost:
     """Sums over paired items, Gram matrices of languages, products of states for retrieval."""
-    machine, width, layers = work.machine, work.model.shape.width, work.model.shape.layers + 1
+    machine, width, layers = work.machine, work.model.width, work.model.layers + 1
     languages, how, n = len(work.languages), work.study.similarity, work.items
     pairs, states = languages**2 / 2, languages * n * width
     paired = 2 * pairs * n * width * (how.map_permutations + 10)
@@ -246,13 +252,13 @@ def similarity(work: Work) -> Cost:
     flops = layers * (paired + 4 * states * n + shuffled_grams + middle)
     flops += with_retrieval * looked_up
     # Nearly all in float32, twice as fast as what else there is.
-    seconds = flops / (2 * machine.analysis) / machine.share["similarity"]
+    seconds = machine.analysis_start + flops / (1.6 * machine.analysis)
     shuffles = how.permutations + how.map_permutations
     needed = 40 * states + 40 * languages * n**2
     memory = machine.process + min(needed, how.memory_gb * 1e9)
     memory += 1e6 * similarity_mb(languages, n, shuffles)
     disk = 72 * layers * languages**2 + 300_000
-    return Cost(machine.analysis_start + seconds, flops, memory, disk=disk)
+    return Cost(seconds, memory, disk=disk)
 
 
 def subspaces(work: Work) -> Cost:
@@ -260,8 +266,8 @@ def subspaces(work: Work) -> Cost:
 
     Time goes into the scatter of all states, the eigenvectors of each language's and the nulls.
     """
-    study, machine, width, items = work.study, work.machine, work.model.shape.width, work.items
-    languages, everywhere = len(work.languages), work.model.shape.layers + 1
+    study, machine, width, items = work.study, work.machine, work.model.width, work.items
+    languages, everywhere = len(work.languages), work.model.layers + 1
     how, folds = study.subspaces, study.statistics.folds
     states, layers = languages * items, min(how.layers, everywhere)
     side, k = min(states, width), MAX_COMMON
@@ -271,13 +277,13 @@ def subspaces(work: Work) -> Cost:
     null = items**2 * (languages * k + 2 * items) + states * k * (4 * k + 2 * languages)
     flops = layers * (scatter + eigenvectors + axes + folds * how.permutations * null)
     flops += everywhere * how.permutations * 2 * states * width
-    seconds = machine.analysis_start + flops / machine.analysis / machine.share["subspaces"]
+    seconds = machine.analysis_start + flops / machine.analysis
     memory = machine.process + min(60 * width * states, how.memory_gb * 1e9)
     # Of a state: its places in the permutations of two nulls, what it is along the axes.
     memory += (24 * how.permutations + 1000) * states
     memory += 8 * (folds + 4) * width**2 if states > width else 16 * states**2
     size = everywhere * width * languages * 4 + layers * 200 * languages**2 * 4
-    return Cost(seconds, flops, memory, disk=COMPRESSED * size + 200_000)
+    return Cost(seconds, memory, disk=COMPRESSED * size + 200_000)
 
 
 def behaviour(work: Work) -> Cost:
@@ -289,16 +295,15 @@ def behaviour(work: Work) -> Cost:
 
 def variants(work: Work, n_wordings: int) -> Cost:
     """States of every language and wording against each other, each cluster left out in turn."""
-    machine, shape, languages = work.machine, work.model.shape, n_wordings * len(work.languages)
-    layers, states = shape.layers + 1, languages * work.items
+    machine, width, languages = work.machine, work.model.width, n_wordings * len(work.languages)
+    layers, states = work.model.layers + 1, languages * work.items
     # Gram matrices of each language and wording; item shares with each cluster left out.
-    flops = 2.0 * layers * shape.width * work.items * (states + 2 * languages**2)
+    flops = 2.0 * layers * width * work.items * (states + 2 * languages**2)
     flops += layers * LOOKED_UP * languages * work.items**2
-    seconds = flops / (2 * machine.analysis) / machine.share["similarity"]
     memory: float = 8 * (3 * languages * work.items**2 + 2 * work.items * languages**2)
-    memory += machine.process + 30 * states * shape.width
+    memory += machine.process + 30 * states * width
     cost = small(machine, 2, 200_000 + 200 * layers * len(work.languages) ** 2)
-    return cost + Cost(seconds, flops, memory)
+    return cost + Cost(flops / (1.6 * machine.analysis), memory)
 
 
 def small(machine: Machine, starts: float, disk: float) -> Cost:

@@ -122,7 +122,7 @@ def _choose_path(decoder: Decoder) -> None:
     trees = _probe(decoder)
     decoder.fast = decoder.padded = False
     expected = _predicting_states(decoder, trees, [[0], [1], [2]])
-    fault = _not_packed(decoder)
+    fault, recurrent = not_packed(decoder.model, decoder.backbone, decoder.layers)
     if fault is None:
         usual = decoder.attention
         use_segments(decoder.model)
@@ -136,7 +136,7 @@ def _choose_path(decoder: Decoder) -> None:
             decoder.fast = False
         _attend_by(decoder, usual)
     decoder.reason = fault or ""
-    if not _recurrent(decoder):
+    if not recurrent:
         decoder.padded = True
         off = _fault(decoder, expected, lambda: [_predicting_states(decoder, trees, [[0, 1], [2]])])
         decoder.padded = off is None
@@ -153,29 +153,33 @@ def _attend_by(decoder: Decoder, attention: str) -> None:
     decoder.attention = attention
 
 
-def _recurrent(decoder: Decoder) -> bool:
-    """Whether a block carries a state from token to token, or convolves over them."""
-    modules = list(decoder.layers.modules())
-    named = any(part in type(module).__name__ for module in modules for part in RECURRENT)
-    convolves = any(isinstance(module, nn.Conv1d) for module in modules)
-    return named or convolves or bool(RECURRENT_TYPES & set(decoder.layer_types))
+def not_packed(model: Any, backbone: Any, layers: nn.Module) -> tuple[str | None, bool]:
+    """Why packed rows are not tried, None where they are; whether padding is not tried either.
 
-
-def _not_packed(decoder: Decoder) -> str | None:
-    """Why packed rows are not tried; None where they are."""
-    config = decoder.model.config.get_text_config()
-    if _recurrent(decoder):
-        return "blocks carry a state from token to token"
-    if decoder.streams is not None:
-        return "residual streams side by side"
-    if other := set(decoder.layer_types) - PACKED_TYPES:
-        return f"blocks of type {', '.join(sorted(other))}"
+    By modules and configuration alone: weights may be missing (torch's meta device).
+    """
+    config = model.config.get_text_config()
+    types = set(getattr(config, "layer_types", None) or ())
+    if _recurrent(layers, types):
+        return "blocks carry a state from token to token", True
+    if streams_of(backbone) is not None:
+        return "residual streams side by side", False
+    if other := types - PACKED_TYPES:
+        return f"blocks of type {', '.join(sorted(other))}", False
     for name, value in config.to_dict().items():
         if WINDOWS.search(name) and name.lstrip("_") not in PLAIN_WINDOWS and value:
-            return f"attention is limited by {name}"
-    if not hasattr(decoder.backbone, "embed_tokens") and config.model_type not in OTHERWISE_NAMED:
-        return f"{type(decoder.model).__name__}: modules or positions of its own kind"
-    return None
+            return f"attention is limited by {name}", False
+    if not hasattr(backbone, "embed_tokens") and config.model_type not in OTHERWISE_NAMED:
+        return f"{type(model).__name__}: modules or positions of its own kind", False
+    return None, False
+
+
+def _recurrent(layers: nn.Module, types: set[str]) -> bool:
+    """Whether a block carries a state from token to token, or convolves over them."""
+    modules = list(layers.modules())
+    named = any(part in type(module).__name__ for module in modules for part in RECURRENT)
+    convolves = any(isinstance(module, nn.Conv1d) for module in modules)
+    return named or convolves or bool(RECURRENT_TYPES & types)
 
 
 def _fault(
