@@ -4,38 +4,42 @@ from dataclasses import replace
 
 import pytest
 import torch
-from tests.unit.test_cost_tokens import GERMAN, counted_of
+from tests.architectures.families import COMMON, FAMILIES
+from tests.unit.test_cost_tokens import counted_of
 from tests.unit.test_extraction import ask, extract, items
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import LlamaConfig
 
 from isogloss.cost import stages
-from isogloss.cost.architecture import Model
+from isogloss.cost.architecture import counted
 from isogloss.cost.machines import known
 from isogloss.cost.stages import Cost, Work
-from isogloss.cost.tokens import Row, Text
+from isogloss.cost.tokens import Text
 from isogloss.model.forward import run_blocks
 from isogloss.model.packing import collate, lay_out
 from isogloss.model.readout import readout_of
 from isogloss.model.tiny_models import tiny_model
 from isogloss.model.token_scores import token_log_probabilities
-from isogloss.study.resources import Architecture
 from isogloss.study.schema import Config
 
-SHAPE = Architecture(
-    layers=4, width=32, intermediate=64, heads=4, kv_heads=2, head_dim=8, vocabulary=384, tied=True
-)
-TINY = Model(SHAPE, "float32", 4)
-BLOCK, HEAD = 2 * 9216, 2 * 384 * 32  # operations per token, and per state
+TINY = counted(LlamaConfig(**COMMON, tie_word_embeddings=True), "float32")
+BLOCK, HEAD = 2 * TINY.block_weights, 2 * 384 * 32  # operations per token, and per state
+UNIT = replace(
+    known()["cpu"], blocks=dict.fromkeys(("float32", "bfloat16"), 1.0),
+    head=dict.fromkeys(("float32", "bfloat16"), 1.0), block_call=0.0, write=1e12,
+    load=1e12, model_start=0.0, analysis=1e12, analysis_start=0.0,
+)  # fmt: skip
+"""A machine that does one operation in a second, and takes no time for anything else."""
 
 
-def work_of(model=TINY, machine="cpu", languages=("en", "de"), items=3, choices=4, **settings):
+def work_of(model=TINY, machine=UNIT, languages=("en", "de"), items=3, choices=4, **settings):
     study = Config.model_validate(Config().model_dump() | settings)
-    return Work(study, known()[machine], model, languages, items, choices)
+    return Work(study, machine, model, languages, items, choices)
 
 
 def text_of(tokens=10, states=3, n=3):
     """Questions that are alike, of two phrases each."""
-    return Text.of([Row(tokens, states, 2, True)] * n, 1)
+    return Text(n * tokens, n * tokens**2, n, n * states, n * states, 2 * n)
 
 
 @pytest.fixture
@@ -45,14 +49,31 @@ def counted_products(monkeypatch):
 
 
 def test_a_model_by_hand():
-    # Queries and output 32 x 32 each, keys and values 32 x 16 each, three matrices 32 x 64.
-    assert TINY.block_weights == 2 * 1024 + 2 * 512 + 3 * 2048 == 9216
-    assert TINY.weights == 4 * 9216 + 384 * 32
-    untied = replace(TINY, shape=SHAPE.model_copy(update={"tied": False}))
+    # Queries and output 32 x 32 each, keys and values 32 x 16 each, three matrices 32 x 64; norms.
+    assert TINY.block_weights * 4 == 4 * (2 * 1024 + 2 * 512 + 3 * 2048 + 2 * 32) + 32
+    assert TINY.weights == 4 * TINY.block_weights + 384 * 32
+    untied = counted(LlamaConfig(**COMMON, tie_word_embeddings=False), "float32")
     assert untied.weights - TINY.weights == 384 * 32
-    # Three rows of 10 tokens, whose scores and mixtures have 4 heads of 8; 5 states.
+    # Three rows of 10 tokens, whose scores and mixtures have 4 heads of 8.
     attention = 2 * 2 * 4 * 8 * 3 * 100
-    assert TINY.flops(text_of(), 2, 5) == 2 * (30 * BLOCK + attention) + 5 * HEAD
+    assert TINY.block_flops(text_of(), 2) == 2 * (30 * BLOCK + attention)
+
+
+@pytest.mark.parametrize(
+    "family, path", [("Mixtral", ""), ("OPT", ""), ("GPT-Neo", "padded"), ("LFM2", "single")]
+)
+def test_any_decoder_is_counted_and_its_path_is_known_without_weights(family, path):
+    import transformers
+
+    name, settings = FAMILIES[family]
+    config = getattr(transformers, name)(**COMMON | settings)
+    model, made = counted(config, "float32"), transformers.AutoModelForCausalLM.from_config(config)
+    assert model.weights == sum(weights.numel() for weights in made.parameters())
+    assert (bool(model.plain), model.padded) == (path != "", path != "single")
+    if family == "Mixtral":  # each token is sent to two of four experts
+        experts = sum(w.numel() for n, w in made.named_parameters() if ".experts." in n)
+        ends = 2 * 384 * 32
+        assert model.block_weights == (model.weights - ends - experts / 2) / 4
 
 
 @pytest.mark.parametrize("family", ["gemma2", "gemma3", "qwen2", "qwen3", "llama", "mistral"])
@@ -65,8 +86,10 @@ def test_operations_are_those_that_torch_counts(family, counted_products):
         run_blocks(decoder, batch, lambda layer, states: None)
         token_log_probabilities(states, readout_of(decoder), row, row)
     n_rows, length = batch.tokens.shape
-    text = Text.of([Row(length, 0, 0, True)] * n_rows, 1)
-    assert counter.get_total_flops() == TINY.flops(text, 4, 37)
+    text = text_of(length, 0, n_rows)
+    # Norms and biases are counted as weights, but are no products.
+    flops = TINY.block_flops(text, 4) + TINY.head_flops(37)
+    assert counter.get_total_flops() == pytest.approx(flops, rel=0.01)
 
 
 @pytest.mark.parametrize("layers", [0, [0.0, 0.5, 1.0]])
@@ -76,7 +99,7 @@ def test_bytes_of_an_activation_file(tmp_path, n, layers):
     kept = () if layers == 0 else (0, 2, 4)
     written = extract(decoder, data, ask(decoder, data), tmp_path, kept).stat().st_size
     work = work_of(items=n, choices=3, extraction={"lens_layers": layers})
-    size = stages.extract(work, [counted_of(data, GERMAN)]).disk
+    size = stages.extract(work, [counted_of(data)]).disk
     # What does not grow with the model is 25 kB or so, whatever is in it.
     assert size == pytest.approx(written, rel=0.05, abs=15_000)
 
@@ -84,9 +107,24 @@ def test_bytes_of_an_activation_file(tmp_path, n, layers):
 def test_extraction_is_one_forward_per_question_and_grows_with_languages():
     text, work = text_of(), work_of()
     single, double = (stages.extract(work, [text] * n) for n in (1, 2))
-    assert single.flops == TINY.flops(text, 4, text.states) and double.flops == 2 * single.flops
+    flops = TINY.block_flops(text, 4) + TINY.head_flops(text.states)
+    assert single.seconds == pytest.approx(flops)
     assert double.disk == 2 * single.disk and double.memory == single.memory
-    assert single.seconds < double.seconds < 2 * single.seconds  # the model is loaded once
+    both = [stages.extract(work_of(machine=known()["cpu"]), [text] * n).seconds for n in (1, 2)]
+    assert both[0] < both[1] < 2 * both[0]  # the model is loaded once
+
+
+def test_the_plain_path_calls_blocks_for_each_sequence_and_steers_from_the_first():
+    calls = replace(UNIT, block_call=1e12)
+    text = replace(text_of(), sequences=12)
+    for padded, forwards in ((True, 1), (False, 12)):
+        plain = replace(TINY, plain="carries a state", padded=padded)
+        cost = stages.extract(work_of(plain, calls), [text])
+        assert cost.seconds == pytest.approx(forwards * 4 * 1e12, rel=0.01)
+    packed, plain = (
+        stages.steer(work_of(replace(TINY, plain=why)), text, [text]).seconds for why in ("", "x")
+    )
+    assert 1.2 * packed < plain < 4 * packed
 
 
 def test_precision_takes_the_model_in_float32_too():
@@ -103,16 +141,17 @@ def test_precision_takes_the_model_in_float32_too():
 
 def test_the_lens_grows_with_states_layers_and_vocabulary():
     def flops(depths, vocabulary=384):
-        model = replace(TINY, shape=SHAPE.model_copy(update={"vocabulary": vocabulary}))
+        model = replace(TINY, vocabulary=vocabulary)
         work = work_of(model, extraction={"lens_layers": depths})
-        return stages.lens(work, [text_of()]).flops
+        return stages.lens(work, [text_of()]).seconds
 
     single = flops([0.25])
-    assert single == 9 * HEAD
-    assert flops([0.25, 0.5, 0.75]) == 3 * single and flops([0.25], 768) == 2 * single
+    assert single == pytest.approx(9 * HEAD)
+    assert flops([0.25, 0.5, 0.75]) == pytest.approx(3 * single)
+    assert flops([0.25], 768) == pytest.approx(2 * single)
     # The last layer's scores are the model's; at the embedding many states are the same.
     assert flops([0.0, 0.5]) == pytest.approx((1 + stages.DIFFERENT) * single)
-    assert flops([0.5, 1.0]) == single
+    assert flops([0.5, 1.0]) == pytest.approx(single)
 
 
 def test_steering_by_hand():
@@ -129,9 +168,9 @@ def test_steering_by_hand():
     cost = stages.steer(work_of(steering=steering), pivot, [language])
     # Grid: a whole forward, and the blocks above layers 1 and 3. From its middle the two controls
     # and unsteered once more, and the pivot steered; unsteered once.
-    wanted = TINY.flops(language, 4 + 3 + 1, 3 * 9) + TINY.flops(language, 3 * 2, 3 * 9)
-    wanted += TINY.flops(pivot, 2, 6) + TINY.flops(pivot, 4, 6)
-    assert cost.flops == pytest.approx(wanted)
+    wanted = TINY.block_flops(language, 4 + 3 + 1 + 3 * 2) + TINY.head_flops(2 * 3 * 9)
+    wanted += TINY.block_flops(pivot, 2 + 4) + TINY.head_flops(6 + 6)
+    assert cost.seconds == pytest.approx(wanted)
     # Conditions: unsteered, two of the grid, the selected one, two controls, the pivot's two.
     assert cost.disk == pytest.approx(0.93 * 8 * 3 * 4 * 4 + 70_000)
 
@@ -139,27 +178,28 @@ def test_steering_by_hand():
 def test_steering_runs_the_items_of_a_split():
     split = {"fit": 2, "select": 1, "test": 1}
     whole, part = (
-        stages.steer(work_of(**settings), text_of(), [text_of()]).flops
+        stages.steer(work_of(**settings), text_of(), [text_of()]).seconds
         for settings in ({}, {"statistics": Config().statistics.model_dump() | {"split": split}})
     )
     assert whole / 4 < part < whole / 2
 
 
 def test_jobs_in_a_row_add_up_and_memory_is_that_of_the_largest():
-    first, second = Cost(1, 2, memory=5, disk=3), Cost(10, 20, memory=4, disk=30)
-    assert first + second == Cost(11, 22, memory=5, disk=33)
+    first, second = Cost(1, memory=5, disk=3), Cost(10, memory=4, disk=30)
+    assert first + second == Cost(11, memory=5, disk=33)
 
 
 def test_more_gpus_hold_more_and_are_no_faster():
     single, four = (
-        stages.extract(work_of(replace(TINY, gpus=gpus), "h100"), [text_of()]) for gpus in (1, 4)
+        stages.extract(work_of(replace(TINY, gpus=gpus), known()["h100"]), [text_of()])
+        for gpus in (1, 4)
     )
     assert single.seconds == four.seconds == single.gpu_seconds == four.gpu_seconds / 4
     assert single.device_memory > TINY.weights * 4
 
 
 def test_memory_of_subspaces_is_that_of_the_states_not_of_their_pairs():
-    narrow = replace(TINY, shape=SHAPE.model_copy(update={"width": 64}))
+    narrow = replace(TINY, width=64)
     # Measured; all pairs of states in float32 would be 324 MB.
     for permutations, measured in ((19, 50e6), (99, 65e6)):
         how = Config().subspaces.model_dump() | {"permutations": permutations}
@@ -194,4 +234,4 @@ def test_similarity_without_retrieval_at_every_layer_costs_less():
         )
         for layers in (1, 1000)
     )
-    assert some.flops < 0.7 * all_layers.flops
+    assert some.seconds < 0.7 * all_layers.seconds

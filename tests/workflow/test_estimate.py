@@ -4,9 +4,12 @@ import json
 import shutil
 
 import pytest
+import torch
 import yaml
 from tests.workflow.conftest import ROOT, SMALL, Study, merged
 
+from isogloss.cost.machines import named
+from isogloss.errors import InputError
 from isogloss.study.schema import read
 
 
@@ -119,18 +122,30 @@ def test_the_plan_for_belebele_is_a_study_and_needs_nothing_to_be_estimated(tree
         assert few < many / 2
 
 
-def test_a_machine_is_known_measured_or_refused(tree: Study, tmp_path) -> None:
-    path = "config/studies/belebele-plan.yaml"
-    ask = ("workflow_scripts/estimate.py", "--configfile", path)
-    done = tree.python(*ask, "--machine", "abacus")
-    assert done.returncode == 1 and done.stderr.startswith("error: machine: 'abacus' is neither")
-    file = tmp_path / "here.yaml"
-    made = tree.python("workflow_scripts/estimate.py", "--calibrate", str(file))
-    assert made.returncode == 0, made.stderr
+def test_this_machine_is_measured_once_and_every_figure_says_for_which(tree: Study) -> None:
+    path = ROOT / "config/studies/belebele-plan.yaml"
+    cache = tree.folder / "measured"
+    config = yaml.safe_load(path.read_text(encoding="utf-8")) | {"cache": str(cache)}
+    study = Study(tree.folder, config)
+    lines = estimated(study, "--machine", "here")
+    (file,) = cache.glob("machines/*.yaml")
     rates = yaml.safe_load(file.read_text(encoding="utf-8"))
-    assert rates["flops"]["float32"] > 1e9 and rates["write"] > 1e6
-    done = tree.python(*ask, "--machine", str(file))
-    assert done.returncode == 0 and rates["about"] in done.stdout
-    file.write_text("like: cpu\nspeed: 3\n", encoding="utf-8")
-    done = tree.python(*ask, "--machine", str(file))
-    assert done.returncode == 1 and "nor a file with the rates of one (TypeError" in done.stderr
+    assert torch.__version__ in rates["about"]
+    assert {line["machine"] for line in lines} == {rates["about"]}
+    assert min(rates["blocks"]["float32"], rates["head"]["bfloat16"], rates["analysis"]) > 1e8
+    file.write_text(yaml.safe_dump(rates | {"about": "kept"}), encoding="utf-8")
+    assert {line["machine"] for line in estimated(study, "--machine", "here")} == {"kept"}
+    done = study.python(
+        "workflow_scripts/estimate.py", "--configfile", study.written(), "--machine", str(file)
+    )
+    assert done.returncode == 0 and " on kept\n" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("machine, said", [
+    ("abacus", "FileNotFoundError"), ("slow.yaml", "nor a file with the rates of one (TypeError")
+])  # fmt: skip
+def test_an_unknown_machine_is_refused(tmp_path, machine: str, said: str) -> None:
+    (tmp_path / "slow.yaml").write_text("like: cpu\nspeed: 3\n", encoding="utf-8")
+    with pytest.raises(InputError, match="machine: .* is neither here") as refused:
+        named(machine if "." not in machine else str(tmp_path / machine), tmp_path)
+    assert said in str(refused.value)

@@ -53,7 +53,7 @@ def measure() -> dict[str, Any]:
 
 
 def _model_rates(dtype: str) -> tuple[float, float, float]:
-    """FLOP/s of two blocks and of the head on a thread, and what a block's call takes beside [s]."""
+    """Of a thread: FLOP/s of blocks and of the head, and a block's call beside its products [s]."""
     config = LlamaConfig(
         vocab_size=32768, hidden_size=640, intermediate_size=2048, num_hidden_layers=2,
         num_attention_heads=4, num_key_value_heads=1, head_dim=256, tie_word_embeddings=True,

@@ -104,8 +104,8 @@ class Estimate(Strict):
 
     machine: str | None = Field(
         None,
-        description="machine that the study will run on: cpu, a100, h100, or a file of "
-        "`estimate.py --calibrate`; null: cpu, or h100 where device is a GPU",
+        description="machine that the study will run on: here (measured once), cpu, a100, h100, "
+        "or a file of rates; null: here, or h100 where device is cuda",
     )
     models: dict[Slug, Architecture] = Field(
         {}, description="architectures of models that are not here, by slug"
