@@ -126,8 +126,8 @@ class Estimator:
         analyses |= {f"steering_{name}": self._small(2.5, 400_000) for name in fitted_on}
         results = {stage: (f"{stage}.nc", cost) for stage, cost in analyses.items()}
         results["figures"] = ("figures/place_and_shape.csv", self._small(6, 5e6))
-        for stage, (file, cost) in results.items():
-            yield self._result(stage, slug, dataset, f"{slug}/{dataset}/{file}", cost)
+        for stage, (file, whole) in results.items():
+            yield self._result(stage, slug, dataset, f"{slug}/{dataset}/{file}", whole)
 
     def _small(self, starts: float, disk: float = 80_000) -> Cost:
         return stages.small(self.machine, starts, disk)
