@@ -58,9 +58,9 @@ def check(path: Path) -> None:
         "HF_DATASETS_OFFLINE": "1",
     }  # it looks, and fetches nothing
     # What writing the configuration need not wait for.
-    from isogloss.cost.estimate import duration
+    from isogloss.cost.estimate import duration, estimate
     from isogloss.cost.stages import Cost
-    from isogloss.preflight import check_disk, check_study, study_lines
+    from isogloss.preflight import check_disk, check_study
     from isogloss.store.names import size_text
 
     study = read(path)
@@ -69,13 +69,14 @@ def check(path: Path) -> None:
         say(line)
     if found.to_fetch:
         say(f"not looked at, because they have to be fetched: {', '.join(found.to_fetch)}")
-    lines = study_lines(study)
+    estimated = estimate(study)
+    lines = list(estimated.lines())
     left = sum((line.to_do for line in lines), Cost())
     disk, memory = (size_text(round(size)) for size in (left.disk, left.memory))
     unknown = [line.note for line in lines if line.note]
     say(
         f"left to compute: {duration(left.seconds)} of one job after the other, {memory} of memory,"
-        f" {disk} of disk (`snakemake estimate` says it by job)"
+        f" {disk} of disk, on {estimated.machine.about} (`snakemake estimate` says it by job)"
         + (f"; unknown: {unknown[0]}" if unknown else "")
     )
     found.attempt(lambda: check_disk(Path(study.store), left.disk))

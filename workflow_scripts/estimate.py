@@ -7,12 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from isogloss.cost import machines
-from isogloss.model.sources import cache_folder
 from isogloss.program import run
 from isogloss.store.places import shared_names
-from isogloss.study.keys import Artifacts
 from isogloss.study.schema import read, validate
-from isogloss.study.settings import Settings
 
 
 def main() -> None:
@@ -35,23 +32,18 @@ def main() -> None:
     args = parser.parse_args()
     os.environ.setdefault("HF_DATASETS_OFFLINE", "1")  # questions are looked up, never downloaded
     # Not before: it lays questions out with torch, which the options need not wait for.
-    from isogloss.cost.estimate import Estimator, as_table
+    from isogloss.cost.estimate import as_table, estimate
 
     study = validate(args.spec, "--spec") if args.spec else read(args.configfile)
-    default = "h100" if study.device.startswith("cuda") else machines.HERE
-    name = args.machine or study.estimate.machine or default
-    machine = machines.named(name, cache_folder(study.cache), args.measure)
-    store = Path(study.store)
-    here = {str(path.relative_to(store)) for path in store.glob("*/*/**/*")}
     shared = shared_names(study, otherwise="estimated")
-    estimator = Estimator(study, machine, Artifacts(Settings(study, planning=True)), here, shared)
-    lines = list(estimator.lines())
+    estimated = estimate(study, args.machine, args.measure, shared)
+    machine, lines = estimated.machine, list(estimated.lines())
     if args.json:
         print(json.dumps([{"machine": machine.about, **asdict(x)} for x in lines], indent=1))
         return
     print(f"{study.study} on {machine.about}\n")
     print(as_table(lines), end="\n\n")
-    for note in dict.fromkeys([*estimator.notes, *(line.note for line in lines if line.note)]):
+    for note in dict.fromkeys([*estimated.notes, *(line.note for line in lines if line.note)]):
         print(note)
     print(
         f"All times are for {machine.about}, of jobs in a row; memory is that of the largest job:"

@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
-from isogloss.cost import machines
-from isogloss.cost.estimate import Estimator, Line
 from isogloss.cost.tokens import tokenizer_here
 from isogloss.errors import InputError, one_line
 from isogloss.measures.lens import lens_layers
@@ -30,10 +28,9 @@ from isogloss.questions.items import ParallelItems, repeated_questions
 from isogloss.questions.prompts import Tokens, control_language, questions
 from isogloss.store.names import size_text
 from isogloss.store.places import place_of
-from isogloss.study.keys import Artifacts
 from isogloss.study.local_questions import check_pairs_apart, checked_questions
 from isogloss.study.schema import Config
-from isogloss.study.settings import Settings, dump, model_spec, prompt_style
+from isogloss.study.settings import dump, model_spec, prompt_style
 
 FLIPS = 0.1
 """Answers that change under steering, as a share: what the detectable effect is worked out for."""
@@ -264,15 +261,6 @@ def _check_place(study: Config) -> None:
         place.check_writable()
     else:
         place.names()
-
-
-def study_lines(study: Config) -> list[Line]:
-    """What every job of a study costs, and what is left of it: the artifacts here cost nothing."""
-    name = study.estimate.machine or ("h100" if study.device.startswith("cuda") else "cpu")
-    store = Path(study.store)
-    here = {str(path.relative_to(store)) for path in store.glob("*/*/**/*")}
-    artifacts = Artifacts(Settings(study))
-    return list(Estimator(study, machines.named(name), artifacts, here, frozenset()).lines())
 
 
 def check_disk(store: Path, needed: float) -> None:

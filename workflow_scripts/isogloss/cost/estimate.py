@@ -8,11 +8,11 @@ from typing import Any
 
 from isogloss.cost import stages
 from isogloss.cost.architecture import Model, loaded_model
-from isogloss.cost.machines import Machine
+from isogloss.cost.machines import HERE, Machine, named
 from isogloss.cost.stages import Cost, Work
 from isogloss.cost.tokens import Questions, announced, tokenizer_here
 from isogloss.errors import InputError
-from isogloss.model.sources import ModelSource
+from isogloss.model.sources import ModelSource, cache_folder
 from isogloss.questions.datasets import load_dataset
 from isogloss.questions.items import ParallelItems
 from isogloss.questions.prompts import Tokens, control_language
@@ -20,6 +20,23 @@ from isogloss.store.names import aligned, size_text
 from isogloss.study.keys import Artifact, Artifacts
 from isogloss.study.schema import Config
 from isogloss.study.settings import dump, model_spec, prompt_style
+
+
+def estimate(
+    study: Config, machine: str | None = None, again: bool = False, shared: Set[str] = frozenset()
+) -> "Estimator":
+    """The jobs of a study on a machine, else on that of `estimate.machine`, or on this one.
+
+    Args:
+        machine: as `machines.named` takes it.
+        again: measure this machine again.
+        shared: names of the artifacts in the shared place.
+    """
+    likely = "h100" if study.device.startswith("cuda") else HERE
+    name, store = machine or study.estimate.machine or likely, Path(study.store)
+    here = {str(path.relative_to(store)) for path in store.glob("*/*/**/*")}
+    on = named(name, cache_folder(study.cache), again)
+    return Estimator(study, on, Artifacts(Settings(study)), here, shared)
 
 
 @dataclass(frozen=True)
