@@ -117,13 +117,14 @@ def counted(config: Any, dtype: str, **trust: bool) -> Model:
     n_experts = next(filter(None, (getattr(config, name, None) for name in EXPERTS)), 1)
     idle = experts * (1 - getattr(config, "num_experts_per_tok", n_experts) / n_experts)
     ends = {made.get_input_embeddings().weight, made.get_output_embeddings().weight}
+    wide = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
     heads, layers = getattr(config, "num_attention_heads", None) or 1, config.num_hidden_layers
     return Model(
         dtype=dtype,
         stored=BYTES[dtype],
         layers=layers,
         width=config.hidden_size,
-        intermediate=getattr(config, "intermediate_size", None) or 4 * config.hidden_size,
+        intermediate=max(wide) if isinstance(wide, list) else wide,  # of Gemma 3n, by block
         attended=heads * (getattr(config, "head_dim", None) or config.hidden_size // heads),
         vocabulary=config.vocab_size,
         block_weights=(whole - idle - sum(end.numel() for end in ends)) / layers,

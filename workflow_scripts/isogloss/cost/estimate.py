@@ -19,7 +19,7 @@ from isogloss.questions.prompts import Tokens, control_language
 from isogloss.store.names import aligned, size_text
 from isogloss.study.keys import Artifact, Artifacts
 from isogloss.study.schema import Config
-from isogloss.study.settings import dump, model_spec, prompt_style
+from isogloss.study.settings import Settings, dump, model_spec, prompt_style
 
 
 def estimate(
