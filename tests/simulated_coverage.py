@@ -1,6 +1,6 @@
 """How often intervals hold the truth and tests reject it, in simulated worlds of known truth."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,11 +8,16 @@ import xarray as xr
 from simulated_states import clustered_states, parallel_states
 from simulated_worlds import Answers, Flips, Lens, clusters_of
 
+from isogloss.measures.associations import without_language_effects
 from isogloss.measures.behaviour import behaviour
+from isogloss.measures.covariates import rank_correlation
 from isogloss.measures.similarity import similarity
+from isogloss.measures.slopes import slope_of_estimates, slope_per_decade
 from isogloss.measures.statistics import divide, qap_test
+from isogloss.measures.subspaces import subspaces
 from isogloss.measures.trajectories import trajectories
 from isogloss.questions.items import folds
+from isogloss.steering.effects import rank_p
 from isogloss.steering.inference import Search, flip_claims
 
 ALPHAS = (0.01, 0.05, 0.10)
@@ -24,6 +29,7 @@ BEHAVIOUR: dict[str, tuple[str, dict[str, str]]] = {
     "consistency": ("consistency", {}),
     "consistency, mean over pairs": ("mean_consistency", {"scope": "all_pairs"}),
     "consistency, concatenated": ("consistency_concatenated", {}),
+    "consistency as RankC": ("rank_c", {}),
     "Cohen's kappa": ("kappa", {}),
     "transfer, positive": ("transfer", {"sign": "positive"}),
     "transfer, negative": ("transfer", {"sign": "negative"}),
@@ -66,7 +72,12 @@ LENS: dict[str, tuple[str, dict[str, str]]] = {
 SIMILARITY: dict[str, tuple[str, dict[str, str]]] = {
     "dissociation": ("dissociation", {}),
     "dissociation of a language from the pivot": ("dissociation_by_language", {}),
+    "dissociation, pivot pairs": ("dissociation_pivot", {}),
     "debiased CKA, mean over pairs": ("cka_middle_mean", {}),
+}
+SIMILARITY_CROSSED: dict[str, tuple[str, dict[str, str]]] = {
+    "dissociation": ("dissociation", {}),
+    "debiased CKA": ("cka_middle_mean", {}),
 }
 
 
@@ -213,6 +224,14 @@ def steering_worlds(
                 ends = (interval.estimate, interval.low, interval.high)
                 tally.add_interval(f"net effect, {of}, {name}", *ends)
                 tally.add_p(f"net effect, {of}, {name}", claim.p)
+        # Of the items that the pivot has right alone, as in transfer from it.
+        known = np.where(rng.random(len(clusters)) < 0.6, 0.0, np.nan)[:, None, None]
+        claim = flip_claims(change + known, search, clusters, n_perm=299, seed=world)[1]
+        ends = (claim.interval.estimate, claim.interval.low, claim.interval.high)
+        tally.add_interval("change of transfer, mean over languages, setting searched", *ends)
+        tally.add_p("change of transfer, mean over languages, setting searched", claim.p)
+        draws = rng.normal(size=40)
+        tally.add_p("rank among random directions", rank_p(draws[0], draws[1:]))
 
 
 def chosen_settings(change: np.ndarray, margin: np.ndarray, fold: np.ndarray) -> np.ndarray:
@@ -230,24 +249,134 @@ def chosen_settings(change: np.ndarray, margin: np.ndarray, fold: np.ndarray) ->
 def similarity_worlds(
     rng: np.random.Generator, setting: Setting, n_worlds: int, tally: Tally
 ) -> None:
-    """States of five languages in 48 dimensions, of whose variance 60% is shared, or nothing."""
+    """States of five languages in 48 dimensions, of whose variance 60% is shared, or nothing.
+
+    Of maps over layers and pairs the smallest p counts: they are adjusted for all their entries.
+    """
     clusters = setting.clusters
     for _ in range(n_worlds):
         for shared in (0.6, 0.0):
             layers = [clustered_states(rng, clusters, 5, (1.0,) * 48, shared, within=0.3)] * 3
-            result = similarity(parallel_states(layers, clusters), "en", 199, 1)
+            found = similarity(parallel_states(layers, clusters), "en", 199, 1)
             if shared:
-                tally.add_variables(result, SIMILARITY)
+                tally.add_variables(found, SIMILARITY)
             else:
-                tally.add_p("dissociation", float(result["dissociation_p"]))
+                tally.add_p("dissociation", float(found["dissociation_p"]))
+                for name in ("item_share", "cka"):
+                    least = np.nanmin(found[f"{name}_pair_p"].values)
+                    tally.add_p(f"any pair at any layer: {name.replace('_', ' ')}", least)
+
+
+def peculiar_languages_worlds(
+    rng: np.random.Generator, setting: Setting, n_worlds: int, tally: Tally
+) -> None:
+    """States of languages that share more or less with the others: 30% to 90% of the variance."""
+    clusters = setting.clusters
+    for _ in range(n_worlds):
+        shared = rng.uniform(0.3, 0.9, (5, 1, 1))
+        common = clustered_states(rng, clusters, 1, (1.0,) * 48, within=0.3)
+        apart = clustered_states(rng, clusters, 5, (1.0,) * 48, within=0.3)
+        layers = [np.sqrt(shared) * common + np.sqrt(1 - shared) * apart]
+        found = similarity(parallel_states(layers * 3, clusters), "en", 1, 1)
+        names = {
+            f"{name}, for languages like these (5)": v for name, v in SIMILARITY_CROSSED.items()
+        }
+        tally.add_variables(found, names, "_crossed")
+
+
+def subspace_worlds(
+    rng: np.random.Generator, setting: Setting, n_worlds: int, tally: Tally
+) -> None:
+    """States of four languages in 24 dimensions that share nothing and do not lie apart."""
+    clusters = setting.clusters
+    for world in range(n_worlds):
+        layers = [clustered_states(rng, clusters, 4, (1.0,) * 24, within=0.3)]
+        states = parallel_states(layers, clusters)
+        found = subspaces(states, folds(clusters, 5), permutations=99, seed=world)
+        for name, test in (
+            ("offset_p", "languages lie apart"),
+            ("separability_p", "languages can be told"),
+            ("shared_correlation_p", "directions are shared"),
+        ):
+            tally.add_p(test, found[name].values[:1])
+
+
+SIZES = np.array([1e8, 5e8, 3e9])
+
+
+def slope_worlds(rng: np.random.Generator, setting: Setting, n_worlds: int, tally: Tally) -> None:
+    """Three sizes on the same items: alike, or abler by 0.5 a decade.
+
+    The effects of steering come with intervals of their own.
+    """
+    decades = np.log10(SIZES)
+    for _ in range(n_worlds):
+        for gain in (0.0, 0.5):
+            models = abler_models(rng, setting.clusters, gain * (decades - decades.mean()))
+            for measure, selection in SLOPES.items():
+                values, by_cluster, by_language = (
+                    np.array([m[f"{measure}{end}"].sel(selection).values for m in models])
+                    for end in ("", "_without_cluster", "_without_language")
+                )
+                found = slope_per_decade(SIZES, values, by_cluster, by_language)
+                name = f"slope of {measure.removeprefix('mean_').replace('_', ' ')}"
+                if gain:
+                    tally.add_interval(name, found.value, found.low, found.high)
+                else:
+                    tally.add_p(name, found.p)
+        error = rng.uniform(0.02, 0.06, 3)
+        values = error * rng.normal(size=3)
+        found = slope_of_estimates(SIZES, values, values - 1.96 * error, values + 1.96 * error)
+        tally.add_interval("slope of effects of steering", found.value, found.low, found.high)
+        tally.add_p("slope of effects of steering", found.p)
+
+
+SLOPES = {
+    "mean_accuracy": {},
+    "mean_consistency": {"scope": "all_pairs"},
+    "mean_lift_independent": {"scope": "all_pairs", "sign": "positive"},
+}
+
+
+def abler_models(
+    rng: np.random.Generator, clusters: np.ndarray, gains: np.ndarray
+) -> list[xr.Dataset]:
+    """`behaviour` of models that find the same items hard, more able by `gains`."""
+    seed = int(rng.integers(2**31))
+    made = []
+    for gain in gains:
+        shared = Answers().scores(np.random.default_rng(seed), clusters)
+        gold = np.arange(shared.sizes["choice"]) == shared["answer"].values[:, None]
+        noise = 0.7 * rng.normal(size=shared["sum"].shape)
+        made.append(behaviour(shared.assign(sum=shared["sum"] + gain * gold + noise)))
+    return made
 
 
 def qap_worlds(rng: np.random.Generator, setting: Setting, n_worlds: int, tally: Tally) -> None:
-    """Two unrelated matrices over ten languages; items play no part."""
-    for _ in range(n_worlds):
+    """Matrices over ten languages, items play no part.
+
+    Unrelated ones; ones that a competence of languages drives, unrelated but for it; related ones.
+    """
+    for world in range(n_worlds):
         noise = rng.normal(size=(2, 10, 10))
         x, y = noise + noise.transpose(0, 2, 1)
-        tally.add_p("association over pairs of languages (QAP)", qap_test(x, y, n_perm=999)[1])
+        p = qap_test(x, y, n_perm=999, seed=world).p
+        tally.add_p("association over pairs of languages", p)
+        competence = 3 * rng.normal(size=10)
+        driven = competence[:, None] + competence
+        left = (without_language_effects(m + driven) for m in (x, y))
+        p = qap_test(*left, n_perm=999, seed=world).p
+        tally.add_p("association after language effects, competence drives both", p)
+        left = (without_language_effects(m + driven) for m in (x, 0.6 * x + 0.8 * y))
+        found = qap_test(*left, n_perm=999, seed=world)
+        name = "association after language effects (true 0.6)"
+        tally.add_interval(name, found.value, found.low, found.high)
+        a, b = rng.normal(size=(2, 10))
+        p = rank_correlation(a, b, 999, world).p
+        tally.add_p("rank correlation over languages", p)
+        found = rank_correlation(a, 0.6 * a + 0.8 * b, 999, world)
+        name = "rank correlation over languages (normal, r 0.6)"
+        tally.add_interval(name, found.value, found.low, found.high)
 
 
 EXPERIMENTS: dict[str, Experiment] = {
@@ -256,8 +385,23 @@ EXPERIMENTS: dict[str, Experiment] = {
     "Over items and languages (10)": languages_worlds(10),
     "Lens": lens_worlds,
     "Similarity": similarity_worlds,
+    "Similarity over languages": peculiar_languages_worlds,
+    "Subspaces": subspace_worlds,
+    "Slopes": slope_worlds,
     "Steering": steering_worlds,
     "Language pairs": qap_worlds,
+}
+
+
+# Truths in closed form; E sqrt(s) of a share s uniform on 0.3 to 0.9.
+_ROOT = (0.9**1.5 - 0.3**1.5) / 1.5 / 0.6
+KNOWN = {
+    "dissociation": np.array(0.4),
+    "dissociation, pivot pairs": np.array(0.4),
+    "dissociation, for languages like these (5)": np.array(1 - _ROOT**2),
+    "slope of effects of steering": np.array(0.0),
+    "association after language effects (true 0.6)": np.array(0.6),
+    "rank correlation over languages (normal, r 0.6)": np.array(6 / np.pi * np.arcsin(0.3)),
 }
 
 
@@ -272,31 +416,58 @@ class Result:
     rejections: dict[str, list[float]]
 
 
+# Where worlds take long: the share of them that is drawn, and the most items.
+SHARES = {
+    "Similarity": 0.2,
+    "Similarity over languages": 0.2,
+    "Subspaces": 0.4,
+    "Slopes": 0.4,
+}
+MOST_ITEMS = {"Subspaces": 60}
+# Items play no part: one column is enough.
+WITHOUT_ITEMS = ("Language pairs",)
+
+
 def run(
     settings: Sequence[Setting],
     n_worlds: int,
     seed: int,
     names: Sequence[str] = (),
     exact: bool = True,
+    mapped: Callable[..., Iterable["Result"]] = map,
 ) -> Iterator[Result]:
     """Every experiment (or those named) in every setting; seeds do not depend on what else runs.
 
-    Args: exact takes the truth from very many items or languages, else from the worlds' mean.
+    Args:
+        n_worlds: per setting; of costly experiments `SHARES` of them.
+        exact: take the truth from very many items or languages, else from the worlds' mean.
+        mapped: `map`, or a pool's.
     """
-    truths: dict[str, np.ndarray] = {}
     wanted = [name for name in EXPERIMENTS if not names or name in names]
+    truths = dict(KNOWN)
     if exact and "Behaviour" in wanted:
         truths |= behaviour_truth(np.random.default_rng([seed, 0]))
-    if exact and any("languages" in name for name in wanted):
+    if exact and any(name.startswith("Over items and languages") for name in wanted):
         over_languages = languages_truth(np.random.default_rng([seed, 1]))
         for n in (5, 10):
             truths |= {
                 f"{name}, for languages like these ({n})": v for name, v in over_languages.items()
             }
-    for name in wanted:
-        for setting in settings:
-            tally = Tally()
-            how = ("none", "everyday", "threes").index(setting.how)
-            stream = [seed, 2 + list(EXPERIMENTS).index(name), setting.n_items, how]
-            EXPERIMENTS[name](np.random.default_rng(stream), setting, n_worlds, tally)
-            yield Result(name, setting, n_worlds, tally.coverage(truths), tally.rejections())
+    tasks = [
+        (name, setting, max(2, round(n_worlds * SHARES.get(name, 1))), seed, truths)
+        for name in wanted
+        for setting in (settings[:1] if name in WITHOUT_ITEMS else settings)
+        if setting.n_items <= MOST_ITEMS.get(name, np.inf)
+    ]
+    yield from mapped(in_setting, tasks)
+
+
+def in_setting(task: tuple[str, Setting, int, int, Mapping[str, np.ndarray]]) -> Result:
+    """One experiment in one setting."""
+    name, setting, n_worlds, seed, truths = task
+    tally = Tally()
+    how = ("none", "everyday", "threes").index(setting.how)
+    stream = [seed, 2 + list(EXPERIMENTS).index(name), setting.n_items, how]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        EXPERIMENTS[name](np.random.default_rng(stream), setting, n_worlds, tally)
+    return Result(name, setting, n_worlds, tally.coverage(truths), tally.rejections())

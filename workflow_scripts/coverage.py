@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from isogloss.files.atomic import whole_file
 from isogloss.program import run
 
 BEGIN, END = "<!-- coverage: begin -->", "<!-- coverage: end -->"
+TITLE = "Coverage of intervals, level of tests"
 CLUSTERS = {
     "none": "none",
     "everyday": "as in `everyday`",
@@ -21,7 +23,10 @@ CLUSTERS = {
 def main() -> None:
     root = Path(__file__).resolve().parents[1]
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--worlds", type=int, default=1000, help="worlds per setting")
+    parser.add_argument(
+        "--worlds", type=int, default=1000, help="worlds per setting; fewer where they take long"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument(
         "--items", type=int, nargs="+", default=[60, 120, 240], help="items per world"
     )
@@ -51,21 +56,25 @@ def main() -> None:
         raise InputError(f"--only {unknown[0]!r}: no such experiment: choose from {known}")
     settings = [simulated.Setting(n, how) for how in args.clusters for n in args.items]
     results = []
-    for result in simulated.run(settings, args.worlds, args.seed, args.only):
-        results.append(result)
-        print(f"{result.experiment}, {result.setting}", file=sys.stderr)
+    with ProcessPoolExecutor(args.jobs) as pool:
+        found = simulated.run(settings, args.worlds, args.seed, args.only, mapped=pool.map)
+        for result in found:
+            results.append(result)
+            print(f"{result.experiment}, {result.setting}", file=sys.stderr, flush=True)
     text = tables(results, settings, simulated.ALPHAS, simulated.WANTED)
     with whole_file(args.document) as temporary:
         temporary.write_text(between_markers(args.document, text), encoding="utf-8")
 
 
-def between_markers(document: Path, text: str) -> str:
+def between_markers(
+    document: Path, text: str, title: str = TITLE, begin: str = BEGIN, end: str = END
+) -> str:
     """The document with the text between its markers, which are added where they are missing."""
     old = document.read_text(encoding="utf-8") if document.exists() else "# Verification\n"
-    if BEGIN not in old:
-        old = f"{old.rstrip()}\n\n## Coverage of intervals, level of tests\n\n{BEGIN}\n{END}\n"
-    before, rest = old.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{text}\n{END}{rest.split(END)[1]}"
+    if begin not in old:
+        old = f"{old.rstrip()}\n\n## {title}\n\n{begin}\n{end}\n"
+    before, rest = old.split(begin)
+    return f"{before}{begin}\n\n{text}\n{end}{rest.split(end)[1]}"
 
 
 def tables(
@@ -89,12 +98,15 @@ def tables(
         if share > alpha + 2 * monte_carlo_error(alpha, result.n_worlds)
     ]
     levels = " / ".join(f"{alpha:g}" for alpha in alphas)
+    errors = ", ".join(
+        f"{monte_carlo_error(0.95, n):.3f} with {n} worlds"
+        for n in sorted({result.n_worlds for result in results}, reverse=True)
+    )
     parts = [
         "Made by `python workflow_scripts/coverage.py`; `tests/simulated_coverage.py` says how the "
-        "worlds are made. Columns: items, and how they cluster. A share of 500 worlds has a Monte "
-        f"Carlo error of {monte_carlo_error(0.95, 500):.3f}, one of 100 of "
-        f"{monte_carlo_error(0.95, 100):.3f}, where a world gives one value; it is a mean where a "
-        "world gives several (languages, pairs, layers). A dash: not computed.",
+        "worlds are made. Columns: items, and how they cluster. The Monte Carlo error of a "
+        f"coverage of 0.95 is {errors}, where a world gives one value; it is smaller where it is "
+        "a mean over several (languages, pairs, layers). A dash: not computed.",
         "Share of 95% intervals that hold the truth:",
         table("quantity", results, settings, "coverage", "{:.3f}".format),
         listed(f"Below {wanted:.0%}", short),

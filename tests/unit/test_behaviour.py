@@ -246,6 +246,15 @@ def transfer_matrices(predicted, answers, n_choices):
     }
 
 
+def test_rank_c_by_hand():
+    # Best to worst: 0 1 2 and 0 2 1; the j best have 1 of 1, 1 of 2, 3 of 3 choices in common.
+    scores = np.array([[[3.0, 2, 1, np.nan]], [[3.0, 1, 2, np.nan]]])
+    weights = np.exp([3.0, 2, 1]) / np.exp([3.0, 2, 1]).sum()
+    found = b.item_rank_c(scores, np.array([3]))[0]
+    assert found[0, 1] == found[1, 0] == pytest.approx(weights @ [1, 1 / 2, 1])
+    assert np.diag(found) == pytest.approx(1)
+
+
 def test_transfer_by_hand():
     # 24 items. l0 is right on 0-11, l1 on 0-5 and 18-23. l0's wrong items are 12-23; of them l1 is
     # wrong on 12-17, and takes l0's wrong choice on 12-15.

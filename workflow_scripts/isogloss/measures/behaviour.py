@@ -186,6 +186,34 @@ def item_consistency(ranked: np.ndarray) -> np.ndarray:
     return by_item @ by_item.transpose(0, 2, 1)
 
 
+def item_rank_c(scores: np.ndarray, n_choices: np.ndarray) -> np.ndarray:
+    """RankC per item and pair: agreement of rankings that counts the best choices most.
+
+    The mean over j of the share that two languages' j best choices have in common, with weights
+    that fall by e from j to j + 1. 1 for equal rankings; above 0 by chance. Of tied choices, which
+    RankC does not know, the first comes first, as in predictions.
+
+    Args:
+        scores: (language, item, choice), NaN where there is no choice.
+        n_choices: (item,).
+
+    Returns:
+        (item, language, language).
+
+    Source: Qi, Fernandez and Bisazza (2023), Cross-lingual consistency of factual knowledge.
+    """
+    order = np.argsort(tie_groups(scores), axis=-1, kind="stable")
+    place = np.argsort(order, axis=-1).transpose(1, 0, 2)
+    exists = _exists(n_choices, scores.shape[-1])
+    weight = np.where(exists, np.exp(-np.arange(scores.shape[-1])), 0.0)
+    weight /= weight.sum(axis=-1, keepdims=True) * np.arange(1, scores.shape[-1] + 1)
+    # A choice is among both languages' j best from its worse place on.
+    from_there = np.cumsum(weight[:, ::-1], axis=-1)[:, ::-1]
+    worse = np.maximum(place[:, :, None], place[:, None])
+    counted = np.take_along_axis(from_there[:, None, None], worse, axis=-1)
+    return np.where(exists[:, None, None], counted, 0.0).sum(axis=-1)
+
+
 def concatenated_consistency(ranked: np.ndarray, jackknife: Jackknife) -> np.ndarray:
     """Correlation of two languages' rank vectors, all items one after the other.
 
@@ -308,6 +336,8 @@ def behaviour(scores: xr.Dataset, mode: str = "token", confidence: float = 0.95)
     _add_identity(table, alike, n_choices)
     distinct = np.logical_not(alike.any(axis=-1))
     _add_consistency(table, ranks(values, n_choices), scores, distinct)
+    shares = jackknife.means(item_rank_c(values, n_choices))
+    table.add_pairs("rank_c", [shares], "agreement of rankings, the best choices first (RankC)")
     by_item = predicted.T.astype(float)
     kappa = cohens_kappa(by_item[:, :, None], by_item[:, None, :], jackknife)
     table.add_pairs("kappa", [kappa], "Cohen's kappa of predictions")

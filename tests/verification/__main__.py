@@ -1,0 +1,111 @@
+"""Isogloss beside other tools: every agreement with its bound, written into a document.
+
+Exits with 1 where a number is beyond its bound or a tool is missing.
+"""
+
+import argparse
+import datetime
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+from benchmarks.machine import machine
+from benchmarks.material import ROOT
+from verification.agreements import Agreement, markdown
+from verification.models import N_PROMPTS, Peers, of_model
+from verification.numbers import of_numbers
+from verification.ours import PUBLISHED, Isogloss, everyday, published
+
+from coverage import between_markers
+from isogloss.errors import InputError
+from isogloss.files.atomic import whole_file
+from isogloss.model.fetching import fetch
+from isogloss.model.sources import ModelSource
+from isogloss.program import run
+
+BEGIN, END = "<!-- verify: begin -->", "<!-- verify: end -->"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="verification", description=__doc__)
+    add = parser.add_argument
+    add("--data", type=Path, help="folder with xcopa and xquad_mc, one <language>.jsonl a "
+        "language; without it, questions that come along")  # fmt: skip
+    add("--cache", type=Path, help="folder of models",
+        default=os.environ.get("ISOGLOSS_CACHE", "~/.cache/isogloss"))  # fmt: skip
+    add("--models", nargs="+", help="of config/config.yaml; all by default")
+    add("--document", type=Path, default=ROOT / "docs" / "verification.md")
+    args = parser.parse_args()
+    specs = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["models"]
+    if unknown := sorted(set(args.models or ()) - set(specs)):
+        raise InputError(f"--models {unknown[0]}: none of {', '.join(specs)}")
+    for folder in PUBLISHED if args.data else ():
+        if not (args.data / folder).is_dir():
+            raise InputError(f"--data {args.data}: holds no folder {folder}: add it, or leave out")
+    rows = []
+    cache = args.cache.expanduser()
+    for slug in args.models or specs:
+        for row in _of_one(ModelSource.from_spec(slug, specs[slug]), cache, args.data):
+            rows.append(row)
+            mark = "ok" if row.holds else "BEYOND" if row.n else row.note
+            told = f"{row.difference:.1e} (bound {row.bound})" if row.n else ""
+            print(f"{row.what}; {row.against}: {told} {mark}", file=sys.stderr, flush=True)
+    text = markdown(rows, _conditions(args.data))
+    with whole_file(args.document) as temporary:
+        title = "Numbers beside other tools"
+        temporary.write_text(
+            between_markers(args.document, text, title, BEGIN, END), encoding="utf-8"
+        )
+    if failed := sum(not row.holds for row in rows):
+        raise InputError(
+            f"{args.document}: {failed} of {len(rows)} comparisons are beyond their bound or were "
+            "not made: they are named there"
+        )
+
+
+def _of_one(source: ModelSource, cache: Path, data: Path | None) -> Iterator[Agreement]:
+    """All comparisons of a model; ours is computed first, with nothing of the peers loaded."""
+    fetch(source, cache)
+    isogloss = Isogloss.loaded(source, cache)
+    with tempfile.TemporaryDirectory() as scratch:
+        own = isogloss.compute(everyday(), Path(scratch))
+        every = [own]
+        for name in PUBLISHED if data else ():
+            every.append(isogloss.compute(published(data, name), Path(scratch)))
+        short = every[1] if data else own
+        language = short.material.languages[-1]
+        changes = isogloss.interventions(short, language)
+        scores = isogloss.steered(short.asked[language][:N_PROMPTS], changes)
+        yield from of_numbers(source.slug, own)
+        decoder = isogloss.decoder
+        peers = Peers(source, cache, decoder.tokenizer, decoder.bos_id)
+        yield from of_model(peers, short, every, changes, scores, language)
+
+
+def _conditions(data: Path | None) -> dict[str, str]:
+    """When, on what and with which versions."""
+    found = machine()
+    kept = {name: found[name] for name in ("CPU", "cores", "python", "torch", "transformers")}
+    peers = ("lm-eval", "nnsight", "nnterp", "transformer-lens", "scipy", "pingouin")
+    questions = "XCOPA, XQuAD-MC and `everyday`" if data else "`everyday`"
+    return (
+        {"date": datetime.date.today().isoformat(), "questions": questions, "type": "float32"}
+        | kept
+        | {name: _version(name) for name in peers}
+    )
+
+
+def _version(name: str) -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+if __name__ == "__main__":
+    run(main)
