@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 TINY := store/quick/models/tiny-gemma3
 
-.PHONY: run test test-cluster test-sharing test-models models-table quick lint benchmark test-gpu help
+.PHONY: run test test-cluster test-sharing test-models models-table quick lint benchmark verify test-gpu help
 .DEFAULT_GOAL := help
 
 help:
@@ -17,6 +17,8 @@ help:
 	@echo "make models-table   the table of docs/models.md"
 	@echo "make benchmark   beside lm-evaluation-harness, nnsight and others, in half an hour or more;"
 	@echo "            options in BENCHMARK=, such as BENCHMARK='--quick --only lens'"
+	@echo "make verify   beside other tools: numbers into docs/verification.md, in half an hour or more;"
+	@echo "            options in VERIFY=, such as VERIFY='--data ../shared/data'"
 	@echo "make test-gpu   on a machine with a card: right there too, and how fast"
 	@echo "make lint   formatting, linters, types"
 
@@ -76,3 +78,17 @@ $(BENCH)/.installed: requirements.txt tests/benchmarks/requirements.txt
 
 benchmark: $(BENCH)/.installed
 	PYTHONPATH=workflow_scripts:tests $(BENCH)/bin/python -W ignore -m benchmarks $(BENCHMARK)
+
+VERIFIED := .venv-verify
+
+# A tool that cannot be installed is named in the document; the others are compared.
+$(VERIFIED)/.installed: requirements.txt tests/benchmarks/requirements.txt tests/verification/requirements.txt
+	$(PYTHON) -m venv $(VERIFIED)
+	$(VERIFIED)/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(VERIFIED)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/verification/requirements.txt \
+		|| sed -n 's/^\([a-z].*==.*\)/\1/p' tests/benchmarks/requirements.txt tests/verification/requirements.txt | xargs -n 1 $(VERIFIED)/bin/python -m pip install --quiet --no-deps \
+		|| echo "make verify: not all tools could be installed (see above); the others are compared"
+	touch $@
+
+verify: $(VERIFIED)/.installed
+	PYTHONPATH=workflow_scripts:tests $(VERIFIED)/bin/python -W ignore -m verification $(VERIFY)

@@ -15,9 +15,18 @@ import yaml
 from benchmarks.machine import machine
 from benchmarks.material import ROOT
 from verification.agreements import Agreement, markdown
-from verification.models import N_PROMPTS, Peers, of_model
+from verification.models import Peers, of_model
 from verification.numbers import of_numbers
-from verification.ours import PUBLISHED, Isogloss, everyday, published
+from verification.ours import (
+    FEW,
+    OWN,
+    OWN_FORWARD,
+    PUBLISHED,
+    Isogloss,
+    Sizes,
+    everyday,
+    published,
+)
 
 from coverage import between_markers
 from isogloss.errors import InputError
@@ -37,6 +46,7 @@ def main() -> None:
     add("--cache", type=Path, help="folder of models",
         default=os.environ.get("ISOGLOSS_CACHE", "~/.cache/isogloss"))  # fmt: skip
     add("--models", nargs="+", help="of config/config.yaml; all by default")
+    add("--quick", action="store_true", help="fewer questions")
     add("--document", type=Path, default=ROOT / "docs" / "verification.md")
     args = parser.parse_args()
     specs = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["models"]
@@ -48,7 +58,8 @@ def main() -> None:
     rows = []
     cache = args.cache.expanduser()
     for slug in args.models or specs:
-        for row in _of_one(ModelSource.from_spec(slug, specs[slug]), cache, args.data):
+        source, sizes = ModelSource.from_spec(slug, specs[slug]), FEW if args.quick else Sizes()
+        for row in _of_one(source, cache, args.data, sizes):
             rows.append(row)
             mark = "ok" if row.holds else "BEYOND" if row.n else row.note
             told = f"{row.difference:.1e} (bound {row.bound})" if row.n else ""
@@ -66,22 +77,27 @@ def main() -> None:
         )
 
 
-def _of_one(source: ModelSource, cache: Path, data: Path | None) -> Iterator[Agreement]:
+def _of_one(
+    source: ModelSource, cache: Path, data: Path | None, sizes: Sizes
+) -> Iterator[Agreement]:
     """All comparisons of a model; ours is computed first, with nothing of the peers loaded."""
     fetch(source, cache)
     isogloss = Isogloss.loaded(source, cache)
     with tempfile.TemporaryDirectory() as scratch:
-        own = isogloss.compute(everyday(), Path(scratch))
-        every = [own]
-        for name in PUBLISHED if data else ():
-            every.append(isogloss.compute(published(data, name), Path(scratch)))
-        short = every[1] if data else own
+        own = isogloss.compute(everyday(OWN, sizes.measured), Path(scratch), lens=False)
+        materials = (
+            [published(data, name, sizes) for name in PUBLISHED]
+            if data
+            else [everyday(OWN_FORWARD, sizes.short)]
+        )
+        every = [isogloss.compute(material, Path(scratch)) for material in materials]
+        short = every[0]
         language = short.material.languages[-1]
         changes = isogloss.interventions(short, language)
-        scores = isogloss.steered(short.asked[language][:N_PROMPTS], changes)
+        scores = isogloss.steered(short.asked[language][: sizes.every_layer], changes)
         yield from of_numbers(source.slug, own)
         decoder = isogloss.decoder
-        peers = Peers(source, cache, decoder.tokenizer, decoder.bos_id)
+        peers = Peers(source, cache, decoder.tokenizer, decoder.bos_id, sizes.every_layer)
         yield from of_model(peers, short, every, changes, scores, language)
 
 

@@ -19,8 +19,6 @@ from isogloss.questions.prompts import Question
 os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "WANDB_MODE": "disabled"}
 
 CHOICES, STATES, LENS, STEERED = 1e-3, 1e-4, 1e-3, 1e-3
-N_PROMPTS = 6
-"""Prompts per language whose states and lens are compared: peers keep the whole vocabulary."""
 LEAST = -60.0
 """Log-probabilities below this count as this: nnterp gives probabilities, in float32 [nat]."""
 
@@ -28,7 +26,11 @@ LEAST = -60.0
 class Peers:
     """The model as other tools load it; nothing of it is Isogloss's."""
 
-    def __init__(self, source: ModelSource, cache: Path, tokenizer: Any, bos_id: int | None):
+    def __init__(
+        self, source: ModelSource, cache: Path, tokenizer: Any, bos_id: int | None, n: int
+    ):
+        """Args: n is the number of questions per language whose every layer is compared."""
+        self.n = n
         self.folder, self.slug = str(fetch(source, cache)), source.slug
         self.tokenizer, self.bos_id = tokenizer, bos_id
 
@@ -114,7 +116,7 @@ def states(peers: Peers, computed: Computed) -> Iterator[Agreement]:
     blocks = model.model.layers
     for language, asked in computed.asked.items():
         theirs = []
-        for question in asked[:N_PROMPTS]:
+        for question in asked[: peers.n]:
             kept: list[Any] = []
             with model.trace(torch.tensor([question.prompt])):
                 kept.append(blocks[0].input.save())
@@ -135,16 +137,18 @@ def states(peers: Peers, computed: Computed) -> Iterator[Agreement]:
             yield compared("states", what, "nnsight", away, np.zeros_like(away), STATES)
 
 
-def gold_phrases(computed: Computed, language: str) -> tuple[list[Question], list[int]]:
+def gold_phrases(
+    peers: Peers, computed: Computed, language: str
+) -> tuple[list[Question], list[int]]:
     """The first questions, and the first token of each right choice."""
-    asked, answers = computed.asked[language][:N_PROMPTS], computed.material.items.answers
+    asked, answers = computed.asked[language][: peers.n], computed.material.items.answers
     return asked, [q.phrases[answers[q.item]].tokens[0] for q in asked]
 
 
-def our_lens(computed: Computed, language: str) -> np.ndarray:
+def our_lens(peers: Peers, computed: Computed, language: str) -> np.ndarray:
     """(layer, prompt) log-probability of the right choice's first token, the embedding first."""
     found = computed.lens[language]["first_token"].sel(latent="prompt").values
-    answers = computed.material.items.answers[:N_PROMPTS]
+    answers = computed.material.items.answers[: peers.n]
     return found[:, np.arange(len(answers)), answers]
 
 
@@ -162,7 +166,7 @@ def nnterp_lens(peers: Peers, computed: Computed) -> Iterator[Agreement]:
     )
     model._model.requires_grad_(False)
     for language in computed.asked:
-        asked, tokens = gold_phrases(computed, language)
+        asked, tokens = gold_phrases(peers, computed, language)
         prompts = [computed.material.texts(language)[q.item][0] for q in asked]
         theirs = [
             logit_lens(model, [prompt])[0, :, token].log().numpy()
@@ -178,7 +182,7 @@ def bridge_lens(peers: Peers, computed: Computed) -> Iterator[Agreement]:
 
     model = TransformerBridge.boot_transformers(peers.folder, device="cpu", dtype=torch.float32)
     for language in computed.asked:
-        asked, tokens = gold_phrases(computed, language)
+        asked, tokens = gold_phrases(peers, computed, language)
         theirs = []
         for question, token in zip(asked, tokens, strict=True):
             ids = torch.tensor([question.prompt])
@@ -190,7 +194,7 @@ def bridge_lens(peers: Peers, computed: Computed) -> Iterator[Agreement]:
 def _lens(
     peers: Peers, computed: Computed, language: str, tool: str, theirs: np.ndarray
 ) -> Agreement:
-    ours = our_lens(computed, language)
+    ours = our_lens(peers, computed, language)
     ours, theirs = (np.maximum(values, LEAST) for values in (ours[-len(theirs) :], theirs))
     what = f"{peers.slug}, {computed.material.name}, {language}: {len(theirs)} layers"
     return compared("lens", what, tool, ours, theirs, LENS)
@@ -199,14 +203,14 @@ def _lens(
 def plain_lens(peers: Peers, model: Any, computed: Computed) -> Iterator[Agreement]:
     """The last layer's lens, and phrases' whole scores, from the plain model's own logits."""
     for language in computed.asked:
-        asked, tokens = gold_phrases(computed, language)
+        asked, tokens = gold_phrases(peers, computed, language)
         theirs = []
         for question, token in zip(asked, tokens, strict=True):
             with torch.no_grad():
                 logits = model(torch.tensor([question.prompt])).logits[0, -1]
             theirs.append(float(logits.float().log_softmax(-1)[token]))
         what = f"{peers.slug}, {computed.material.name}, {language}: last layer"
-        ours = our_lens(computed, language)[-1]
+        ours = our_lens(peers, computed, language)[-1]
         yield compared("lens", what, "the model's own logits (transformers)", ours, theirs, LENS)
 
 
@@ -219,7 +223,7 @@ def steered(
     ours: np.ndarray,
 ) -> Iterator[Agreement]:
     """Scores of the plain model with a forward hook that changes the states, a choice at a time."""
-    asked = computed.asked[language][:N_PROMPTS]
+    asked = computed.asked[language][: peers.n]
     theirs = np.full_like(ours, np.nan)
     for i, (layer, positions, change) in enumerate(changes):
         for j, question in enumerate(asked):

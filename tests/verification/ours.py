@@ -24,15 +24,34 @@ from isogloss.questions.items import ParallelItems
 from isogloss.questions.languages import separator
 from isogloss.questions.local_files import load_files
 from isogloss.questions.prompts import PromptStyle, Question, Tokens, prompt_text, questions
+from isogloss.steering.design import ALL_ITEMS
 from isogloss.steering.interventions import Intervention, intervention
 from isogloss.steering.sweep import Condition, steered_scores
 from isogloss.steering.vectors import fit_vectors
 
 BUDGET = 2048
-N_ITEMS, N_LONG = 60, 8
 PUBLISHED = {"xcopa": ("en", "th", "sw"), "xquad_mc": ("en", "hi", "zh")}
-OWN = ("en", "de", "es", "sw", "zh")
+OWN, OWN_FORWARD = ("en", "de", "es", "sw", "zh"), ("en", "sw", "zh")
 METHODS = ("mean_difference", "shared_projection", "linear_map")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many questions per language.
+
+    Attributes:
+        measured: for measures and statistics.
+        short, long: for other tools' forwards, without and with a passage.
+        every_layer: whose states, lens and steered scores are compared.
+    """
+
+    measured: int = 60
+    short: int = 20
+    long: int = 2
+    every_layer: int = 3
+
+
+FEW = Sizes(20, 6, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -53,18 +72,18 @@ class Material:
         ]
 
 
-def everyday(n: int = N_ITEMS) -> Material:
+def everyday(languages: tuple[str, ...], n: int) -> Material:
     """Questions that come along: four choices, clusters."""
-    items = load_files(EVERYDAY, OWN, "everyday")
+    items = load_files(EVERYDAY, languages, "everyday")
     style = PromptStyle("raw", {"default": "Q: {question}\nA:"})
-    return Material("everyday", first_items(items, n), OWN, style)
+    return Material("everyday", first_items(items, n), languages, style)
 
 
-def published(data: Path, name: str) -> Material:
+def published(data: Path, name: str, sizes: Sizes) -> Material:
     """Questions of a folder of published data: short (XCOPA) or long (XQuAD-MC) prompts."""
     languages, kind = PUBLISHED[name], "short" if name == "xcopa" else "long"
     items = load_files(data / name, languages, name)
-    rows = spread(len(items.item_ids), N_ITEMS if kind == "short" else N_LONG)
+    rows = spread(len(items.item_ids), sizes.short if kind == "short" else sizes.long)
     style = PromptStyle("raw", {"default": TEMPLATES[kind]})
     return Material(name, chosen(items, rows), languages, style)
 
@@ -134,7 +153,7 @@ class Isogloss:
         return Computed(material, asked, files, lenses)
 
     def interventions(self, computed: Computed, language: str) -> list[tuple[int, str, Any]]:
-        """Layer, position and change of every method at two layers."""
+        """Layer, position and change of every method: at all tokens, and later at the last."""
         layers = [round(self.decoder.n_layers * depth) for depth in (1 / 3, 2 / 3)]
         vectors = fit_vectors(
             computed.parallel("prompt_mean"),
@@ -144,15 +163,23 @@ class Isogloss:
             layers,
             METHODS,
         )
-        where = {"prompt": "prompt_mean", "last": "prompt_last"}
+        places = zip(layers, ("prompt", "last"), ("prompt_mean", "prompt_last"), strict=True)
         return [
-            (layer, at, intervention(
-                vectors, method, language=language, fold=-1, layer=layer, pooling=pooling
-            ))
-            for layer in layers
+            (
+                layer,
+                at,
+                intervention(
+                    vectors,
+                    method,
+                    language=language,
+                    fold=ALL_ITEMS,
+                    layer=layer,
+                    pooling=pooling,
+                ),
+            )
+            for layer, at, pooling in places
             for method in METHODS
-            for at, pooling in where.items()
-        ]  # fmt: skip
+        ]
 
     def steered(
         self, asked: Sequence[Question], changes: Sequence[tuple[int, str, Intervention]]
