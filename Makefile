@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 TINY := store/quick/models/tiny-gemma3
 
-.PHONY: run test test-cluster test-sharing test-models models-table quick lint benchmark verify test-gpu help
+.PHONY: run test test-browser test-cluster test-sharing test-models models-table quick lint benchmark verify test-gpu help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make run    install, run the default study, print where its figures are"
 	@echo "make quick  a study of a random tiny model, in a minute: every file, no meaning"
 	@echo "make test   install, run the whole test suite"
+	@echo "make test-browser   the page of a small study in Debian's Chromium"
 	@echo "make test-cluster   the small study on a real SLURM of one node, in minutes"
 	@echo "make test-sharing   two collaborators on a folder and on a real S3 server"
 	@echo "make test-models    every architecture, tiny and random, beside its own plain forward"
@@ -43,6 +44,11 @@ quick: $(VENV)/.installed $(TINY)
 
 test: $(VENV)/.installed lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope
+
+# In Debian's chromium, where it is installed; the small study is run for it.
+test-browser: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/browser/requirements.txt
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/browser -rs
 
 # On a SLURM of one node that it starts itself: Debian's slurmctld slurmd slurm-client munge, and root.
 test-cluster: $(VENV)/.installed

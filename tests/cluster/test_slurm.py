@@ -33,7 +33,7 @@ POOR = [
 PATIENCE = 600
 """Seconds that a busy machine may need for a part of the history that takes a minute or two."""
 
-LOCAL = {"configuration", "summary", "figures_scale"}
+LOCAL = {"configuration", "summary", "figures_scale", "report"}
 
 
 @contextmanager

@@ -23,8 +23,8 @@ from isogloss.figures import (
     subspaces,
     variants,
 )
+from isogloss.figures.colours import SEQUENTIAL
 from isogloss.figures.style import (
-    SEQUENTIAL,
     Subject,
     font_families,
     font_files,
@@ -41,6 +41,7 @@ from isogloss.measures.model_results import ModelResult
 from isogloss.measures.scale import scale as scale_of
 from isogloss.measures.similarity import similarity as similarity_of
 from isogloss.measures.subspaces import subspaces as subspaces_of
+from isogloss.measures.trajectories import shares_among_choices
 from isogloss.measures.trajectories import trajectories as trajectories_of
 from isogloss.measures.variant_states import variant_similarity
 from isogloss.measures.variants import variants as variants_of
@@ -331,7 +332,7 @@ def test_languages_near_chance_are_shown_last(results):
 def test_shares_are_among_the_choices_that_an_item_has():
     lens = lens_file("de")
     lens["n_choices"][0] = 2
-    shares = lens_items.shares_among_choices(lens)
+    shares = shares_among_choices(lens, lens_items.DRAWN_LATENTS)
     np.testing.assert_allclose(np.nansum(shares, axis=-1), 1)
     assert np.isnan(shares[:, :, 0, 2]).all() and np.isfinite(shares[:, :, 1]).all()
 

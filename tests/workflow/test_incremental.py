@@ -57,7 +57,7 @@ def test_settings_that_no_result_depends_on_compute_nothing(
 def test_a_plot_option_redraws_and_does_nothing_else(finished: Study) -> None:
     plan = finished.changed(figures={"font_size": 9}).plan()
     figures = {"figures_tiny@own", "figures_tiny@lexicon", "figures_scale"}
-    assert set(plan) == figures | {"configuration"}
+    assert set(plan) == figures | {"configuration", "report"}
 
 
 def test_a_steering_strength_steers_again_and_no_more(finished: Study) -> None:

@@ -11,6 +11,7 @@ whatever folder the notebook runs in.
 """
 
 import functools
+import json
 import os
 import textwrap
 import warnings
@@ -28,6 +29,7 @@ from isogloss.files.canonical import canonical_json
 from isogloss.files.netcdf import open_artifact, open_netcdf
 from isogloss.model.sources import cache_folder
 from isogloss.questions.datasets import load_dataset
+from isogloss.questions.items import ParallelItems
 from isogloss.store.manifests import read_manifest
 from isogloss.study.schema import Config, read
 from isogloss.study.settings import Settings, manifest_name
@@ -196,6 +198,24 @@ class StudyResults:
         _among("steered language", settings["languages"], language)
         return self._labelled(open_artifact(self._listed("steered", settings)[language]), dataset)
 
+    def questions(self, dataset: str) -> ParallelItems:
+        """The questions of a dataset in all its languages, in the order of the results' items."""
+        self._check(next(iter(self.config.models)), dataset)
+        spec = self._question_source(dataset)
+        return load_dataset(spec, self.config.languages_of(dataset), dataset)
+
+    def records(self, model: str, dataset: str) -> dict[str, dict[str, Any]]:
+        """What the extraction of each language's activation file recorded."""
+        tags = self.config.languages_of(dataset)
+        return {
+            tag: json.loads(self.activations(model, dataset, tag).attrs["record"]) for tag in tags
+        }
+
+    @property
+    def model_names(self) -> dict[str, str]:
+        """Each model as it is, conversions included, by slug."""
+        return {model["slug"]: model["name"] for model in self._settings.summary()["models"]}
+
     def __repr__(self) -> str:
         config = self.config
         computed: dict[str, list[bool]] = {}
@@ -333,6 +353,13 @@ class StudyResults:
         categories = np.array([category_of[name] for name in ids])
         return table.assign_coords(category=("item", categories))
 
+    def _question_source(self, dataset: str) -> dict[str, Any]:
+        """Where a dataset's questions lie, seen from here."""
+        spec = self._settings.pinned_dataset(dataset)
+        if "path" in spec and (self.root / spec["path"]).exists():
+            spec["path"] = str(self.root / spec["path"])
+        return spec
+
     def _categories(self, dataset: str) -> dict[str, str]:
         """Category by item id; empty where the dataset has none.
 
@@ -346,9 +373,7 @@ class StudyResults:
         lexicon = self.config.datasets[dataset].source == "lexicon"
         languages = every if lexicon else [self.config.pivot]
         try:
-            spec = self._settings.pinned_dataset(dataset)
-            if "path" in spec and (self.root / spec["path"]).exists():
-                spec["path"] = str(self.root / spec["path"])
+            spec = self._question_source(dataset)
             items = load_dataset(spec, languages, dataset).items[self.config.pivot]
         except InputError as error:
             warnings.warn(f"{dataset}: categories are left out: {error}", stacklevel=4)

@@ -77,6 +77,7 @@ class Estimator:
             starts = 2 + 0.2 * len(self.study.models)
             yield self._result("scale", "", dataset, f"scale/{dataset}.nc", self._small(starts))
         yield self._result("summary", "", "", "summary.md", self._small(2, 14_000))
+        yield self._result("report", "", "", "report.html", self._small(9, 8_000_000))
 
     def _of_model(self, slug: str) -> Iterator[Line]:
         """The jobs of one model."""

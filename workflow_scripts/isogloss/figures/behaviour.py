@@ -5,12 +5,8 @@ import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
+from isogloss.figures.colours import BLACK, DIVERGING, GREY, ORANGE, RED
 from isogloss.figures.style import (
-    BLACK,
-    DIVERGING,
-    GREY,
-    ORANGE,
-    RED,
     Drawing,
     Subject,
     between,

@@ -6,12 +6,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from isogloss.figures.colours import BLACK, BLUE, GREY, PALE, RED
 from isogloss.figures.style import (
-    BLACK,
-    BLUE,
-    GREY,
-    PALE,
-    RED,
     Drawing,
     Subject,
     between,

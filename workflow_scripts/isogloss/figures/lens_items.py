@@ -10,8 +10,10 @@ import xarray as xr
 from matplotlib.figure import SubFigure
 from matplotlib.patches import Rectangle
 
-from isogloss.figures.style import RED, Drawing, Subject, font_families, new_figure, spoken
+from isogloss.figures.colours import RED
+from isogloss.figures.style import Drawing, Subject, font_families, new_figure, spoken
 from isogloss.figures.text import as_rst, decimal
+from isogloss.measures.trajectories import shares_among_choices
 from isogloss.questions.items import ParallelItems
 from isogloss.questions.languages import separator
 
@@ -33,26 +35,6 @@ class Example:
     shares: np.ndarray
 
 
-def shares_among_choices(lens: xr.Dataset) -> np.ndarray:
-    """Probability of each choice among the choices of its item.
-
-    Args:
-        lens: a lens file.
-
-    Returns:
-        (latent, layer, item, choice) for the prompt's language and the pivot: the softmax of the
-        log-probabilities per token; NaN for choices that an item does not have.
-    """
-    lens = lens.sel(latent=list(DRAWN_LATENTS))
-    tokens = lens["n_tokens"].where(lens["n_tokens"] > 0)
-    scores = (lens["log_probability"] / tokens).transpose("latent", "layer", "item", "choice")
-    exists = np.arange(scores.sizes["choice"]) < lens["n_choices"].values[:, None]
-    values = np.where(exists, scores.values.astype(float), -np.inf)
-    with np.errstate(invalid="ignore"):
-        total = np.logaddexp.reduce(values, axis=-1, keepdims=True)
-        return np.where(exists, np.exp(values - total), np.nan)
-
-
 def candidates(lens: xr.Dataset, layer: int) -> tuple[np.ndarray, np.ndarray]:
     """Items whose answer is wrong at the end, though the pivot's is right at a layer.
 
@@ -63,7 +45,7 @@ def candidates(lens: xr.Dataset, layer: int) -> tuple[np.ndarray, np.ndarray]:
     Returns:
         (item,) bool, and the margin (item,) of the pivot's gold choice there [nat].
     """
-    shares = shares_among_choices(lens)
+    shares = shares_among_choices(lens, DRAWN_LATENTS)
     gold = lens["answer"].values
     items = np.arange(len(gold))
     with np.errstate(divide="ignore"):
@@ -92,7 +74,7 @@ def choose_examples(
         qualified = np.flatnonzero(fits) if fits.any() else np.arange(len(fits))
         by_margin = qualified[np.argsort(margin[qualified], kind="stable")]
         item = int(by_margin[len(by_margin) // 2])
-        shares = shares_among_choices(lenses[tag])[:, :, item]
+        shares = shares_among_choices(lenses[tag], DRAWN_LATENTS)[:, :, item]
         rank = (tag in subject.near_chance, -int(fits.sum()))
         ranked.append((rank, Example(tag, item, shares)))
     return [example for _, example in sorted(ranked, key=lambda pair: pair[0])[:count]]

@@ -6,10 +6,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from isogloss.figures.colours import BLACK, GREY, PALE
 from isogloss.figures.style import (
-    BLACK,
-    GREY,
-    PALE,
     Drawing,
     Subject,
     between_both,

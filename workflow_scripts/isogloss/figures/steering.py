@@ -6,16 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
+from isogloss.figures.colours import BLACK, BLUE, DIVERGING, GREEN, GREY, ORANGE, PURPLE, RED, SKY
 from isogloss.figures.style import (
-    BLACK,
-    BLUE,
-    DIVERGING,
-    GREEN,
-    GREY,
-    ORANGE,
-    PURPLE,
-    RED,
-    SKY,
     Drawing,
     Subject,
     between,

@@ -19,21 +19,21 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 
+from isogloss.figures.colours import (
+    BLACK,
+    CYCLE,
+    DASHES,
+    GREY,
+    MARKERS,
+    PALE,
+    SEQUENTIAL,
+)
 from isogloss.figures.text import between as between
 from isogloss.figures.text import decimal
 from isogloss.files.atomic import whole_file
 from isogloss.files.netcdf import confidence_of
 from isogloss.questions.languages import language_name
 
-# Okabe and Ito (2008), told apart with any colour vision; their yellow is too pale for lines.
-BLACK, GREY, PALE = "#000000", "#6b6b6b", "#c9c9c9"
-BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
-PURPLE, SKY = "#CC79A7", "#56B4E9"
-CYCLE = (BLUE, RED, GREEN, PURPLE, ORANGE, SKY)
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h")
-DASHES = ("-", "--", "-.", ":")
-# Lightness rises evenly: the same order in grey print.
-SEQUENTIAL, DIVERGING = "cividis", "PuOr_r"
 # Packages whose fonts are used, in the order in which glyphs are looked up.
 FONT_PACKAGES = (
     "fontpkg_noto_sans",

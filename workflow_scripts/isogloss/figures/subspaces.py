@@ -4,12 +4,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from isogloss.figures.colours import BLACK, BLUE, GREY, ORANGE, PALE
 from isogloss.figures.style import (
-    BLACK,
-    BLUE,
-    GREY,
-    ORANGE,
-    PALE,
     Drawing,
     Subject,
     depth_axis,

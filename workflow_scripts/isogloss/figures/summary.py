@@ -182,7 +182,7 @@ def summary(
         names: of the models, as they are, by slug.
     """
     parts = [f"# Summary of the study {study}", verdict_section(verdicts, names)]
-    parts += [_opening(results)]
+    parts += [opening(results)]
     table = main_table(results)
     for dataset in dict.fromkeys(result.dataset for result in results):
         of_dataset = [result for result in results if result.dataset == dataset]
@@ -190,9 +190,21 @@ def summary(
             f"## {dataset}: main table",
             _table_text(table[table["dataset"] == dataset], of_dataset),
         ]
-        parts += [_overall_table(of_dataset)]
-        if any(result.steering for result in of_dataset):
-            parts += [f"## {dataset}: steering by language", _steering_table(of_dataset)]
+        parts += [further_tables(of_dataset)]
+    return "\n\n".join([*parts, remarks(results)]) + "\n"
+
+
+def further_tables(results: Sequence[Result]) -> str:
+    """What stands below the main table of a dataset, as Markdown: means, and steering."""
+    parts = [_overall_table(results)]
+    if any(result.steering for result in results):
+        parts += [f"## {results[0].dataset}: steering by language", _steering_table(results)]
+    return "\n\n".join(parts)
+
+
+def remarks(results: Sequence[Result]) -> str:
+    """What follows all tables, as Markdown: findings, languages to read with care, checks."""
+    parts = []
     if any(result.variants is not None for result in results):
         parts += ["## How much of inconsistency is noise", noise_table(results)]
     parts += ["## Findings, and null results with their power"]
@@ -204,10 +216,11 @@ def summary(
     if any(result.steering for result in results):
         parts += [CHECKS_NOTE]
     parts += [_models_text(results)]
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(parts)
 
 
-def _opening(results: Sequence[Result]) -> str:
+def opening(results: Sequence[Result]) -> str:
+    """What the columns of the main table are."""
     pivot = language_name(results[0].pivot)
     return (
         "Values in brackets are intervals over clusters of items "

@@ -24,16 +24,24 @@ def verdict_section(verdicts: xr.Dataset, names: Mapping[str, str]) -> str:
     """
     dataset = as_markdown(str(verdicts.attrs["dataset"]))
     rows = [
+        (claim, as_markdown(subject), f"**{verdict}**", evidence)
+        for claim, subject, verdict, evidence in verdict_rows(verdicts, names)
+    ]
+    heading = f"## Verdicts: the paper's claims, put to these models on {dataset}"
+    return "\n\n".join([heading, markdown_table(HEADER, rows), verdict_rule(verdicts)])
+
+
+def verdict_rows(verdicts: xr.Dataset, names: Mapping[str, str]) -> list[tuple[str, ...]]:
+    """The table of verdicts as plain text, a tuple like `HEADER` per row."""
+    return [
         (
             _statement(row, verdicts),
-            as_markdown(_subject(row["subject"], names)),
-            f"**{row['verdict']}**",
+            _subject(row["subject"], names),
+            row["verdict"],
             _evidence(row, verdicts),
         )
         for row in verdicts.to_dataframe().to_dict("records")
     ]
-    heading = f"## Verdicts: the paper's claims, put to these models on {dataset}"
-    return "\n\n".join([heading, markdown_table(HEADER, rows), _rule(verdicts)])
 
 
 def _subject(subject: str, names: Mapping[str, str]) -> str:
@@ -84,8 +92,8 @@ def _sample(row: Mapping[str, Any]) -> str:
     return f"over {models}{over}, {row['n_items']} questions in {row['n_clusters']} clusters"
 
 
-def _rule(verdicts: xr.Dataset) -> str:
-    """How a verdict comes about, in short."""
+def verdict_rule(verdicts: xr.Dataset) -> str:
+    """How a verdict comes about, in short, as Markdown."""
     confidence = confidence_of(verdicts)
     level, tests = f"{1 - confidence:.2g}", int(verdicts.attrs["n_tests"])
     steered = ""

@@ -5,7 +5,7 @@ right, whether languages rank the choices alike, whether the gold answer is like
 than in the prompt's language, and from which layer on the answer stands.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -476,3 +476,24 @@ def _settling_by_score(files: Mapping[str, xr.Dataset]) -> dict[str, xr.Variable
     text = "first layer from which on the answer stands, by score"
     dims = ("score", "language", "latent")
     return {"settling_layer_by_score": variable(dims, np.stack(means), text)}
+
+
+def shares_among_choices(lens: xr.Dataset, latents: Sequence[str]) -> np.ndarray:
+    """Probability of each choice among the choices of its item.
+
+    Args:
+        lens: a lens file.
+        latents: of its latent languages, those wanted.
+
+    Returns:
+        (latent, layer, item, choice): the softmax of the log-probabilities per token; NaN for
+        choices that an item does not have.
+    """
+    lens = lens.sel(latent=list(latents))
+    tokens = lens["n_tokens"].where(lens["n_tokens"] > 0)
+    scores = (lens["log_probability"] / tokens).transpose("latent", "layer", "item", "choice")
+    exists = np.arange(scores.sizes["choice"]) < lens["n_choices"].values[:, None]
+    values = np.where(exists, scores.values.astype(float), -np.inf)
+    with np.errstate(invalid="ignore"):
+        total = np.logaddexp.reduce(values, axis=-1, keepdims=True)
+        return np.where(exists, np.exp(values - total), np.nan)
