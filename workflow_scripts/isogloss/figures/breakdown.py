@@ -5,10 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import xarray as xr
 
+from isogloss.figures.colours import BLACK, GREY, PALE
 from isogloss.figures.style import (
-    BLACK,
-    GREY,
-    PALE,
     Drawing,
     Subject,
     between,

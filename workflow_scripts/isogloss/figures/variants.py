@@ -4,16 +4,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
+from isogloss.figures.colours import BLACK, BLUE, GREEN, GREY, ORANGE, PALE, PURPLE, RED, SKY
 from isogloss.figures.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    GREY,
-    ORANGE,
-    PALE,
-    PURPLE,
-    RED,
-    SKY,
     Drawing,
     Subject,
     between,

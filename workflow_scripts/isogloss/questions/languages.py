@@ -283,35 +283,6 @@ def _syntax(tags: tuple[str, ...]) -> dict[str, np.ndarray]:
     return vectors
 
 
-def language_family(language: str) -> str:
-    """Top-level family of a language; "" where none is known.
-
-    Raises:
-        InputError: not a language tag.
-
-    Source: Glottolog's families as URIEL gathered them (Littell et al. 2017).
-
-    >>> language_family("sw"), language_family("zh-Hant")
-    ('Atlantic-Congo', 'Sino-Tibetan')
-    """
-    return next(filter(None, map(_families().get, _iso_codes(canonical_tag(language)))), "")
-
-
-@cache
-def _families() -> dict[str, str]:
-    """Family by ISO 639-3 code: of a language's lineage, the column that stands first."""
-    from importlib.resources import files
-
-    source = files("urielplus") / "database" / "original_uriel" / "family_features.npz"
-    with source.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        member = archive["data"][:, :, 0] > 0
-        names = [str(name).removeprefix("F_") for name in archive["feats"]]
-        return {
-            str(code): names[row.argmax()] if row.any() else ""
-            for code, row in zip(archive["langs"], member, strict=True)
-        }
-
-
 def _iso_codes(tag: str) -> list[str]:
     """ISO 639-3 codes under which a language is catalogued: its own and its principal member's.
 
