@@ -75,7 +75,7 @@ function update() {
   for (const control of $$("[data-state]")) {
     if (control.id !== "items") control.value = state[control.dataset.state];
   }
-  for (const article of $$("article.figure")) article.hidden = article.dataset.dataset !== state.dataset;
+  for (const article of $$("article.figure")) article.hidden = !["", state.dataset].includes(article.dataset.dataset);
   drawModels();
   if ($("#lens")) drawLens();
   if ($("#map")) drawMap();

@@ -25,7 +25,13 @@ from isogloss.figures.summary import (
     with_interval,
 )
 from isogloss.figures.text import decimal, points
-from isogloss.figures.titles import SCALE_FIGURE, Figure, figure_files, figures_of
+from isogloss.figures.titles import (
+    MATRIX_FIGURE,
+    SCALE_FIGURE,
+    Figure,
+    figure_files,
+    figures_of,
+)
 from isogloss.figures.verdicts import verdict_rows, verdict_rule
 from isogloss.questions.languages import language_name, script
 from isogloss.report.arrays import (
@@ -64,7 +70,7 @@ class Picture:
         figure: which of the list.
         model: name of the model as it is; "" where it shows all.
         slug: of the model.
-        dataset: name of the dataset.
+        dataset: name of the dataset; "" where it shows all.
         source: of the image: its bytes as a data URI, or its path beside the page.
         size: of the image, as attributes: nothing moves when it is loaded.
         links: format and path, relative to the page.
@@ -234,7 +240,7 @@ def _table_rows(study: StudyResults, results: Sequence[Result]) -> Iterator[dict
 
 
 def _pictures(study: StudyResults, budget: Budget) -> Iterator[Picture]:
-    """Every figure of the study: model by model, then those of all models."""
+    """Every figure of the study: model by model, then those of all models, then of all datasets."""
     config = study.config
     for dataset in config.datasets:
         for slug, model in study.model_names.items():
@@ -245,6 +251,9 @@ def _pictures(study: StudyResults, budget: Budget) -> Iterator[Picture]:
         if dataset in config.questions:
             stem = f"scale/figures/{SCALE_FIGURE.name}_{dataset}"
             yield _picture(study, budget, SCALE_FIGURE, stem, ("", "", dataset))
+    if config.with_matrix:
+        stem = f"scale/figures/{MATRIX_FIGURE.name}"
+        yield _picture(study, budget, MATRIX_FIGURE, stem, ("", "", ""))
 
 
 def _picture(
@@ -255,7 +264,7 @@ def _picture(
     kind = shown.rpartition(".")[2]
     source = quote(shown)
     model, slug, dataset = about
-    name = f"the picture of {figure.title}, {slug or 'all models'} on {dataset} (a file beside)"
+    name = f"the picture of {figure.title}, {slug or 'all models'} on {dataset or 'all datasets'}"
     if kind != "pdf" and budget.holds(4 * len(content) // 3, name):
         mime = {"png": "image/png", "svg": "image/svg+xml"}[kind]
         source = f"data:{mime};base64,{base64.b64encode(content).decode()}"
