@@ -115,8 +115,18 @@ def test_shares_of_items_languages_and_wordings_are_those_that_were_planted():
     item, language, wording, item_language, item_wording, both, rest = crossed_components(values)
     assert [item, item_language, item_wording, rest] == pytest.approx([4, 2.25, 1, 0.25], rel=0.2)
     assert 0.2 < language < 3 and abs(wording) < 0.1 and abs(both) < 0.1
-    assert crossed_shares(values).sum() == pytest.approx(1)
-    assert np.isnan(crossed_shares(np.ones(sizes))).all()
+    assert crossed_shares(values[..., None]).sum() == pytest.approx(1)
+    assert np.isnan(crossed_shares(np.ones((*sizes, 1)))).all()
+
+
+def test_a_language_whose_scores_spread_more_does_not_pass_for_noise():
+    rng = np.random.default_rng(0)
+    drawn = rng.normal(size=(3, 1, 200))
+    values = np.broadcast_to(drawn - drawn.mean(), (3, 4, 200))
+    loud = values * np.array([1.0, 1.0, 1.0, 50.0])[:, None]
+    same, scaled = (crossed_shares(v[..., None]) for v in (values, loud))
+    np.testing.assert_allclose(same, scaled, atol=1e-9)
+    assert same[4] == pytest.approx(1, abs=0.02)  # a wording's effect on an item, in all languages
 
 
 def test_wordings_of_other_items_are_refused():

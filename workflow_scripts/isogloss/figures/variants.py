@@ -23,13 +23,13 @@ from isogloss.figures.text import as_rst, decimal, percent, points
 
 ENDS = ("", "_low", "_high")
 SOURCES = {
-    "item": ("item", BLUE),
+    "item": ("item", GREEN),
     "item x language": ("item × language", ORANGE),
-    "item x wording": ("item × wording", GREEN),
+    "item x wording": ("item × wording", SKY),
     "language": ("language", PURPLE),
-    "wording": ("wording", SKY),
+    "wording": ("wording", BLUE),
     "language x wording": ("language × wording", RED),
-    "rest": ("rest: all three, noise", PALE),
+    "rest": ("rest", PALE),
 }
 """Sources of variance in the order in which they are stacked, with name and colour."""
 
@@ -62,8 +62,8 @@ def consistency_and_ceiling(variants: xr.Dataset, subject: Subject) -> Drawing:
     left.set_xlabel("Spearman's ρ of choice ranks")
     left.set_title(f"with {subject.label(subject.pivot)}, under other wordings")
     _share_bars(right, results)
-    legend_below_title(figure, left)
-    legend_below_title(figure, right, line=2)
+    legend_below_title(figure, left, "left:")
+    legend_below_title(figure, right, "right:", line=2)
     variables = ["self_consistency", "correctable", "consistency_same_wording"]
     variables += ["consistency_across_wordings", "consistency_corrected", "noise_share"]
     variables += ["mean_self_consistency", "mean_consistency_same_wording", "mean_noise_share"]
@@ -122,9 +122,8 @@ def _ceiling_caption(results: xr.Dataset, subject: Subject) -> str:
     low = [t for t in map(str, results["language"].values)
            if not bool(results["correctable"].sel(language=t))]  # fmt: skip
     left_out = (
-        f" {spoken([subject.label(tag).rstrip('*') for tag in low])} "
-        f"{'does' if len(low) == 1 else 'do'} not agree with themselves beyond chance: "
-        "nothing is corrected there."
+        f" In {spoken([subject.label(tag).rstrip('*') for tag in low])} the model does not agree "
+        "with itself beyond doubt: nothing is corrected there."
         if low
         else ""
     )
@@ -139,8 +138,8 @@ def _ceiling_caption(results: xr.Dataset, subject: Subject) -> str:
         "another wording; blue, of a language with itself under another wording, which bounds the "
         "former; red, the former corrected for both languages' noise (Spearman), 1 where they "
         "differ by noise alone. Intervals hold for these wordings. A language that ranks choices "
-        "by taste, whatever is asked, agrees with itself too. Right, shares of variance; negative "
-        "ones are drawn as 0."
+        "by taste, whatever is asked, agrees with itself too. Right, shares of variance (rest: "
+        "all three together, and noise); negative ones are drawn as 0."
     )
 
 
@@ -237,12 +236,11 @@ def states_and_ceiling(variants: xr.Dataset, subject: Subject) -> Drawing:
     Args:
         variants: of `isogloss.measures.variant_states.variant_similarity`.
     """
-    order = subject.order(variants["language"].values)
     figure = new_figure(
         subject,
         "Similarity, and how alike a language is to itself",
         3.2,
-        [wordings_of(variants), confidence(variants), near_chance_note(subject, order)],
+        [wordings_of(variants), confidence(variants)],
         legends=2,
     )
     place, shape, shares = figure.subplots(1, 3)
@@ -253,8 +251,8 @@ def states_and_ceiling(variants: xr.Dataset, subject: Subject) -> Drawing:
         _depth_lines(ax, variants, name)
         ax.set_title(title)
     _share_areas(shares, variants)
-    legend_below_title(figure, place)
-    legend_below_title(figure, shares, line=2)
+    legend_below_title(figure, place, "left, middle:")
+    legend_below_title(figure, shares, "right:", line=2)
     names = [f"{name}_{kind}" for name in ("item_share", "cka")
              for kind in ("self", "same", "across", "corrected")]  # fmt: skip
     names += [f"{name}_{end}" for name in names for end in ("mean", "middle")]
@@ -280,9 +278,10 @@ def _depth_lines(ax: Axes, results: xr.Dataset, name: str) -> None:
 
 def _share_areas(ax: Axes, results: xr.Dataset) -> None:
     """Shares of the states' variance by depth, stacked; negative ones are drawn as 0."""
+    results = results.isel(layer=np.isfinite(results["state_share"]).all("source"))
     depth, start = results["relative_depth"].values, np.zeros(results.sizes["layer"])
     for source, (text, color) in SOURCES.items():
-        share = 100 * np.nan_to_num(results["state_share"].sel(source=source).values).clip(min=0)
+        share = 100 * results["state_share"].sel(source=source).values.clip(min=0)
         ax.fill_between(depth, start, start + share, color=color, linewidth=0)
         ax.plot([], [], marker="s", color=color, linestyle="none", label=text)
         start = start + share

@@ -127,10 +127,24 @@ def crossed_components(values: np.ndarray) -> np.ndarray:
 
 
 def crossed_shares(values: np.ndarray) -> np.ndarray:
-    """Shares of variance of CROSSED_SOURCES, which sum to 1: (wording, language, item) to (7,).
+    """Shares of variance of CROSSED_SOURCES, per dimension and averaged: (7,), which sum to 1.
 
-    NaN where nothing varies.
+    Scaled as in `variance_shares`: deviations from a language's mean are divided by its own spread,
+    over items and wordings, its offset by the pooled one. Without dimensions that do not vary in
+    some language; NaN where none is left.
+
+    Args:
+        values: (wording, language, item, feature).
     """
-    components = crossed_components(values)
-    total = components.sum(axis=0)
-    return components / total if total > 0 else np.full(len(components), np.nan)
+    x = values.astype(np.float64)
+    x -= x.mean(axis=(0, 1, 2))
+    offset, total = x.mean(axis=(0, 2), keepdims=True), (x**2).mean(axis=(0, 1, 2))
+    x -= offset
+    variance = (x**2).mean(axis=(0, 2), keepdims=True)
+    varies = (variance > 1e-12 * total).all(axis=(0, 1, 2))
+    if not varies.any():
+        return np.full(len(CROSSED_SOURCES), np.nan)
+    x, offset, variance = (part[..., varies] for part in (x, offset, variance))
+    x = x / np.sqrt(variance) + offset / np.sqrt(variance.mean(axis=1, keepdims=True))
+    components = crossed_components(x)
+    return np.asarray((components / components.sum(axis=0)).mean(axis=1))

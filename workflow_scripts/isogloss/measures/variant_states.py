@@ -21,7 +21,7 @@ from isogloss.measures.self_consistency import Agreement, corrected, noise_share
 from isogloss.measures.states import degenerate_reason, standardised
 from isogloss.measures.statistics import Interval, jackknife_interval, within
 from isogloss.measures.variables import interval_variables, variable
-from isogloss.measures.variance_shares import CROSSED_SOURCES, crossed_components
+from isogloss.measures.variance_shares import CROSSED_SOURCES, crossed_shares
 
 GALLERY = 50
 NAMES = {"item_share": "item share", "cka": "debiased CKA"}
@@ -103,7 +103,7 @@ def _one_layer(
         by_language = centred.reshape(used.shape).swapaxes(0, 1)
         alone["cosine_self"][sound] = [_cosine(one) for one in by_language]
         if sound.sum() > 1:
-            shares = state_shares(used)
+            shares = crossed_shares(used)
     texts = {
         "retrieval_self": "questions retrieved from their own rewordings, within a language",
         "cosine_self": "cosine of a question and its own rewording, each wording centred",
@@ -153,28 +153,6 @@ def _cosine(centred: np.ndarray) -> float:
     unit, n = unit_states(centred), len(centred)
     together = (unit.sum(axis=0) ** 2).sum(axis=-1)
     return float(((together - n) / (n * (n - 1))).mean())
-
-
-def state_shares(states: np.ndarray) -> np.ndarray:
-    """Shares of the states' variance of CROSSED_SOURCES, mean over dimensions.
-
-    Scaled as in `variance_shares`: deviations from a language's mean by its own spread, offsets of
-    languages by the pooled one.
-
-    Args: states (wording, language, item, feature). Returns (7,).
-    """
-    x = states.astype(np.float64)
-    x -= x.mean(axis=(0, 1, 2))
-    offset, total = x.mean(axis=(0, 2), keepdims=True), (x**2).mean(axis=(0, 1, 2))
-    x -= offset
-    variance = (x**2).mean(axis=(0, 2), keepdims=True)
-    varies = (variance > 1e-12 * total).all(axis=(0, 1, 2))
-    if not varies.any():
-        return np.full(len(CROSSED_SOURCES), np.nan)
-    x, offset, variance = (part[..., varies] for part in (x, offset, variance))
-    x = x / np.sqrt(variance) + offset / np.sqrt(variance.mean(axis=1, keepdims=True))
-    components = crossed_components(x)
-    return np.asarray((components / components.sum(axis=0)).mean(axis=1))
 
 
 def _interval(rows: np.ndarray, confidence: float, limits: tuple[float, float]) -> Interval:

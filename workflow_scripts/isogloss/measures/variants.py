@@ -184,8 +184,9 @@ def _add_shares(table: PairTable, values: dict[str, np.ndarray]) -> None:
     """Shares of variance of outcomes (variant, language, item)."""
     codes = table.jackknife.codes
     kept = [codes >= 0, *(codes != cluster for cluster in range(table.jackknife.n_clusters))]
-    rows = [[crossed_shares(values[outcome][..., items]) for outcome in OUTCOMES] for items in kept]
-    text = "share of the variance of the right choice's margin, and of right answers"
+    both = [values[outcome][..., None] for outcome in OUTCOMES]
+    rows = [[crossed_shares(of_outcome[..., items, :]) for of_outcome in both] for items in kept]
+    text = "share of the variance of the right choice's margin, and of right answers, by language"
     interval = table.jackknife.interval(np.array(rows))
     table.add_interval("share", ("outcome", "source"), interval, text)
 
