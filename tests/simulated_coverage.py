@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import xarray as xr
 from simulated_states import clustered_states, parallel_states
-from simulated_worlds import Answers, Flips, Lens, clusters_of
+from simulated_worlds import Answers, Flips, Lens, Wordings, clusters_of
 
 from isogloss.measures.associations import without_language_effects
 from isogloss.measures.behaviour import behaviour
@@ -16,6 +16,7 @@ from isogloss.measures.slopes import slope_of_estimates, slope_per_decade
 from isogloss.measures.statistics import divide, qap_test
 from isogloss.measures.subspaces import subspaces
 from isogloss.measures.trajectories import trajectories
+from isogloss.measures.variants import variants
 from isogloss.questions.items import folds
 from isogloss.steering.effects import rank_p
 from isogloss.steering.inference import Search, flip_claims
@@ -68,6 +69,16 @@ LENS: dict[str, tuple[str, dict[str, str]]] = {
     "latent consistency": ("latent_consistency", {}),
     "log-odds of the pivot": ("pivot_log_odds", {}),
     "settling layer": ("settling_layer", {}),
+}
+WORDINGS: dict[str, tuple[str, dict[str, str]]] = {
+    "consistency of a language with itself": ("self_consistency", {}),
+    "consistency corrected for it": ("consistency_corrected", {}),
+    "the same, mean over pairs": ("mean_consistency_corrected", {"scope": "all_pairs"}),
+    "share of noise, mean over pairs": ("mean_noise_share", {"scope": "all_pairs"}),
+    "shares of variance of ranks": ("rank_share", {"scope": "all_pairs"}),
+    "shares of variance of margins": ("share", {"outcome": "margin"}),
+    "gain of accuracy by averaging wordings": ("accuracy_gain", {}),
+    "gain of consistency by averaging wordings": ("consistency_gain", {}),
 }
 SIMILARITY: dict[str, tuple[str, dict[str, str]]] = {
     "dissociation": ("dissociation", {}),
@@ -379,6 +390,25 @@ def qap_worlds(rng: np.random.Generator, setting: Setting, n_worlds: int, tally:
         tally.add_interval(name, found.value, found.low, found.high)
 
 
+NOISY = Wordings(noise=(0.5, 1.0, 2.0, 1.0, 1.5))
+
+
+def wordings_worlds(
+    rng: np.random.Generator, setting: Setting, n_worlds: int, tally: Tally
+) -> None:
+    """Five languages in three wordings, noisy each to its own degree."""
+    for _ in range(n_worlds):
+        scores = NOISY.scores(rng, setting.clusters)
+        tally.add_variables(variants(scores, ["main", "plain", "labelled"]), WORDINGS)
+
+
+def wordings_truth(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """The same of very many items."""
+    scores = [s.assign(cluster=halves(30_000)) for s in NOISY.scores(rng, np.arange(30_000))]
+    found = variants(scores, ["main", "plain", "labelled"])
+    return {name: found[v].sel(selection).values for name, (v, selection) in WORDINGS.items()}
+
+
 EXPERIMENTS: dict[str, Experiment] = {
     "Behaviour": behaviour_worlds,
     "Over items and languages": languages_worlds(5),
@@ -390,6 +420,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "Slopes": slope_worlds,
     "Steering": steering_worlds,
     "Language pairs": qap_worlds,
+    "Wordings": wordings_worlds,
 }
 
 
@@ -447,6 +478,8 @@ def run(
     truths = dict(KNOWN)
     if exact and "Behaviour" in wanted:
         truths |= behaviour_truth(np.random.default_rng([seed, 0]))
+    if exact and "Wordings" in wanted:
+        truths |= wordings_truth(np.random.default_rng([seed, 1000]))
     if exact and any(name.startswith("Over items and languages") for name in wanted):
         over_languages = languages_truth(np.random.default_rng([seed, 1]))
         for n in (5, 10):

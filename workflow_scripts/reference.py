@@ -26,6 +26,7 @@ STUDY = {
         }
     },
     "datasets": {"everyday": {"source": "jsonl", "path": "data/everyday", "max_items": 24}},
+    "prompt": {"variants": {"plain": {"default": "{context}\n{question}"}}},
     "extraction": {"control": ["de", "sw"], "precision_items": 0},
     "similarity": {"permutations": 19, "map_permutations": 19},
     "subspaces": {"layers": 2, "permutations": 19},
@@ -44,8 +45,9 @@ def main() -> None:
     parser.add_argument(
         "--results",
         type=Path,
-        help="results folder of a finished study with steering; without it, a small study on a "
-        "random tiny model is run as far as it is needed (a minute at most, no downloads)",
+        help="results folder of a finished study with steering and several wordings; without it, a "
+        "small study on a random tiny model is run as far as it is needed (a minute at most, no "
+        "downloads)",
     )
     args = parser.parse_args()
 
@@ -70,6 +72,7 @@ def small_study() -> StudyResults:
         "similarity",
         "subspaces",
         "steering_everyday",
+        "variants",
     )
     results = FOLDER / "results"
     targets = [results / "tiny/everyday" / f"{table}.nc" for table in tables]

@@ -5,10 +5,11 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import xarray as xr
-from tests.workflow.conftest import Study
+from tests.workflow.conftest import ROOT, Study
 
 import isogloss as iso
 from isogloss.errors import InputError
+from isogloss.reference import variable_table
 
 VARIANTS = {"plain": {"default": "{context}\n{question}", "de": "{context}\nFrage: {question}"}}
 
@@ -31,6 +32,9 @@ def test_wordings_added_to_a_study_cost_their_own_extraction_alone(
     found = opened.variants("tiny", "own")
     with xr.open_dataset(study.folder / target) as stored:
         xr.testing.assert_identical(found, stored)
+    table = f"<!-- table: variants -->\n{variable_table(found)}\n<!-- end -->"
+    advice = "docs/reference.md is out of date: run `python workflow_scripts/reference.py`"
+    assert table in (ROOT / "docs/reference.md").read_text("utf-8"), advice
     assert found["variant"].values.tolist() == ["main", "plain"]
     accuracy = found["accuracy"].sel(variant="main", language="de")
     assert float(accuracy) == float(opened.behaviour("tiny", "own")["accuracy"].sel(language="de"))

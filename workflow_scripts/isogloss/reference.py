@@ -25,11 +25,14 @@ _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 def datasets(study: StudyResults) -> dict[str, xr.Dataset]:
     """A dataset of every kind of file, by the name of its table, from a study with steering.
 
+    That of wordings where the questions have several.
+
     Raises:
         InputError: one of them is not computed yet.
     """
     model, (fitted, name) = next(iter(study.config.models)), study.config.steered_pairs[0]
     language = study.config.steering.languages[0] if study.config.steering else study.config.pivot
+    worded = {"variants": study.variants(model, name)} if study.config.variants_of(name) else {}
     return {
         "behaviour": study.behaviour(model, name),
         "breakdown": study.breakdown(model, name),
@@ -39,6 +42,7 @@ def datasets(study: StudyResults) -> dict[str, xr.Dataset]:
         "steering": study.steering(model, name, fitted),
         "scale": study.scale(name),
         "verdicts": study.verdicts(),
+        **worded,
         "activations": study.activations(model, name, language),
         "lens": study.lens(model, name, language),
         "vectors": study.vectors(model, fitted),
