@@ -278,7 +278,7 @@ def _depth_lines(ax: Axes, results: xr.Dataset, name: str) -> None:
 
 def _share_areas(ax: Axes, results: xr.Dataset) -> None:
     """Shares of the states' variance by depth, stacked; negative ones are drawn as 0."""
-    results = results.isel(layer=np.isfinite(results["state_share"]).all("source"))
+    results = results.isel(layer=results["state_share"].notnull().all("source"))
     depth, start = results["relative_depth"].values, np.zeros(results.sizes["layer"])
     for source, (text, color) in SOURCES.items():
         share = 100 * results["state_share"].sel(source=source).values.clip(min=0)
