@@ -103,6 +103,8 @@ class Model(Strict):
             raise ValueError(f"source {self.source} has no {', '.join(other)}: leave it out")
         if counted and "dtype" not in self.model_fields_set:
             self.dtype = "float32"  # as it is trained
+        if self.organism and self.seed is None:
+            self.seed = self.organism.seed
         return self
 
 
