@@ -123,6 +123,40 @@ def slope_of_estimates(
     return Slope(value, *found.bounds(confidence), p=found.p)
 
 
+def slope_over_seeds(
+    parameters: np.ndarray, values: np.ndarray, confidence: float = 0.95
+) -> Slope:
+    """Least-squares slope on log10(parameters) of sizes that were trained several times.
+
+    Sizes of which a value is missing are left out whole. The interval is for other seeds of these
+    sizes, on the same items: Student's t with the spread of seeds within sizes.
+
+    Args:
+        parameters, values: (model,).
+        confidence: of the interval.
+
+    Returns:
+        A slope without `crossed_*` bounds; without any where every size is there once.
+
+    >>> sizes, values = np.repeat([1e4, 1e5, 1e6], 2), np.array([0.9, 1.1, 1.9, 2.1, 2.9, 3.1])
+    >>> found = slope_over_seeds(sizes, values)
+    >>> round(found.value, 3), round(found.low, 3), round(found.high, 3)
+    (1.0, 0.775, 1.225)
+    """
+    missing = np.isin(parameters, parameters[~np.isfinite(values)])
+    parameters, values = parameters[~missing], values[~missing]
+    n_sizes = len(np.unique(parameters))
+    if n_sizes < MIN_SIZES:
+        return Slope(reason=too_few_sizes(n_sizes))
+    weights = _weights(parameters)
+    value = float(weights @ values)
+    seeds = _spread_within_sizes(parameters, values, 0.0)
+    if not seeds.total > ROUNDING**2:
+        return Slope(value)
+    found = _estimate(value, 0.0, seeds, float(weights @ weights))
+    return Slope(value, *found.bounds(confidence), p=found.p)
+
+
 def over_seeds(
     values: np.ndarray, low: np.ndarray, high: np.ndarray, confidence: float = 0.95
 ) -> tuple[float, float, float, float]:
