@@ -2,14 +2,18 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+STUDY_OF_calibrate := calibration
+STUDY_OF_ladder := ladder
 TINY := store/quick/models/tiny-gemma3
 
-.PHONY: run test test-browser test-cluster test-sharing test-models models-table quick lint benchmark verify test-gpu help
+.PHONY: run calibrate ladder test test-browser test-cluster test-sharing test-models models-table quick lint benchmark verify test-gpu help
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make run    install, run the default study, print where its figures are"
 	@echo "make quick  a study of a random tiny model, in a minute: every file, no meaning"
+	@echo "make calibrate  which measures follow a sharing that was planted, in models trained here"
+	@echo "make ladder     what size does to sharing, in models trained here"
 	@echo "make test   install, run the whole test suite"
 	@echo "make test-browser   the page of a small study in Debian's Chromium"
 	@echo "make test-cluster   the small study on a real SLURM of one node, in minutes"
@@ -41,6 +45,10 @@ $(TINY): | $(VENV)/.installed
 quick: $(VENV)/.installed $(TINY)
 	$(BIN)/snakemake --cores all --configfile config/studies/quick.yaml
 	@echo "Report: results/quick/report.html   figures: results/quick/*/*/figures"
+
+calibrate ladder: $(VENV)/.installed
+	$(BIN)/snakemake --cores all --configfile config/studies/$(STUDY_OF_$@).yaml
+	@echo "Report: results/$(STUDY_OF_$@)/report.html   table: results/$(STUDY_OF_$@)/summary.md"
 
 test: $(VENV)/.installed lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope

@@ -65,7 +65,7 @@ def all_figures() -> list:
     """Every figure of the study."""
     files = [f for m in STUDY.models for d in STUDY.datasets for f in figures(m, d)]
     files += [f for d in STUDY.questions for f in scale_figure(d)]
-    return files + matrix_figure()
+    return files + matrix_figure() + organism_figures()
 
 
 def in_the_report(name: str, *about: str):

@@ -83,6 +83,7 @@ rule summary:
             if Path(file).stem != "subspaces"
         ],
         verdicts=[f"{RESULTS}/verdicts.nc"] if STUDY.questions else [],
+        organisms=list(COMPARED),
     output:
         summary=report(
             f"{RESULTS}/summary.md",
@@ -100,7 +101,8 @@ rule summary:
         spec=in_the_report("summary"),
     shell:
         "python {input.program} --spec {params.spec:q} --table {output.table:q}"
-        " --output {output.summary:q} {input.manifests:q} 2> >(tee -i {log:q} >&2)"
+        " --output {output.summary:q} {input.manifests:q} --organisms {input.organisms:q}"
+        " 2> >(tee -i {log:q} >&2)"
 
 
 rule configuration:

@@ -6,11 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from isogloss.errors import InputError
+from isogloss.figures.calibration import calibration_section
+from isogloss.figures.ladder import ladder_section
 from isogloss.figures.summary import Result, main_table, summary
 from isogloss.files.atomic import whole_file
 from isogloss.files.netcdf import open_netcdf
 from isogloss.program import add_settings, run
 from isogloss.store.manifests import manifest_settings, read_manifest
+
+SECTIONS = {"calibration": calibration_section, "ladder": ladder_section}
+"""Of what sets organisms side by side, by file."""
 
 
 def main() -> None:
@@ -19,12 +24,16 @@ def main() -> None:
     add_settings(parser)
     parser.add_argument("--output", type=Path, required=True, help="Markdown to write")
     parser.add_argument("--table", type=Path, required=True, help="the main table as CSV")
+    parser.add_argument(
+        "--organisms", nargs="*", type=Path, default=[], help="calibration.nc, ladder.nc"
+    )
     args = parser.parse_args()
 
     results = results_of(args.settings, args.manifests)
     verdicts = open_netcdf(Path(args.settings["results"]) / "verdicts.nc")
     names = {model["slug"]: model["name"] for model in args.settings["models"]}
-    text = summary(results, args.settings["study"], verdicts, names)
+    sections = [SECTIONS[path.stem](open_netcdf(path)) for path in args.organisms]
+    text = summary(results, args.settings["study"], verdicts, names, sections)
     with whole_file(args.output) as temporary:
         temporary.write_text(text, encoding="utf-8")
     with whole_file(args.table) as temporary:

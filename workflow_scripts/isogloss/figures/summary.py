@@ -171,7 +171,11 @@ def with_interval(
 
 
 def summary(
-    results: Sequence[Result], study: str, verdicts: xr.Dataset, names: Mapping[str, str]
+    results: Sequence[Result],
+    study: str,
+    verdicts: xr.Dataset,
+    names: Mapping[str, str],
+    sections: Sequence[str] = (),
 ) -> str:
     """The summary of a study as Markdown.
 
@@ -180,8 +184,9 @@ def summary(
         study: its name.
         verdicts: of `verdicts.verdicts`.
         names: of the models, as they are, by slug.
+        sections: what else is said of all models, after the verdicts.
     """
-    parts = [f"# Summary of the study {study}", verdict_section(verdicts, names)]
+    parts = [f"# Summary of the study {study}", verdict_section(verdicts, names), *sections]
     parts += [opening(results)]
     table = main_table(results)
     for dataset in dict.fromkeys(result.dataset for result in results):

@@ -52,6 +52,10 @@ SCALE_FIGURE = Figure("scale", "Against scale", "scale")
 MATRIX_FIGURE = Figure("steering_matrix", "Steering across datasets", "steering_matrix")
 """Of all models, where vectors of several datasets are evaluated, or vectors on several."""
 
+CALIBRATION_FIGURE = Figure("calibration", "Calibration: planted sharing", "calibration")
+LADDER_FIGURE = Figure("ladder", "Ladder: size, by when models are compared", "ladder")
+"""Of all organisms."""
+
 
 def figures_of(results: Collection[str], fitted: Sequence[str] = ()) -> list[Figure]:
     """The figures that some results of a model on a dataset allow.

@@ -91,18 +91,14 @@ YARDSTICKS = {
     ),
     "retrieval": Yardstick("similarity", "retrieval", PLACE, 1, _middle("retrieval_mean")),
     "retrieval_csls": Yardstick(
-        "similarity", "retrieval, corrected for hubs", PLACE, 1, _middle("retrieval_csls")
+        "similarity", "retrieval without hubs", PLACE, 1, _middle("retrieval_csls")
     ),
     "cosine_centred": Yardstick(
         "similarity", "centred cosine", PLACE, 1, _middle("cosine_centred_normalised")
     ),
     "cosine_raw": Yardstick("similarity", "raw cosine", PLACE, 1, _middle("cosine_raw")),
-    "cka": Yardstick(
-        "similarity", "debiased CKA", SHAPE, 1, lambda r: float(r["cka_middle_mean"])
-    ),
-    "overlap": Yardstick(
-        "subspaces", "subspace overlap, floor to ceiling", SHAPE, 1, _middle("overlap_normalised")
-    ),
+    "cka": Yardstick("similarity", "debiased CKA", SHAPE, 1, lambda r: float(r["cka_middle_mean"])),
+    "overlap": Yardstick("subspaces", "subspace overlap", SHAPE, 1, _middle("overlap_normalised")),
     "shared_correlation": Yardstick(
         "subspaces", "held-out shared correlation", SHAPE, 1, _middle("shared_correlation")
     ),
@@ -110,7 +106,7 @@ YARDSTICKS = {
         "subspaces", "variance share of items", PLACE, 1, _middle("variance_share", source="item")
     ),
     "separability": Yardstick(
-        "subspaces", "language separability, margin", PLACE, -1, _middle("separability_margin")
+        "subspaces", "language separability", PLACE, -1, _middle("separability_margin")
     ),
     "consistency": Yardstick(
         "behaviour", "consistency", "behaviour", 1, _scope("mean_consistency")
@@ -191,7 +187,10 @@ def calibration(models: Sequence[PlantedModel], confidence: float = 0.95) -> xr.
     variables = {
         "value": (("model", "measure"), value),
         "measure_name": ("measure", [*(y.long_name for y in measures.values()), NAME_UNSEEN, *own]),
-        "group": ("measure", [*(y.group for y in measures.values()), "behaviour", *(OWN for _ in own)]),
+        "group": (
+            "measure",
+            [*(y.group for y in measures.values()), "behaviour", *(OWN for _ in own)],
+        ),
         "expected": ("measure", expected),
         **{name: (("sharing", "measure"), curve) for name, curve in curves.items()},
         "rank_correlation": ("measure", correlation),

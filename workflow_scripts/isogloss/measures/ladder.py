@@ -77,8 +77,8 @@ def step_reached(history: Mapping[str, Sequence[float]], rule: Rule) -> float:
     """The step at which a model is compared; NaN where it does not get there.
 
     >>> history = {"step": [50, 100, 150], "loss": [3.0, 2.0, 1.0]}
-    >>> step_reached(history, Rule("loss", 1.5, True)), step_reached(history, Rule("steps", 60, True))
-    (125.0, 60.0)
+    >>> [step_reached(history, rule) for rule in (Rule("loss", 1.5, True), Rule("steps", 60, True))]
+    [125.0, 60]
     """
     steps = np.array(history["step"], dtype=float)
     if rule.by == STEPS:
@@ -176,7 +176,9 @@ LONG_NAMES = {
 }
 
 
-def _at(history: Mapping[str, Sequence[float]], measures: Sequence[str], step: float) -> list[float]:
+def _at(
+    history: Mapping[str, Sequence[float]], measures: Sequence[str], step: float
+) -> list[float]:
     """Measures at a step, between two evaluations by a line."""
     return [float(np.interp(step, history["step"], history[name])) for name in measures]
 

@@ -123,9 +123,7 @@ def slope_of_estimates(
     return Slope(value, *found.bounds(confidence), p=found.p)
 
 
-def slope_over_seeds(
-    parameters: np.ndarray, values: np.ndarray, confidence: float = 0.95
-) -> Slope:
+def slope_over_seeds(parameters: np.ndarray, values: np.ndarray, confidence: float = 0.95) -> Slope:
     """Least-squares slope on log10(parameters) of sizes that were trained several times.
 
     Sizes of which a value is missing are left out whole. The interval is for other seeds of these

@@ -1,11 +1,11 @@
-"""Sections of a study of organisms: the synthetic world, and the models that are trained on it."""
+"""Sections of a study of organisms: the synthetic world, models trained on it, how they compare."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from isogloss.questions.world import N_CHOICES
-from isogloss.study.setting_types import Count, Seed, Strict
+from isogloss.study.setting_types import Count, Seed, Strict, no_repeats
 
 
 class World(Strict):
@@ -52,3 +52,15 @@ class Organism(Strict):
         if 0 < self.bridge * self.batch < 2:
             raise ValueError("bridge: less than two sequences of a batch: raise bridge or batch")
         return self
+
+
+Loss = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Ladder(Strict):
+    """Where organisms of several sizes are compared beside equal steps: verdicts on the first."""
+
+    losses: list[Loss] = Field([0.5, 0.3, 0.1], description="of seen facts [nat per token]")
+    bridge_losses: list[Loss] = Field([1.4, 1.2, 1.0], description="of the bridge [nat per token]")
+
+    _lists = field_validator("losses", "bridge_losses")(no_repeats)

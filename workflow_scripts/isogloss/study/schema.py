@@ -6,6 +6,7 @@ How a file becomes plain values is in `isogloss.study.study_file`, what is said 
 `isogloss.study.messages`.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from pydantic import (
 )
 
 from isogloss.errors import InputError
+from isogloss.measures.slopes import MIN_SIZES
 from isogloss.organisms.size import n_parameters
 from isogloss.questions import world as worlds
 from isogloss.questions.languages import FIRST_SYNTHETIC, LAST_SYNTHETIC, is_synthetic
 from isogloss.study.messages import fault_text
-from isogloss.study.organisms import World
+from isogloss.study.organisms import Ladder, World
 from isogloss.study.resources import Cluster, Estimate, Sharing
 from isogloss.study.sections import (
     Behaviour,
@@ -84,6 +86,14 @@ class Config(Strict):
     pivot: Tag = Field("en", description="the language that others are compared with")
     world: World | None = Field(
         None, description="synthetic world of organisms and of a dataset; null: none in this study"
+    )
+    ladder: Ladder = Field(
+        default_factory=Ladder, description="organisms of several sizes, compared"
+    )
+    measures: dict[Slug, str] = Field(
+        {},
+        description="measures of your own for the calibration, by name: path.py:function, see "
+        "docs/calibration.md",
     )
     models: dict[Slug, Model] = Field(default_factory=_models, min_length=1, description="by slug")
     datasets: dict[Slug, Dataset] = Field(
@@ -216,6 +226,9 @@ class Config(Strict):
                     f"{users[0]}: needs a world that it is about: add `world: {{}}` to the study"
                 )
             return
+        for name, place in self.measures.items():
+            if not re.fullmatch(r"[^:{}]+\.py:[A-Za-z_]\w*", place):
+                raise ValueError(f"measures.{name}: {place}: write path.py:function")
         if others := [tag for tag in self.languages if not is_synthetic(tag)]:
             raise ValueError(
                 f"languages: {others[0]} is no synthetic language, and the study has a world: use "
@@ -312,6 +325,32 @@ class Config(Strict):
         if self.world is None:
             return None
         return worlds.World(languages=tuple(self.languages), **self.world.model_dump())
+
+    @property
+    def organisms(self) -> list[str]:
+        """Models that are trained here."""
+        return [slug for slug, model in self.models.items() if model.organism]
+
+    @property
+    def planted(self) -> list[str]:
+        """Organisms of a calibration: all, where their sharing differs and questions ask for it."""
+        sharings = {m.organism.sharing for m in self.models.values() if m.organism}
+        return self.organisms if len(sharings) > 1 and self.asked_of_the_world else []
+
+    @property
+    def rungs(self) -> list[str]:
+        """Organisms of a ladder: all, where a family of them has enough sizes for a slope."""
+        sizes: dict[str, set[int]] = {}
+        for slug in self.organisms:
+            model = self.models[slug]
+            sizes.setdefault(model.family, set()).add(model.parameters)
+        return self.organisms if any(len(of) >= MIN_SIZES for of in sizes.values()) else []
+
+    @property
+    def asked_of_the_world(self) -> str:
+        """The dataset of questions about the world, the first of several; empty without one."""
+        asked = [name for name, dataset in self.datasets.items() if dataset.source == "world"]
+        return next(iter(asked), "")
 
     @property
     def questions(self) -> list[str]:

@@ -385,6 +385,34 @@ class Settings:
             "evaluate_on": list(steering.evaluate_on),
         }
 
+    def calibration(self) -> dict[str, Any]:
+        """The organisms with their planted sharing, their questions, and measures of the study."""
+        study, name = self.study, self.study.asked_of_the_world
+        models = [
+            {"slug": slug, "sharing": organism.sharing, "seed": organism.seed}
+            for slug in study.planted
+            if (organism := study.models[slug].organism)
+        ]
+        return {
+            "models": models,
+            "dataset": name,
+            "questions": dataset_spec(study, name) if models else {},
+            "pooling": study.similarity.pooling,
+            "measures": study.measures,
+            **self._statistics("confidence"),
+        }
+
+    def ladder(self) -> dict[str, Any]:
+        """The organisms with their sizes, and where they are compared."""
+        models = [
+            {
+                "slug": slug,
+                **dump(self.study.models[slug], include={"family", "parameters", "seed"}),
+            }
+            for slug in self.study.rungs
+        ]
+        return {"models": models, **dump(self.study.ladder), **self._statistics("confidence")}
+
     def figures(self, model: str, dataset: str) -> dict[str, Any]:
         """What the looks of the figures of a model and dataset depend on."""
         return self._looks() | {
@@ -397,6 +425,10 @@ class Settings:
     def figures_scale(self) -> dict[str, Any]:
         """What the looks of the figures of all models depend on."""
         return self._looks() | {"models": self._model_names()}
+
+    def figures_organisms(self) -> dict[str, Any]:
+        """What the looks of the figures of organisms depend on."""
+        return self._looks()
 
     def summary(self) -> dict[str, Any]:
         """What the summary names: models and datasets in the study's order."""

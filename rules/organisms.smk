@@ -1,0 +1,107 @@
+"""
+Organisms: what measures make of planted sharing, and what size does where nothing is planted.
+
+Requires: the results of every organism on the world's questions; their checkpoints (models.smk).
+Gives:    {results}/organisms/calibration.nc  (model, measure, sharing), where sharing differs;
+          {results}/organisms/ladder.nc  (rule, model, measure), where sizes do;
+          {results}/organisms/figures/{calibration,ladder}.{png,pdf,csv,rst}
+"""
+
+from isogloss.figures.titles import CALIBRATION_FIGURE, LADDER_FIGURE
+
+WORLD = STUDY.asked_of_the_world
+ORGANISMS = f"{RESULTS}/organisms"
+COMPARED = {
+    f"{ORGANISMS}/calibration.nc": CALIBRATION_FIGURE if STUDY.planted else None,
+    f"{ORGANISMS}/ladder.nc": LADDER_FIGURE if STUDY.rungs else None,
+}
+COMPARED = {file: figure for file, figure in COMPARED.items() if figure}
+
+
+def of_organisms(name: str) -> list[str]:
+    """A result of every organism of a calibration."""
+    return [f"{RESULTS}/{model}/{WORLD}/{name}.nc" for model in STUDY.planted]
+
+
+def organism_figures() -> list:
+    """The files of the figures that set organisms side by side."""
+    return [
+        file
+        for figure in COMPARED.values()
+        for file in in_every_format(
+            f"{ORGANISMS}/figures/{figure.name}",
+            figure.title,
+            "All models",
+            "organisms",
+        )
+    ]
+
+
+if STUDY.planted:
+    STEERED_BY = STUDY.fitted_for(WORLD)[:1]
+
+    rule calibration:
+        input:
+            **with_code("calibration.py"),
+            own=sorted({place.rpartition(":")[0] for place in STUDY.measures.values()}),
+            manifests=[manifest_of("activations", m, WORLD) for m in STUDY.planted],
+            similarity=of_organisms("similarity"),
+            subspaces=of_organisms("subspaces"),
+            behaviour=of_organisms("behaviour"),
+            trajectories=of_organisms("trajectories") if STUDY.with_lens else [],
+            steering=[f for n in STEERED_BY for f in of_organisms(f"steering_{n}")],
+        output:
+            f"{ORGANISMS}/calibration.nc",
+        log:
+            "logs/organisms/calibration.log",
+        threads: 1
+        resources:
+            **asks(mem_mb=(2000, 0), runtime=(30, 0)),
+        params:
+            spec=settings("calibration"),
+        shell:
+            "python {input.program} --spec {params.spec:q} --manifests {input.manifests:q}"
+            " --similarity {input.similarity:q} --subspaces {input.subspaces:q}"
+            " --behaviour {input.behaviour:q} --trajectories {input.trajectories:q}"
+            " --steering {input.steering:q} --output {output:q} 2> >(tee -i {log:q} >&2)"
+
+
+if STUDY.rungs:
+
+    rule ladder:
+        input:
+            **with_code("ladder.py"),
+            checkpoints=[f"{STORE}/{ARTIFACTS.organism(m).name}" for m in STUDY.rungs],
+        output:
+            f"{ORGANISMS}/ladder.nc",
+        log:
+            "logs/organisms/ladder.log",
+        threads: 1
+        resources:
+            **asks(mem_mb=(2000, 0), runtime=(10, 0)),
+        params:
+            spec=settings("ladder"),
+        shell:
+            "python {input.program} --spec {params.spec:q} --output {output:q}"
+            " {input.checkpoints:q} 2> >(tee -i {log:q} >&2)"
+
+
+if COMPARED:
+
+    rule figures_organisms:
+        input:
+            **with_code("organism_figures.py"),
+            results=list(COMPARED),
+        output:
+            organism_figures(),
+        log:
+            "logs/organisms/figures.log",
+        threads: 1
+        resources:
+            **asks(mem_mb=(2000, 0), runtime=(30, 0)),
+        params:
+            spec=in_the_report("figures_organisms"),
+            folder=lambda wildcards, output: os.path.dirname(output[0]),
+        shell:
+            "python {input.program} --spec {params.spec:q} --folder {params.folder:q}"
+            " {input.results:q} 2> >(tee -i {log:q} >&2)"

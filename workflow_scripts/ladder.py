@@ -1,0 +1,28 @@
+"""Ladder: models of one recipe and several sizes, compared by three rules of when to stop."""
+
+import argparse
+from pathlib import Path
+
+from isogloss.files.netcdf import write_netcdf
+from isogloss.measures.ladder import TrainedModel, ladder
+from isogloss.model.tensor_file import read_tensors
+from isogloss.program import add_settings, run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("checkpoints", nargs="+", type=Path, help="one per model of the settings")
+    add_settings(parser)
+    parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
+    args = parser.parse_args()
+
+    models = [
+        TrainedModel(**model, history=read_tensors(path, "organism")[1]["record"]["history"])
+        for model, path in zip(args.settings["models"], args.checkpoints, strict=True)
+    ]
+    options = {name: args.settings[name] for name in ("losses", "bridge_losses", "confidence")}
+    write_netcdf(ladder(models, **options), args.output, args.settings)
+
+
+if __name__ == "__main__":
+    run(main)
