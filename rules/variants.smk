@@ -16,7 +16,7 @@ rule variants:
         "logs/{model}/{dataset}/variants.log",
     threads: 1
     resources:
-        **asks(mem_mb=(6000, 200), runtime=(120, 5), more_mb=REQUESTS.pairs_left_out),
+        **asks(mem_mb=(6000, 200), runtime=(120, 5), more_mb=REQUESTS.wordings),
     params:
         spec=settings("variants", "dataset"),
     shell:

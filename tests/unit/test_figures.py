@@ -279,6 +279,24 @@ def test_languages_that_spell_choices_alike_bear_a_dagger(results):
     assert names == ["en†", "de†", "ar", "sw*"]
 
 
+def test_averaging_is_shown_beside_steering_where_something_is_steered(results):
+    both, alone = (
+        variants.ensembles(results["variants"], SUBJECT, steered)
+        for steered in ({"planted": results["steering"]}, {})
+    )
+    accuracy = both.figure.axes[0]
+    assert [text for _, text in zip(*accuracy.get_legend_handles_labels(), strict=True)] == [
+        "mean of the wordings' scores", "steering, first method",
+    ]  # fmt: skip
+    steered = accuracy.collections[-1].get_offsets()
+    effect = results["steering"]["effect"].sel({"method": "mean_difference"})
+    assert steered[1, 0] == pytest.approx(100 * float(effect.sel(language="de")))
+    assert np.isnan(np.ma.filled(steered[0, 0], np.nan))  # English is not steered
+    assert "Steering with vectors from planted changes them by" in both.caption
+    assert "nothing is steered in this study" in alone.figure.get_supxlabel()
+    assert "Steering" not in alone.caption
+
+
 def test_the_lens_caption_gives_the_choices_alone_and_both_contrasts(results):
     finding = lens.latent_accuracy(results["trajectories"], SUBJECT).caption
     assert "by the English choices alone" in finding

@@ -54,6 +54,16 @@ def test_a_language_more_costs_its_own_part(finished: Study) -> None:
     assert 0 < extract["to_do"]["disk"] < extract["whole"]["disk"] / 3
 
 
+def test_a_wording_more_is_an_extraction_of_less_text(finished: Study) -> None:
+    wordings = {"plain": {"default": "{context}\n{question}"}}
+    lines = by_stage(estimated(finished.changed(prompt={"variants": wordings})))
+    wording, main = lines["extract plain"], lines["extract"]
+    assert (wording["parts"], wording["here"]) == (3, 0) and main["to_do"]["seconds"] == 0
+    for cost in ("flops", "disk"):
+        assert 0 < wording["whole"][cost] < main["whole"][cost]
+    assert lines["variants"]["to_do"]["seconds"] > 0
+
+
 def test_what_others_share_costs_nothing(finished: Study, tmp_path) -> None:
     study = finished.copy(tmp_path / "study").changed(sharing={"kind": "fs", "folder": "place"})
     place = study.folder / "place"

@@ -70,6 +70,17 @@ def left_out_mb(n_languages: int, n_items: int) -> int:
     return math.ceil(PAIR_ITEM_BYTES * n_items * n_languages**2 / 1e6)
 
 
+def wordings_mb(n_languages: int, n_items: int, n_wordings: int) -> int:
+    """Memory of `variants`: Gram matrices three times over, and pairs with each item left out [MB].
+
+    >>> wordings_mb(122, 900, 3)
+    12531
+    """
+    states = n_languages * n_wordings
+    size = 24 * states * n_items**2 + 16 * n_items * states**2
+    return math.ceil(size / 1e6) + left_out_mb(n_languages, n_items)
+
+
 def at_attempt(first: int, attempt: int, growth: float, limit: int | None) -> int:
     """The request of an attempt: the first as it is, later ones more, up to the limit.
 
@@ -180,6 +191,14 @@ class Requests:
         Clusters are counted as items, where these are announced.
         """
         return max(left_out_mb(*size) for size in self._sizes(dataset))
+
+    def wordings(self, dataset: str | None) -> int:
+        """Memory for all wordings of a dataset's questions [MB]; None: of the largest dataset."""
+        return max(
+            wordings_mb(*size, 1 + len(self.study.variants_of(name)))
+            for name in ([dataset] if dataset else self.study.datasets)
+            for size in self._sizes(name)
+        )
 
     def jobs_at_once(self, rule: str, cores: int) -> int:
         """How many jobs of a rule that runs models start together on the processors of a machine.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from isogloss.cost.architecture import Model
 from isogloss.cost.machines import Machine
-from isogloss.cost.requests import BYTES, left_out_mb, similarity_mb
+from isogloss.cost.requests import BYTES, left_out_mb, similarity_mb, wordings_mb
 from isogloss.cost.tokens import Text
 from isogloss.measures.lens import lens_layers
 from isogloss.measures.principal_axes import ITERATED_FROM
@@ -300,7 +300,7 @@ def variants(work: Work, n_wordings: int) -> Cost:
     # Gram matrices of each language and wording; item shares with each cluster left out.
     flops = 2.0 * layers * width * work.items * (states + 2 * languages**2)
     flops += layers * LOOKED_UP * languages * work.items**2
-    memory: float = 8 * (3 * languages * work.items**2 + 2 * work.items * languages**2)
+    memory = 1e6 * wordings_mb(len(work.languages), work.items, n_wordings)
     memory += machine.process + 30 * states * width
     cost = small(machine, 2, 200_000 + 200 * layers * len(work.languages) ** 2)
     return cost + Cost(flops / (1.6 * machine.analysis), memory)
