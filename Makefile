@@ -6,7 +6,7 @@ STUDY_OF_calibrate := calibration
 STUDY_OF_ladder := ladder
 TINY := store/quick/models/tiny-gemma3
 
-.PHONY: run calibrate ladder test test-browser test-cluster test-sharing test-models models-table quick lint benchmark verify test-gpu help
+.PHONY: run calibrate ladder test test-browser test-cluster test-sharing test-models models-table models-sweep quick lint benchmark verify test-gpu help
 .DEFAULT_GOAL := help
 
 help:
@@ -20,6 +20,7 @@ help:
 	@echo "make test-sharing   two collaborators on a folder and on a real S3 server"
 	@echo "make test-models    every architecture, tiny and random, beside its own plain forward"
 	@echo "make models-table   the table of docs/models.md"
+	@echo "make models-sweep   every causal model of transformers, as small as its settings allow"
 	@echo "make benchmark   beside lm-evaluation-harness, nnsight and others, in half an hour or more;"
 	@echo "            options in BENCHMARK=, such as BENCHMARK='--quick --only lens'"
 	@echo "make verify   beside other tools: numbers into docs/verification.md, in half an hour or more;"
@@ -76,12 +77,15 @@ test-sharing: $(VENV)/.installed
 test-models: $(VENV)/.installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/architectures
 
+models-sweep: $(VENV)/.installed
+	PYTHONPATH=workflow_scripts:tests $(BIN)/python -m architectures.every_class
+
 models-table: $(VENV)/.installed
 	PYTHONPATH=workflow_scripts:tests $(BIN)/python -W ignore -m architectures.table
 
 # Random models of a billion parameters; of a run's packages it needs torch, transformers and files.
 test-gpu: $(VENV)/.installed
-	PYTHONPATH=workflow_scripts:. $(BIN)/python -m tests.gpu.check
+	PYTHONPATH=workflow_scripts:tests:. $(BIN)/python -m tests.gpu.check
 
 BENCH := .venv-benchmark
 

@@ -142,13 +142,14 @@ def _plain(
         ends.append(_seen(model, states, n - 1))
 
     def leaving(_: Any, __: Any, output: Any) -> Any:
-        states = output[0] if isinstance(output, tuple) else output
+        alone = isinstance(output, torch.Tensor)
+        states = output if alone else output[0]
         if added is not None and len(ends) == added[0]:
             states = states.clone()
             first = states.flatten(0, -3)[0]  # of streams side by side the first one
             first[1:n] = (first[1:n].float() + added[1]).to(states.dtype)
         ends.append(_seen(model, states, n - 1))
-        return (states, *output[1:]) if isinstance(output, tuple) else states
+        return states if alone else (states, *output[1:])
 
     layers = model.get_submodule(blocks)
     hooks = [layers[0].register_forward_pre_hook(entering, with_kwargs=True)]

@@ -17,6 +17,8 @@ DEEPSEEK = LATENT | {
     "n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1, "n_group": 2,
     "topk_group": 1, "moe_intermediate_size": 16, "first_k_dense_replace": 1,
 }  # fmt: skip
+# With few heads many scores of the indexer are 0, and ties go by places.
+INDEXED = DEEPSEEK | {"index_topk": 8, "index_n_heads": 16, "index_head_dim": 8}
 MAMBA = {"mamba_d_state": 8, "mamba_d_conv": 4, "mamba_expand": 2}
 MAMBA2 = MAMBA | {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_n_groups": 1}
 DELTA = {
@@ -106,6 +108,8 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "Qwen 2 MoE": ("Qwen2MoeConfig", EXPERTS | {"shared_expert_intermediate_size": 16}),
     "DeepSeek-V2": ("DeepseekV2Config", DEEPSEEK),
     "DeepSeek-V3": ("DeepseekV3Config", DEEPSEEK),
+    "DeepSeek-V3.2": ("DeepseekV32Config", INDEXED),
+    "GLM, indexed": ("GlmMoeDsaConfig", INDEXED),
     "Falcon-H1": ("FalconH1Config", MAMBA2 | {"mamba_d_ssm": 64, "lm_head_multiplier": 0.5}),
     "Jamba": ("JambaConfig", MAMBA | {
         "num_experts": 2, "num_experts_per_tok": 1, "attn_layer_period": 2,
@@ -150,6 +154,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "dots.llm1": ("Dots1Config", HEAD | {
         "n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16,
         "first_k_dense_replace": 1, "n_group": 1, "topk_group": 1, "n_shared_experts": 1,
+    }),
+    "OpenAI GPT": ("OpenAIGPTConfig", {"n_positions": 512}),
+    "BART": ("BartConfig", {
+        "d_model": 32, "decoder_layers": 4, "decoder_attention_heads": 4, "decoder_ffn_dim": 64,
+        "init_std": 0.2, "is_decoder": True,
     }),
     "Persimmon": ("PersimmonConfig", {}),
     "CodeGen": ("CodeGenConfig", {"rotary_dim": 4}),

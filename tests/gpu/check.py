@@ -3,7 +3,7 @@
 Random models of a billion parameters, built here: no downloads. It needs torch, transformers, h5py,
 xarray and NumPy, and ends in some minutes on one card:
 
-    PYTHONPATH=workflow_scripts:. python -m tests.gpu.check
+    PYTHONPATH=workflow_scripts:tests:. python -m tests.gpu.check
 
 Checks end in PASS or FAIL, rates in figures; one FAIL gives exit code 1. `--device cpu --small`
 runs every line of it on a processor.
@@ -15,12 +15,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from architectures.families import build as any_family
 
 from isogloss.extraction.shards import compute_shard
 from isogloss.model.adapt import adapt
@@ -255,6 +256,63 @@ def extraction(
     return expected
 
 
+def own_forward(decoder: Decoder, size: Size, expected: np.ndarray, report: Report) -> None:
+    """The plain path, which this model would not take by itself, beside transformers alone."""
+    name = f"{family_of(decoder)}, {str(decoder.dtype)[6:]}: plain path"
+    trees = [lay_out(q) for q in ask(size)[: max(4, size.questions // 8)]]
+    slow = replace(decoder, fast=False, padded=True)
+
+    def extract(by: Decoder = slow) -> np.ndarray:
+        layers = [decoder.n_layers]
+        return compute_shard(by, trees, range(len(trees)), layers, size.batch_tokens)[
+            "log_probability"
+        ]
+
+    off = np.abs(extract() - expected[: sum(len(tree.target_token) for tree in trees)])
+    if decoder.dtype == torch.float32:
+        report.check(f"{name} = transformers alone", float(off.max()), FLOAT32_NAT, "nat")
+    took, packed = (
+        seconds(lambda by=by: extract(by), decoder.input_device) for by in (slow, decoder)
+    )
+    report.say(name, f"{took:.2f} s, {took / packed:.1f} x packed rows")
+
+
+def attention_plans(decoder: Decoder, size: Size, report: Report) -> None:
+    """The same batches with cuDNN's attention and without it: when their shapes are new, and again.
+
+    `adapt` has kept cuDNN from everything before, so that it knows none of these shapes.
+    """
+    trees, layers = [lay_out(q) for q in ask(size)[:128]], [decoder.n_layers]
+    scores, device = {}, decoder.input_device
+    for name, enabled in (("with cuDNN", True), ("without", False)):
+        torch.backends.cuda.enable_cudnn_sdp(enabled)
+
+        def extract(n: int = len(trees)) -> np.ndarray:
+            shard = compute_shard(decoder, trees, range(n), layers, size.batch_tokens // 4)
+            return shard["log_probability"]
+
+        extract(2)  # loads libraries
+        first = seconds(extract, device, repeat=1)
+        again = seconds(extract, device)
+        scores[name] = extract()
+        report.say(f"attention {name}: new shapes, again", f"{first:.3f} s, {again:.3f} s")
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    off = np.abs(scores["with cuDNN"] - scores["without"]).mean()
+    report.say("attention with and without cuDNN, mean", f"{off:.3g} nat")
+
+
+def own_kinds(device: torch.device, report: Report) -> None:
+    """Tiny models that take the plain path, on the card and on the processor."""
+    for family in ("BLOOM", "Gemma 3n", "Mamba"):
+        trees = [lay_out(q) for q in tiny_questions()]
+        shards = []
+        for place in (torch.device("cpu"), device):
+            decoder = adapt(any_family(family, torch.float32).to(place), tiny_tokenizer(True), "m")
+            shards.append(compute_shard(decoder, trees, range(len(trees)), [2, 4], 256))
+        worst = np.abs(shards[0]["log_probability"] - shards[1]["log_probability"]).max()
+        report.check(f"{family}: {decoder.path['taken']}", float(worst), FLOAT32_NAT, "nat")
+
+
 def profile(decoder: Decoder, size: Size) -> None:
     """Print which operations an extraction spends its time on."""
     from torch.profiler import ProfilerActivity
@@ -416,16 +474,21 @@ def main() -> None:
     print(f"{card}, torch {torch.__version__}, transformers {transformers.__version__}")
     began = time.perf_counter()
     placed(device, report)
+    own_kinds(device, report)
     matrix_rate = rates(size, device, report)
     for family in ("llama", "gemma3"):
         reference = None
         for name, dtype in DTYPES.items():
             decoder = build(family, size, dtype, device)
-            reference = extraction(decoder, size, matrix_rate[name], reference, report)
+            plain_scores = extraction(decoder, size, matrix_rate[name], reference, report)
+            reference = plain_scores if reference is None else reference
             if args.profile:
                 profile(decoder, size)
             lens(decoder, size, matrix_rate[name], report)
             steering(decoder, size, report)
+            own_forward(decoder, size, plain_scores, report)
+            if dtype == torch.bfloat16:
+                attention_plans(decoder, size, report)
             if dtype == torch.float32:
                 on_the_processor(decoder, size, report)
             del decoder

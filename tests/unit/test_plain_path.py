@@ -5,6 +5,7 @@ import pytest
 import torch
 from architectures.check import check
 from architectures.families import build
+from transformers import AutoModelForCausalLM, BertConfig
 
 from isogloss.errors import InputError
 from isogloss.model import parts
@@ -12,7 +13,7 @@ from isogloss.model.adapt import adapt
 from isogloss.model.forward import run_blocks
 from isogloss.model.packing import collate, lay_out
 from isogloss.model.residual import residual_stream
-from isogloss.model.tiny_models import tiny_tokenizer
+from isogloss.model.tiny_models import COMMON, tiny_tokenizer
 from isogloss.questions.prompts import Phrase, Question
 
 SINGLE = "plain, a sequence at a time"
@@ -30,6 +31,8 @@ SINGLE = "plain, a sequence at a time"
         ("Falcon, ALiBi", torch.float32, "plain"),
         ("Gemma 4, shared keys", torch.float32, "plain"),
         ("Gemma 3n", torch.float32, "plain"),
+        ("OpenAI GPT", torch.float32, "plain"),
+        ("GLM, indexed", torch.float32, SINGLE),
         ("Llama 4", torch.float32, "plain"),
         ("Qwen3-Next", torch.float32, SINGLE),
         ("Mamba", torch.float32, SINGLE),
@@ -41,6 +44,13 @@ def test_scores_lens_and_steering_are_those_of_plain_forwards(family, dtype, pat
     allowed = 3e-5 if dtype == torch.float32 else 0.1
     assert max(difference.max() for difference in differences.differences) < allowed
     assert differences.moved > 1e-3
+
+
+def test_what_takes_the_last_states_and_is_no_norm_is_refused_in_one_line():
+    config = BertConfig(**COMMON | {"is_decoder": True})
+    model = AutoModelForCausalLM.from_config(config)
+    with pytest.raises(InputError, match="m: BertLMHeadModel: final norm BertOnlyMLMHead: no norm"):
+        adapt(model, tiny_tokenizer(True), "m")
 
 
 def test_blocks_of_another_shape_are_refused_in_one_line(monkeypatch):

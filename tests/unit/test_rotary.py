@@ -7,8 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, Phi3Config
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Phi3Config
 
+from isogloss.errors import InputError
 from isogloss.extraction.language import LanguageExtraction
 from isogloss.extraction.self_tests import _plain, check_packing
 from isogloss.extraction.shards import compute_shard
@@ -16,7 +17,7 @@ from isogloss.model.adapt import adapt
 from isogloss.model.packing import lay_out
 from isogloss.model.readout import readout_of
 from isogloss.model.residual import residual_stream
-from isogloss.model.tiny_models import tiny_tokenizer
+from isogloss.model.tiny_models import COMMON, tiny_tokenizer
 from isogloss.questions.prompts import Phrase, Question
 from isogloss.steering.interventions import Intervention
 from isogloss.steering.sweep import Condition, steered_scores
@@ -155,3 +156,25 @@ def test_rotary_modules_are_as_before_after_a_forward():
     made = decoder("longrope", "sdpa")
     shard(made, ASKED)
     assert all("forward" not in vars(module) for module in made.length_scaled.modules)
+
+
+class OwnCode(LlamaForCausalLM):
+    """A model whose code comes with its weights: its modules need not be transformers'."""
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rope_scaling", {"type": "su", "factor": 2.0}),
+        ("rope_scaling", {"rope_type": "dynamic", "factor": 2.0}),
+        ("use_dynamic_ntk", True),
+    ],
+)
+def test_scaling_in_code_of_a_models_own_is_refused_in_one_line(name, value):
+    model = OwnCode(LlamaConfig(**COMMON))
+    assert adapt(model, tiny_tokenizer(True), "m").length_scaled is None
+    setattr(model.config, name, value)
+    with pytest.raises(
+        InputError, match="models.m: OwnCode: .*(su|dynamic).*leave out trust_remote"
+    ):
+        adapt(model, tiny_tokenizer(True), "m")

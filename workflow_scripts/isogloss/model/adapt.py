@@ -14,13 +14,13 @@ import torch
 from torch import nn
 
 from isogloss.errors import InputError
-from isogloss.model.attention import use_segments
+from isogloss.model.attention import use_segments, without_plans
 from isogloss.model.decoder import Decoder
 from isogloss.model.forward import last_mlp_at, run_blocks, without_blocks
 from isogloss.model.matrix_products import speed_up
 from isogloss.model.packing import Batch, Tree, collate, collate_rows, lay_out
 from isogloss.model.parts import find_parts
-from isogloss.model.rotary import length_scaled
+from isogloss.model.rotary import length_scaled, unproved_scaling
 from isogloss.model.streams import streams_of
 from isogloss.questions.prompts import Phrase, Question
 
@@ -54,6 +54,7 @@ def adapt(model: Any, tokenizer: Any, slug: str) -> Decoder:
     """
     model.eval().requires_grad_(False)
     speed_up(model)
+    without_plans(model)
     config = model.config.get_text_config()
     if getattr(config, "alibi", False) and config._attn_implementation == "eager":
         if config.model_type == "falcon":
@@ -62,6 +63,13 @@ def adapt(model: Any, tokenizer: Any, slug: str) -> Decoder:
                 f"models.{slug}.attention: sdpa"
             )
     parts = find_parts(model, slug)
+    scaled = length_scaled(model)
+    if scaled is None and (kind := unproved_scaling(model)):
+        raise InputError(
+            f"models.{slug}: {type(model).__name__}: code of its own scales positions by length"
+            f" ({kind}), and may let a question's scores depend on others: leave out"
+            " trust_remote_code where transformers has this architecture, or choose another model"
+        )
     types = _layer_types(config, len(parts.layers))
     embed = getattr(parts.backbone, "embed_tokens", None)
     decoder = Decoder(
@@ -82,7 +90,7 @@ def adapt(model: Any, tokenizer: Any, slug: str) -> Decoder:
         bos_id=begins_with(tokenizer),
         attention=config._attn_implementation,
         blocks_return_tuples=parts.blocks_return_tuples,
-        length_scaled=length_scaled(model),
+        length_scaled=scaled,
         streams=streams_of(parts.backbone),
     )
     _choose_path(decoder)
@@ -122,7 +130,7 @@ def _choose_path(decoder: Decoder) -> None:
     trees = _probe(decoder)
     decoder.fast = decoder.padded = False
     expected = _predicting_states(decoder, trees, [[0], [1], [2]])
-    fault, recurrent = not_packed(decoder.model, decoder.backbone, decoder.layers)
+    fault, apart = not_packed(decoder.model, decoder.backbone, decoder.layers)
     if fault is None:
         usual = decoder.attention
         use_segments(decoder.model)
@@ -136,7 +144,7 @@ def _choose_path(decoder: Decoder) -> None:
             decoder.fast = False
         _attend_by(decoder, usual)
     decoder.reason = fault or ""
-    if not recurrent:
+    if not apart:
         decoder.padded = True
         off = _fault(decoder, expected, lambda: [_predicting_states(decoder, trees, [[0, 1], [2]])])
         decoder.padded = off is None
@@ -162,6 +170,8 @@ def not_packed(model: Any, backbone: Any, layers: nn.Module) -> tuple[str | None
     types = set(getattr(config, "layer_types", None) or ())
     if _recurrent(layers, types):
         return "blocks carry a state from token to token", True
+    if getattr(config, "index_topk", None):  # ties among the keys go by how many there are
+        return "an indexer picks the keys", True
     if streams_of(backbone) is not None:
         return "residual streams side by side", False
     if other := types - PACKED_TYPES:

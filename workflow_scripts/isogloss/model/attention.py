@@ -39,6 +39,17 @@ def use_segments(model: Any) -> None:
     model.set_attn_implementation(BY_SEGMENTS)
 
 
+def without_plans(model: Any) -> None:
+    """Keep cuDNN's attention from a model on an NVIDIA GPU.
+
+    cuDNN plans anew for every shape of a batch, and batches here differ in shape: 152 of 393 ms of
+    an extraction in bfloat16 on an H200 were planning. It is what torch takes first on such cards;
+    others saw the same with padded batches (pytorch/pytorch#155958, modelscope/FunASR#3704).
+    """
+    if any(parameter.device.type == "cuda" for parameter in model.parameters()):
+        torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def attend(
     module: Any,
     query: torch.Tensor,

@@ -32,7 +32,7 @@ class Parts:
     Attributes:
         backbone: holds the blocks.
         layers: the blocks.
-        final_norm: takes the last block's states.
+        final_norm: takes the last block's states; the identity where the head takes them.
         head: the unembedding.
         softcap, scale: of the logits; None without.
         blocks_return_tuples: whether a block returns a tuple rather than a tensor.
@@ -132,17 +132,20 @@ def _traced(
         except Exception as error:  # of many kinds, by family
             fault = f"its own forward ends in {type(error).__name__} ({one_line(error)})"
             raise unsupported(slug, model, fault) from error
+    if not states:
+        raise unsupported(slug, model, "its decoder blocks take no part in a forward of text")
     found, width = tuple(states[-1].shape), head.weight.shape[1]
     if found != (1, TRACED, width):
         shape = f"(row, place, {width})"
         raise unsupported(slug, model, f"its blocks give states of shape {found}, not {shape}")
-    if not takers or takers[0] is head:
+    if not takers:
         raise unsupported(slug, model, "no final norm takes its last block's states as they are")
-    return states[-1], isinstance(outputs[-1], tuple), takers[0], logits
+    norm = nn.Identity() if takers[0] is head else takers[0]
+    return states[-1], not isinstance(outputs[-1], torch.Tensor), norm, logits
 
 
 def _states(output: Any) -> torch.Tensor:
-    return output[0] if isinstance(output, tuple) else output
+    return output if isinstance(output, torch.Tensor) else output[0]
 
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from isogloss.errors import InputError
+from isogloss.errors import InputError, one_line
 from isogloss.model.matrix_products import linear
 from isogloss.model.tensor_file import read_tensors, write_tensors
 
@@ -25,6 +25,7 @@ NORM_STYLES = (
     "layer_norm",
     "layer_norm_in_float32",
     "layer_norm_one_plus_weight",
+    "none",
 )
 # Where a norm does not say what it adds to the variance: of OLMo 1, and torch's own for float32.
 USUAL_EPSILONS = (1e-5, 1e-6, float(torch.finfo(torch.float32).eps))
@@ -50,7 +51,8 @@ class Readout:
             (Llama, Mistral, Qwen), "one_plus_weight" by 1 + w in float32 before rounding (Gemma),
             "weight_in_float32" by w before rounding (OLMo 2, Helium). Less the mean, "layer_norm"
             is torch's in the states' type (GPT-2, BLOOM), "layer_norm_in_float32" rounds after
-            it (Cohere, OLMo 1), "layer_norm_one_plus_weight" scales by 1 + w (Nemotron).
+            it (Cohere, OLMo 1), "layer_norm_one_plus_weight" scales by 1 + w (Nemotron). "none"
+            is no norm: blocks end in one (OpenAI GPT, BART).
         weight: (vocabulary, width) unembedding.
         bias: (vocabulary,) or None.
         softcap: logits become softcap * tanh(logits / softcap); None leaves them (Gemma 2 has one).
@@ -76,6 +78,8 @@ class Readout:
 
     def norm(self, h: torch.Tensor) -> torch.Tensor:
         """The model's own final norm, bit for bit. h: (..., width), any type; same shape back."""
+        if self.norm_style == "none":
+            return h
         if self.norm_style.startswith("layer_norm"):
             return self._layer_norm(h)
         full = h.float()
@@ -154,7 +158,7 @@ def readout_of(decoder: HasReadout) -> Readout:
     norm_bias = None if norm_bias is None else norm_bias.detach()
     nearest: tuple[float, Readout | None] = (torch.inf, None)
     with torch.no_grad():
-        expected = norm(probe)
+        expected = _normed(norm, probe)
         for eps, style in product(_epsilons(norm), NORM_STYLES):
             readout = Readout(
                 weight.detach(), eps, style, head.weight.detach(), bias, decoder.softcap,
@@ -173,6 +177,20 @@ def readout_of(decoder: HasReadout) -> Readout:
         f"final norm {name}: none of {', '.join(NORM_STYLES)}: the nearest is off by "
         f"{nearest[0]:.2g} units in the last place"
     )
+
+
+def _normed(norm: nn.Module, probe: torch.Tensor) -> torch.Tensor:
+    """What a norm makes of states; what takes a model's last states may be no norm at all."""
+    name = type(norm).__name__
+    try:
+        made = norm(probe)
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # of many kinds: it takes other arguments, or other shapes
+        raise InputError(f"final norm {name}: no norm ({one_line(error)})") from error
+    if not isinstance(made, torch.Tensor) or made.shape != probe.shape:
+        raise InputError(f"final norm {name}: no norm: it gives states of another shape")
+    return made
 
 
 def _epsilons(norm: nn.Module) -> list[float]:

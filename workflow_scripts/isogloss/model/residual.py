@@ -16,7 +16,7 @@ def residual_stream(decoder: Decoder, at: AtLayer) -> Iterator[None]:
     """Call `at(layer, states)` at every layer of each forward; what it returns takes its place.
 
     Layer 0 is what enters the first block, layer n what leaves the last one, before the final
-    norm. Blocks return a tensor or a tuple, by family and version: both are handled. Of streams
+    norm. Blocks return a tensor, a tuple or a list, by family and version. Of streams
     side by side `at` sees the state that the readout would see, and a change moves the first.
     """
     streams = decoder.streams
@@ -37,11 +37,12 @@ def residual_stream(decoder: Decoder, at: AtLayer) -> Iterator[None]:
 
     def leaving(layer: int) -> Callable:
         def hook(_: Any, __: tuple, output: Any) -> Any:
-            states = output[0] if isinstance(output, tuple) else output
+            alone = isinstance(output, torch.Tensor)
+            states = output if alone else output[0]
             new = shown(states, layer)
             if new is None:
                 return None
-            return (new, *output[1:]) if isinstance(output, tuple) else new
+            return new if alone else (new, *output[1:])
 
         return hook
 

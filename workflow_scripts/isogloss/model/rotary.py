@@ -105,6 +105,25 @@ def length_scaled(model: nn.Module) -> LengthScaled | None:
     return LengthScaled(tuple(dict.fromkeys(modules)), tuple(sorted(boundaries)), by_length)
 
 
+def unproved_scaling(model: nn.Module) -> str | None:
+    """The scaling by length that code of a model's own announces in its configuration.
+
+    Its modules are none that `length_scaled` knows, and may keep the frequencies of earlier
+    forwards. None for transformers' own models, and where no such scaling is announced.
+    """
+    if type(model).__module__.startswith("transformers."):
+        return None
+    config: Any = model.config
+    if getattr(config, "use_dynamic_ntk", False):  # Qwen 1
+        return "use_dynamic_ntk"
+    for name in ("rope_parameters", "rope_scaling"):
+        settings = getattr(config, name, None) or {}
+        kind = str(settings.get("rope_type") or settings.get("type"))
+        if kind in ("longrope", "su") or "dynamic" in kind:
+            return f"{name}: {kind}"
+    return None
+
+
 def _boundary(module: Any, layer: str | None) -> int:
     """The length up to which a rotary module keeps its frequencies."""
     settings = module.config.rope_parameters
