@@ -63,6 +63,7 @@ wildcard_constraints:
     dataset="|".join(map(re.escape, STUDY.datasets)),
     fitted="|".join(map(re.escape, STUDY.datasets)),
     key="[0-9a-f]{16,64}",
+    part=r"\d+-of-\d+",
 
 
 def with_code(program: str) -> dict:
@@ -112,7 +113,7 @@ def as_it_is(text: str):
     return lambda wildcards: text
 
 
-def on_this_machine(*names: str):
+def on_this_machine(*names: str, more=lambda wildcards: ""):
     """A parameter: options that no result depends on, such as the device.
 
     It takes `output`, and Snakemake leaves functions of `output` out of what it compares: another
@@ -122,7 +123,7 @@ def on_this_machine(*names: str):
     """
     known = SETTINGS.on_this_machine()
     options = " ".join(f"--{name}={shlex.quote(known[name])}" for name in names)
-    return lambda wildcards, output: options
+    return lambda wildcards, output: options + more(wildcards)
 
 
 def question_files(wildcards) -> list[str]:

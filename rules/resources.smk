@@ -29,7 +29,9 @@ if fault := too_large_for_a_gpu(STUDY.models, STUDY.cluster):
     sys.exit(f"error: {fault}")
 
 
-def asks(mem_mb, runtime, more_mb=lambda dataset: 0, runs=None, of=values_of()):
+def asks(
+    mem_mb, runtime, more_mb=lambda dataset: 0, runs=None, of=values_of(), gathers=False
+):
     """The resources of a rule.
 
     Args:
@@ -38,14 +40,21 @@ def asks(mem_mb, runtime, more_mb=lambda dataset: 0, runs=None, of=values_of()):
         more_mb: dataset -> memory beyond that of the model [MB].
         runs: the stage, where a model is run that may need a GPU.
         of: wildcards -> what the stage is of: model, dataset and so on.
+        gathers: whether it only lists what other jobs made.
     """
 
     def memory(wildcards, attempt):
         more = more_mb(wildcards.get("dataset"))
+        if gathers:
+            return REQUESTS.mem_mb(
+                (mem_mb[0], 0), attempt, wildcards.get("model"), more
+            )
         return REQUESTS.mem_mb(mem_mb, attempt, wildcards.get("model"), more)
 
     def devices(wildcards):
-        if runs is None or at_once(STAGES[runs].rule) > 1:  # `gpu: 1` would part them
+        if (
+            runs is None or gathers or at_once(STAGES[runs].rule) > 1
+        ):  # `gpu: 1` would part them
             return 0
         if wildcards.get("key") and are_shared(runs, of(wildcards)):
             return 0
@@ -55,9 +64,10 @@ def asks(mem_mb, runtime, more_mb=lambda dataset: 0, runs=None, of=values_of()):
     return {"mem_mb": memory, "runtime": time, "gpu": devices}
 
 
-def runs_a_model(stage: str, of=values_of(), *, runtime):
+def runs_a_model(stage: str, of=values_of(), *, runtime, gathers=False):
     """The resources of a rule that runs a model, as `asks`."""
-    return asks(MODEL_MB[STAGES[stage].rule], runtime, runs=stage, of=of)
+    memory = MODEL_MB[STAGES[stage].rule]
+    return asks(memory, runtime, runs=stage, of=of, gathers=gathers)
 
 
 @functools.cache

@@ -4,6 +4,8 @@ import argparse
 from functools import partial
 from pathlib import Path
 
+from isogloss.errors import InputError
+from isogloss.extraction.parts import Part
 from isogloss.extraction.work_folder import clear
 from isogloss.program import add_settings, add_store, progress, run, say
 from isogloss.questions.datasets import load_dataset
@@ -27,6 +29,9 @@ def main() -> None:
     parser.add_argument(
         "--folds", type=int, help="of later stages: too few items for them are refused here"
     )
+    jobs = parser.add_mutually_exclusive_group()
+    jobs.add_argument("--part", type=Part.parsed, help="1-of-4: this job's share of the languages")
+    jobs.add_argument("--gather", action="store_true", help="list what the parts made, no more")
     parser.add_argument("--output", type=Path, required=True, help="manifest to write (JSON)")
     args = parser.parse_args()
 
@@ -40,16 +45,24 @@ def main() -> None:
     identities = {tag: activation_identity(settings, digests, tag) for tag in digests}
     names = {
         tag: artifact_name("activations", settings["slug"], settings["name"], tag, identities[tag])
-        for tag in items.languages
+        for tag in (args.part.languages(items.languages) if args.part else items.languages)
     }
     store = Store.of(args.store, args.sharing, say)
     missing = store.missing(names, partial(progress, label="fetch", unit="file"))
     there = f"{len(names) - len(missing)} of {len(names)} languages are in the store"
     extracting = f"; extracting {' '.join(missing)}" if missing else ""
     say(f"{settings['slug']}, {settings['name']}: {there}{extracting}")
+    if missing and args.gather:
+        raise InputError(
+            f"{settings['slug']}, {settings['name']}: the jobs that share the languages left out "
+            f"{' '.join(missing)}, or their files are gone: run again"
+        )
     if missing:
         from isogloss.extraction.extract import extract_files  # torch takes seconds to import
 
+        device = args.device
+        if args.part and not settings["model"].get("device_map"):
+            device = args.part.gpu(device)
         unpack_organism(settings, store, args.cache)
         extract_files(
             settings,
@@ -58,7 +71,7 @@ def main() -> None:
             store.paths({tag: names[tag] for tag in missing}),
             published=lambda tag: store.keep(names[tag]),
             cache=args.cache,
-            device=args.device,
+            device=device,
             batch_tokens=args.batch_tokens,
             precision_items=args.precision_items,
         )

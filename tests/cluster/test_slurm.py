@@ -77,7 +77,9 @@ class History:
 @pytest.fixture(scope="module")
 def history(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> History:
     study = made_study(tmp_path_factory.mktemp("cluster") / "study")
-    study = study.changed(cluster={"gpus": 0, "max_threads": 1, "max_mem_mb": slurm.memory})
+    study = study.changed(
+        cluster={"gpus": 0, "max_threads": 1, "max_mem_mb": slurm.memory, "jobs_per_model": 2}
+    )
     log = study.folder.parent / "first.log"
     with main_process(study, log, *POOR) as process:
 
@@ -85,8 +87,8 @@ def history(slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> History:
             wait_for(lambda: process.poll() is not None or condition(), what, PATIENCE)
             assert process.poll() is None, log.read_text("utf-8")
 
-        until(lambda: in_state(slurm, "extract", "RUNNING"), "an extraction that runs")
-        cancelled = in_state(slurm, "extract", "RUNNING")[0]
+        until(lambda: in_state(slurm, "extract_part", "RUNNING"), "an extraction that runs")
+        cancelled = in_state(slurm, "extract_part", "RUNNING")[0]
         slurm.cancel(cancelled)
         until(lambda: in_state(slurm, "steer", "RUNNING"), "steering that runs")
     (written,) = (study.folder / ".snakemake/log").glob("*.snakemake.log")
@@ -119,7 +121,14 @@ def slurm_log(history: History, job: Job) -> str:
 
 def test_every_job_that_computes_is_in_slurms_records(history: History, slurm: Slurm) -> None:
     completed = {job.rule for job in slurm.jobs() if job.state == "COMPLETED"}
-    assert completed == COMPUTE | {"figures_tiny@own", "figures_tiny@lexicon"}
+    figures = {"figures_tiny@own", "figures_tiny@lexicon"}
+    assert completed == COMPUTE | figures | {"extract_part"}
+
+
+def test_two_jobs_share_the_languages_of_a_model(history: History, slurm: Slurm) -> None:
+    done = {job.task for job in slurm.jobs("extract_part") if job.state == "COMPLETED"}
+    for number in (1, 2):
+        assert sum(f"{number}-of-2" in task for task in done) == 2, done  # of each dataset
 
 
 def test_small_rules_stay_with_the_main_process(history: History, slurm: Slurm) -> None:

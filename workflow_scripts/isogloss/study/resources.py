@@ -37,6 +37,13 @@ class Cluster(Strict):
         None, ge=1, description="most cores of a job; null: 8 where a model runs"
     )
 
+    jobs_per_model: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="jobs that share a model's languages in extraction, each with the model loaded",
+    )
+
     @model_validator(mode="after")
     def _gpus_there(self) -> "Cluster":
         if self.max_gpus is not None and self.gpus > self.max_gpus:
