@@ -5,6 +5,18 @@ Requires: nothing; what is here already (models, questions, artifacts) makes it 
 Gives:    `snakemake estimate`: a table on the terminal. No file is written.
 """
 
+import snakemake_logger_plugin_isogloss as run_log
+
+WHOLE_STUDY = canonical_json(STUDY.model_dump(mode="json"))
+# For the share of a run that is done, which no rate of this very machine is needed for.
+run_log.estimate = [
+    sys.executable,
+    str(PROGRAMS / "estimate.py"),
+    "--json",
+    *("--machine", "h100" if STUDY.device.startswith("cuda") else "cpu"),
+    *("--spec", WHOLE_STUDY),
+]
+
 
 localrules:
     estimate,
@@ -17,6 +29,6 @@ rule estimate:
     resources:
         **asks(mem_mb=(2000, 0), runtime=(10, 0)),
     params:
-        spec=as_it_is(canonical_json(STUDY.model_dump(mode="json"))),
+        spec=as_it_is(WHOLE_STUDY),
     shell:
         "python workflow_scripts/estimate.py --spec {params.spec:q} 2> >(tee -i {log:q} >&2)"

@@ -5,10 +5,12 @@ Snakemake finds the package by its name and uses it where a profile or the comma
 plain text, so that they are the same on a terminal, on a cluster's login node and in CI.
 """
 
+import json
+import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from logging import LogRecord
 from pathlib import Path
@@ -17,14 +19,14 @@ from typing import Any
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-Seconds = Mapping[tuple[str, str, str], float]
+Seconds = dict[tuple[str, str, str], float]
 """What each job is estimated to take [s], by rule, model and dataset ('' for none)."""
 
-estimate: Callable[[], Seconds] = dict
-"""Set by the workflow: asked once, when a run starts."""
+estimate: list[str] = []
+"""Set by the workflow: the command that prints what every job costs as JSON (`estimate.py`)."""
 
-LONG = 10.0
-"""A job that takes longer by estimate has a line when it starts too [s]."""
+LONG = {"train", "readout", "extract", "lens", "steer", "similarity", "subspaces", "download"}
+"""Rules whose jobs have a line when they start too: the others take seconds."""
 
 BY_OURSELVES = {LogEvent.JOB_INFO, LogEvent.JOB_FINISHED, LogEvent.JOB_ERROR, LogEvent.RUN_INFO}
 LEFT_OUT = {
@@ -70,38 +72,79 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+def seconds_of(lines: str) -> Seconds:
+    """What the estimate says of each job, by the rule that runs it.
+
+    >>> line = {"stage": "steering_own", "model": "m", "dataset": "d"}
+    >>> costs = {"to_do": {"seconds": 0.0}, "whole": {"seconds": 7.0}}
+    >>> seconds_of(json.dumps([line | costs]))
+    {('steering_effects', 'm', 'd'): 7.0}
+    """
+    seconds: Seconds = {}
+    for line in json.loads(lines):
+        stage, model, dataset = line["stage"].split()[0], line["model"], line["dataset"]
+        if stage == "figures":
+            stage = f"figures_{model}@{dataset}"
+        elif stage.startswith("steering_"):
+            stage = "steering_effects"
+        key = (stage, model, dataset)
+        cost = line["to_do"]["seconds"] or line["whole"]["seconds"]
+        seconds[key] = seconds.get(key, 0.0) + cost
+    return seconds
+
+
 class Progress:
     """How much of a run is done, by estimated time.
 
+    A job without an estimate counts as the mean of its rule, and a rule without any as `SMALL`.
+
     Args:
         planned: jobs to run, by rule.
-        seconds: what jobs are estimated to take. A job without an estimate counts as the mean of
-            its rule, and a rule without any as `SMALL`.
     """
 
-    SMALL = 3.0
+    SMALL = 5.0
     """What a job of a small rule takes: it starts Python, reads and writes [s]."""
 
-    def __init__(self, planned: Mapping[str, int], seconds: Seconds) -> None:
-        self.seconds, self.started = seconds, time.monotonic()
-        by_rule: dict[str, list[float]] = {}
-        for (rule, *_), value in seconds.items():
-            by_rule.setdefault(rule, []).append(value)
-        self.means = {rule: sum(values) / len(values) for rule, values in by_rule.items()}
-        self.total = sum(n * self.means.get(rule, self.SMALL) for rule, n in planned.items())
-        self.done = 0.0
+    def __init__(self, planned: Mapping[str, int]) -> None:
+        self.planned, self.started = planned, time.monotonic()
+        self.finished: list[Job] = []
+        self.seconds: Seconds = {}
+        self.process = (
+            subprocess.Popen(estimate, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+            if estimate
+            else None
+        )
+
+    def look(self) -> None:
+        """Take the estimate, once its process has ended; nobody waits for it."""
+        if self.process and self.process.poll() is not None:
+            printed, _ = self.process.communicate()
+            self.seconds = seconds_of(printed) if self.process.returncode == 0 else {}
+            self.process = None
 
     def of(self, job: Job) -> float:
         """What a job is estimated to take [s]."""
-        return self.seconds.get(job.what, self.means.get(job.rule, self.SMALL))
+        return self.seconds.get(job.what, self._mean(job.rule))
+
+    def _mean(self, rule: str) -> float:
+        values = [value for (name, *_), value in self.seconds.items() if name == rule]
+        return sum(values) / len(values) if values else self.SMALL
 
     def __str__(self) -> str:
         """Share of the estimated time that is done, and what is left at the pace seen so far."""
-        share = min(self.done / self.total, 0.99) if self.total else 0.99
-        if share < 0.02:
-            return f"{share:4.0%}"
+        done = sum(map(self.of, self.finished))
+        total = sum(count * self._mean(rule) for rule, count in self.planned.items())
+        share = min(done / total, 0.99) if total else 0.99
+        if self.process or share < 0.02:
+            return f"{len(self.finished)} of {sum(self.planned.values())} jobs"
         left = (time.monotonic() - self.started) * (1 - share) / share
-        return f"{share:4.0%}, {duration(left)} left"
+        return f"{share:.0%}, {duration(left)} left"
+
+    def end(self) -> None:
+        if self.process:
+            self.process.kill()
+            self.process.communicate()
+            self.process = None
 
 
 class LogHandler(LogHandlerBase):
@@ -153,17 +196,16 @@ class LogHandler(LogHandlerBase):
             case LogEvent.RUN_INFO:
                 planned = Counter(said["stats"])
                 planned.pop("total", None)
-                self.progress = Progress(planned, estimate())
-                jobs, expected = planned.total(), duration(self.progress.total)
-                return [f"{now}  {jobs} jobs, {expected} by estimate"]
+                self.progress = Progress(planned)
+                return [f"{now}  {planned.total()} jobs"]
             case LogEvent.JOB_INFO:
                 job = self.jobs[said["jobid"]]
-                long = self.progress and self.progress.of(job) >= LONG
-                return [f"{now}  start  {job.name}"] if long else []
+                return [f"{now}  start  {job.name}"] if job.rule in LONG else []
             case LogEvent.JOB_FINISHED:
                 job = self.jobs[said["job_id"]]
                 if self.progress:
-                    self.progress.done += self.progress.of(job)
+                    self.progress.finished.append(job)
+                    self.progress.look()
                 took = duration(time.monotonic() - job.started)
                 return [f"{now}  done   {job.name}  {took}  ({self.progress})"]
             case LogEvent.JOB_ERROR:
@@ -177,6 +219,7 @@ class LogHandler(LogHandlerBase):
         if self.progress and not self.common_settings.dryrun:
             end = "ended" if self.failed else "finished"
             self.write(f"{end} after {duration(time.monotonic() - self.progress.started)}")
+            self.progress.end()
         self.progress = None
         failed = {(job.name, *job.logs): job for job in self.failed}
         for job in failed.values():
