@@ -11,7 +11,7 @@ from isogloss.measures.self_consistency import agreement
 from isogloss.measures.statistics import Jackknife
 from isogloss.measures.variance_shares import crossed_components, crossed_shares
 from isogloss.measures.variant_states import variant_similarity
-from isogloss.measures.variants import variants
+from isogloss.measures.variants import range_elsewhere, variants
 
 NAMES = ["main", "plain", "labelled"]
 PAIRS = {"scope": "all_pairs"}
@@ -191,3 +191,17 @@ def test_the_mean_of_the_wordings_is_of_the_score_that_ranks_the_choices():
     wrong = scores_dataset(0.9 * np.flip(values, -1), answers, lengths=tokens)
     assert variants([right, wrong], NAMES[:2])["accuracy_ensemble"].values.tolist() == [1, 1]
     assert variants([right, wrong], NAMES[:2], "sum")["accuracy_ensemble"].values.tolist() == [0, 0]
+
+
+def test_wordings_that_are_equally_good_do_not_differ_by_the_noise_of_the_best_and_the_worst():
+    rng, jackknife = np.random.default_rng(0), Jackknife.of(np.arange(60))
+    naive, elsewhere, better = [], [], []
+    for _ in range(100):
+        right = (rng.random((60, 3, 4)) < 0.5).astype(float)
+        naive.append(np.ptp(right.mean(axis=0), axis=0).mean())
+        elsewhere.append(range_elsewhere(right, jackknife)[0].mean())
+        right[:, 2] = rng.random((60, 4)) < 0.9
+        better.append(range_elsewhere(right, jackknife)[0].mean())
+    assert np.mean(naive) > 0.08
+    assert abs(np.mean(elsewhere)) < 0.015
+    assert np.mean(better) == pytest.approx(0.4, abs=0.03)

@@ -23,7 +23,6 @@ from isogloss.measures.behaviour import (
 from isogloss.measures.language_pairs import (
     CORRELATIONS,
     SCOPES,
-    SHARES,
     PairTable,
     pair_means,
     without_language,
@@ -40,11 +39,14 @@ from isogloss.measures.statistics import (
     NO_LIMITS,
     Interval,
     Jackknife,
+    divide,
     two_way_jackknife,
     within,
 )
 from isogloss.measures.variance_shares import CROSSED_SOURCES, crossed_shares
+from isogloss.questions.items import folds
 
+N_FOLDS = 5  # of items, that choose the best wording for one another
 OUTCOMES = ("margin", "correct")
 PAIR = ("language", "language_2")
 
@@ -211,9 +213,36 @@ def _add_ensemble(table: PairTable, right: np.ndarray, together: np.ndarray) -> 
     table.add_interval("accuracy_gain", ("language",), jackknife.interval(gain, limits), text)
     mean = jackknife.interval(gain.mean(axis=1), limits)
     table.add_interval("mean_accuracy_gain", (), mean, f"{text}, mean over languages")
-    spread = jackknife.interval(np.ptp(rows, axis=1).mean(axis=1), SHARES)
-    text = "accuracy of the best wording less that of the worst, mean over languages"
-    table.add_interval("mean_accuracy_range", (), spread, text)
+    spread = jackknife.interval(range_elsewhere(by_item, jackknife).mean(axis=1), CORRELATIONS)
+    text = "accuracy of the best wording less that of the worst, both chosen on other items"
+    table.add_interval("mean_accuracy_range", (), spread, f"{text}, mean over languages")
+
+
+def range_elsewhere(right: np.ndarray, jackknife: Jackknife) -> np.ndarray:
+    """Accuracy of the best wording less that of the worst, on items that did not choose them.
+
+    Of wordings that are equally good the best of a sample is better than the worst by noise alone.
+    Chosen in each language on the other folds, they differ by nothing on average.
+
+    Args:
+        right: (item, variant, language) 0 or 1.
+        jackknife: of the items.
+
+    Returns:
+        (row, language); NaN with fewer than two clusters.
+    """
+    n_folds = min(N_FOLDS, jackknife.n_clusters)
+    if n_folds < 2:
+        return np.full((jackknife.n_clusters + 1, right.shape[2]), np.nan)
+    fold, whole = folds(jackknife.codes, n_folds), jackknife.sums(right)
+    total = np.zeros((len(whole), right.shape[2]))
+    for k in range(n_folds):
+        here = jackknife.sums(right * (fold == k)[:, None, None])
+        elsewhere = np.round(whole - here)
+        best, worst = elsewhere.argmax(axis=1), elsewhere.argmin(axis=1)
+        for chosen, sign in ((best, 1), (worst, -1)):
+            total += sign * np.take_along_axis(here, chosen[:, None], axis=1)[:, 0]
+    return divide(total, jackknife.sums(np.ones(len(right)))[:, None])
 
 
 def _add_ensemble_consistency(table: PairTable, rows: np.ndarray, agreed: Agreement) -> None:
