@@ -10,7 +10,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from isogloss.errors import InputError
 from isogloss.measures.behaviour import cohens_kappa
-from isogloss.measures.statistics import Jackknife, minimum_detectable_effect
+from isogloss.measures.statistics import Flips, Jackknife, minimum_detectable_effect
 from isogloss.steering.effect_table import (
     EffectTable,
     at_chosen_settings,
@@ -210,10 +210,11 @@ def test_a_search_makes_the_detectable_effect_larger_as_it_does_the_interval():
     search = Search(flips, flips, folds, chosen)
     claim, _ = table.add_change("effect", "", [(flips, search)], "change", tests="")
     at = at_chosen_settings(flips, search)[:, 0]
-    known = minimum_detectable_effect(at, clusters)
     wider = claim.critical.item() / stats.t.ppf(0.975, 59)
     assert wider > 1.1
-    assert table.variables["minimum_detectable_effect"].item() == pytest.approx(known * wider)
+    expected = minimum_detectable_effect(at, clusters, wider=wider, flips=Flips.of(at))
+    assert table.variables["minimum_detectable_effect"].item() == pytest.approx(expected)
+    assert expected > 1.05 * minimum_detectable_effect(at, clusters)
 
 
 def test_no_flips_is_no_certainty(effects):

@@ -278,23 +278,60 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     return adjusted
 
 
+@dataclass(frozen=True)
+class Flips:
+    """How many answers changed: what the spread of a change of accuracy follows from.
+
+    A larger effect flips more answers, so it is less sure than what was observed. The product of
+    the shares flipped right and flipped wrong is taken as fixed (a shift of the odds), so that the
+    share of flips at an effect d is sqrt(f^2 + d^2), f the share where there is no effect.
+
+    Attributes:
+        share: (...) of answers that changed.
+        mean: (...) flipped right less flipped wrong.
+    """
+
+    share: np.ndarray
+    mean: np.ndarray
+
+    @classmethod
+    def of(cls, changes: np.ndarray, axis: int | tuple[int, ...] = 0) -> "Flips | None":
+        """Of changes that are -1, 0 or 1 (NaN left out); None where they are others."""
+        if not np.isin(changes[np.isfinite(changes)], (-1, 0, 1)).all():
+            return None
+        n = np.isfinite(changes).sum(axis=axis)
+        total, moved = np.nansum(changes, axis=axis), np.nansum(np.abs(changes), axis=axis)
+        return cls(divide(moved, n), divide(total, n))
+
+    def variance_ratio(self, effect: np.ndarray) -> np.ndarray:
+        """Variance of a change where the effect is this large, over that observed."""
+        without = (self.share**2 - self.mean**2).clip(min=0)
+        return divide(np.sqrt(without + effect**2) - effect**2, self.share - self.mean**2)
+
+
 def minimum_detectable_effect(
     differences: np.ndarray,
     clusters: np.ndarray,
     alpha: float = 0.05,
     power: float = 0.8,
+    *,
+    wider: np.ndarray | float = 1.0,
+    flips: Flips | None = None,
 ) -> np.ndarray:
     """Smallest mean difference that a two-sided test at `alpha` finds with `power`.
 
     Args:
         differences: (item, ...) paired differences, whose cluster-robust standard error is taken.
         clusters: (item,).
+        wider: (...) the test's critical value over Student's t, where it is larger.
+        flips: the answers that changed, of differences that are such changes or means of them.
 
     Returns:
         (...) in the unit of the differences; NaN where they do not vary, since nothing then says
         what could have been detected.
 
-    Source: (t(1 - alpha/2) + t(power)) standard errors, with clusters - 1 degrees of freedom.
+    Source: (t(1 - alpha/2) + t(power)) standard errors, with clusters - 1 degrees of freedom;
+    those of flips at the effect that is sought (our choice, see `Flips`).
 
     >>> flips = np.tile([0.45, -0.45], 60)
     >>> round(float(minimum_detectable_effect(flips, np.arange(120))), 3)
@@ -303,8 +340,12 @@ def minimum_detectable_effect(
     jackknife = Jackknife.of(clusters)
     means = jackknife.means(np.asarray(differences, dtype=float))
     error, degrees = np.sqrt(jackknife_variance(means[1:])), max(jackknife.n_clusters - 1, 1)
-    quantiles = stdtrit(degrees, 1 - alpha / 2) + stdtrit(degrees, power)
-    return np.where(error > ROUNDING, quantiles * error, np.nan)
+    quantiles = stdtrit(degrees, 1 - alpha / 2) * wider + stdtrit(degrees, power)
+    least = at_observed = np.where(error > ROUNDING, quantiles * error, np.nan)
+    if flips is not None:
+        for _ in range(100):  # to the effect whose own standard error it is a multiple of
+            least = np.minimum(at_observed * np.sqrt(flips.variance_ratio(least)), 1.0)
+    return least
 
 
 def detectable(

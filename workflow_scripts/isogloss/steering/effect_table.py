@@ -8,6 +8,7 @@ from scipy.special import stdtrit
 
 from isogloss.measures.statistics import (
     ROUNDING,
+    Flips,
     Interval,
     Jackknife,
     divide,
@@ -175,9 +176,8 @@ class EffectTable:
         if tests is not None:
             searched = any(search.change.shape[2] > 1 for _, search in entries)
             self.add_tests(tests, dims, parts[0], chosen, text, searched)
-            over_languages = pooled_differences(chosen)
             note = f"{text}, mean over languages"
-            self.add_tests(f"pooled_{tests}", dims[1:], parts[1], over_languages, note, searched)
+            self.add_tests(f"pooled_{tests}", dims[1:], parts[1], chosen, note, searched)
         return by_language, pooled
 
     def add_tests(
@@ -192,16 +192,23 @@ class EffectTable:
         """p over the family of all entries, and what could have been detected.
 
         Args:
-            differences: (item, ...) at the chosen settings.
+            differences: (item, language, ...) at the chosen settings; those of claims on the mean
+                over languages too.
             searched: whether settings are chosen anew under every sign pattern.
         """
         tests = max(int(np.isfinite(claim.p).sum()), 1)
         alpha = (1 - self.confidence) / tests
-        least = minimum_detectable_effect(differences, self.clusters, alpha=alpha)
         # As much larger as the search makes the interval: the setting is not known beforehand.
         degrees = max(self.jackknife.n_clusters - 1, 1)
         wider = claim.critical / stdtrit(degrees, (1 + self.confidence) / 2)
-        least = np.where(np.isfinite(wider), least * wider, np.nan)
+        pooled = claim.p.ndim < differences.ndim - 1
+        least = minimum_detectable_effect(
+            pooled_differences(differences) if pooled else differences,
+            self.clusters,
+            alpha=alpha,
+            wider=wider,
+            flips=Flips.of(differences, (0, 1) if pooled else 0),
+        )
         how = "chosen anew under every pattern" if searched else "taken as given"
         note = f"two-sided cluster sign-flip p, settings {how}"
         self.add(f"{prefix}p", dims, claim.p, f"{text}: {note}")
