@@ -19,6 +19,7 @@ STUDY = {
     "results": str(FOLDER / "results"),
     "store": str(FOLDER / "store"),
     "languages": ["en", "de", "sw"],
+    "pivots": "all",
     "models": {
         "tiny": {
             "source": "path", "path": str(FOLDER / "tiny"), "family": "tiny", "parameters": 60000,
@@ -68,6 +69,7 @@ def small_study() -> StudyResults:
     tables = (
         "behaviour",
         "breakdown",
+        "pivots",
         "trajectories",
         "similarity",
         "subspaces",

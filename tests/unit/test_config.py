@@ -114,6 +114,7 @@ def test_the_schema_is_json_and_knows_every_key():
             {"x": 1},
             r"datasets\.everyday\.prompt\.x: no such key: config",
         ),
+        ("pivots", ["fr"], r"pivots: fr is not one of languages: add it"),
         ("pivot", "fr", r"pivot: fr is not one of languages: add it"),
         ("pivot", "English", r"pivot: .*language tag.*\(got 'English'\)"),
         ("languages", ["en", "en", "de"], r"languages: en is named twice"),

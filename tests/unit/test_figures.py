@@ -17,6 +17,7 @@ from isogloss.figures import (
     breakdown,
     lens,
     lens_items,
+    pivots,
     scale,
     similarity,
     steering,
@@ -38,6 +39,7 @@ from isogloss.measures.behaviour import behaviour
 from isogloss.measures.breakdown import breakdown as breakdown_of
 from isogloss.measures.groups import groups_of
 from isogloss.measures.model_results import ModelResult
+from isogloss.measures.pivots import pivots as pivots_of
 from isogloss.measures.scale import scale as scale_of
 from isogloss.measures.similarity import similarity as similarity_of
 from isogloss.measures.subspaces import subspaces as subspaces_of
@@ -191,6 +193,7 @@ def results():
     datasets = {"behaviour": behaviour(scores())}
     groups = groups_of(["logic", "physics"] * (N // 2), LANGUAGES[1:])
     datasets["breakdown"] = breakdown_of(scores(), parallel_states(), groups)
+    datasets["pivots"] = pivots_of(scores(), parallel_states(), LANGUAGES)
     datasets["lenses"] = {tag: lens_file(tag) for tag in LANGUAGES}
     datasets["trajectories"] = trajectories_of(datasets["lenses"])
     states = parallel_states()
@@ -216,6 +219,7 @@ DRAWN = {
     "accuracy": lambda r: behaviour_figures.accuracy_and_consistency(r["behaviour"], SUBJECT),
     "transfer": lambda r: behaviour_figures.transfer(r["behaviour"], SUBJECT),
     "breakdown": lambda r: breakdown.breakdown(r["breakdown"], SUBJECT),
+    "pivots": lambda r: pivots.pivots(r["pivots"], SUBJECT),
     "lens_accuracy": lambda r: lens.latent_accuracy(r["trajectories"], SUBJECT),
     "lens_language": lambda r: lens.latent_language(r["trajectories"], SUBJECT),
     "lens_items": lambda r: lens_items.item_lenses(

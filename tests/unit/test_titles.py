@@ -31,20 +31,21 @@ def test_figures_are_those_of_the_results_that_there_are() -> None:
 @pytest.mark.parametrize(
     ("changes", "absent"),
     [
-        ({}, {"variants"}),
-        ({"prompt": {"variants": {"plain": {"default": "{context}\n{question}"}}}}, set()),
-        ({"extraction": {"lens_layers": 0}}, {"trajectories", "lenses", "variants"}),
+        ({}, {"variants", "pivots"}),
+        ({"pivots": ["de"]}, {"variants"}),
+        ({"prompt": {"variants": {"plain": {"default": "{context}\n{question}"}}}}, {"pivots"}),
+        ({"extraction": {"lens_layers": 0}}, {"trajectories", "lenses", "variants", "pivots"}),
         (
             {"datasets": {"everyday": {"source": "sentences", "path": "x"}}, "steering": None},
-            {"behaviour", "breakdown", "trajectories", "lenses", "variants"},
+            {"behaviour", "breakdown", "trajectories", "lenses", "variants", "pivots"},
         ),
     ],
-    ids=["all", "wordings", "no-lens", "sentences"],
+    ids=["all", "pivots", "wordings", "no-lens", "sentences"],
 )
 def test_a_study_has_the_results_that_it_asks_for(changes: dict, absent: set[str]) -> None:
     study = Config.model_validate(changes)
     everything = {"similarity", "subspaces", "behaviour", "breakdown", "trajectories", "lenses"}
-    everything |= {"variants"}
+    everything |= {"variants", "pivots"}
     assert set(study.results_of("everyday")) == everything - absent
 
 

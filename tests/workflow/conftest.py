@@ -35,8 +35,8 @@ WITH_A_MODEL = {"readout", "extract", "lens", "steer"}
 """Rules that load a model's weights or its readout: what costs hours on a real study."""
 
 STATISTICS = {
-    "behaviour", "breakdown", "trajectories", "similarity", "subspaces", "steering_effects",
-    "scale", "verdicts",
+    "behaviour", "breakdown", "pivots", "trajectories", "similarity", "subspaces",
+    "steering_effects", "scale", "verdicts",
 }  # fmt: skip
 COMPUTE = WITH_A_MODEL | STATISTICS | {"vectors", "variants"}
 
@@ -44,6 +44,7 @@ SMALL: dict[str, Any] = {
     "study": "small",
     "results": "results",
     "languages": ["en", "de", "es"],
+    "pivots": "all",
     "models": {
         "tiny": {
             "source": "path", "path": MODEL, "family": "tiny", "parameters": 60000,

@@ -28,6 +28,7 @@ def expected_jobs(study: Config) -> Counter[str]:
         "similarity": models * len(study.datasets),
         "subspaces": models * len(study.datasets),
         **{rule: models * len(questions) for rule in per_question},
+        "pivots": models * len([name for name in questions if study.pivots_of(name)]),
         "vectors": models * len(steering.fit_on) if steering else 0,
         "steer": models * pairs,
         "steering_effects": models * pairs,

@@ -36,6 +36,7 @@ def datasets(study: StudyResults) -> dict[str, xr.Dataset]:
     return {
         "behaviour": study.behaviour(model, name),
         "breakdown": study.breakdown(model, name),
+        "pivots": study.pivots(model, name),
         "trajectories": study.trajectories(model, name),
         "similarity": study.similarity(model, name),
         "subspaces": study.subspaces(model, name),

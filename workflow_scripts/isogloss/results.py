@@ -107,6 +107,14 @@ class StudyResults:
         settings = self._settings.breakdown(dataset)
         return self._result(f"{model}/{dataset}/breakdown.nc", settings, dataset)
 
+    def pivots(self, model: str, dataset: str) -> xr.Dataset:
+        """What other languages share with each language as pivot (pivot, language)."""
+        self._check_questions(model, dataset)
+        if not self.config.pivots_of(dataset):
+            raise self._error("no language is put in the pivot's place: set pivots: all")
+        settings = self._settings.pivots(dataset)
+        return self._result(f"{model}/{dataset}/pivots.nc", settings, dataset)
+
     def trajectories(self, model: str, dataset: str) -> xr.Dataset:
         """The logit lens by layer (language, latent, layer, item)."""
         self._check_lens(model, dataset)
@@ -273,6 +281,7 @@ class StudyResults:
                 of_questions = dataset in config.questions
                 names = ["behaviour", "breakdown"] if of_questions else []
                 names += ["trajectories"] if of_questions and config.with_lens else []
+                names += ["pivots"] if of_questions and config.pivots_of(dataset) else []
                 names += ["variants"] if config.variants_of(dataset) else []
                 for name in [*names, "similarity", "subspaces"]:
                     yield name, folder / model / dataset / f"{name}.nc"

@@ -28,6 +28,7 @@ FIGURES = (
     Figure("accuracy", "Accuracy, consistency", "behaviour"),
     Figure("transfer", "Transfer", "behaviour"),
     Figure("breakdown", "By category, script, family, resources", "breakdown"),
+    Figure("pivots", "Every language as pivot", "pivots"),
     Figure("lens_accuracy", "Logit lens: accuracy", "trajectories"),
     Figure("lens_language", "Logit lens: language", "trajectories"),
     Figure("lens_items", "Logit lens: single items", "lenses"),

@@ -183,13 +183,13 @@ def _measure(
     limits: tuple[float, float],
 ) -> dict[str, xr.Variable]:
     """The variables of one measure from its rows (row, language) by group."""
-    whole = _mean(rows[0], np.ones(rows[0].shape[1], bool))
+    whole = mean_over(rows[0], np.ones(rows[0].shape[1], bool))
     means, crossed, apart, by_language = [], [], [], []
     for values, group in zip(rows, groups, strict=True):
         behind = group.items
-        mean = _mean(values, group.languages)
+        mean = mean_over(values, group.languages)
         means.append(jackknife.interval(mean, limits, behind))
-        both = _crossed(values, mean, group.languages, jackknife.confidence)
+        both = crossed_interval(values, mean, group.languages, jackknife.confidence)
         crossed.append(within(both, limits))
         difference = jackknife.interval(mean - whole, behind=behind)
         apart.append(difference if group.grouping != "all" else _nothing(difference))
@@ -197,31 +197,31 @@ def _measure(
         by_items = np.broadcast_to(behind[:, None], (len(behind), values.shape[1]))
         by_language.append(jackknife.interval(chosen, limits, by_items))
     level = jackknife.confidence
-    ends = interval_variables("both", ("group",), _stacked(crossed), text, "1", level, OVER_BOTH)
+    ends = interval_variables("both", ("group",), stacked(crossed), text, "1", level, OVER_BOTH)
     return (
-        interval_variables(name, ("group",), _stacked(means), text, "1", level)
+        interval_variables(name, ("group",), stacked(means), text, "1", level)
         | {f"{name}_crossed_{end}": ends[f"both_{end}"] for end in ("low", "high")}
         | interval_variables(
             f"{name}_difference",
             ("group",),
-            _stacked(apart),
+            stacked(apart),
             f"{text}, group less all items and languages",
             "1",
             level,
         )
         | interval_variables(
-            f"{name}_language", ("group", "language"), _stacked(by_language), text, "1", level
+            f"{name}_language", ("group", "language"), stacked(by_language), text, "1", level
         )
     )
 
 
-def _mean(rows: np.ndarray, languages: np.ndarray) -> np.ndarray:
+def mean_over(rows: np.ndarray, languages: np.ndarray) -> np.ndarray:
     """Mean over some languages, those without a value left out: (row, language) to (row,)."""
     chosen = languages & np.isfinite(rows[0])
     return rows[:, chosen].mean(axis=1) if chosen.any() else np.full(len(rows), np.nan)
 
 
-def _crossed(
+def crossed_interval(
     rows: np.ndarray, mean: np.ndarray, languages: np.ndarray, confidence: float
 ) -> Interval:
     """Interval of a mean over languages for other items and other languages of the group."""
@@ -236,7 +236,7 @@ def _nothing(interval: Interval) -> Interval:
     return Interval(*(np.full_like(part, np.nan) for part in (interval.estimate,) * 3))
 
 
-def _stacked(intervals: Sequence[Interval]) -> Interval:
+def stacked(intervals: Sequence[Interval]) -> Interval:
     """Intervals along a new first axis."""
     ends = ("estimate", "low", "high")
     return Interval(*(np.stack([getattr(i, end) for i in intervals]) for end in ends))

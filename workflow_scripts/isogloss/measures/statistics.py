@@ -323,7 +323,8 @@ def minimum_detectable_effect(
     Args:
         differences: (item, ...) paired differences, whose cluster-robust standard error is taken.
         clusters: (item,).
-        wider: (...) the test's critical value over Student's t, where it is larger.
+        wider: (...) the test's critical value over Student's t, where a search makes it larger;
+            the estimate varies as much more.
         flips: the answers that changed, of differences that are such changes or means of them.
 
     Returns:
@@ -340,7 +341,7 @@ def minimum_detectable_effect(
     jackknife = Jackknife.of(clusters)
     means = jackknife.means(np.asarray(differences, dtype=float))
     error, degrees = np.sqrt(jackknife_variance(means[1:])), max(jackknife.n_clusters - 1, 1)
-    quantiles = stdtrit(degrees, 1 - alpha / 2) * wider + stdtrit(degrees, power)
+    quantiles = (stdtrit(degrees, 1 - alpha / 2) + stdtrit(degrees, power)) * wider
     least = at_observed = np.where(error > ROUNDING, quantiles * error, np.nan)
     if flips is not None:
         for _ in range(100):  # to the effect whose own standard error it is a multiple of

@@ -8,7 +8,7 @@ How a file becomes plain values is in `isogloss.study.study_file`, what is said 
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import (
     Field,
@@ -95,6 +95,11 @@ class Config(Strict):
         description="measures of your own for the calibration, by name: path.py:function, see "
         "docs/calibration.md",
     )
+    pivots: Literal["all"] | list[Tag] = Field(
+        [],
+        description="languages that behaviour and similarity are shown around as well, all or a "
+        "list; no model runs for them. The lens and steering have the pivot alone",
+    )
     models: dict[Slug, Model] = Field(default_factory=_models, min_length=1, description="by slug")
     datasets: dict[Slug, Dataset] = Field(
         default_factory=_datasets, min_length=1, description="by name"
@@ -142,7 +147,7 @@ class Config(Strict):
         default_factory=Estimate, description="what `snakemake estimate` cannot find here"
     )
 
-    _lists = field_validator("languages")(no_repeats)
+    _lists = field_validator("languages", "pivots")(no_repeats)
 
     @model_validator(mode="after")
     def _limited(self) -> "Config":
@@ -164,6 +169,9 @@ class Config(Strict):
         if self.pivot not in self.languages:
             raise ValueError(f"pivot: {self.pivot} is not one of languages: add it")
         self._world_consistent()
+        for tag in self.pivots if self.pivots != "all" else ():
+            if tag not in self.languages:
+                raise ValueError(f"pivots: {tag} is not one of languages: add it")
         for name, dataset in self.datasets.items():
             if dataset.languages and self.pivot not in dataset.languages:
                 raise ValueError(f"datasets.{name}.languages: the pivot {self.pivot} is missing")
@@ -357,6 +365,11 @@ class Config(Strict):
         """Datasets with choices."""
         return [name for name, d in self.datasets.items() if d.source != "sentences"]
 
+    def pivots_of(self, dataset: str) -> list[str]:
+        """Languages of a dataset that are put in the pivot's place."""
+        languages = self.languages_of(dataset)
+        return [tag for tag in languages if self.pivots == "all" or tag in self.pivots]
+
     @property
     def main_dataset(self) -> str:
         """The questions of the verdicts: the first that are steered, else the first there are.
@@ -409,6 +422,7 @@ class Config(Strict):
                 "breakdown",
                 *(["trajectories", "lenses"] if self.with_lens else []),
             ]
+            results += ["pivots"] if self.pivots_of(dataset) else []
             results += ["variants"] if self.variants_of(dataset) else []
         return results
 

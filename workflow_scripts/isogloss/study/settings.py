@@ -338,6 +338,11 @@ class Settings:
         about |= {"fitted": study.fitted_for(dataset), "pooling": study.similarity.pooling}
         return dump(study.behaviour) | self._statistics("seed", "confidence") | about
 
+    def pivots(self, dataset: str) -> dict[str, Any]:
+        """The languages in the pivot's place, the score, and the states of similarity."""
+        about = {"pivots": self.study.pivots_of(dataset), "pooling": self.study.similarity.pooling}
+        return dump(self.study.behaviour) | self._statistics("confidence") | about
+
     def steering_effects(self) -> dict[str, Any]:
         """The same score; seed and confidence of tests and intervals."""
         return dump(self.study.behaviour) | self._statistics("seed", "confidence")

@@ -1,0 +1,128 @@
+"""Every language as pivot: what others share with it, in answers and in representations."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import xarray as xr
+
+from isogloss.errors import InputError
+from isogloss.files.parallel_states import ParallelStates
+from isogloss.measures.behaviour import choice_scores, predictions, rank_correlation, ranks
+from isogloss.measures.breakdown import crossed_interval, mean_over, middle_item_shares, stacked
+from isogloss.measures.groups import Group
+from isogloss.measures.statistics import Interval, Jackknife, divide, within
+from isogloss.measures.transfer import MIN_ITEMS
+from isogloss.measures.variables import from_the_paper, interval_variables
+
+MEASURES = {
+    "consistency": ("consistency with the pivot", (-1.0, 1.0)),
+    "transfer": ("positive transfer from the pivot", (0.0, 1.0)),
+    "transfer_lift": ("positive transfer from the pivot above accuracy", (-1.0, 1.0)),
+    "transfer_to": ("positive transfer to the pivot", (0.0, 1.0)),
+    "transfer_to_lift": ("positive transfer to the pivot above its accuracy", (-1.0, 1.0)),
+    "item_share": ("item share with the pivot, middle half of relative depth", (-1.0, 1.0)),
+}
+
+
+def pivots(
+    scores: xr.Dataset,
+    states: ParallelStates,
+    around: Sequence[str],
+    score: str = "token",
+    confidence: float = 0.95,
+) -> xr.Dataset:
+    """What the other languages share with each of several pivots.
+
+    Args:
+        scores: of `activations.open_scores`.
+        states: of the same items and languages, pooled as similarity has them.
+        around: languages to take as pivot, one after the other.
+        score: what ranks the choices.
+        confidence: of the intervals.
+
+    Returns:
+        By `pivot`, the mean over the other languages of each of `MEASURES` (`_low`, `_high` over
+        clusters of items, `_crossed_low`, `_crossed_high` over the other languages too), and how
+        far it is from the mean over these pivots (`<name>_difference`); `<name>_language` by pivot
+        and language; `pivot_accuracy`, which they are to be read beside.
+
+    Raises:
+        InputError: a pivot without scores.
+    """
+    languages = [str(tag) for tag in scores["language"].values]
+    if unknown := [tag for tag in around if tag not in languages]:
+        raise InputError(f"pivots: {unknown[0]} is not one of the languages {', '.join(languages)}")
+    jackknife = Jackknife.of(scores["cluster"].values, confidence)
+    values = choice_scores(scores, score)
+    right = (predictions(values) == scores["answer"].values).astype(float).T
+    ranked = ranks(values, scores["n_choices"].values)
+    everything = np.ones(len(right), bool)
+    order = [states.languages.index(tag) for tag in languages]
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in MEASURES}
+    for tag in around:
+        at = languages.index(tag)
+        rho = rank_correlation(ranked, ranked[at : at + 1]).T
+        of_pivot = _answers(right, at, jackknife) | {"consistency": jackknife.means(rho)}
+        whole = [Group("all", "all", everything, np.ones(len(languages) - 1, bool))]
+        shares = middle_item_shares(states, tag, whole, jackknife)[0]
+        of_pivot["item_share"] = np.insert(shares, states.languages.index(tag), np.nan, 1)[:, order]
+        for name, made in of_pivot.items():
+            rows[name].append(np.where(np.arange(len(languages)) == at, np.nan, made))
+    variables: dict[str, xr.Variable] = {}
+    for name, (text, limits) in MEASURES.items():
+        variables |= _measure(name, rows[name], jackknife, text, limits)
+    accuracy = jackknife.means(right[:, [languages.index(tag) for tag in around]])
+    share = jackknife.share_interval(accuracy, len(right))
+    text = "accuracy in the pivot"
+    variables |= interval_variables("pivot_accuracy", ("pivot",), share, text, "1", confidence)
+    about = {"score": score, "confidence": confidence, "n_clusters": jackknife.n_clusters}
+    about |= {"n_items": len(right), "pivot": str(scores.attrs["pivot"])}
+    coordinates = {"pivot": list(around), "language": languages}
+    return from_the_paper(xr.Dataset(variables, coordinates, about), ["consistency", "transfer"])
+
+
+def _answers(right: np.ndarray, at: int, jackknife: Jackknife) -> dict[str, np.ndarray]:
+    """Rows (row, language) of transfer from and to a pivot; right (item, language) 0 or 1."""
+    accuracy = jackknife.means(right)
+    correct = jackknife.sums(right)
+    both = jackknife.sums(right * right[:, [at]])
+    enough = correct[0] >= MIN_ITEMS
+    from_pivot = np.where(enough[at], divide(both, correct[:, [at]]), np.nan)
+    to_pivot = np.where(enough, divide(both, correct), np.nan)
+    return {
+        "transfer": from_pivot,
+        "transfer_lift": from_pivot - accuracy,
+        "transfer_to": to_pivot,
+        "transfer_to_lift": to_pivot - accuracy[:, [at]],
+    }
+
+
+def _measure(
+    name: str,
+    rows: Sequence[np.ndarray],
+    jackknife: Jackknife,
+    text: str,
+    limits: tuple[float, float],
+) -> dict[str, xr.Variable]:
+    """The variables of one measure from its rows (row, language) by pivot."""
+    every = np.ones(rows[0].shape[1], bool)
+    means = np.stack([mean_over(values, every) for values in rows], axis=1)
+    level = jackknife.confidence
+    interval = jackknife.interval(means, limits)
+    apart = jackknife.interval(means - means.mean(axis=1, keepdims=True))
+    both = [
+        within(crossed_interval(values, mean, every, level), limits)
+        for values, mean in zip(rows, means.T, strict=True)
+    ]
+    over = "clusters of items and languages"
+    ends = interval_variables("both", ("pivot",), stacked(both), text, "1", level, over)
+    by_language: Interval = stacked([jackknife.interval(values, limits) for values in rows])
+    note = f"{text}, less the mean over these pivots"
+    return (
+        interval_variables(name, ("pivot",), interval, text, "1", level)
+        | {f"{name}_crossed_{end}": ends[f"both_{end}"] for end in ("low", "high")}
+        | interval_variables(f"{name}_difference", ("pivot",), apart, note, "1", level)
+        | interval_variables(
+            f"{name}_language", ("pivot", "language"), by_language, text, "1", level
+        )
+    )
