@@ -11,6 +11,7 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import font_manager
+from matplotlib.figure import Figure
 
 from isogloss.figures import behaviour as behaviour_figures
 from isogloss.figures import (
@@ -29,6 +30,7 @@ from isogloss.figures.style import (
     Subject,
     font_families,
     font_files,
+    label_ends,
     language_styles,
     save,
     spread,
@@ -443,13 +445,95 @@ def test_the_scripts_of_the_questions_have_glyphs(text):
     assert {ord(character) for character in text} <= known
 
 
+THIRTY = (
+    "en de nl sv da es fr it pt ro ru pl cs uk bg hi bn mr ur fa zh ar he am id ms tl tr sw yo ta"
+).split()
+
+
 def test_thirty_languages_are_distinct_without_their_colours():
-    tags = ["en", *(f"l{i}" for i in range(30))]
-    styles = language_styles(tags, Subject("m", "d", "en"))
-    looks = {(style["color"], style["marker"], style["linestyle"]) for style in styles.values()}
-    assert len(looks) == len(tags)
-    neighbours = [styles[tag]["marker"] for tag in tags[1:12]]
+    styles = language_styles(THIRTY, Subject("m", "d", "en"))
+    looks = {(style["marker"], style["linestyle"]) for tag, style in styles.items() if tag != "en"}
+    assert len(looks) == len(THIRTY) - 1
+    neighbours = [styles[tag]["marker"] for tag in THIRTY[1:12]]
     assert len(set(neighbours)) == len(neighbours)
+
+
+def test_colours_are_families():
+    colors = {tag: s["color"] for tag, s in language_styles(THIRTY, SUBJECT).items()}
+    assert colors["de"] == colors["hi"] != colors["ar"] == colors["he"]
+    assert colors["id"] == colors["ms"] not in (colors["de"], colors["ar"])
+
+
+def test_of_many_lines_the_extremes_are_named():
+    ax = Figure().subplots()
+    ends = {f"l{i}": float(i) for i in range(40)} | {"mean": 20.0}
+    ax.set_ylim(0, 40)
+    label_ends(ax, 1.0, ends, dict.fromkeys(ends, "k"), 2.0, always=["mean"])
+    named = {text.get_text() for text in ax.texts}
+    assert named == {"l0", "l1", "l2", "l37", "l38", "l39", "mean"}
+
+
+# Captions and labels on awkward data
+
+
+def test_odds_of_the_pivot_that_are_not_known_are_said_to_be_so(results):
+    held = results["trajectories"].copy(deep=True)
+    for name in [n for n in held if str(n).startswith("pivot_log_odds") and held[n].dims[1:]]:
+        held[name][:] = np.nan
+    drawing = lens.latent_language(held, SUBJECT)
+    finding = drawing.caption.split("*How to read it*")[0]
+    assert "is unknown, since no gold choice is spelled otherwise there" in finding
+    assert "unknown nat" not in finding and "from unknown" not in finding
+    assert any("unknown" in text.get_text() for text in drawing.figure.axes[0].texts)
+
+
+def test_a_negative_odds_is_less_likely_and_not_likelier_by_less_than_nothing(results):
+    held = results["trajectories"].copy(deep=True)
+    held["pivot_log_odds"][:] = -0.07
+    finding = lens.latent_language(held, SUBJECT).caption.split("*How to read it*")[0]
+    assert "less likely by 0.07 nat per token in English" in finding and "by −" not in finding
+
+
+def test_pairs_that_are_not_known_are_no_span(results):
+    held = results["similarity"].copy(deep=True)
+    held["cka_middle"][:] = np.nan
+    caption = similarity.language_pairs(held, SUBJECT).caption
+    assert "debiased CKA is unknown." in caption and "item share in the middle" in caption
+
+
+def test_one_component_holds(results):
+    held = results["subspaces"].copy(deep=True)
+    held["language_rank"][:] = 1
+    assert "1 component holds 95%" in subspaces.language_subspace(held, SUBJECT).caption
+
+
+def test_transfer_says_how_many_items_it_rests_on(results):
+    right = int(results["behaviour"]["correct"].sel(language="en").sum())
+    drawing = behaviour_figures.transfer(results["behaviour"], SUBJECT)
+    assert f"rests on {right} items right there, negative on {N - right} wrong" in drawing.caption
+    assert len(drawing.figure.legends[0].get_texts()) == 4, "whatever the negative panel holds"
+
+
+def test_the_mean_of_one_language_is_no_row():
+    one = steering_effects().isel(language=[0])
+    names = [
+        t.get_text() for t in steering.effect(one, SUBJECT, "p").figure.axes[0].get_yticklabels()
+    ]
+    assert len(names) == 1 and names != ["mean"]
+
+
+def test_choices_are_cut_where_they_differ():
+    names = lens_items.choice_names(
+        ["Veins appear blue because of light", "Veins appear blue because of iron"], "en", 22
+    )
+    assert names == ["… light", "… iron"]
+    assert lens_items.choice_names(["yes", "no"], "en", 22) == ["yes", "no"]
+
+
+def test_no_word_of_a_title_is_split():
+    word = "Donaudampfschifffahrtsgesellschaftskapitänsmützenabzeichen"
+    shown = lens_items.wrapped("German", f"Was ist eine {word} und was nicht?", "de", 46)
+    assert {*shown.split()} <= {"German:", "Was", "ist", "eine", word, "und", "was", "nicht?", "…"}
 
 
 def test_heat_maps_keep_their_order_in_grey():

@@ -18,6 +18,7 @@ from isogloss.figures.style import (
     new_figure,
     numbers_of,
     rows_axis,
+    say_empty,
     spoken,
 )
 from isogloss.figures.text import percent, points
@@ -201,7 +202,7 @@ def transfer(behaviour: xr.Dataset, subject: Subject) -> Drawing:
     top, bottom = figure.subplots(2, 2, height_ratios=[1, 1.1])
     for ax, (sign, title) in zip(top, SIGNS, strict=True):
         _from_pivot_panel(ax, results, subject, sign, title)
-    legend_below_title(figure, top[1])
+    legend_below_title(figure, top[0])
     for ax, (sign, _) in zip(bottom, SIGNS, strict=True):
         _lift_panel(ax, results, subject, sign)
     names = ["transfer", *(f"transfer_{b[0]}" for b in BASELINES), "lift_independent"]
@@ -216,13 +217,12 @@ def _from_pivot_panel(
     rows = np.arange(len(others))
     for name, marker, color, label in BASELINES:
         expected = 100 * part[f"transfer_{name}"].values
-        if np.isfinite(expected).any() or sign == "positive":
-            size = 70 if marker == "|" else 18
-            ax.scatter(
-                expected, rows, s=size, color=color, marker=marker, linewidths=1.4, label=label
-            )
+        size = 70 if marker == "|" else 18
+        ax.scatter(expected, rows, s=size, color=color, marker=marker, linewidths=1.4, label=label)
     shares = [100 * part[f"transfer{end}"].values for end in ("", "_low", "_high")]
     dots(ax, shares, rows, [t in subject.near_chance for t in others], BLACK, label="observed")
+    if not np.isfinite(shares[0]).any():
+        say_empty(ax, f"unknown: {_rests_on(results, subject.pivot)[sign]} items")
     rows_axis(ax, [subject.label(tag) + alike_mark(results, tag) for tag in others])
     ax.set_xlim(0, 100)
     ax.set_xlabel(f"{sign} transfer from {subject.label(subject.pivot)} [%]")
@@ -254,6 +254,7 @@ def _transfer_caption(results: xr.Dataset, subject: Subject, order: list[str]) -
     part = results.sel(sign="positive", language=subject.pivot)["lift_independent"]
     part = part.sel(language_2=[tag for tag in order if tag != subject.pivot]).to_series()
     best = part.idxmax() if part.notna().any() else None
+    rests = _rests_on(results, subject.pivot)
     example = (
         f" (from {pivot} most to {subject.label(best).rstrip('*')}: {points(part[best])} points)"
         if best is not None
@@ -264,13 +265,20 @@ def _transfer_caption(results: xr.Dataset, subject: Subject, order: list[str]) -
         f"in another {between(plus, 'mean_lift_independent', points)} percentage points more often "
         f"than the accuracies alone would give{example}{_beyond_difficulty(results, pivot)}; the "
         f"same wrong choice recurs {between(minus, 'mean_lift_independent', points)} points more "
-        f"often.{_too_few(results)}{alike_sentence(results)}\n\n"
+        f"often. From {pivot}, positive transfer rests on {rests['positive']} items right there, "
+        f"negative on {rests['negative']} wrong.{_too_few(results)}{alike_sentence(results)}\n\n"
         f"*How to read it*: top, transfer from {pivot} (dots, with intervals) beside what is "
         "expected if items were independent (bars), if only their difficulty were shared "
         "(diamonds), and for wrong answers if some wrong choices were simply popular (crosses). "
         "A dot to the right of the bar is transfer. Bottom, observed less expected from accuracy "
         "alone, for every ordered pair; in brackets where the interval includes 0."
     )
+
+
+def _rests_on(results: xr.Dataset, pivot: str) -> dict[str, int]:
+    """How many items are right in the pivot, and how many wrong: what transfer is a share of."""
+    right = int(results["correct"].sel(language=pivot).sum())
+    return {"positive": right, "negative": results.sizes["item"] - right}
 
 
 def _too_few(results: xr.Dataset) -> str:

@@ -1,6 +1,6 @@
 """Logit lens: what each layer would answer, and in which language."""
 
-from typing import Any
+from typing import Any, SupportsFloat
 
 import numpy as np
 import xarray as xr
@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 
 from isogloss.figures.colours import BLACK, BLUE, GREY, PALE, RED
 from isogloss.figures.style import (
+    FAMILIES_NOTE,
     Drawing,
     Subject,
     between,
@@ -21,11 +22,13 @@ from isogloss.figures.style import (
     new_figure,
     numbers_of,
     rows_axis,
+    say_empty,
     spoken,
 )
 from isogloss.figures.text import decimal, percent, points
 
 COLUMNS = 5  # panels of a row of small multiples
+MOST_WITH_BANDS = 4  # languages of one panel whose intervals are all drawn
 LATENT_STYLES = (
     ("prompt", BLACK, "o", "-", "in the prompt's language"),
     ("pivot", RED, "s", "--", "in {pivot}"),
@@ -152,7 +155,12 @@ def latent_language(trajectories: xr.Dataset, subject: Subject) -> Drawing:
         subject,
         "Logit lens: which language, how consistent, and when it settles",
         max(3.5, 1.4 + 0.2 * len(order)),
-        [confidence(trajectories), near_chance_note(subject, order)],
+        [
+            confidence(trajectories),
+            "thick: mean over languages" if len(others) > MOST_WITH_BANDS else "",
+            FAMILIES_NOTE,
+            near_chance_note(subject, order),
+        ],
         legends=1,
     )
     axes = figure.subplots(1, 3, width_ratios=[1, 1, 0.95])
@@ -172,22 +180,44 @@ def latent_language(trajectories: xr.Dataset, subject: Subject) -> Drawing:
 
 
 def _lines(ax: Axes, results: xr.Dataset, subject: Subject, tags: list[str], name: str) -> None:
-    """A line per language with its interval as a band, named at its end."""
+    """A line per language, named at its end; a band for each of a few, else for the extremes.
+
+    With more languages than a few, the others are thin and their mean is thick: as many bands as
+    lines would be a haze.
+    """
     depth = results["relative_depth"].values
     styles = language_styles(list(map(str, results["language"].values)), subject)
     ax.axhline(0, color=GREY, linewidth=0.8, linestyle=(0, (1, 1)))
+    values = results[name].sel(language=tags)
+    if not values.notnull().any():
+        say_empty(ax, "unknown: no gold choice that is spelled otherwise")
+        depth_axis(ax)
+        return
+    shown = tags if len(tags) <= MOST_WITH_BANDS else _extremes(values)
+    band = slice(1, None)  # the lens of the embedding is mostly noise
     for tag in tags:
-        middle, low, high = (
-            results[name + end].sel(language=tag).values for end in ("", "_low", "_high")
-        )
-        band = slice(1, None)  # the lens of the embedding is mostly noise
+        line = values.sel(language=tag).values
+        if tag not in shown:
+            ax.plot(depth, line, color=styles[tag]["color"], linewidth=0.7, alpha=0.6)
+            continue
+        low, high = (results[name + end].sel(language=tag).values for end in ("_low", "_high"))
         color = styles[tag]["color"]
-        ax.fill_between(depth[band], low[band], high[band], color=color, alpha=0.08, linewidth=0)
-        ax.plot(depth, middle, **styles[tag])
+        ax.fill_between(depth[band], low[band], high[band], color=color, alpha=0.15, linewidth=0)
+        ax.plot(depth, line, **styles[tag])
+    if len(tags) > MOST_WITH_BANDS:
+        ax.plot(depth, values.mean("language"), color=BLACK, linewidth=2.2)
     depth_axis(ax)
     ends = {tag + subject.mark(tag): float(results[name].sel(language=tag)[-1]) for tag in tags}
     colors = {tag + subject.mark(tag): str(styles[tag]["color"]) for tag in tags}
     label_ends(ax, float(depth[-1]), ends, colors, 2.2)
+
+
+def _extremes(values: xr.DataArray) -> list[str]:
+    """The languages that are lowest and highest where their mean is farthest from 0."""
+    mean = values.mean("language")
+    peak = 1 + int(np.abs(mean[1:]).fillna(-1).argmax("layer"))  # the embedding's lens is noise
+    known = values.isel(layer=peak).dropna("language")
+    return [str(known.idxmin("language").item()), str(known.idxmax("language").item())]
 
 
 def _settling_panel(ax: Axes, results: xr.Dataset, subject: Subject, order: list[str]) -> None:
@@ -215,17 +245,10 @@ def _language_caption(results: xr.Dataset, subject: Subject, others: list[str]) 
     odds = results["pivot_log_odds"].sel(language=others)
     mean = odds.mean("language")
     peak = 1 + int(mean[1:].fillna(-np.inf).argmax("layer"))  # the embedding's lens is noise
-    depth = decimal(float(results["relative_depth"][peak]))
-    lowest = str(odds.isel(layer=peak).fillna(np.inf).idxmin("language").item())
-    highest = str(odds.isel(layer=peak).fillna(-np.inf).idxmax("language").item())
     in_prompt = float(results["settling_depth"].sel(language=others, latent="prompt").mean())
     through = float(results["settling_depth"].sel(language=others, latent="pivot").mean())
     return (
-        f"**{subject.model} on {subject.dataset}**: the gold answer is likelier in {pivot} than "
-        f"in the prompt's language by {decimal(mean[peak])} nat per token on average at relative "
-        f"depth {depth}, from {decimal(odds.sel(language=lowest)[peak])} "
-        f"({subject.label(lowest).rstrip('*')}) to {decimal(odds.sel(language=highest)[peak])} "
-        f"({subject.label(highest).rstrip('*')}), and by {decimal(mean[-1])} at the last layer; "
+        f"**{subject.model} on {subject.dataset}**: {_odds_text(odds, peak, subject)}; "
         f"answers in the prompt's language settle at depth {decimal(in_prompt)}, those in {pivot} "
         f"at {decimal(through)}.\n\n"
         f"*How to read it*: left, log p(gold answer in {pivot}) less log p(gold answer in the "
@@ -236,5 +259,43 @@ def _language_caption(results: xr.Dataset, subject: Subject, others: list[str]) 
         "prompt. Right, mean over items of the depth from which the predicted choice stays; grey "
         "bars, the depth from which it stays at the final answer of another item: what layers "
         "share whatever is asked; a lasting taste for an item's choices settles earlier too. "
-        "Bands are intervals, left out at the embedding, where the lens is mostly noise."
+        "Bands are intervals, of the two extreme languages where there are more than a few, left "
+        "out at the embedding, where the lens is mostly noise."
     )
+
+
+def _odds_text(odds: xr.DataArray, peak: int, subject: Subject) -> str:
+    """Whether the gold answer is likelier in the pivot than in the prompt's language, in words.
+
+    Args:
+        odds: (language, layer) log-odds of the pivot; NaN without a gold choice spelled otherwise.
+        peak: index of the layer to name besides the last.
+    """
+    pivot = subject.label(subject.pivot)
+    here = odds.isel(layer=peak).dropna("language")
+    if not here.size:
+        return (
+            f"whether the gold answer is likelier in {pivot} than in the prompt's language is "
+            "unknown, since no gold choice is spelled otherwise there"
+        )
+    depth, last = decimal(float(here["relative_depth"])), odds.isel(layer=-1).mean()
+    ends = [
+        here.isel(language=int(place)) for place in (here.values.argmin(), here.values.argmax())
+    ]
+    named = [
+        f"{_by(end)} ({subject.label(str(end['language'].item())).rstrip('*')})" for end in ends
+    ]
+    span = f", from {' to '.join(named)}" if here.sizes["language"] > 1 else ""
+    return (
+        f"the gold answer is {_by(here.mean())} per token in {pivot} than in the prompt's language "
+        f"on average at relative depth {depth}{span}, and {_by(last)} at the last layer"
+    )
+
+
+def _by(odds: SupportsFloat) -> str:
+    """A log-odds in words.
+
+    >>> _by(0.5), _by(-0.07)
+    ('likelier by 0.50 nat', 'less likely by 0.07 nat')
+    """
+    return f"{'likelier' if float(odds) >= 0 else 'less likely'} by {decimal(abs(float(odds)))} nat"

@@ -1,7 +1,8 @@
 """The lens picture of single items: every choice at every layer, in both latent languages."""
 
+import os
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -126,7 +127,7 @@ def _picture(
         frame = Rectangle((-0.5, item.answer - 0.5), len(depth), 1, fill=False, clip_on=False)
         frame.set(edgecolor="black", linewidth=1.4, zorder=4)
         ax.add_patch(frame)
-        names = [shorten(" ".join(c.split()), tag, 22) for c in item.choices]
+        names = choice_names(item.choices, tag, 22)
         ax.set_yticks(range(n), names, fontfamily=fonts)
         shown = range(0, len(depth), -(-len(depth) // 8))
         ax.set_xticks(shown, [decimal(depth[layer]) for layer in shown])
@@ -156,6 +157,23 @@ def shorten(text: str, language: str, width: int) -> str:
     return cut if len(cut) > 3 else text[: width - 1] + "…"
 
 
+def choice_names(choices: Sequence[str], language: str, width: int) -> list[str]:
+    """Choices cut to a width; where that makes them alike, what all begin with is left out.
+
+    >>> choice_names(["veins appear blue at night", "veins appear blue by day"], "en", 20)
+    ['… at night', '… by day']
+    """
+    texts = [" ".join(choice.split()) for choice in choices]
+    names = [shorten(text, language, width) for text in texts]
+    if len(set(names)) == len(set(texts)):
+        return names
+    common = len(os.path.commonprefix(texts))
+    if separator(language):  # whole words
+        common = texts[0].rfind(" ", 0, common + 1) + 1
+    start = "… " if common else ""
+    return [start + shorten(text[common:], language, width - len(start)) for text in texts]
+
+
 def wrapped(name: str, text: str, language: str, width: int = 46) -> str:
     """A text behind its language's name, on two lines of a width in columns; the rest is cut.
 
@@ -164,7 +182,9 @@ def wrapped(name: str, text: str, language: str, width: int = 46) -> str:
     """
     start = f"{name}: "
     if separator(language):
-        lines = textwrap.wrap(text, width, initial_indent=start, max_lines=2, placeholder=" …")
+        lines = textwrap.wrap(
+            text, width, initial_indent=start, max_lines=2, placeholder=" …", break_long_words=False
+        )
         return "\n".join(lines)
     first = max(1, (width - len(start)) // 2)
     lines = [start + text[:first], text[first : first + width // 2]]

@@ -1,6 +1,6 @@
 """Models side by side: dissociation and behaviour against the number of parameters."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import xarray as xr
@@ -38,10 +38,11 @@ def against_scale(scale: xr.Dataset, subject: Subject, labels: dict[str, str]) -
         scale: of `isogloss.measures.scale.scale`.
         labels: name of each model as it is, by slug.
     """
+    alone = scale.sizes["model"] == 1  # a point in each panel needs no room
     figure = new_figure(
         subject,
         "Against scale: models by number of parameters",
-        4.9,
+        3.0 if alone else 4.9,
         [
             _converted(scale, labels),
             "intervals: over clusters of items, and (thin) over items and languages",
@@ -50,7 +51,7 @@ def against_scale(scale: xr.Dataset, subject: Subject, labels: dict[str, str]) -
         ],
         legends=1,
     )
-    axes = figure.subplots(2, 2, sharex=True)
+    axes = figure.subplots(1, 4) if alone else figure.subplots(2, 2, sharex=True)
     families = [str(f) for f in scale["family"].values]
     for ax, measure in zip(axes.flat, SHOWN, strict=True):
         title, unit, factor = TITLES[measure]
@@ -58,13 +59,13 @@ def against_scale(scale: xr.Dataset, subject: Subject, labels: dict[str, str]) -
         values = scale[shown].sel(measure=measure)
         for index, family in enumerate(families):
             _family(ax, values * factor, family, index)
-        ax.set_title(title)
+        ax.set_title(title.replace(", ", ",\n") if alone else title)
         ax.set_ylabel(unit)
         ax.set_xscale("log")
         ax.margins(x=0.15, y=0.2)
-    _size_axis(axes[1], scale["parameters"].values)
-    legend_below_title(figure, axes[0, 0])
-    _name_models(axes[0, 0], scale)
+    _size_axis(axes.flat if alone else axes[1], scale["parameters"].values)
+    legend_below_title(figure, axes.flat[0])
+    _name_models(axes.flat[0], scale)
     names = ["value", *(f"value_crossed_{end}" for end in ("low", "high"))]
     names += ["slope", *(f"slope_crossed_{end}" for end in ("low", "high"))]
     names += ["slope_p", "slope_p_holm"]
@@ -91,7 +92,7 @@ def _family(ax: Axes, scale: xr.Dataset, family: str, index: int) -> None:
         ax.plot(10**ends, line, color=style["color"], linewidth=1)
 
 
-def _size_axis(axes: Sequence[Axes], parameters: np.ndarray) -> None:
+def _size_axis(axes: Iterable[Axes], parameters: np.ndarray) -> None:
     """Parameters on a logarithmic axis, with room for one model alone."""
     room = 1.35
     for ax in axes:

@@ -3,11 +3,13 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from matplotlib.axes import Axes
 
 from isogloss.figures.colours import BLACK, GREY, PALE
 from isogloss.figures.style import (
+    FAMILIES_NOTE,
     Drawing,
     Subject,
     between_both,
@@ -44,6 +46,7 @@ def place_and_shape(similarity: xr.Dataset, subject: Subject) -> Drawing:
         [
             "bands: interval of the mean over items, and (paler) over items and languages",
             "shaded: middle half of depth",
+            FAMILIES_NOTE,
             near_chance_note(subject, order),
         ],
     )
@@ -94,7 +97,7 @@ def _depth_panel(
     colors = {tag + subject.mark(tag): str(styles[tag]["color"]) for tag in others}
     if mean:
         ends["mean"], colors["mean"] = float(results[mean][-1]), BLACK
-    label_ends(ax, float(depth[-1]), ends, colors, 1.8)
+    label_ends(ax, float(depth[-1]), ends, colors, 1.8, always=["mean"])
 
 
 def _null(ax: Axes, results: xr.Dataset, pair: str, depth: np.ndarray) -> None:
@@ -128,15 +131,13 @@ def _caption(results: xr.Dataset, subject: Subject, order: list[str]) -> str:
     shares = results["item_share"]
     peak = int(shares.fillna(-1).values.argmax())
     apart = results["dissociation_by_language"].to_series().drop(subject.pivot, errors="ignore")
-    near, far = (subject.label(str(tag)).rstrip("*") for tag in (apart.idxmin(), apart.idxmax()))
     return (
         f"**{subject.model} on {subject.dataset}**: the item share of the {len(order)} languages "
         f"is {decimal(shares[0])} at the embedding, {decimal(shares[peak])} at its highest (at "
         f"relative depth {decimal(results['relative_depth'][peak])}) and {decimal(shares[-1])} at "
         f"the end; the dissociation score is {between_both(results, 'dissociation')} "
-        f"({decimal(results['dissociation_null'])} with shuffled items), from "
-        f"{decimal(apart.min())} ({near}) to {decimal(apart.max())} ({far}) with "
-        f"{subject.label(subject.pivot)}.\n\n"
+        f"({decimal(results['dissociation_null'])} with shuffled items)"
+        f"{_apart_text(apart.dropna(), subject)}.\n\n"
         "*How to read it*: thin lines, each language with "
         f"{subject.label(subject.pivot)}; thick line, all languages (or all pairs), with its "
         "intervals: dark for other items in these languages, pale for other items and other "
@@ -146,6 +147,18 @@ def _caption(results: xr.Dataset, subject: Subject, order: list[str]) -> str:
         f"in {100 * (1 - confidence_of(results)):g}% of cases anywhere on the map. The cosine "
         "without centring (black) is high for any two items, so it says little about translations."
     )
+
+
+def _apart_text(apart: pd.Series, subject: Subject) -> str:
+    """How far from the pivot the nearest and the farthest language are; nothing where unknown."""
+    pivot = subject.label(subject.pivot)
+    names = [subject.label(str(tag)).rstrip("*") for tag in apart.index]
+    if len(apart) < 2:
+        return "".join(
+            f", {decimal(v)} ({n}) with {pivot}" for n, v in zip(names, apart, strict=True)
+        )
+    near, far = (names[int(place)] for place in (apart.argmin(), apart.argmax()))
+    return f", from {decimal(apart.min())} ({near}) to {decimal(apart.max())} ({far}) with {pivot}"
 
 
 def language_pairs(similarity: xr.Dataset, subject: Subject) -> Drawing:
@@ -179,17 +192,17 @@ def _pairs_caption(results: xr.Dataset, subject: Subject) -> str:
         values = results[name].values.copy()
         values[np.tril_indices(len(values))] = np.nan
         if not np.isfinite(values).any():
-            return "unknown"
+            return "is unknown"
         tags = results["language"].values
         text = []
         for find in (np.nanargmin, np.nanargmax):
             row, column = np.unravel_index(find(values), values.shape)
             text.append(f"{decimal(values[row, column])} ({tags[row]} and {tags[column]})")
-        return " to ".join(text)
+        return f"is {text[0]}" if text[0] == text[1] else f"goes from {' to '.join(text)}"
 
     return (
         f"**{subject.model} on {subject.dataset}**: over pairs of languages, item share in the "
-        f"middle half of depth goes from {extremes('item_share_middle')} and debiased CKA from "
+        f"middle half of depth {extremes('item_share_middle')} and debiased CKA "
         f"{extremes('cka_middle')}.\n\n"
         "*How to read it*: left, whether translations lie at the same place; right, whether items "
         "are arranged alike, whatever the place. The two need not agree: what is high on the right "

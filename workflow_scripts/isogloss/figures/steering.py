@@ -140,7 +140,8 @@ def effect(steering: xr.Dataset, subject: Subject, fitted: str) -> Drawing:
         fitted: the dataset whose vectors were used.
     """
     languages = [str(tag) for tag in steering["language"].values]
-    names = [subject.label(tag) for tag in languages] + ["mean"]
+    several = len(languages) > 1  # the mean of one language is that language
+    names = [subject.label(tag) for tag in languages] + ["mean"] * several
     figure = new_figure(
         subject,
         "Steering at the chosen setting, and its controls",
@@ -149,7 +150,7 @@ def effect(steering: xr.Dataset, subject: Subject, fitted: str) -> Drawing:
         legends=3,
     )
     left, middle, right = figure.subplots(1, 3, sharey=True)
-    hollow = [tag in subject.near_chance for tag in languages] + [False]
+    hollow = [tag in subject.near_chance for tag in languages] + [False] * several
     pivot = subject.label(subject.pivot)
     _methods(left, steering, "effect", hollow)
     _controls(middle, steering, hollow)
@@ -202,7 +203,8 @@ def _methods(
     rows = np.arange(len(hollow))
     methods = results["method"].values
     for method, shift, (color, marker) in zip(methods, _offsets(len(methods)), LOOKS, strict=False):
-        values = [scale * v for v in _with_pooled(results, name, {"method": method})]
+        given = _with_pooled(results, name, {"method": method})
+        values = [scale * v[: len(hollow)] for v in given]
         label = words(method) if name == "effect" else None
         dots(ax, values, rows + shift * 0.6, hollow, color, marker, label)
 
@@ -219,9 +221,10 @@ def _controls(ax: Axes, results: xr.Dataset, hollow: list[bool]) -> None:
         else:
             values, label = (
                 _with_pooled(results, "control_effect", {"control": control}),
-                words(control),
+                "zero (rounding alone)" if control == "zero" else words(control),
             )
-        dots(ax, [100 * v for v in values], rows + shift, hollow, color, marker, label)
+        shown = [100 * v[: len(hollow)] for v in values]
+        dots(ax, shown, rows + shift, hollow, color, marker, label)
         if control == "random" and "random_draws" in results:
             for row, draws in enumerate(results["random_draws"].transpose("language", ...).values):
                 y = np.full(len(draws), row + shift)

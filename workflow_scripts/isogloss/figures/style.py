@@ -1,7 +1,8 @@
 """What all figures share: colours, fonts, labels; how a figure, numbers and caption are kept."""
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.util import find_spec
@@ -65,7 +66,7 @@ from isogloss.figures.text import between as between
 from isogloss.figures.text import decimal
 from isogloss.files.atomic import whole_file
 from isogloss.files.netcdf import confidence_of
-from isogloss.questions.languages import language_name
+from isogloss.questions.languages import language_family, language_name
 
 # Packages whose fonts are used, in the order in which glyphs are looked up.
 FONT_PACKAGES = (
@@ -79,6 +80,7 @@ FONT_PACKAGES = (
 # A guide from the left of a name; cutting it at the name's box would take a tenth of drawing.
 GUIDE: dict[str, Any] = {"arrowstyle": "-", "color": PALE, "linewidth": 0.5, "relpos": (0, 0.5)}
 GUIDE |= {"patchA": None, "shrinkA": 0, "shrinkB": 0}
+MOST_NAMED = 14  # lines whose ends are all named
 MOST_ANNOTATED = 14  # languages of a heat map whose cells still hold a legible number
 
 
@@ -250,11 +252,21 @@ def line_style(index: int) -> dict[str, Any]:
 
 
 def language_styles(languages: Sequence[str], subject: Subject) -> dict[str, dict[str, Any]]:
-    """The style of each language, the same in every figure; hollow markers near chance."""
+    """The style of each language, the same in every figure; hollow markers near chance.
+
+    Colours are families, the most frequent first and grey for those that are left: six colours
+    tell six groups apart, and no thirty languages. Markers and dashes tell languages apart.
+    """
     styles: dict[str, dict[str, Any]] = {}
     others = [tag for tag in languages if tag != subject.pivot]
-    for index, tag in enumerate(others):
-        styles[tag] = line_style(index)
+    families = [language_family(tag) for tag in others]
+    most = [name for name, _ in Counter(filter(None, families)).most_common(len(CYCLE))]
+    color_of = dict(zip(most, CYCLE, strict=False))
+    for index, (tag, family) in enumerate(zip(others, families, strict=True)):
+        styles[tag] = line_style(index) | {
+            "color": color_of.get(family, GREY),
+            "linestyle": DASHES[index // len(MARKERS) % len(DASHES)],
+        }
     styles[subject.pivot] = {"color": BLACK, "marker": "o", "linestyle": "-"}
     for tag, style in styles.items():
         style["markerfacecolor"] = "white" if tag in subject.near_chance else style["color"]
@@ -319,6 +331,10 @@ def heat_map(
     ax.set_facecolor("#efefef")
     image = ax.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
     ax.set_xticks(range(len(columns)), columns)
+    if len(columns) > MOST_ANNOTATED:  # upright, and as large as a column is wide
+        room = 0.8 * 72 * ax.figure.get_figwidth() / 2.6 / len(columns)
+        size = min(matplotlib.rcParams["font.size"] * 0.92, room)
+        ax.tick_params(axis="x", labelrotation=90, labelsize=size)
     ax.set_yticks(range(len(rows)), rows)
     ax.tick_params(length=0, left=False, bottom=False)
     ax.spines[:].set_visible(False)
@@ -362,15 +378,27 @@ def spread(values: Sequence[float], gap: float) -> list[float]:
 
 
 def label_ends(
-    ax: Axes, x: float, ends: dict[str, float], colors: dict[str, Any], height: float
+    ax: Axes,
+    x: float,
+    ends: dict[str, float],
+    colors: dict[str, Any],
+    height: float,
+    always: Collection[str] = (),
 ) -> None:
     """Names at the right ends of lines, moved apart where they would overlap.
+
+    Where there are more than fit, the three highest and the three lowest are named.
 
     Args:
         ends: by text, where its line ends in y.
         height: of the axes [inch], roughly.
+        always: texts that are named in any case.
     """
     known = {text: y for text, y in ends.items() if np.isfinite(y)}
+    if len(known) > MOST_NAMED:
+        in_order = sorted(known, key=lambda text: known[text])
+        kept = {*in_order[:3], *in_order[-3:], *always}
+        known = {text: y for text, y in known.items() if text in kept}
     low, high = ax.get_ylim()
     size = matplotlib.rcParams["font.size"] * 0.88
     gap = size * 1.12 / 72 / height * (high - low)
@@ -428,6 +456,12 @@ def _meet(box: tuple[float, ...], other: tuple[float, ...]) -> bool:
     return not apart
 
 
+def say_empty(ax: Axes, why: str) -> None:
+    """Why axes hold nothing, in their middle."""
+    ax.text(0.5, 0.5, textwrap.fill(why, 24), transform=ax.transAxes, ha="center", va="center",
+            color=GREY)  # fmt: skip
+
+
 def depth_axis(ax: Axes) -> None:
     """Relative depth along x."""
     ax.set_xlim(-0.035, 1.035)
@@ -456,6 +490,9 @@ def spoken(names: Sequence[str]) -> str:
 def confidence(dataset: xr.Dataset) -> str:
     """What the intervals of a dataset are: "95% intervals"."""
     return f"{100 * confidence_of(dataset):g}% intervals"
+
+
+FAMILIES_NOTE = "colours: language families"
 
 
 def near_chance_note(subject: Subject, languages: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ from matplotlib.axes import Axes
 
 from isogloss.figures.colours import BLACK, BLUE, GREY, ORANGE, PALE
 from isogloss.figures.style import (
+    FAMILIES_NOTE,
     Drawing,
     Subject,
     depth_axis,
@@ -15,6 +16,7 @@ from isogloss.figures.style import (
     near_chance_note,
     new_figure,
     numbers_of,
+    say_empty,
 )
 from isogloss.figures.text import decimal, percent
 
@@ -45,7 +47,7 @@ def language_subspace(subspaces: xr.Dataset, subject: Subject) -> Drawing:
         subject,
         "The language subspace",
         6.0,
-        [near_chance_note(subject, order)],
+        [FAMILIES_NOTE, near_chance_note(subject, order)],
     )
     axes = figure.subplots(2, 2)
     _offset_map(axes[0, 0], results.isel(layer=layer), subject, order)
@@ -121,7 +123,10 @@ def _overlap_panel(ax: Axes, results: xr.Dataset, subject: Subject, order: list[
         ends = {t + subject.mark(t): float(pairs["overlap"].sel(language=t)[-1]) for t in others}
         colors = {t + subject.mark(t): str(styles[t]["color"]) for t in others}
         ends |= {"ceiling": float(ceiling[-1]), "floor": float(floor[-1])}
-        label_ends(ax, float(depth[-1]), ends, colors | {"ceiling": BLACK, "floor": GREY}, 1.9)
+        colors |= {"ceiling": BLACK, "floor": GREY}
+        label_ends(ax, float(depth[-1]), ends, colors, 1.9, always=("ceiling", "floor"))
+    if not pairs["overlap"].notnull().any():
+        say_empty(ax, "unknown: too few items for two halves")
     ax.set_ylabel("mean squared cosine")
     ax.set_title(f"overlap with {subject.label(subject.pivot)}'s own subspace")
 
@@ -153,7 +158,7 @@ def _caption(results: xr.Dataset, subject: Subject, order: list[str], layer: int
         f"**{subject.model} on {subject.dataset}**: at relative depth "
         f"{decimal(here['relative_depth'])}, the language explains {percent(shares[1])} of the "
         f"states' variance and the item {percent(shares[0])} (per dimension, standardised within "
-        f"languages); {int(here['language_rank'])} components hold 95% of the language offsets, "
+        f"languages); {_components(int(here['language_rank']))} 95% of the language offsets, "
         f"the language of a held-out state is classified correctly in "
         f"{percent(here['separability'])} of cases "
         f"({percent(here['separability_null'])} with permuted labels), and the overlap with "
@@ -165,6 +170,11 @@ def _caption(results: xr.Dataset, subject: Subject, order: list[str], layer: int
         "itself, the floor random subspaces with the same covariance. Bottom right, the angles "
         "between the two at one layer (marks as on the left); 90 degrees is nothing in common."
     )
+
+
+def _components(count: int) -> str:
+    """A number of components with its verb: "1 component holds"."""
+    return "1 component holds" if count == 1 else f"{count} components hold"
 
 
 def _overlap_text(pairs: xr.Dataset, here: xr.Dataset, subject: Subject) -> str:
