@@ -222,7 +222,7 @@ def _from_pivot_panel(
     shares = [100 * part[f"transfer{end}"].values for end in ("", "_low", "_high")]
     dots(ax, shares, rows, [t in subject.near_chance for t in others], BLACK, label="observed")
     if not np.isfinite(shares[0]).any():
-        say_empty(ax, f"unknown: {_rests_on(results, subject.pivot)[sign]} items")
+        say_empty(ax, f"unknown: too few items ({_rests_on(results, subject.pivot)[sign]})")
     rows_axis(ax, [subject.label(tag) + alike_mark(results, tag) for tag in others])
     ax.set_xlim(0, 100)
     ax.set_xlabel(f"{sign} transfer from {subject.label(subject.pivot)} [%]")

@@ -215,7 +215,7 @@ def _lines(ax: Axes, results: xr.Dataset, subject: Subject, tags: list[str], nam
 def _extremes(values: xr.DataArray) -> list[str]:
     """The languages that are lowest and highest where their mean is farthest from 0."""
     mean = values.mean("language")
-    peak = 1 + int(np.abs(mean[1:]).fillna(-1).argmax("layer"))  # the embedding's lens is noise
+    peak = 1 + int(abs(mean[1:]).fillna(-1).argmax("layer"))  # the embedding's lens is noise
     known = values.isel(layer=peak).dropna("language")
     return [str(known.idxmin("language").item()), str(known.idxmax("language").item())]
 

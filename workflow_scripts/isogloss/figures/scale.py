@@ -1,5 +1,6 @@
 """Models side by side: dissociation and behaviour against the number of parameters."""
 
+import textwrap
 from collections.abc import Iterable
 
 import numpy as np
@@ -59,7 +60,7 @@ def against_scale(scale: xr.Dataset, subject: Subject, labels: dict[str, str]) -
         values = scale[shown].sel(measure=measure)
         for index, family in enumerate(families):
             _family(ax, values * factor, family, index)
-        ax.set_title(title.replace(", ", ",\n") if alone else title)
+        ax.set_title(textwrap.fill(title, 20) if alone else title)
         ax.set_ylabel(unit)
         ax.set_xscale("log")
         ax.margins(x=0.15, y=0.2)

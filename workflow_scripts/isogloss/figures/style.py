@@ -332,7 +332,8 @@ def heat_map(
     image = ax.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
     ax.set_xticks(range(len(columns)), columns)
     if len(columns) > MOST_ANNOTATED:  # upright, and as large as a column is wide
-        room = 0.8 * 72 * ax.figure.get_figwidth() / 2.6 / len(columns)
+        width: float = ax.get_figure(root=True).get_figwidth()  # type: ignore[union-attr]
+        room = 0.8 * 72 * width / 2.6 / len(columns)
         size = min(matplotlib.rcParams["font.size"] * 0.92, room)
         ax.tick_params(axis="x", labelrotation=90, labelsize=size)
     ax.set_yticks(range(len(rows)), rows)
@@ -459,7 +460,7 @@ def _meet(box: tuple[float, ...], other: tuple[float, ...]) -> bool:
 def say_empty(ax: Axes, why: str) -> None:
     """Why axes hold nothing, in their middle."""
     ax.text(0.5, 0.5, textwrap.fill(why, 24), transform=ax.transAxes, ha="center", va="center",
-            color=GREY)  # fmt: skip
+            color=GREY, bbox={"facecolor": "white", "edgecolor": "none"})  # fmt: skip
 
 
 def depth_axis(ax: Axes) -> None:

@@ -94,7 +94,9 @@ def accuracy() -> alt.LayerChart:
     """
     brush = alt.selection_interval(name="brush", encodings=["x"])
     base = _rows().encode(
-        alt.X("at:Q", title="relative depth: drag to choose a range").scale(domain=[0, 1]),
+        alt.X("at:Q", title="relative depth: drag to choose a range")
+        .scale(domain=[0, 1])
+        .axis(tickCount=5),
         alt.Color("latent:N", title="choices in", sort=None).scale(range=LATENT_COLOURS),
     )
     scale = alt.Scale(domain=[0, 100])
@@ -114,12 +116,12 @@ def accuracy() -> alt.LayerChart:
 def steered() -> alt.LayerChart:
     """Shares of the choices under every condition of steering.
 
-    Rows: condition, choice, share, best.
+    Rows: condition, choice (its number), text, share, best.
     """
     base = _rows().encode(
-        alt.X("choice:N", sort=None, title=None).axis(labelAngle=0, labelLimit=110, orient="top"),
-        alt.Y("condition:N", sort=None, title=None).axis(labelLimit=230, ticks=False),
-        tooltip=["condition:N", "choice:N", alt.Tooltip("share:Q", format=".3f")],
+        alt.X("choice:N", sort=None, title="choice").axis(labelAngle=0, orient="top"),
+        alt.Y("condition:N", sort=None, title=None).axis(labelLimit=230, ticks=False, domain=False),
+        tooltip=["condition:N", "choice:N", "text:N", alt.Tooltip("share:Q", format=".3f")],
     )
     cells = base.mark_rect().encode(_heat("share:Q", [0, 1], "share").legend(None))
     best = base.transform_filter("datum.best").mark_circle(
@@ -131,11 +133,13 @@ def steered() -> alt.LayerChart:
 def pairs() -> alt.Chart:
     """A measure of every pair of languages at one layer; the chosen pair framed.
 
-    Rows: a, b, value, chosen.
+    Rows: a, b, place_a, place_b (in the order chosen), names, value, chosen.
     """
     base = _rows().encode(
-        alt.X("b:N", sort=None, title=None).axis(labelAngle=0, orient="top", labelOverlap=True),
-        alt.Y("a:N", sort=None, title=None).axis(labelOverlap=True),
+        alt.X("b:N", sort=alt.SortField("place_b"), title=None).axis(
+            labelAngle=0, orient="top", labelOverlap=True
+        ),
+        alt.Y("a:N", sort=alt.SortField("place_a"), title=None).axis(labelOverlap=True),
         tooltip=["names:N", alt.Tooltip("value:Q", format=".3f")],
     )
     limits = [alt.ExprRef("bottom"), alt.ExprRef("top")]
@@ -153,7 +157,9 @@ def pair() -> alt.LayerChart:
 
     Rows: at, value, low, high, null, threshold, now (the layer of the map).
     """
-    base = _rows().encode(alt.X("at:Q", title="relative depth").scale(domain=[0, 1]))
+    base = _rows().encode(
+        alt.X("at:Q", title="relative depth").scale(domain=[0, 1]).axis(tickCount=5)
+    )
     null = base.mark_area(color=FAINT, opacity=0.35).encode(alt.Y("null:Q"), alt.Y2("threshold:Q"))
     chance = base.mark_line(color=FAINT, strokeDash=[2, 2]).encode(alt.Y("null:Q"))
     band = base.mark_area(color=BLUE, opacity=0.2).encode(alt.Y("low:Q"), alt.Y2("high:Q"))
@@ -184,7 +190,7 @@ def depths() -> alt.LayerChart:
     }
     base = _rows().encode(
         alt.X("at:Q", title="relative depth").scale(domain=[0, 1.12]).axis(
-            values=[0, 0.25, 0.5, 0.75, 1]
+            values=[0, 0.25, 0.5, 0.75, 1], format="~g"
         ),
         alt.Y("value:Q", title=None).scale(**limits),
         alt.Color("group:N", title=None, sort=None).scale(range=list(CYCLE)),

@@ -313,7 +313,7 @@ function drawSteered(data, items, i) {
     for (let c = 0; c < part.shares.shape[2]; c++) {
       const share = at(part.shares, k, i, c);
       if (share !== null) rows.push({ condition, share, best: c === first,
-        choice: choiceText(items.texts[state.language][i][TEXTS + c], c, c === items.answers[i]) });
+        choice: `${c + 1}${c === items.answers[i] ? " ✓" : ""}`, text: items.texts[state.language][i][TEXTS + c] });
     }
   });
   draw($("#steered"), "steered", rows);
@@ -397,7 +397,7 @@ function drawMap() {
   const rows = [];
   for (const a of tags) {
     for (const b of tags) {
-      rows.push({ a, b, names: `${named(a)}, ${named(b)}`, value: a === b ? null : at(measure.value, layer, index(a), index(b)),
+      rows.push({ a, b, place_a: tags.indexOf(a), place_b: tags.indexOf(b), names: `${named(a)}, ${named(b)}`, value: a === b ? null : at(measure.value, layer, index(a), index(b)),
         chosen: (a === state.a && b === state.b) || (a === state.b && b === state.a) });
     }
   }
