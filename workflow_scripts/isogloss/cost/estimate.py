@@ -36,7 +36,7 @@ def estimate(
     name, store = machine or study.estimate.machine or likely, Path(study.store)
     here = {str(path.relative_to(store)) for path in store.glob("*/*/**/*")}
     on = named(name, cache_folder(study.cache), again)
-    return Estimator(study, on, Artifacts(Settings(study)), here, shared)
+    return Estimator(study, on, Artifacts(Settings(study, planning=True)), here, shared)
 
 
 @dataclass(frozen=True)
