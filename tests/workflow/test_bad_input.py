@@ -28,7 +28,7 @@ CONFIGURATIONS = {
     "languages: [en, German]": "languages.1: ",
     "pivot: fr": "pivot: fr is not one of languages",
     "models: {}": "models: ",
-    "models: {m: {source: ftp, family: f, parameters: 1}}": "'hub', 'path' or 'package'",
+    "models: {m: {source: ftp, family: f, parameters: 1}}": "'package' or 'organism'",
     "models: {m: {source: hub, family: f, parameters: 1}}": "source hub needs repo, revision",
     "models: {m: {source: path, path: x, repo: a/b, family: f, parameters: 1}}": "has no repo",
     "models: {m: {source: path, path: x, parameters: 1}}": "models.m.family: is needed",

@@ -8,6 +8,8 @@ import pytest
 import xarray as xr
 from tests.workflow.conftest import Study, copy_tree
 
+import isogloss
+from isogloss.errors import InputError
 from isogloss.model.tensor_file import read_tensors
 
 RECIPE = {"width": 16, "layers": 4, "steps": 80, "batch": 64, "learning_rate": 0.01}
@@ -42,6 +44,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Study:
     (study.folder / "agreement.py").write_text(AGREEMENT, encoding="utf-8")
     study.run("results/organisms/calibration.nc")
     return study
+
+
+def test_the_calibration_opens_in_a_notebook(
+    trained: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ISOGLOSS_CACHE", str(trained.cache))
+    monkeypatch.chdir(trained.folder)
+    study = isogloss.open(trained.folder / trained.written())
+    assert study.calibration()["model"].values.tolist() == ["s0", "s1"]
+    with pytest.raises(InputError, match="ladder: the study has no organisms for one"):
+        study.ladder()
 
 
 def checkpoints(study: Study) -> list[Path]:

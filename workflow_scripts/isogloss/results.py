@@ -167,6 +167,19 @@ class StudyResults:
         """Each claim of the paper put to the models (row)."""
         return self._result("verdicts.nc", self._settings.verdicts(), self.config.main_dataset)
 
+    def calibration(self) -> xr.Dataset:
+        """Every measure of the organisms against planted sharing (model, measure, sharing)."""
+        return self._compared("calibration", self.config.planted, self._settings.calibration())
+
+    def ladder(self) -> xr.Dataset:
+        """Organisms of several sizes, compared by every rule (rule, model, family, measure)."""
+        return self._compared("ladder", self.config.rungs, self._settings.ladder())
+
+    def _compared(self, name: str, models: list[str], settings: Mapping[str, Any]) -> xr.Dataset:
+        if not models:
+            raise InputError(f"{name}: the study has no organisms for one: docs/calibration.md")
+        return self._result(f"organisms/{name}.nc", settings, self.config.asked_of_the_world)
+
     def activations(
         self, model: str, dataset: str, language: str, variant: str | None = None
     ) -> xr.Dataset:

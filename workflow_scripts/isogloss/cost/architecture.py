@@ -83,7 +83,7 @@ def loaded_model(study: Config, source: ModelSource, machine: Machine) -> Model:
 
 
 def _configuration(study: Config, source: ModelSource, trust: dict[str, bool]) -> Any:
-    """As the study gives it, else config.json of the folder or, some kilobytes, of the hub."""
+    """As the study gives it, an organism's, or config.json, of the hub where it is not here."""
     from transformers import AutoConfig, LlamaConfig
 
     if given := study.estimate.models.get(source.slug):
@@ -93,6 +93,11 @@ def _configuration(study: Config, source: ModelSource, trust: dict[str, bool]) -
             num_key_value_heads=given.kv_heads, head_dim=given.head_dim,
             tie_word_embeddings=given.tied,
         )  # fmt: skip
+    if organism := study.models[source.slug].organism:
+        from isogloss.organisms.organism import llama_config
+
+        assert study.the_world is not None
+        return llama_config(study.the_world, organism.width, organism.layers)
     folder = folder_here(source, cache_folder(study.cache))
     if folder is None and source.source != "hub":
         raise InputError("its folder is not here")

@@ -87,6 +87,10 @@ class Estimator:
         how = "counted in a sample" if tokens else "from bytes or words, tokenizer not here"
         path = f"; it takes the plain path: {model.plain}" if model.plain else ""
         self.notes[f"{slug}: tokens {how}{path}"] = None
+        if organism := self.study.models[slug].organism:
+            cost = partial(stages.train, model, self.machine, organism)
+            names = partial(self.artifacts.organism, slug)
+            yield self._stored(slug, "", "train", names, {"all": None}, cost)
         if self.study.with_lens:
             cost = partial(stages.readout, model, self.machine)
             names = partial(self.artifacts.readout, slug)
@@ -219,7 +223,7 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-ROWS = ("readout", "extract", "lens", "vectors", "steer", "similarity", "subspaces")
+ROWS = ("train", "readout", "extract", "lens", "vectors", "steer", "similarity", "subspaces")
 """Stages with a row each; the others take seconds and share one."""
 
 

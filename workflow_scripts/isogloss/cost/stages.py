@@ -18,6 +18,7 @@ from isogloss.measures.principal_axes import ITERATED_FROM
 from isogloss.measures.retrieval import layers_with_retrieval
 from isogloss.measures.shared_directions import MAX_COMMON
 from isogloss.questions.prompts import LATENTS
+from isogloss.study.organisms import Organism
 from isogloss.study.schema import Config, Steering
 
 # Structure, attributes and small variables of a file [byte].
@@ -28,6 +29,9 @@ BUFFERS = 300e6  # memory beside weights and batches, of a program with a model 
 LOGITS = 512 * 4096 * 4 * 4  # a block of logits: states, vocabulary, its copies in float32 [byte]
 UNSTEERED = 1e9  # unsteered states that steering keeps, of the pivot and of a language, at most
 WRITING = 2.6  # time of writing an activation file, by that of its bytes: shards, copies, digests
+# Training: tokens of a sequence; share of NumPy's rate and a step's time beyond its products [s],
+# measured at widths 16 to 176 on a core.
+SEQUENCE, TRAINING, STEP_SECONDS = 5, 0.7, 0.012
 # Operations in whose time `similarity` looks an entry of an (item, item) matrix up, moves one to
 # its shuffled place, and adds a state's feature to a sum over languages.
 LOOKED_UP, MOVED, ADDED = 700, 50, 25
@@ -304,6 +308,15 @@ def variants(work: Work, n_wordings: int) -> Cost:
     memory += machine.process + 30 * states * width
     cost = small(machine, 2, 200_000 + 200 * layers * len(work.languages) ** 2)
     return cost + Cost(flops / (1.6 * machine.analysis), memory)
+
+
+def train(model: Model, machine: Machine, organism: Organism, parts: Sequence[None]) -> Cost:
+    """Training an organism, on a core: every token forwards and backwards, and evaluations."""
+    tokens = organism.steps * organism.batch * SEQUENCE
+    seconds = 6 * model.weights * tokens / (TRAINING * machine.analysis)
+    seconds += organism.steps * STEP_SECONDS + machine.model_start
+    memory = machine.process + BUFFERS + 16 * model.weights  # and gradient, and two moments
+    return Cost(len(parts) * seconds, memory, disk=len(parts) * 4 * model.weights)
 
 
 def small(machine: Machine, starts: float, disk: float) -> Cost:
