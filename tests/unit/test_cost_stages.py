@@ -235,3 +235,16 @@ def test_similarity_without_retrieval_at_every_layer_costs_less():
         for layers in (1, 1000)
     )
     assert some.seconds < 0.7 * all_layers.seconds
+
+
+def test_rows_that_are_not_kept_move_their_time_and_save_their_disk():
+    def costs(rows):
+        work = work_of(extraction=Config().extraction.model_dump() | {"rows": rows})
+        texts = [text_of(), text_of()]
+        return stages.extract(work, texts), stages.lens(work, texts)
+
+    (kept, lens), (saved, put_together) = costs("keep"), costs("none")
+    rows = 2 * 9 * len(work_of().lens_layers) * TINY.width * TINY.number_bytes
+    assert kept.disk - saved.disk > 0.5 * rows
+    assert saved.seconds > kept.seconds and put_together.seconds < lens.seconds
+    assert put_together.disk == lens.disk and put_together.gpu_seconds == 0

@@ -200,8 +200,16 @@ def test_sums_of_phrases_worked_by_hand():
 # -- over an activation file -----------------------------------------------------------------------
 
 
-def extract(folder, family="gemma2", layers=(0, 2, 4), language="de", sentences=False):
-    decoder = model(family)
+def extract(
+    folder,
+    family="gemma2",
+    layers=(0, 2, 4),
+    language="de",
+    sentences=False,
+    dtype=torch.float32,
+    **more,
+):
+    decoder = model(family, dtype=dtype)
     words = {"en": "bee", "de": "Biene", "zh": "蜂"}
     data = ParallelItems(
         "made",
@@ -219,7 +227,7 @@ def extract(folder, family="gemma2", layers=(0, 2, 4), language="de", sentences=
     style = PromptStyle("raw", {"default": "Q: {question}\nA:"})
     tokens = Tokens(decoder.tokenizer, decoder.bos_id)
     asked = questions(data, language, tokens, style, pivot="en", control="zh")
-    spec = {"language": language, "pivot": "en"}
+    spec = {"language": language, "pivot": "en", **more}
     path = folder / f"{key_of(spec)}.h5"
     extraction = LanguageExtraction(path, spec, data, asked, layers)
     assemble(extraction, {}, compute_shards(decoder, extraction, 512))
@@ -269,6 +277,21 @@ def test_the_lens_at_the_last_layer_is_the_stored_score(tmp_path):
         stored = file["log_probability"][...]
     np.testing.assert_allclose(lens_file.log_probability[-1], stored, atol=1e-4)
     assert lens_file.attrs["last_layer_difference"] < 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_lens_inside_extraction_is_that_of_the_rows_which_it_saves(dtype, tmp_path):
+    decoder = model("gemma2", dtype=dtype)
+    kept, saved = (extract(tmp_path, dtype=dtype, **more)[0] for more in ({}, {"rows": "none"}))
+    with h5netcdf.File(saved, "r") as file:
+        assert set(file.groups["rows"].variables) == {"lens_layer"}
+    of_rows, computed = read(kept, decoder), read(saved, decoder)
+    assert computed.attrs["last_layer_difference"] < (1e-4 if dtype == torch.float32 else 0.1)
+    for name in of_rows.data_vars:
+        np.testing.assert_allclose(computed[name], of_rows[name], atol=1e-5)
+    # Nothing is computed again: another readout changes no layer but by being compared.
+    wrong = lens_of_file(saved, replace(decoder.readout, softcap=None))
+    np.testing.assert_array_equal(wrong.log_probability, computed.log_probability)
 
 
 def test_a_wrong_readout_shows_in_the_last_layer(tmp_path):

@@ -117,6 +117,8 @@ class Estimator:
 
         names = partial(artifacts.activations, slug, dataset)
         yield stored("extract", names, texts, partial(stages.extract, work))
+        if study.with_lens:
+            self._compare_rows(slug, dataset, work, list(texts.values()))
         for variant in study.variants_of(dataset):
             names = partial(artifacts.activations, slug, dataset, variant)
             style = prompt_style(self.artifacts.settings.prompt(dataset, variant))
@@ -150,6 +152,18 @@ class Estimator:
         results["figures"] = ("figures/place_and_shape.csv", self._small(6, 5e6))
         for stage, (file, whole) in results.items():
             yield self._result(stage, slug, dataset, f"{slug}/{dataset}/{file}", whole)
+
+    def _compare_rows(
+        self, slug: str, dataset: str, work: Work, texts: Sequence[stages.Text]
+    ) -> None:
+        """Note what the activation files weigh with and without the states behind the lens."""
+        sizes = {}
+        for rows in ("keep", "none"):
+            extraction = work.study.extraction.model_copy(update={"rows": rows})
+            study = work.study.model_copy(update={"extraction": extraction})
+            sizes[rows] = stages.extract(replace(work, study=study), texts).disk
+        said = ", ".join(f"{size_text(round(size))} with {rows}" for rows, size in sizes.items())
+        self.notes[f"{slug}, {dataset}: extraction.rows: {said}"] = None
 
     def _small(self, starts: float, disk: float = 80_000) -> Cost:
         return stages.small(self.machine, starts, disk)

@@ -114,6 +114,8 @@ def extract(work: Work, texts: Sequence[Text]) -> Cost:
     disk = sum(activation_bytes(work, text) for text in texts)
     forward, loading = work.seconds(runs), load_seconds(model, machine)
     seconds = loading + forward + disk * WRITING / machine.write
+    if work.study.extraction.rows == "none" and work.with_rows:
+        seconds += lens_flops(work, texts) / machine.head[model.dtype]
     dtypes = [model.dtype]
     if items and model.dtype != "float32":
         # The model a second time, in float32, and some questions per language in both types.
@@ -127,12 +129,14 @@ def extract(work: Work, texts: Sequence[Text]) -> Cost:
 def lens(work: Work, texts: Sequence[Text]) -> Cost:
     """Every stored state at every layer of the lens against the whole vocabulary.
 
-    At the embedding only different states count; at the last layer the scores are there already.
+    Where extraction has done that (`extraction.rows: none`), its numbers are put together.
     """
     model, machine, layers = work.model, work.machine, work.lens_layers
     states, state = sum(t.stored_states for t in texts), model.width * model.number_bytes
-    parts = {0: DIFFERENT, model.layers: 0.0}
-    flops = model.head_flops(sum(parts.get(layer, 1.0) for layer in layers) * states)
+    if work.study.extraction.rows == "none":
+        disk = sum(COMPRESSED * len(layers) * t.phrases * 8 + FILE_BYTES["lens"] for t in texts)
+        return Cost(machine.model_start + 0.1 * len(texts), machine.process + 1e9, disk=disk)
+    flops = lens_flops(work, texts)
     weight = model.head_weights * model.number_bytes
     seconds = machine.model_start + (weight + states * len(layers) * state) / machine.load
     seconds += flops / machine.head[model.dtype]
@@ -142,6 +146,14 @@ def lens(work: Work, texts: Sequence[Text]) -> Cost:
     # Two numbers for each phrase and layer.
     disk = sum(COMPRESSED * len(layers) * t.phrases * 8 + FILE_BYTES["lens"] for t in texts)
     return Cost(seconds, machine.process + working, working * gpus, disk, seconds * gpus)
+
+
+def lens_flops(work: Work, texts: Sequence[Text]) -> float:
+    """Operations of the lens: at the embedding only different states count; at the last layer the
+    scores are there already."""
+    parts = {0: DIFFERENT, work.model.layers: 0.0}
+    states = sum(text.stored_states for text in texts)
+    return work.model.head_flops(sum(parts.get(n, 1.0) for n in work.lens_layers) * states)
 
 
 def steer(work: Work, pivot: Text, texts: Sequence[Text]) -> Cost:
@@ -209,7 +221,8 @@ def activation_bytes(work: Work, text: Text) -> float:
 
     2 x items x (layers + 1) x width x 4 for the two pooled states, whole chunks of 64 items;
     states x lens layers x width x 2 (4 in float32), whole chunks of 1024 states, and for each
-    scored token, as many as states and phrases, six integers and its log-probability.
+    scored token, as many as states and phrases, six integers and its log-probability. Without rows
+    a number per scored token and lens layer takes the place of the states.
     """
 
     def stored(n: float, chunk: int) -> float:
@@ -220,9 +233,12 @@ def activation_bytes(work: Work, text: Text) -> float:
     model, kept = work.model, len(work.lens_layers)
     size: float = 2 * stored(work.items, 64) * (model.layers + 1) * model.width * 4
     if kept and text.stored_states:
-        states = stored(text.stored_states, 1024)
-        size += states * kept * model.width * model.number_bytes
-        size += (text.stored_states + text.phrases) * (6 * 8 + 4)
+        tokens = text.stored_states + text.phrases
+        if work.study.extraction.rows == "keep":
+            size += stored(text.stored_states, 1024) * kept * model.width * model.number_bytes
+        else:
+            size += tokens * kept * 4
+        size += tokens * (6 * 8 + 4)
     size += work.items * (80 + len(LATENTS) * work.choices * 8 + work.choices * 9)
     return size + FILE_BYTES["activations"]
 

@@ -49,7 +49,7 @@ def _write(
         latent=LATENTS,
         **describe_choices(items, identity["language"], identity["pivot"]),
     )
-    log_probability = _copy_states(writer, extraction, shards)
+    log_probability, lens = _copy_states(writer, extraction, shards)
     targets = target_table(asked, extraction.trees)
     n_choices = max(1, int(items.n_choices.max()))
     shape = (len(items.item_ids), len(LATENTS), n_choices)
@@ -65,6 +65,7 @@ def _write(
             position=targets["position"][kept],
             log_probability=log_probability[kept],
             **columns,
+            **({} if lens is None else {"lens": lens[kept].T}),
         )
 
 
@@ -96,11 +97,16 @@ def _first_rows(extraction: LanguageExtraction) -> np.ndarray:
 
 def _copy_states(
     writer: ActivationWriter, extraction: LanguageExtraction, shards: Sequence[Path]
-) -> np.ndarray:
-    """Copy states and rows shard by shard; (target,) log-probabilities of all questions."""
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Copy states and rows shard by shard.
+
+    Returns: (target,) log-probabilities of all questions; where no rows are kept, what the lens
+    reads in them (target, lens_layer).
+    """
     main = np.array([question.kind == "main" for question in extraction.questions])
     n_states = np.array([len(tree.predicting) for tree in extraction.trees])
     log_probability: list[np.ndarray] = []
+    lens: list[np.ndarray] = []
     copies: dict[str, WholeChunks] = {}
     start = 0
     for file in shards:
@@ -112,11 +118,13 @@ def _copy_states(
         copies["mean"].append(shard["mean"][kept])
         if "lens" in copies:
             copies["lens"].append(shard["lens"][np.repeat(kept, n_states[part])])
+        elif extraction.lens_layers:
+            lens.append(shard["lens"])
         log_probability.append(shard["log_probability"])
         start = part.stop
     for variable in copies.values():
         variable.finish()
-    return np.concatenate(log_probability)
+    return np.concatenate(log_probability), np.concatenate(lens) if lens else None
 
 
 def _large_variables(
@@ -129,6 +137,8 @@ def _large_variables(
     copies = {part: writer.states(f"prompt_{part}", shape, np.float32) for part in ("last", "mean")}
     if layers := extraction.lens_layers:
         writer.write("rows", lens_layer=layers)
+        if not extraction.keeps_rows:
+            return copies
         shape = (int(_first_rows(extraction)[-1]), len(layers), width)
         copies["lens"] = writer.states("state", shape, shard["lens"].dtype, "rows")
     return copies

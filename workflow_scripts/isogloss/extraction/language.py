@@ -32,6 +32,11 @@ class LanguageExtraction:
     lens_layers: Sequence[int]
     reach: Reach = ordinary
 
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether the states that the lens reads are kept; else what it reads in them."""
+        return self.identity.get("rows") != "none"
+
     @cached_property
     def trees(self) -> list[Tree]:
         """The questions laid out, in their order."""

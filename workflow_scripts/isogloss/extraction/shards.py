@@ -20,6 +20,7 @@ from isogloss.extraction.work_folder import is_whole, unless_published, work_fol
 from isogloss.files.activation_file import decode_states
 from isogloss.files.canonical import key_of
 from isogloss.model.decoder import Decoder
+from isogloss.model.logit_lens import lens_of_rows
 from isogloss.model.packing import Batch, Tree, batches, collate
 from isogloss.program import say
 from isogloss.questions.prompts import Question
@@ -65,7 +66,10 @@ def compute_shards(
                 break
             if file.exists() and file not in damaged:
                 continue
-            writing.call(_publish, target, file, finite_shard(decoder, extraction, members, budget))
+            shard = finite_shard(decoder, extraction, members, budget)
+            if not extraction.keeps_rows:
+                shard["lens"] = lens_of_shard(decoder, extraction, members, shard["lens"])
+            writing.call(_publish, target, file, shard)
     return [file for file, _ in named]
 
 
@@ -154,6 +158,29 @@ def compute_shard(
         "lens": np.concatenate([p[2] for p in ordered]),
         "log_probability": np.concatenate([p[3] for p in ordered]),
     }
+
+
+def lens_of_shard(
+    decoder: Decoder, extraction: LanguageExtraction, members: Sequence[int], states: np.ndarray
+) -> np.ndarray:
+    """The logit lens on a shard's states, in place of these: (target, lens_layer) [nat] float32.
+
+    As the stage `lens` computes it of stored states, at the last layer too.
+
+    Args: states (state, lens_layer, feature) as they would be stored.
+    """
+    trees = [extraction.trees[m] for m in members]
+    starts = np.cumsum([0, *(len(tree.predicting) for tree in trees)])
+    rows = np.concatenate([t.target_row + n for t, n in zip(trees, starts, strict=False)])
+    tokens = np.concatenate([tree.target_token for tree in trees])
+    stored_as = "bfloat16" if states.dtype == np.uint16 else ""
+
+    def layer_states(layer: int) -> np.ndarray:
+        return decode_states(states[:, layer], stored_as)
+
+    layers = range(states.shape[1])
+    values = lens_of_rows(layer_states, layers, decoder.readout, rows, tokens)
+    return np.stack(list(values), axis=1)
 
 
 def _alone(trees: Sequence[Tree], members: Sequence[int], budget: int) -> Iterator[Batch]:

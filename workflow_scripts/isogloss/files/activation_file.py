@@ -103,6 +103,9 @@ LAYOUT: dict[str, dict[str, Variable]] = {
         "choice": Variable(_TARGET, "choice", dtype=np.int64),
         "position": Variable(_TARGET, "place in the phrase", dtype=np.int64),
         "log_probability": Variable(_TARGET, "the model's own log-probability", "nat", np.float32),
+        "lens": Variable(
+            ("lens_layer", "target"), "log-probability by the logit lens", "nat", np.float32
+        ),
     },
 }
 """By group, every variable that an activation file can hold."""
@@ -147,7 +150,8 @@ def open_activations(path: Path) -> xr.Dataset:
 
     Returns:
         Dataset with dimensions item, layer, feature, latent, choice, and, where the file keeps
-        the rows of the lens, row, lens_layer and target. States are float32.
+        the rows of the lens (or, without them, what it reads), row, lens_layer and target. States
+        are float32.
 
     Raises:
         InputError: missing, not an activation file, or of another schema version.

@@ -69,7 +69,7 @@ def lens_of_file(path: Path, readout: Readout, progress: Any = iter) -> xr.Datas
         Damaged: it cannot be read whole.
     """
     activations = open_activations(path)
-    if "rows_state" not in activations:
+    if "rows_state" not in activations and "targets_lens" not in activations:
         raise InputError(f"{path}: keeps no rows for the lens: set extraction.lens_layers")
     spec = json.loads(activations.attrs["spec"])
     return lens_dataset(activations, readout, progress).assign_attrs(
@@ -79,6 +79,8 @@ def lens_of_file(path: Path, readout: Readout, progress: Any = iter) -> xr.Datas
 
 def lens_dataset(activations: xr.Dataset, readout: Readout, progress: Any = iter) -> xr.Dataset:
     """The logit lens over everything that an activation file stored.
+
+    Where the extraction has computed it (`extraction.rows: none`), its values are taken.
 
     Args:
         activations: an opened activation file with rows.
@@ -102,7 +104,13 @@ def lens_dataset(activations: xr.Dataset, readout: Readout, progress: Any = iter
         return activations.rows_state[:, index].values
 
     computed = range(len(layers) - 1 if last_kept else len(layers))
-    lens = lens_of_rows(states, computed, readout, targets["row"], targets["token"])
+    lens: Iterator[np.ndarray]
+    if "targets_lens" in activations:
+        known = activations.targets_lens.values
+        lens = iter(known[: len(computed)])
+    else:
+        known = None
+        lens = lens_of_rows(states, computed, readout, targets["row"], targets["token"])
     sums, firsts = [], []
     for values in progress(chain(lens, [of_model] if last_kept else [])):
         total, first = phrase_means(values, targets, shape)
@@ -110,7 +118,10 @@ def lens_dataset(activations: xr.Dataset, readout: Readout, progress: Any = iter
         firsts.append(first.astype(np.float32))
     last = np.nan
     if last_kept and len(of_model):
-        last = _last_layer_difference(states(len(layers) - 1), readout, targets)
+        if known is not None:
+            last = float(np.abs(known[-1] - of_model).max())
+        else:
+            last = _last_layer_difference(states(len(layers) - 1), readout, targets)
     described = _described(activations, np.stack(sums), np.stack(firsts))
     return described.assign_attrs(last_layer_difference=last)
 

@@ -144,6 +144,7 @@ def activation_identity(
         "pooling": "first position left out",
         "extraction_version": EXTRACTION_VERSION,
         **({"latents": False} if alone else {}),
+        **({"rows": "none"} if extraction.get("rows") == "none" else {}),
     }
 
 

@@ -284,6 +284,11 @@ class Extraction(Strict):
         description="layers whose states are kept for the lens: all, a number of them evenly "
         "spread, or relative depths; 0 keeps none (27B x 122 languages would be terabytes)",
     )
+    rows: Literal["keep", "none"] = Field(
+        "keep",
+        description="states behind the lens: keep, so that another lens can read them; none, to "
+        "store what the lens reads in their place, computed inside extraction",
+    )
     batch_tokens: int = Field(
         2048,
         ge=16,

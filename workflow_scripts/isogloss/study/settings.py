@@ -187,7 +187,10 @@ class Settings:
         """
         study = self.study
         extraction = dump(study.extraction, exclude={"batch_tokens", "precision_items"})
+        if study.extraction.rows == "keep" or not study.with_lens:
+            del extraction["rows"]  # as before there was a choice: the same names
         if variant is not None:
+            extraction.pop("rows", None)
             extraction |= {"lens_layers": 0, "latents": False, "control": []}
         return {
             "slug": model,
