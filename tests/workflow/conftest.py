@@ -35,10 +35,10 @@ WITH_A_MODEL = {"readout", "extract", "lens", "steer"}
 """Rules that load a model's weights or its readout: what costs hours on a real study."""
 
 STATISTICS = {
-    "behaviour", "breakdown", "pivots", "trajectories", "similarity", "subspaces",
+    "behaviour", "breakdown", "trajectories", "similarity", "subspaces",
     "steering_effects", "scale", "verdicts",
 }  # fmt: skip
-COMPUTE = WITH_A_MODEL | STATISTICS | {"vectors", "variants"}
+COMPUTE = WITH_A_MODEL | STATISTICS | {"vectors", "variants", "pivots"}
 
 SMALL: dict[str, Any] = {
     "study": "small",

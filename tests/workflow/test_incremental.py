@@ -62,12 +62,13 @@ def test_a_plot_option_redraws_and_does_nothing_else(finished: Study) -> None:
 
 def test_a_steering_strength_steers_again_and_no_more(finished: Study) -> None:
     plan = finished.changed(steering={"strengths": [8.0, 4.0]}).computing()
-    assert plan == {"steer": 1, "steering_effects": 1, "verdicts": 1}
+    assert plan == {"steer": 1, "steering_effects": 1, "breakdown": 1, "verdicts": 1}
 
 
 def test_a_steered_layer_fits_vectors_again_without_extracting(finished: Study) -> None:
     plan = finished.changed(steering={"layers": [0.25, 0.75]}).computing()
-    assert plan == {"vectors": 2, "steer": 1, "steering_effects": 1, "verdicts": 1}
+    anew = ("vectors", "steer", "steering_effects", "breakdown", "verdicts")
+    assert plan == dict.fromkeys(anew, 1)
 
 
 def test_another_seed_reruns_what_is_drawn_and_no_model(finished: Study) -> None:
@@ -78,13 +79,13 @@ def test_another_seed_reruns_what_is_drawn_and_no_model(finished: Study) -> None
 
 def test_another_confidence_reruns_statistics_and_no_model(finished: Study) -> None:
     plan = finished.changed(statistics={"confidence": 0.9}).computing()
-    assert set(plan) <= STATISTICS
+    assert set(plan) <= STATISTICS | {"pivots"}
     assert plan["behaviour"] == plan["trajectories"] == 2 and plan["steering_effects"] == 1
 
 
 def test_other_folds_are_steered_again_without_extracting(finished: Study) -> None:
     plan = finished.changed(statistics={"fold_seed": 1}).computing()
-    assert plan["vectors"] == 2 and plan["steer"] == 1
+    assert plan["vectors"] == plan["steer"] == 1
     assert not {"extract", "lens", "behaviour"} & set(plan)
 
 
@@ -115,8 +116,8 @@ def test_a_model_that_is_added_leaves_the_others_alone(copied: Copied) -> None:
     made = study.python("workflow_scripts/make_tiny_model.py", "models/second", "--seed", "1")
     assert made.returncode == 0, made.stderr
     plan = study.computing()
-    assert plan["extract"] == plan["lens"] == plan["behaviour"] == plan["vectors"] == 2
-    assert plan["readout"] == plan["steer"] == 1
+    assert plan["extract"] == plan["lens"] == plan["behaviour"] == 2
+    assert plan["readout"] == plan["vectors"] == plan["steer"] == 1
 
 
 def test_an_edit_reruns_the_programs_that_import_it(copied: Copied) -> None:
@@ -132,7 +133,7 @@ def test_an_edit_reruns_the_programs_that_import_it(copied: Copied) -> None:
 
 
 EDITS = {
-    "measures/transfer.py": STATISTICS - {"similarity", "subspaces"},
+    "measures/transfer.py": STATISTICS - {"similarity", "subspaces"} | {"pivots"},
     "measures/similarity.py": {"similarity", "scale", "verdicts"},
     "measures/verdicts.py": {"verdicts"},
     "steering/effects.py": {"steering_effects", "verdicts"},

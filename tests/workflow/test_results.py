@@ -69,7 +69,7 @@ def test_states_are_read_a_layer_at_a_time(study: StudyResults) -> None:
 
 
 def test_vectors_and_steered_scores_open_too(study: StudyResults) -> None:
-    assert {"mean", "basis", "random"} <= set(study.vectors("tiny", "lexicon"))
+    assert {"mean", "basis", "random"} <= set(study.vectors("tiny", "own"))
     assert "cause-01" in study.steered("tiny", "own", "de")["item"]
 
 
