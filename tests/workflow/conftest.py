@@ -19,6 +19,7 @@ from zlib import crc32
 import pytest
 from filelock import FileLock
 from tests.patience import PATIENCE
+from tests.workflow import warm
 
 ROOT = Path(__file__).resolve().parents[2]
 TREE = ("Snakefile", "rules", "workflow_scripts", "config", "data", "profiles", "report")
@@ -103,7 +104,7 @@ class Study:
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run Snakemake here and return what it said, whether or not it succeeded."""
         options = [] if self.config is None else ["--configfile", self.written()]
-        return self.python("-m", "snakemake", *arguments, *options)
+        return warm.snakemake([*arguments, *options], self.folder, self.environment, PATIENCE)
 
     def written(self) -> str:
         """The configuration as a file of the folder: its name."""
@@ -117,11 +118,16 @@ class Study:
         return subprocess.run(
             [sys.executable, *arguments],
             cwd=self.folder,
-            env=os.environ | ENVIRONMENT | {"ISOGLOSS_CACHE": str(self.cache)},
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=PATIENCE,
         )
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Without a network, and with caches of its own."""
+        return os.environ | ENVIRONMENT | {"ISOGLOSS_CACHE": str(self.cache)}
 
     @property
     def cache(self) -> Path:

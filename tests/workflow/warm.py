@@ -1,0 +1,53 @@
+"""Snakemake in a process that has imported it already: real commands, without seconds of imports.
+
+The server holds libraries of others only: what belongs to the tree under test is imported anew.
+"""
+
+import multiprocessing
+import os
+import runpy
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload([
+    "snakemake.cli", "snakemake.profiles", "snakemake.report", "docutils.core", "fsspec", "jinja2",
+    "langcodes.language_distance", "pydantic.fields", "scipy.sparse.csgraph", "smart_open", "yte",
+])  # fmt: skip
+
+
+def snakemake(
+    arguments: list[str], folder: Path, environment: Mapping[str, str], patience: float
+) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake in a folder; what it said, and its return code."""
+    with tempfile.TemporaryDirectory() as temporary:
+        logs = [Path(temporary, name) for name in ("out", "error")]
+        process = SERVER.Process(
+            target=_become, args=(arguments, folder, dict(environment), *map(str, logs))
+        )
+        process.start()
+        process.join(patience)
+        if process.exitcode is None:
+            process.kill()
+            raise subprocess.TimeoutExpired(arguments, patience)
+        said = [log.read_text(encoding="utf-8") if log.exists() else "" for log in logs]
+        return subprocess.CompletedProcess(arguments, process.exitcode, *said)
+
+
+def _become(arguments: list[str], folder: Path, environment: dict[str, str], *logs: str) -> None:
+    """Be `python -m snakemake` in a folder."""
+    for log, descriptor in zip(logs, (1, 2), strict=True):
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), descriptor)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    root = Path(__file__).resolve().parents[2]
+    of_tests = {"", *map(str, (root, root / "tests", root / "workflow_scripts", Path.cwd()))}
+    sys.path[:] = [str(folder), *(path for path in sys.path if path not in of_tests)]
+    for name in [name for name in sys.modules if name.split(".")[0] in ("tests", "isogloss")]:
+        del sys.modules[name]
+    sys.argv = ["snakemake", *arguments]
+    runpy.run_module("snakemake", run_name="__main__", alter_sys=True)
