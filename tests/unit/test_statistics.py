@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 from scipy.optimize import brentq
 from scipy.stats import norm
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from isogloss.measures import statistics as s
@@ -210,6 +211,13 @@ def test_holm_by_hand_keeps_shape_and_nan():
     # Sorted 0.01, 0.02, 0.03 times 3, 2, 1, then made monotone: 0.03, 0.04, 0.04.
     p = np.array([[0.03, np.nan], [0.01, 0.02]])
     np.testing.assert_allclose(s.holm(p), [[0.04, np.nan], [0.03, 0.04]])
+
+
+def test_holm_is_statsmodels(rng):
+    for n in (1, 2, 9, 40):
+        p = rng.random(n).round(1)
+        np.testing.assert_array_equal(s.holm(p), multipletests(p, method="holm")[1])
+    assert s.holm(np.array([])).shape == (0,) and np.isnan(s.holm(np.array([np.nan]))).all()
 
 
 def test_minimum_detectable_effect_is_detected_with_its_power(rng):

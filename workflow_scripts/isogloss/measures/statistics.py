@@ -268,13 +268,12 @@ def holm(p_values: np.ndarray) -> np.ndarray:
     >>> holm(np.array([0.01, 0.04, np.nan]))
     array([0.02, 0.04,  nan])
     """
-    from statsmodels.stats.multitest import multipletests  # slow to import, seldom needed
-
     p_values = np.asarray(p_values, dtype=float)
     adjusted = np.full_like(p_values, np.nan)
-    tested = np.isfinite(p_values)
-    if tested.any():
-        adjusted[tested] = multipletests(p_values[tested], method="holm")[1]
+    tested = np.flatnonzero(np.isfinite(p_values))
+    order = tested[np.argsort(p_values.flat[tested])]
+    multiplied = p_values.flat[order] * np.arange(len(order), 0, -1)
+    adjusted.flat[order] = np.minimum(np.maximum.accumulate(multiplied), 1)
     return adjusted
 
 
