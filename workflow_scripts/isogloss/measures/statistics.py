@@ -15,6 +15,7 @@ from scipy.special import ndtri, stdtrit
 
 # Sums of the same numbers in another order differ in the last bits: within this they are equal.
 ROUNDING = 1e-12
+QAP_BLOCK = 2**20  # entries of relabelled matrices that are correlated at a time
 NO_LIMITS = (-np.inf, np.inf)
 
 
@@ -444,14 +445,17 @@ def qap_test(
     n = len(x)
     if x.shape != (n, n) or y.shape != (n, n):
         raise ValueError(f"qap_test needs two square matrices, got {x.shape} and {y.shape}")
-    observed = _matrix_correlation(x, y)
+    observed = float(_matrix_correlations(x, y[None])[0])
     if not np.isfinite(observed):
         return NO_CORRELATION
     exact = factorial(n) <= n_perm + 1 if n < 20 else False
     rng = np.random.default_rng(seed)
     labels = np.arange(n)
-    orders = permutations(labels) if exact else (rng.permutation(n) for _ in range(n_perm))
-    permuted = np.array([_matrix_correlation(x, y[np.ix_(o, o)]) for o in map(np.asarray, orders)])
+    drawn = permutations(labels) if exact else [rng.permutation(n) for _ in range(n_perm)]
+    orders = np.array(list(drawn))
+    parts = np.array_split(orders, -(-len(orders) * n**2 // QAP_BLOCK))
+    relabelled = (y[part[:, :, None], part[:, None, :]] for part in parts)
+    permuted = np.concatenate([_matrix_correlations(x, ys) for ys in relabelled])
     # Where pairs are missing, a relabelling can leave too few: it then says nothing.
     permuted = permuted[np.isfinite(permuted)]
     if not exact:  # all relabellings hold the data's
@@ -459,11 +463,17 @@ def qap_test(
     return permuted_correlation(observed, permuted, confidence)
 
 
-def _matrix_correlation(x: np.ndarray, y: np.ndarray) -> float:
-    """Pearson correlation over the off-diagonal entries that both matrices have."""
-    used = np.isfinite(x) & np.isfinite(y) & ~np.eye(len(x), dtype=bool)
-    if used.sum() < 3:
-        return float("nan")
-    a, b = x[used] - x[used].mean(), y[used] - y[used].mean()
-    scale = np.sqrt((a @ a) * (b @ b))
-    return float(a @ b / scale) if scale > ROUNDING else float("nan")
+def _matrix_correlations(x: np.ndarray, ys: np.ndarray) -> np.ndarray:
+    """(draw,) Pearson correlations over the off-diagonal entries that x and a y both have."""
+    used = np.isfinite(x) & np.isfinite(ys) & ~np.eye(len(x), dtype=bool)
+    pairs = (1, 2)
+    count = used.sum(pairs, keepdims=True)
+
+    def centred(values: np.ndarray) -> np.ndarray:
+        known = np.where(used, values, 0)
+        return np.where(used, known - known.sum(pairs, keepdims=True) / np.maximum(count, 1), 0)
+
+    a, b = centred(x), centred(ys)
+    scale = np.sqrt((a**2).sum(pairs) * (b**2).sum(pairs))
+    known = (count[:, 0, 0] >= 3) & (scale > ROUNDING)
+    return np.where(known, (a * b).sum(pairs) / np.where(known, scale, 1), np.nan)
