@@ -9,6 +9,7 @@ from isogloss.measures.lens import lens_layers
 from isogloss.model.sources import ModelSource
 from isogloss.questions.hub import HUB_EXAMPLES
 from isogloss.study.default_study import commented, schema, tables
+from isogloss.study.keys import steered_identity
 from isogloss.study.schema import Config, read, validate
 from isogloss.study.sections import Dataset
 from isogloss.study.settings import Settings, prompt_style
@@ -241,6 +242,19 @@ def test_seeds_tell_models_of_one_size_apart(seeds, fault):
         without = Settings(validate(changed("study", "seeds")))
         for settings in (Settings.readout, lambda s, m: s.activations(m, "everyday")):
             assert settings(study, "gemma-3-270m") == settings(without, "gemma-3-270m")
+
+
+def test_a_search_for_controls_is_in_steered_keys_alone_and_only_where_it_is_asked_for():
+    pair = ("gemma-3-270m", "everyday")
+    plain = Settings(validate(changed("steering/controls_search", False)))
+    searched = Settings(validate(changed("steering/controls_search", True)))
+    assert "controls_search" not in plain.steered(*pair, "everyday")["steering"]
+    assert searched.vectors(*pair) == plain.vectors(*pair)
+    keys = []
+    for settings in (plain, searched):
+        about = settings.steered(*pair, "everyday")
+        keys.append(steered_identity(about, "v", "a", "p", "de")["steering"])
+    assert keys[1] == keys[0] | {"controls_search": True}
 
 
 def test_all_faults_are_named_at_once():

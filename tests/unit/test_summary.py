@@ -152,6 +152,9 @@ def test_steering_stands_by_language_with_what_it_took():
     assert cells["norm, steered over before"] == "1.02"
     assert cells["forward [ms per question]"] == "12.50" and cells["steering adds [%]"] == "0.40"
     assert cells["all settings and controls [s]"] == "72"
+    assert "Controls are run at the method's layer and strength" in text_of([result()])
+    searched = steering().assign_attrs(controls_search=1)
+    assert "Controls choose their own" in text_of([result(steering={"everyday": searched})])
     assert "steering by language" not in text_of([result(steering={})])
 
 

@@ -20,6 +20,7 @@ from isogloss.measures.shared_directions import MAX_COMMON
 from isogloss.questions.prompts import LATENTS
 from isogloss.study.organisms import Organism
 from isogloss.study.schema import Config, Steering
+from isogloss.study.steering_methods import UNSEARCHED
 
 # Structure, attributes and small variables of a file [byte].
 FILE_BYTES = {"activations": 25_000, "lens": 38_000, "vectors": 40_000, "steered": 70_000}
@@ -176,6 +177,9 @@ def steer(work: Work, pivot: Text, texts: Sequence[Text]) -> Cost:
     above = [n if model.plain else n - layer for layer in layers]  # blocks that a condition runs
     settings = len(how.methods) * len(how.strengths)
     controls = len(how.controls) - 1 + how.random_draws  # beside the selected setting
+    if how.controls_search:  # each with a grid of its own
+        with_search = controls - len(set(UNSEARCHED) & set(how.controls))
+        settings, controls = settings + with_search * len(how.strengths), controls - with_search
     grid = selected_on * (n + settings * sum(above))
     # And unsteered once more, beside the control that changes nothing.
     tested, chosen = tested_on * (1 + controls), sum(above) / len(above)

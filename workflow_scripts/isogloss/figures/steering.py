@@ -255,10 +255,16 @@ def _effect_caption(results: xr.Dataset, subject: Subject, fitted: str) -> str:
         f"{decimal(results[MAIN_CLAIM.pooled_p], 4)}); {verdict} (sign-flip tests, "
         f"{MAIN_CLAIM.tests}).{_controls_text(results)}\n\n"
         f"*How to read it*: {CHOSEN}. Left, each method; middle, "
-        "controls at the same setting (small dots: single random draws; `pivot steered`: the "
-        "pivot's own questions with the same vectors, harm where below 0); right, change of "
-        f"agreement with the ranks in {subject.label(subject.pivot)}."
+        f"controls {_controls_setting(results)} (small dots: single random draws; `pivot "
+        "steered`: the pivot's own questions with the same vectors, harm where below 0); right, "
+        f"change of agreement with the ranks in {subject.label(subject.pivot)}."
     )
+
+
+def _controls_setting(steering: xr.Dataset) -> str:
+    """Where controls are run."""
+    searched = steering.attrs.get("controls_search", 0)
+    return "at settings chosen for each of them" if searched else "at the same setting"
 
 
 def _controls_text(results: xr.Dataset) -> str:

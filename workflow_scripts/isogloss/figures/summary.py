@@ -346,10 +346,21 @@ def _steering_table(results: Sequence[Result]) -> str:
                         decimal(at["evaluation_seconds"], 0),
                     ]
                 )
+    searched = any(
+        effects.attrs.get("controls_search", 0)
+        for result in results
+        for effects in result.steering.values()
+    )
+    controls = (
+        "Controls choose their own layer and strength, as the method does."
+        if searched
+        else "Controls are run at the method's layer and strength, which were chosen for it alone: "
+        "`steering.controls_search: true` gives them a search of their own."
+    )
     return (
-        "The study's first method at the layer and strength chosen on other folds. Run times are "
-        "those of the machine that steered: a forward of the prompt and all choices, what the "
-        "change of its states adds, and everything that was run for the language.\n\n"
+        f"The study's first method at the layer and strength chosen on other folds. {controls} "
+        "Run times are those of the machine that steered: a forward of the prompt and all choices, "
+        "what the change of its states adds, and everything that was run for the language.\n\n"
         + markdown_table(header, rows)
     )
 

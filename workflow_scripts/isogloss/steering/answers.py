@@ -15,7 +15,7 @@ from isogloss.measures.behaviour import (
     rank_correlation,
     ranks,
 )
-from isogloss.steering.inference import Search
+from isogloss.steering.inference import Search, choose
 
 # Scores that a steered file gives; the others need passes that are not run under steering.
 STEERED_SCORES = ("token", "sum", "char", "byte")
@@ -119,6 +119,27 @@ class SteeredAnswers:
         if len(np.unique(self.first["fold"].values)) < 2:
             return self.conditions("selected", method)
         return self.conditions("grid", method)
+
+    def control_search(self, control: str) -> tuple[np.ndarray, Search] | None:
+        """Accuracy changes of a control at every setting, and how each fold's was chosen.
+
+        Returns:
+            (item, language, setting) and the search; None where the control was run at the
+            method's setting, or in several draws.
+        """
+        conditions = self.conditions("control_grid", control)
+        if not len(conditions) or len(np.unique(self.first["draw"].values[conditions])) > 1:
+            return None
+        change, margin = (
+            getattr(self, field)[..., conditions] - self.unsteered(field)
+            for field in ("correct", "margin")
+        )
+        folds = self.first["fold"].values
+        signs = np.ones((1, len(folds)))
+        chosen = [
+            choose(signs, change[:, i], margin[:, i], folds)[0] for i in range(change.shape[1])
+        ]
+        return change, Search(change, margin, folds, np.array(chosen))
 
     def search(self, method: str) -> Search:
         """How the method's setting was chosen in each fold."""

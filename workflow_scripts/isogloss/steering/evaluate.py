@@ -134,6 +134,13 @@ def evaluate(
         fold: Setting(vectors_of[fold], *plan.grid()[chosen[0, fold]][1:])
         for fold in design.reported
     }
+    if plan.searched_controls():
+        labels, by_fold = conditions.control_grid(vectors_of)
+        outcome = runner.scores(plan, trees, [by_fold[fold] for fold in folds], states)
+        table.add(labels, outcome, np.arange(len(folds)))
+        table.add_searched_controls(
+            lambda name, draw, fold, layer: conditions.cosine(name, draw, vectors_of[fold], layer)
+        )
     labels, controls, cosines = conditions.controls(settings)
     evaluated_trees = [trees[i] for i in evaluated]
     by_item = [controls[fold] for fold in folds[evaluated]]
@@ -162,6 +169,7 @@ def evaluate(
         language=language,
         pivot=vectors.attrs["pivot"],
         score=plan.score,
+        controls_search=int(plan.controls_search),
         zero_same_batch_difference=zero,
     )
 

@@ -14,6 +14,7 @@ from isogloss.steering.interventions import (
     intervention,
 )
 from isogloss.steering.sweep import Condition
+from isogloss.study.steering_methods import UNSEARCHED
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Plan:
         strengths: alphas of the grid.
         controls: of `isogloss.study.steering_methods.CONTROLS`, at the selected setting.
         draws: of the control `random`.
+        controls_search: whether controls choose their own setting, as methods do.
         positions: "prompt" or "last".
         score: how choices are ranked when a setting is selected.
     """
@@ -39,6 +41,7 @@ class Plan:
     draws: int
     positions: str
     score: str
+    controls_search: bool = False
 
     @classmethod
     def of(cls, steering: Mapping[str, Any], score: str, vectors: xr.Dataset) -> "Plan":
@@ -52,6 +55,7 @@ class Plan:
             draws=steering["random_draws"],
             positions=steering["positions"],
             score=score,
+            controls_search=steering.get("controls_search", False),
         )
 
     @property
@@ -62,6 +66,11 @@ class Plan:
     def grid(self) -> list[tuple[str, int, float]]:
         """(method, layer, alpha) of every setting."""
         return [(m, i, a) for m in self.methods for i in self.layers for a in self.strengths]
+
+    def searched_controls(self) -> list[tuple[str, int]]:
+        """(control, draw) of those that choose their own setting; none without that search."""
+        names = [name for name in self.controls if name not in UNSEARCHED and self.controls_search]
+        return [(n, d) for n in names for d in range(self.draws if n == "random" else 1)]
 
 
 def select_settings(
@@ -79,15 +88,26 @@ def select_settings(
         (method, fold) index into the grid: highest accuracy, ties by the mean margin.
     """
     grid = plan.grid()
-    chosen = np.empty((len(plan.methods), int(folds.max()) + 1), dtype=int)
-    for m, method in enumerate(plan.methods):
+    chosen = []
+    for method in plan.methods:
         settings = np.array([i for i, (name, _, _) in enumerate(grid) if name == method])
-        for fold in range(chosen.shape[1]):
-            others = folds != fold
-            accuracy = correct[settings][:, others].mean(1).round(9)
-            order = np.lexsort((gold_margin[settings][:, others].mean(1), accuracy))
-            chosen[m, fold] = settings[order[-1]]
-    return chosen
+        best = best_settings(gold_margin[settings], correct[settings], folds)
+        chosen.append(settings[best])
+    return np.stack(chosen)
+
+
+def best_settings(gold_margin: np.ndarray, correct: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """For each fold, the setting that does best on the items of the other folds.
+
+    Args: as `select_settings`, of the settings to choose from.
+    Returns: (fold,) index of a setting.
+    """
+    chosen = []
+    for fold in range(int(folds.max()) + 1):
+        others = folds != fold
+        accuracy = correct[:, others].mean(1).round(9)
+        chosen.append(int(np.lexsort((gold_margin[:, others].mean(1), accuracy))[-1]))
+    return np.array(chosen)
 
 
 @dataclass(frozen=True)
@@ -161,6 +181,42 @@ class LanguageConditions:
             ]
         return [UNSTEERED, *labels], conditions, cosines
 
+    def control_grid(self, vectors_of: Sequence[int]) -> tuple[list[Label], list[list[Condition]]]:
+        """Every setting of every control that chooses its own; labels, and by fold conditions.
+
+        Args: vectors_of (fold,): fold of the vectors that steer each fold's items.
+        """
+        controls, layers = self.plan.searched_controls(), self.plan.layers
+        labels = [
+            Label("control_grid", name, layer, alpha, draw)
+            for name, draw in controls
+            for layer in layers
+            for alpha in self.plan.strengths
+        ]
+        by_vectors: dict[int, list[Condition]] = {}
+        for fold in set(vectors_of):
+            by_vectors[fold] = []
+            for name, draw in controls:
+                for layer in layers:
+                    change = self.control(name, draw, fold, layer)
+                    by_vectors[fold] += [Condition(layer, change, a) for a in self.plan.strengths]
+        return labels, [by_vectors[fold] for fold in vectors_of]
+
+    def control(self, name: str, draw: int, fold: int, layer: int) -> Intervention:
+        """A control of the first method with the vectors of a fold."""
+        where: dict[str, Any] = {"language": self.language, "fold": fold, "layer": layer}
+        plan = self.plan
+        return control(
+            self.vectors, name, method=plan.methods[0], pooling=plan.pooling, draw=draw, **where
+        )
+
+    def cosine(self, name: str, draw: int, fold: int, layer: int) -> float:
+        """Cosine of a control's change with the first method's at the same layer."""
+        change = self.control(name, draw, fold, layer)
+        method = self.change(self.plan.methods[0], fold, layer)
+        where: dict[str, Any] = {"fold": fold, "layer": layer, "language": self.language}
+        return cosine_at_mean(self.vectors, change, method, pooling=self.plan.pooling, **where)
+
     def harm(
         self, settings: Mapping[int, Setting]
     ) -> tuple[list[Label], dict[int, list[Condition]]]:
@@ -215,12 +271,14 @@ def controls_at(
 ) -> list[tuple[str, int, Intervention]]:
     """(control, draw, intervention) of every control of the first method at one layer.
 
-    But for `patch`, which is another state for each question (`patches`).
+    But for `patch`, which is another state for each question (`patches`), and for controls that
+    choose their own layer (`LanguageConditions.control_grid`).
     """
     where: dict[str, Any] = {"language": language, "fold": fold, "layer": layer}
     made = []
     # "zero" first: it then shares a batch with the unsteered rows that it must equal.
-    names = [name for name in plan.controls if name != PATCH]
+    apart = {name for name, _ in plan.searched_controls()}
+    names = [name for name in plan.controls if name != PATCH and name not in apart]
     for name in sorted(names, key=lambda name: name != "zero"):
         for draw in range(plan.draws if name == "random" else 1):
             change = control(

@@ -1,13 +1,13 @@
 """The steered file: what every condition gave on the questions of one language."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
 
 from isogloss.measures.behaviour import choice_scores, margins, predictions
 from isogloss.steering.design import Design
-from isogloss.steering.plan import Label, Plan, select_settings
+from isogloss.steering.plan import Label, Plan, best_settings, select_settings
 from isogloss.steering.sweep import Outcome, RunTimes
 
 LENGTHS = ("n_tokens", "n_characters", "n_bytes")
@@ -50,15 +50,40 @@ class SteeredTable:
         """Cosines with the first method's change, by fold: kept as means over items."""
         weights = [int((self.design.folds == fold).sum()) for fold in cosines]
         means = np.average(np.array(list(cosines.values())), axis=0, weights=weights)
-        self._cosine = dict(zip(labels, means.tolist(), strict=True))
+        self._cosine |= dict(zip(labels, means.tolist(), strict=True))
 
     def select(self) -> np.ndarray:
         """(method, fold) index of the setting that other folds choose."""
         settings = [label for label in self._log_probability if label.role == "grid"]
-        values = choice_scores(self._as_scores(settings), self.plan.score)
+        values = self._scores_of(settings)
         answers = self.scores["answer"].values
         correct = predictions(values) == answers
         return select_settings(self.plan, margins(values, answers), correct, self.design.folds)
+
+    def add_searched_controls(self, cosine: Callable[[str, int, int, int], float]) -> None:
+        """Rows of the controls that chose their own setting, each fold on the other folds.
+
+        Args: cosine: of (control, draw, fold, layer) with the first method.
+        """
+        for name, draw in self.plan.searched_controls():
+            settings = [
+                label
+                for label in self._log_probability
+                if (label.role, label.method, label.draw) == ("control_grid", name, draw)
+            ]
+            values, answers = self._scores_of(settings), self.scores["answer"].values
+            correct = predictions(values) == answers
+            best = best_settings(margins(values, answers), correct, self.design.folds)
+            chosen = {fold: settings[best[fold]] for fold in self.design.reported}
+            label = Label("control", name, draw=draw)
+            self._put_together(label, chosen)
+            weights = [int((self.design.folds == fold).sum()) for fold in chosen]
+            cosines = [cosine(name, draw, fold, at.layer) for fold, at in chosen.items()]
+            self._cosine[label] = float(np.average(cosines, weights=weights))
+
+    def _scores_of(self, labels: Sequence[Label]) -> np.ndarray:
+        """Scores (condition, item, choice) of some conditions."""
+        return choice_scores(self._as_scores(labels), self.plan.score)
 
     def _as_scores(self, labels: Sequence[Label]) -> xr.Dataset:
         """Conditions in the place of languages, as `choice_scores` takes them."""
@@ -71,18 +96,22 @@ class SteeredTable:
 
     def _add_selected(self, chosen: np.ndarray) -> None:
         """Rows put together from each fold's selected setting."""
+        grid = self.plan.grid()
         for m, method in enumerate(self.plan.methods):
-            label = Label("selected", method)
-            row = np.full_like(next(iter(self._log_probability.values())), np.nan)
-            n_items, norms, seconds = len(self.design.evaluated), {}, 0.0
-            for fold in self.design.reported:
-                source = Label("grid", *self.plan.grid()[chosen[m, fold]])
-                items = self.design.folds == fold
-                row[items] = self._log_probability[source][items]
-                norms[fold] = self._norm_ratio[source][fold]
-                seconds += items.sum() / self._n_items[source] * self._seconds[source]
-            self._log_probability[label], self._n_items[label] = row, n_items
-            self._norm_ratio[label], self._seconds[label] = norms, seconds
+            sources = {f: Label("grid", *grid[chosen[m, f]]) for f in self.design.reported}
+            self._put_together(Label("selected", method), sources)
+
+    def _put_together(self, label: Label, sources: Mapping[int, Label]) -> None:
+        """A row of the conditions that each fold was given, by fold."""
+        row = np.full_like(next(iter(self._log_probability.values())), np.nan)
+        norms, seconds = {}, 0.0
+        for fold, source in sources.items():
+            items = self.design.folds == fold
+            row[items] = self._log_probability[source][items]
+            norms[fold] = self._norm_ratio[source][fold]
+            seconds += items.sum() / self._n_items[source] * self._seconds[source]
+        self._log_probability[label], self._n_items[label] = row, len(self.design.evaluated)
+        self._norm_ratio[label], self._seconds[label] = norms, seconds
 
     def _mean_norm_ratio(self, label: Label) -> float:
         """Mean over the items of the folds that a condition was run on."""

@@ -180,6 +180,7 @@ def steered_identity(
     language: str,
 ) -> dict[str, Any]:
     """What a file of steered scores is."""
+    searched = {"controls_search": True} if settings["steering"].get("controls_search") else {}
     needed = ("methods", "layers", "strengths", "positions", "controls", "random_draws")
     return {
         "language": language,
@@ -188,7 +189,7 @@ def steered_identity(
         "pivot_activations": pivot_key,
         "score": settings["score"],
         "folds": dict(settings["folds"]),
-        "steering": {name: settings["steering"][name] for name in needed},
+        "steering": {name: settings["steering"][name] for name in needed} | searched,
         "steering_version": STEERING_VERSION,
     }
 

@@ -379,6 +379,12 @@ class Steering(Strict):
         json_schema_extra={"minItems": len(ALWAYS)},
         description="run at the selected setting; random and zero are always among them",
     )
+    controls_search: bool = Field(
+        False,
+        description="controls choose layer and strength on other folds, as the methods do: fair, "
+        "and as many more settings to run as the grid has; false: they are run at the method's "
+        "setting, which was chosen for the method alone",
+    )
     random_draws: Count = Field(
         9, ge=1, description="draws of the random control; smallest p is 1 / (draws + 1)"
     )

@@ -239,6 +239,9 @@ class Settings:
         study = self.study
         assert study.steering is not None
         languages = study.languages_of(dataset)
+        not_needed = {"fit_on", "evaluate_on", "languages"}
+        if not study.steering.controls_search:  # as it was before there was a choice
+            not_needed.add("controls_search")
         return {
             "slug": model,
             "model": self.model(model, OF_COMPARISON),
@@ -250,7 +253,7 @@ class Settings:
             "all_languages": languages,
             "pivot": study.pivot,
             "score": study.behaviour.score,
-            "steering": dump(study.steering, exclude={"fit_on", "evaluate_on", "languages"}),
+            "steering": dump(study.steering, exclude=not_needed),
             "folds": self.folds(),
             "activations": self.activations(model, dataset),
             "vectors": self.vectors(model, fitted),

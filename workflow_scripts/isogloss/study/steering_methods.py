@@ -7,6 +7,8 @@ Method = Literal["mean_difference", "shared_projection", "shared_centroid", "lin
 Control = Literal[
     "random", "shuffled_language", "shuffled_orthogonal", "wrong_layer", "reverse", "zero", "patch"
 ]
+UNSEARCHED: tuple[Control, ...] = ("zero", "patch")
+"""Controls that have no layer and strength to choose: they are run at the method's."""
 METHODS: tuple[Method, ...] = get_args(Method)
 CONTROLS: tuple[Control, ...] = get_args(Control)
 
