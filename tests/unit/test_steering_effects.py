@@ -185,6 +185,39 @@ def test_intervals_and_p_are_those_of_flips_with_the_search(effects):
     assert 0 < claim.p[0] < 0.2 < claim.p[1]
 
 
+def test_controls_that_search_have_their_search_in_their_interval(scores):
+    """`reverse` does best at the third setting on any four folds, where it turns 8 items right."""
+    settings = ((0.25, 0.5), (0.25, 1.0), (0.5, 0.5), (0.5, 1.0))
+    gains = (0, -2, 8, -4)
+    rows = [row for row in STEERED["de"] if row[1] != "reverse"]
+    rows.append(("control", "reverse", np.nan, np.nan, 0, first_right(28)))
+    rows += [
+        ("control_grid", "reverse", *setting, 0, first_right(20 + gain))
+        for setting, gain in zip(settings, gains, strict=True)
+    ]
+    plain = steered_file("de", rows)
+    files = {"de": plain.assign_attrs(controls_search=1)}
+    found = steering_effects(files, scores, n_perm=999)
+    right = np.stack([first_right(20 + gain).astype(float) for gain in gains], 1)
+    change = (right - first_right(20)[:, None])[:, None]
+    search = Search(change, 8 * change, CLUSTER % 5, np.full((1, 5), 2))
+    claim, _ = flip_claims(change, search, CLUSTER, n_perm=999)
+    at = {"control": "reverse", "language": "de"}
+    assert found["control_effect"].sel(at) == 8 / 40
+    for end in ("low", "high"):
+        bound = getattr(claim.interval, end)[0]
+        assert found[f"control_effect_{end}"].sel(at) == pytest.approx(bound)
+    given = steering_effects({"de": plain}, scores, n_perm=999)
+    width = [
+        float((t["control_effect_high"] - t["control_effect_low"]).sel(at)) for t in (found, given)
+    ]
+    assert width[0] > width[1]
+    # Two choices on the same items: no test of their difference, but where it is known, its size.
+    assert found["effect_over_control"].sel(at) == pytest.approx(2 / 40)
+    assert "effect_over_control_p" not in found and "effect_over_control_p" in given
+    assert (found.attrs["controls_search"], given.attrs["controls_search"]) == (1, 0)
+
+
 def test_holm_covers_each_family(effects):
     p = effects["p"].sel({"method": "mean_difference"}).values
     assert effects["primary_p_holm"].values.tolist() == pytest.approx([min(1, 2 * p[0]), p[1]])
