@@ -59,8 +59,10 @@ def against_sharing(calibration: xr.Dataset, subject: Subject) -> Drawing:
         _steering_panel(panels[len(measures)], calibration)
     for ax in panels[len(measures) + steered :]:
         ax.axis("off")
-    for ax in axes[-1]:
+    shown = len(measures) + steered
+    for ax in panels[max(0, shown - COLUMNS) : shown]:  # with no panel below
         ax.set_xlabel("planted sharing")
+        ax.tick_params(labelbottom=True)
     names = ["value", "mean", "rank_correlation", "rank_correlation_lowest"]
     numbers = numbers_of(calibration, [*names, *(["steering"] if steered else [])])
     return Drawing(figure, numbers, _caption(calibration))
@@ -73,7 +75,7 @@ def _panel(ax: Axes, measure: xr.Dataset) -> None:
     mean, low, high = (measure[name].values for name in ("mean", "mean_low", "mean_high"))
     error = np.clip([mean - low, high - mean], 0, None)
     ax.errorbar(measure["sharing"], mean, yerr=error, color=color, linewidth=1, capsize=2)
-    ax.set_title(str(measure["measure_name"].item()).partition(" on facts")[0], fontsize="small")
+    ax.set_title(str(measure["measure_name"].item()), fontsize="small")
     word = "tracks" if tracks else "fails"
     ax.annotate(
         f"ρ {decimal(measure['rank_correlation'])}: {word}",

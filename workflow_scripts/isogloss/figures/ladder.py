@@ -59,7 +59,7 @@ def by_rule(ladder: xr.Dataset, subject: Subject) -> Drawing:
             for index, family in enumerate(families):
                 _family(ax, at, family, index)
             ax.margins(x=0.1, y=0.15)
-        row[0].set_ylabel(title)
+        row[0].set_ylabel(title.replace(" within", "\nwithin").replace(" above", "\nabove"))
     for ax, rule in zip(axes[0], rules, strict=True):
         ax.set_title(str(rule))
     for ax in axes[-1]:

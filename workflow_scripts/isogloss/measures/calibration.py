@@ -216,7 +216,7 @@ def calibration(models: Sequence[PlantedModel], confidence: float = 0.95) -> xr.
     return dataset
 
 
-NAME_UNSEEN, OWN = "accuracy on facts seen in other languages alone", "the study's own"
+NAME_UNSEEN, OWN = "accuracy on unseen facts", "the study's own"
 
 
 def _values(model: PlantedModel, measures: Mapping[str, Yardstick]) -> list[float]:
