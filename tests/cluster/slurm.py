@@ -11,6 +11,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.patience import PATIENCE
+
 SYSTEM_CONF = Path("/etc/slurm/slurm.conf")
 """Where jobs find the configuration: Snakemake's job step drops all variables SLURM_*."""
 
@@ -103,7 +105,7 @@ class Slurm:
     def cancel_all(self) -> None:
         """End every job, and wait until none is left."""
         said("scancel", "--user=root")
-        wait_for(lambda: not said("squeue", "--noheader"), "the jobs to end", 60)
+        wait_for(lambda: not said("squeue", "--noheader"), "the jobs to end", PATIENCE)
 
 
 def megabytes(text: str) -> int:
@@ -193,10 +195,10 @@ def running(folder: Path) -> Iterator[Slurm]:
     with ExitStack() as stack:
         stack.enter_context(as_system_conf(conf))
         stack.enter_context(daemon(*munge, log=folder / "munged.log"))
-        wait_for(socket_path.exists, "munged", 20)
+        wait_for(socket_path.exists, "munged", PATIENCE)
         stack.enter_context(daemon("slurmctld", "-D", log=folder / "slurmctld.log"))
         stack.enter_context(daemon("slurmd", "-D", "-N", host, log=folder / "slurmd.log"))
-        wait_for(node_is_idle, f"the node: see {folder}/slurmd.log", 60)
+        wait_for(node_is_idle, f"the node: see {folder}/slurmd.log", PATIENCE)
         stack.callback(slurm.cancel_all)
         yield slurm
 

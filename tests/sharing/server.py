@@ -7,12 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.patience import PATIENCE, until
 
 BUCKET = "shared"
 WEED = Path(sys.executable).with_name("weed")
@@ -46,14 +47,14 @@ class Server:
             self.process = subprocess.Popen(
                 command, cwd=self.folder, stdout=log, stderr=log, start_new_session=True
             )
-        for _ in range(150):
-            if self.process.poll() is not None or self._answers():
-                break
-            time.sleep(0.2)
-        else:
-            self.stop()
-        if self.process is None or self.process.poll() is not None:
+        process = self.process
+        until(lambda: process.poll() is not None or self._answers(), "the server's answer")
+        if process.poll() is not None:
             raise RuntimeError((self.folder / "weed.log").read_text()[-2000:])
+
+    def written(self) -> int:
+        """Bytes in its folder."""
+        return sum(file.stat().st_size for file in (self.folder / "data").rglob("*.dat"))
 
     def _answers(self) -> bool:
         """Whether a bucket can be made and written to."""
@@ -72,7 +73,7 @@ class Server:
         """End the server that was started here."""
         if self.process is not None:
             os.killpg(self.process.pid, how)
-            self.process.wait(30)
+            self.process.wait(PATIENCE)
             self.process = None
 
     def filesystem(self, who: str) -> Any:

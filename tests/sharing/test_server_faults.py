@@ -3,9 +3,9 @@
 import os
 import signal
 import threading
-import time
 
 import pytest
+from tests.patience import until
 from tests.sharing.server import BUCKET, keys_in
 
 from isogloss.errors import InputError
@@ -25,9 +25,10 @@ def test_a_server_that_dies_while_it_is_written_to_keeps_nothing_half(place, ser
     big = tmp_path / "big.h5"
     big.write_bytes(os.urandom(192 << 20))
     place.names()
+    before = server.written()
 
     def kill() -> None:
-        time.sleep(0.6)
+        until(lambda: server.written() > before + (16 << 20), "the first parts")
         server.stop(signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
