@@ -34,8 +34,8 @@ WRITING = 2.6  # time of writing an activation file, by that of its bytes: shard
 # measured at widths 16 to 176 on a core.
 SEQUENCE, TRAINING, STEP_SECONDS = 5, 0.7, 0.012
 # Operations in whose time `similarity` looks an entry of an (item, item) matrix up, moves one to
-# its shuffled place, and adds a state's feature to a sum over languages.
-LOOKED_UP, MOVED, ADDED = 700, 50, 25
+# its shuffled place, moves a state's feature there, and adds one to a sum over languages.
+LOOKED_UP, MOVED, GATHERED, ADDED = 700, 200, 100, 60
 
 
 @dataclass(frozen=True)
@@ -269,6 +269,7 @@ def similarity(work: Work) -> Cost:
     languages, how, n = len(work.languages), work.study.similarity, work.items
     pairs, states = languages**2 / 2, languages * n * width
     paired = 2 * pairs * n * width * (how.map_permutations + 10)
+    paired += GATHERED * how.map_permutations * states
     shuffled_grams = how.map_permutations * n**2 * (pairs + MOVED * languages / 2)
     middle = ADDED * how.permutations * states / 2  # half of the layers
     looked_up = pairs * n**2 * (2 * width + LOOKED_UP)
