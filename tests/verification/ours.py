@@ -41,7 +41,7 @@ class Sizes:
 
     Attributes:
         measured: for measures and statistics.
-        short, long: for other tools' forwards, without and with a passage.
+        short, long: for other tools' forwards, without and with a passage (0: none).
         every_layer: whose states, lens and steered scores are compared.
     """
 
@@ -51,7 +51,7 @@ class Sizes:
     every_layer: int = 3
 
 
-FEW = Sizes(20, 6, 1, 2)
+FEW = Sizes(measured=20, short=6, long=0, every_layer=2)
 
 
 @dataclass(frozen=True)
