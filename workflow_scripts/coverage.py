@@ -124,7 +124,9 @@ def monte_carlo_error(share: float, n_worlds: int) -> float:
 
 def place(result: Any) -> str:
     """Where a value stands in the table."""
-    return f"({result.setting.n_items} items, clusters {CLUSTERS[result.setting.how]})"
+    setting = result.setting
+    how = CLUSTERS[setting.how]
+    return f"({setting.n_items} items, clusters {how}, {result.n_worlds} worlds)"
 
 
 def three(shares: Sequence[float]) -> str:

@@ -49,7 +49,9 @@ def test_the_table_replaces_what_is_between_its_markers_and_lists_what_falls_sho
     written = program.between_markers(document, text)
     assert written.startswith("# Title\n\nbefore") and written.endswith("after\n")
     assert "stale" not in written and "| bad | 100 | 0.800 |" in written
-    assert "- bad: 0.800 (60 items, clusters none)" in written and "- good" not in written
+    assert (
+        "- bad: 0.800 (60 items, clusters none, 100 worlds)" in written and "- good" not in written
+    )
     assert "- test: 0.200 at 0.01 (60 items" in written
 
 
