@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from isogloss.model.attention import PIECE, attend, use_segments
+from isogloss.model.attention import PIECE, attend, use_segments, without_plans
 from isogloss.model.tiny_models import FAMILIES, tiny_model
 
 model = cache(tiny_model)
@@ -105,3 +105,12 @@ def test_a_model_with_code_of_its_own_keeps_its_attention():
     theirs.__class__ = type_
     use_segments(theirs)
     assert theirs.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize(("device", "switched"), [("cuda:1", [False]), ("cpu", []), ("meta", [])])
+def test_cudnn_is_kept_from_models_on_an_nvidia_gpu_alone(monkeypatch, device, switched):
+    switches = []
+    monkeypatch.setattr(torch.backends.cuda, "enable_cudnn_sdp", switches.append)
+    parameter = SimpleNamespace(device=torch.device(device))
+    without_plans(SimpleNamespace(parameters=lambda: iter([parameter])))
+    assert switches == switched
