@@ -142,7 +142,7 @@ def test_figures_have_their_finding_and_their_files_beside_them(seen: Visit, pag
         ".figure img", "(all) => all.map((image) => [image.alt, image.src.slice(0, 22)])"
     )
     assert len(pictures) > 15
-    assert all(len(alt) > 80 and src == "data:image/png;base64," for alt, src in pictures)
+    assert all(len(alt) > 80 and src == "data:image/webp;base64" for alt, src in pictures)
     links = seen.page.eval_on_selector_all(".files a", "(all) => all.map((a) => a.href)")
     files = [Path(link.removeprefix("file://")) for link in links if "#" not in link]
     assert len(files) == 3 * len(pictures) and all(file.is_file() for file in files)

@@ -84,7 +84,7 @@ def test_the_summary_has_a_row_for_each_model_and_language(finished: Study) -> N
 
 def test_the_report_stands_alone(finished: Study) -> None:
     report = (results(finished) / "report.html").read_text("utf-8")
-    assert "data:image/png;base64" in report or "image/png" in report
+    assert "data:image/webp;base64" in report
     assert not re.search(r"<(script|link)[^>]+(src|href)=[\"']https?://", report)
     for name in FIGURES | STEERING_FIGURES:
         assert name in report

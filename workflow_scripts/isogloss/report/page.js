@@ -57,6 +57,18 @@ async function drawn(element, name, rows, parameters = {}, listen = () => {}) {
   await view.data("rows", rows).resize().runAsync();
 }
 
+// What a chart says, for those who do not see it.
+function say(element, text) {
+  element.setAttribute("role", "img");
+  element.setAttribute("aria-label", text);
+}
+function extremes(rows, name) {
+  const known = rows.filter((row) => row.value !== null).sort((x, y) => x.value - y.value);
+  if (!known.length) return "nothing is known";
+  const [low, high] = [known[0], known.at(-1)].map((row) => `${row[name]} (${row.value.toFixed(2)})`);
+  return `from ${low} to ${high}`;
+}
+
 // What is chosen: the address holds it, every control shows it.
 const state = { model: Object.keys(study.models)[0], dataset: "", language: "", item: "",
   measure: "item_share_pair", group: "family", column: "accuracy", pairs: "item_share_pair",
@@ -178,7 +190,11 @@ function drawModels() {
   const rows = charts.map((chart) => lineRows(chart.dataset.model));
   const known = rows.flat().map((r) => r.value).filter((v) => v !== null);
   const bottom = Math.min(0, ...known), top = known.length ? Math.max(...known) * 1.03 : 1;
-  charts.forEach((chart, i) => draw(chart, "depths", rows[i], { bottom, top }));
+  charts.forEach((chart, i) => {
+    draw(chart, "depths", rows[i], { bottom, top });
+    const ends = rows[i].filter((row) => row.at === rows[i].at(-1).at);
+    say(chart, `${study.models[chart.dataset.model]}, at the last layer: ${extremes(ends, "language")}`);
+  });
   if (!table) return;
   const column = headers.findIndex((h) => h.dataset.column === state.column);
   $("#dots-title").textContent = `${headers[column].textContent.trim()}, by language`;
@@ -190,6 +206,7 @@ function drawModels() {
       value: scaled(value), low: scaled(low), high: scaled(high), near: row.dataset.near === "yes" };
   }).filter((row) => row.value !== null);
   draw($("#dots"), "dots", cells);
+  say($("#dots"), `${$("#dots-title").textContent}: ${extremes(cells, "language")}`);
 }
 
 // Figures: enlarged.
@@ -356,6 +373,7 @@ function showRange() {
     if (!tag || !values.length || (latent && tag === state.language)) return "";
     return `${named(tag)} ${(100 * values.reduce((a, b) => a + b) / values.length).toFixed(0)}%`;
   }).filter(Boolean);
+  say($("#accuracy"), `${$("#accuracy-title").textContent}; means over layers: ${means.join(", ")}`);
   $("#range").value = within.length ? `mean over these ${within.length} layers: ${means.join(", ")}` : "no layer in this range";
 }
 if ($("#lens")) {
@@ -406,8 +424,10 @@ function drawMap() {
     const value = at(measure.value, k, x, y);
     if (x !== y && value !== null) off.push(value);
   }));
-  const ends = { bottom: Math.min(0, ...off), top: Math.max(0.05, ...off) };
-  draw($("#pairs"), "pairs", rows, ends, (view) => view.addEventListener("click", (_, mark) => {
+  const span = (least, most) => off.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [least, most]);
+  const [bottom, top] = span(0, 0.05);
+  say($("#pairs"), `${study.measures[state.pairs]}: ${extremes(rows, "names")}`);
+  draw($("#pairs"), "pairs", rows, { bottom, top }, (view) => view.addEventListener("click", (_, mark) => {
     const { a, b } = mark?.datum ?? {};
     if (a && b && a !== b) choose({ a, b });
   }));
@@ -425,6 +445,7 @@ function drawPair(data, measure, layer) {
   $("#pair-text").textContent = `${named(state.a)} and ${named(state.b)}: ${said(here.value)}${interval}` +
     (here.null === null ? "" : `; shuffled items give ${said(here.null)}`) +
     (count < 2 ? "." : `, at layer ${here.layer} (depth ${depthText(here.at)}).`);
+  say($("#pair"), $("#pair-text").textContent);
   $("#pair").hidden = count < 2;
   if (count > 1) draw($("#pair"), "pair", rows);
 }

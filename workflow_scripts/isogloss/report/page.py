@@ -2,18 +2,14 @@
 
 import base64
 import hashlib
-import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import Any
-from urllib.parse import quote
 
 import vl_convert
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
-from PIL import Image
 
 from isogloss.figures.summary import (
     SHARE,
@@ -25,13 +21,6 @@ from isogloss.figures.summary import (
     with_interval,
 )
 from isogloss.figures.text import decimal, points
-from isogloss.figures.titles import (
-    MATRIX_FIGURE,
-    SCALE_FIGURE,
-    Figure,
-    figure_files,
-    figures_of,
-)
 from isogloss.figures.verdicts import verdict_rows, verdict_rule
 from isogloss.questions.languages import language_name, script
 from isogloss.report.arrays import (
@@ -44,8 +33,10 @@ from isogloss.report.arrays import (
     lens_size,
     pairs_part,
 )
-from isogloss.report.captions import Caption, markdown, read_caption
+from isogloss.report.budget import Budget
+from isogloss.report.captions import markdown
 from isogloss.report.charts import chart_specs
+from isogloss.report.pictures import in_reading_order, pictures
 from isogloss.results import StudyResults
 
 MOST_BYTES = 14_000_000
@@ -62,47 +53,6 @@ COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class Picture:
-    """A figure of a model on a dataset as the page shows it.
-
-    Attributes:
-        figure: which of the list.
-        model: name of the model as it is; "" where it shows all.
-        slug: of the model.
-        dataset: name of the dataset; "" where it shows all.
-        source: of the image: its bytes as a data URI, or its path beside the page.
-        size: of the image, as attributes: nothing moves when it is loaded.
-        links: format and path, relative to the page.
-        caption: that its program wrote.
-    """
-
-    figure: Figure
-    model: str
-    slug: str
-    dataset: str
-    source: str
-    size: Markup
-    links: Sequence[tuple[str, str]]
-    caption: Caption
-
-
-@dataclass
-class Budget:
-    """How much of the page is still free, and what found no room."""
-
-    free: int
-    left_out: list[str] = field(default_factory=list)
-
-    def holds(self, size: int, name: str) -> bool:
-        """Take room for a part; without enough, note that it is left out."""
-        if size > self.free:
-            self.left_out.append(name)
-            return False
-        self.free -= size
-        return True
-
-
 def render_page(study: StudyResults, most_bytes: int = MOST_BYTES) -> str:
     """The page of a study whose results, figures and summary are there.
 
@@ -116,7 +66,7 @@ def render_page(study: StudyResults, most_bytes: int = MOST_BYTES) -> str:
     budget = Budget(most_bytes - len(library))
     results = list(_results(study))
     charts = chart_specs()
-    pictures = list(_pictures(study, budget))
+    shown = list(pictures(study, budget))
     parts = _parts(study, budget)
     environment = Environment(
         loader=PackageLoader("isogloss.report", "."),
@@ -147,7 +97,7 @@ def render_page(study: StudyResults, most_bytes: int = MOST_BYTES) -> str:
         opening=markdown(opening(results)) if results else "",
         further=[(d, markdown(further_tables(of))) for d, of in _by_dataset(results)],
         remarks=markdown(remarks(results)) if results else "",
-        pictures=_in_reading_order(pictures),
+        pictures=in_reading_order(shown),
         measures={**BY_LAYER, **ONCE},
         left_out=budget.left_out,
         data=parts | {"charts": charts, "languages": languages, "pivot": study.config.pivot,
@@ -234,64 +184,6 @@ def _table_rows(study: StudyResults, results: Sequence[Result]) -> Iterator[dict
                 for name, _, how in COLUMNS
             },
         }
-
-
-# Figures
-
-
-def _pictures(study: StudyResults, budget: Budget) -> Iterator[Picture]:
-    """Every figure of the study: model by model, then those of all models, then of all datasets."""
-    config = study.config
-    for dataset in config.datasets:
-        for slug, model in study.model_names.items():
-            folder = f"{slug}/{dataset}/figures"
-            for figure in figures_of(config.results_of(dataset), config.fitted_for(dataset)):
-                stem = f"{folder}/{figure.name}"
-                yield _picture(study, budget, figure, stem, (model, slug, dataset))
-        if dataset in config.questions:
-            stem = f"scale/figures/{SCALE_FIGURE.name}_{dataset}"
-            yield _picture(study, budget, SCALE_FIGURE, stem, ("", "", dataset))
-    if config.with_matrix:
-        stem = f"scale/figures/{MATRIX_FIGURE.name}"
-        yield _picture(study, budget, MATRIX_FIGURE, stem, ("", "", ""))
-
-
-def _picture(
-    study: StudyResults, budget: Budget, figure: Figure, stem: str, about: tuple[str, str, str]
-) -> Picture:
-    shown, *others = figure_files(stem, study.config.figures.formats)
-    content = (study.folder / shown).read_bytes()
-    kind = shown.rpartition(".")[2]
-    source = quote(shown)
-    model, slug, dataset = about
-    name = f"the picture of {figure.title}, {slug or 'all models'} on {dataset or 'all datasets'}"
-    if kind != "pdf" and budget.holds(4 * len(content) // 3, name):
-        mime = {"png": "image/png", "svg": "image/svg+xml"}[kind]
-        source = f"data:{mime};base64,{base64.b64encode(content).decode()}"
-    links = [
-        (file.rpartition(".")[2].upper(), quote(file))
-        for file in (shown, *others)
-        if not file.endswith(".rst")
-    ]
-    caption = read_caption(study.folder / f"{stem}.rst")
-    return Picture(figure, model, slug, dataset, source, _extent(content, kind), links, caption)
-
-
-def _extent(content: bytes, kind: str) -> Markup:
-    """Width and height of a PNG as attributes; none of what a browser measures itself."""
-    if kind != "png":
-        return Markup("")
-    with Image.open(io.BytesIO(content)) as image:
-        return Markup('width="{}" height="{}"').format(*image.size)
-
-
-def _in_reading_order(pictures: Sequence[Picture]) -> list[tuple[str, str, str, list[Picture]]]:
-    """Dataset, name and title of each figure, with what every model has of it side by side."""
-    groups: dict[tuple[str, str, str], list[Picture]] = {}
-    for picture in pictures:
-        key = (picture.dataset, picture.figure.name, picture.figure.title)
-        groups.setdefault(key, []).append(picture)
-    return [(*key, group) for key, group in groups.items()]
 
 
 # What the script draws from
