@@ -33,13 +33,12 @@ def _styled(chart: alt.LayerChart | alt.Chart) -> alt.LayerChart | alt.Chart:
     """Width of its place in the page, colours of the page."""
     fit = alt.AutoSizeParams(type="fit-x", contains="padding")
     chart = chart.properties(width="container", background="transparent", autosize=fit)
-    chart = chart.configure_view(stroke=None)
+    chart = chart.configure(font="system-ui, sans-serif").configure_view(stroke=None)
     chart = chart.configure_axis(
         labelColor=INK, titleColor=INK, titleFontWeight="normal", domainColor=FAINT,
         tickColor=FAINT, gridColor=FAINT, gridOpacity=0.25, labelLimit=150,
         labelFontSize=11, titleFontSize=11,
     )  # fmt: skip
-    chart = chart.configure(font="system-ui, sans-serif")
     return chart.configure_legend(
         labelColor=INK, titleColor=INK, orient="top", titleFontWeight="normal", titleLimit=0,
         labelLimit=0, columns=4, symbolOpacity=1, labelFontSize=11, titleFontSize=11,
@@ -84,7 +83,9 @@ def choices() -> alt.LayerChart:
     best = base.transform_filter("datum.best").mark_circle(
         size=42, color=RED, stroke="white", opacity=1
     )
-    return (cells + best).add_params(start, end).properties(usermeta=by_row("choice", 24))
+    return (
+        (cells + best).add_params(start, end).properties(height=100, usermeta=by_row("choice", 24))
+    )
 
 
 def accuracy() -> alt.LayerChart:
@@ -127,7 +128,7 @@ def steered() -> alt.LayerChart:
     best = base.transform_filter("datum.best").mark_circle(
         size=42, color=RED, stroke="white", opacity=1
     )
-    return (cells + best).properties(usermeta=by_row("condition", 19))
+    return (cells + best).properties(height=100, usermeta=by_row("condition", 19))
 
 
 def pairs() -> alt.Chart:
@@ -228,6 +229,8 @@ def dots() -> alt.LayerChart:
     point = base.mark_point(size=40).encode(
         alt.X("value:Q", title=None).scale(zero=False),
         shape=alt.Shape("model:N", sort=None, legend=None),
-        fill=alt.condition("datum.near", alt.value("transparent"), alt.Color("model:N")),
+        fill=alt.condition(
+            "datum.near", alt.value("transparent"), alt.Color("model:N", legend=None)
+        ),
     )
-    return (rule + point).properties(usermeta=by_row("language", 26))
+    return (rule + point).properties(height=100, usermeta=by_row("language", 26))
