@@ -121,7 +121,7 @@ def steered() -> alt.LayerChart:
     """
     base = _rows().encode(
         alt.X("choice:N", sort=None, title="choice").axis(labelAngle=0, orient="top"),
-        alt.Y("condition:N", sort=None, title=None).axis(labelLimit=230, ticks=False, domain=False),
+        alt.Y("condition:N", sort=None, title=None).axis(labelLimit=270, ticks=False, domain=False),
         tooltip=["condition:N", "choice:N", "text:N", alt.Tooltip("share:Q", format=".3f")],
     )
     cells = base.mark_rect().encode(_heat("share:Q", [0, 1], "share").legend(None))
@@ -191,7 +191,7 @@ def depths() -> alt.LayerChart:
     }
     base = _rows().encode(
         alt.X("at:Q", title="relative depth").scale(domain=[0, 1.12]).axis(
-            values=[0, 0.25, 0.5, 0.75, 1], format="~g"
+            values=[0, 0.25, 0.5, 0.75, 1], format=".2~f"
         ),
         alt.Y("value:Q", title=None).scale(**limits),
         alt.Color("group:N", title=None, sort=None).scale(range=list(CYCLE)),
