@@ -20,9 +20,10 @@ def expected_jobs(study: Config) -> Counter[str]:
     questions = [name for name, d in study.datasets.items() if d.source != "sentences"]
     steering = study.steering
     pairs = len(steering.fit_on) * len(steering.evaluate_on) if steering else 0
-    per_question = ("behaviour", "breakdown", "lens", "trajectories")
+    per_question = ["behaviour", "breakdown"]
+    per_question += ["lens", "trajectories"] if study.with_lens else []
     jobs = {
-        "readout": models,
+        "readout": models if study.with_lens else 0,
         "extract": models * (len(study.datasets) + len(study.worded)),
         "variants": models * len({dataset for dataset, _ in study.worded}),
         "similarity": models * len(study.datasets),
