@@ -268,13 +268,13 @@ def similarity_worlds(
     for _ in range(n_worlds):
         for shared in (0.6, 0.0):
             layers = [clustered_states(rng, clusters, 5, (1.0,) * 48, shared, within=0.3)] * 3
-            found = similarity(parallel_states(layers, clusters), "en", 199, 1)
+            result = similarity(parallel_states(layers, clusters), "en", 199, 1)
             if shared:
-                tally.add_variables(found, SIMILARITY)
+                tally.add_variables(result, SIMILARITY)
             else:
-                tally.add_p("dissociation", float(found["dissociation_p"]))
+                tally.add_p("dissociation", float(result["dissociation_p"]))
                 for name in ("item_share", "cka"):
-                    least = np.nanmin(found[f"{name}_pair_p"].values)
+                    least = np.nanmin(result[f"{name}_pair_p"].values)
                     tally.add_p(f"any pair at any layer: {name.replace('_', ' ')}", least)
 
 
@@ -288,11 +288,11 @@ def peculiar_languages_worlds(
         common = clustered_states(rng, clusters, 1, (1.0,) * 48, within=0.3)
         apart = clustered_states(rng, clusters, 5, (1.0,) * 48, within=0.3)
         layers = [np.sqrt(shared) * common + np.sqrt(1 - shared) * apart]
-        found = similarity(parallel_states(layers * 3, clusters), "en", 1, 1)
+        result = similarity(parallel_states(layers * 3, clusters), "en", 1, 1)
         names = {
             f"{name}, for languages like these (5)": v for name, v in SIMILARITY_CROSSED.items()
         }
-        tally.add_variables(found, names, "_crossed")
+        tally.add_variables(result, names, "_crossed")
 
 
 def subspace_worlds(
@@ -303,13 +303,13 @@ def subspace_worlds(
     for world in range(n_worlds):
         layers = [clustered_states(rng, clusters, 4, (1.0,) * 24, within=0.3)]
         states = parallel_states(layers, clusters)
-        found = subspaces(states, folds(clusters, 5), permutations=99, seed=world)
+        result = subspaces(states, folds(clusters, 5), permutations=99, seed=world)
         for name, test in (
             ("offset_p", "languages lie apart"),
             ("separability_p", "languages can be told"),
             ("shared_correlation_p", "directions are shared"),
         ):
-            tally.add_p(test, found[name].values[:1])
+            tally.add_p(test, result[name].values[:1])
 
 
 SIZES = np.array([1e8, 5e8, 3e9])
@@ -329,17 +329,17 @@ def slope_worlds(rng: np.random.Generator, setting: Setting, n_worlds: int, tall
                     np.array([m[f"{measure}{end}"].sel(selection).values for m in models])
                     for end in ("", "_without_cluster", "_without_language")
                 )
-                found = slope_per_decade(SIZES, values, by_cluster, by_language)
+                slope = slope_per_decade(SIZES, values, by_cluster, by_language)
                 name = f"slope of {measure.removeprefix('mean_').replace('_', ' ')}"
                 if gain:
-                    tally.add_interval(name, found.value, found.low, found.high)
+                    tally.add_interval(name, slope.value, slope.low, slope.high)
                 else:
-                    tally.add_p(name, found.p)
+                    tally.add_p(name, slope.p)
         error = rng.uniform(0.02, 0.06, 3)
         values = error * rng.normal(size=3)
-        found = slope_of_estimates(SIZES, values, values - 1.96 * error, values + 1.96 * error)
-        tally.add_interval("slope of effects of steering", found.value, found.low, found.high)
-        tally.add_p("slope of effects of steering", found.p)
+        slope = slope_of_estimates(SIZES, values, values - 1.96 * error, values + 1.96 * error)
+        tally.add_interval("slope of effects of steering", slope.value, slope.low, slope.high)
+        tally.add_p("slope of effects of steering", slope.p)
 
 
 SLOPES = {
@@ -379,15 +379,15 @@ def qap_worlds(rng: np.random.Generator, setting: Setting, n_worlds: int, tally:
         p = qap_test(*left, n_perm=999, seed=world).p
         tally.add_p("association after language effects, competence drives both", p)
         left = (without_language_effects(m + driven) for m in (x, 0.6 * x + 0.8 * y))
-        found = qap_test(*left, n_perm=999, seed=world)
+        correlation = qap_test(*left, n_perm=999, seed=world)
         name = "association after language effects (true 0.6)"
-        tally.add_interval(name, found.value, found.low, found.high)
+        tally.add_interval(name, correlation.value, correlation.low, correlation.high)
         a, b = rng.normal(size=(2, 10))
         p = rank_correlation(a, b, 999, world).p
         tally.add_p("rank correlation over languages", p)
-        found = rank_correlation(a, 0.6 * a + 0.8 * b, 999, world)
+        correlation = rank_correlation(a, 0.6 * a + 0.8 * b, 999, world)
         name = "rank correlation over languages (normal, r 0.6)"
-        tally.add_interval(name, found.value, found.low, found.high)
+        tally.add_interval(name, correlation.value, correlation.low, correlation.high)
 
 
 NOISY = Wordings(noise=(0.5, 1.0, 2.0, 1.0, 1.5))
@@ -405,8 +405,8 @@ def wordings_worlds(
 def wordings_truth(rng: np.random.Generator) -> dict[str, np.ndarray]:
     """The same of very many items."""
     scores = [s.assign(cluster=halves(30_000)) for s in NOISY.scores(rng, np.arange(30_000))]
-    found = variants(scores, ["main", "plain", "labelled"])
-    return {name: found[v].sel(selection).values for name, (v, selection) in WORDINGS.items()}
+    result = variants(scores, ["main", "plain", "labelled"])
+    return {name: result[v].sel(selection).values for name, (v, selection) in WORDINGS.items()}
 
 
 EXPERIMENTS: dict[str, Experiment] = {

@@ -39,7 +39,7 @@ def planted_models(args: Any) -> Iterator[PlantedModel]:
     world = World.from_spec(asked["world"])
     facts = asked_facts(world, asked["items"], asked["seed"])
     seen = dict(zip(world.languages, world.seen[:, facts.entity, facts.relation], strict=True))
-    own = {name: load_measure(place) for name, place in settings["measures"].items()}
+    measures = {name: load_measure(place) for name, place in settings["measures"].items()}
     for row, model in enumerate(settings["models"]):
         paths = {name: getattr(args, name) for name in RESULTS}
         results = {name: open_netcdf(given[row]) for name, given in paths.items() if given}
@@ -52,7 +52,7 @@ def planted_models(args: Any) -> Iterator[PlantedModel]:
             seen=np.array([seen[tag] for tag in results["behaviour"]["language"].values]),
             own={
                 name: middle_value(measure, open_states(files, settings["pooling"]), name)
-                for name, measure in own.items()
+                for name, measure in measures.items()
             },
         )
 

@@ -64,11 +64,11 @@ def check(path: Path) -> None:
     from isogloss.store.names import size_text
 
     study = read(path)
-    found = check_study(study)
-    for line in found.facts:
+    findings = check_study(study)
+    for line in findings.facts:
         say(line)
-    if found.to_fetch:
-        say(f"not looked at, because they have to be fetched: {', '.join(found.to_fetch)}")
+    if findings.to_fetch:
+        say(f"not looked at, because they have to be fetched: {', '.join(findings.to_fetch)}")
     estimated = estimate(study)
     lines = list(estimated.lines())
     left = sum((line.to_do for line in lines), Cost())
@@ -79,12 +79,12 @@ def check(path: Path) -> None:
         f" {disk} of disk, on {estimated.machine.about} (`snakemake estimate` says it by job)"
         + (f"; unknown: {unknown[0]}" if unknown else "")
     )
-    found.attempt(lambda: check_disk(Path(study.store), left.disk))
-    for line in found.warnings:
+    findings.attempt(lambda: check_disk(Path(study.store), left.disk))
+    for line in findings.warnings:
         say(f"warning: {line}")
-    for line in found.faults:
+    for line in findings.faults:
         say(f"error: {line}")
-    if found.faults:
+    if findings.faults:
         sys.exit(1)
     say(f"{path}: no fault found in the study {study.study}")
 

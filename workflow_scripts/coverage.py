@@ -57,8 +57,8 @@ def main() -> None:
     settings = [simulated.Setting(n, how) for how in args.clusters for n in args.items]
     results = []
     with ProcessPoolExecutor(args.jobs) as pool:
-        found = simulated.run(settings, args.worlds, args.seed, args.only, mapped=pool.map)
-        for result in found:
+        rows = simulated.run(settings, args.worlds, args.seed, args.only, mapped=pool.map)
+        for result in rows:
             results.append(result)
             print(f"{result.experiment}, {result.setting}", file=sys.stderr, flush=True)
     text = tables(results, settings, simulated.ALPHAS, simulated.WANTED)

@@ -102,7 +102,7 @@ def tried(model_type: str) -> tuple[str, str]:
     """The same of one whose settings are among the families."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            found = check(model_type, torch.float32, Path(folder))
+            outcome = check(model_type, torch.float32, Path(folder))
         except InputError as error:
             return "refused", one_line(error)
         except Exception as error:
@@ -110,8 +110,8 @@ def tried(model_type: str) -> tuple[str, str]:
             ours = [f for f in traceback.extract_tb(error.__traceback__) if "/tests/" in f.filename]
             place = f"{Path(last.filename).name}:{last.lineno}, by {ours[-1].name}"
             return "traceback", f"{type(error).__name__}: {one_line(error)} ({place})"
-    off = max(float(part.max()) for part in found.differences)
-    return ("right" if off < RIGHT else "WRONG"), f"{found.path['taken']}, off {off:.0e}"
+    off = max(float(part.max()) for part in outcome.differences)
+    return ("right" if off < RIGHT else "WRONG"), f"{outcome.path['taken']}, off {off:.0e}"
 
 
 def main() -> None:

@@ -106,16 +106,16 @@ def test_searching_finds_in_any_language(seen: Visit, page: Path, study: StudyRe
     seen.open(page, f"#{MODEL}/{DATASET}/lens/{first_item(study)}/de")
     asked = study.questions(DATASET).items["es"][7]
     seen.page.fill("#search", asked.question)
-    found = seen.page.eval_on_selector_all("#items option", "(all) => all.map((o) => o.value)")
-    assert found == [asked.item_id]
+    listed = seen.page.eval_on_selector_all("#items option", "(all) => all.map((o) => o.value)")
+    assert listed == [asked.item_id]
     seen.page.fill("#search", "")
     seen.page.select_option("#kind", "wrong-right")
     behaviour = study.behaviour(MODEL, DATASET)["correct"]
     wanted = behaviour["item"].values[
         (~behaviour.sel(language="de") & behaviour.sel(language="en")).values
     ]
-    found = seen.page.eval_on_selector_all("#items option", "(all) => all.map((o) => o.value)")
-    assert found == list(wanted)
+    listed = seen.page.eval_on_selector_all("#items option", "(all) => all.map((o) => o.value)")
+    assert listed == list(wanted)
 
 
 def test_the_map_shows_a_pair_as_the_results_have_it(

@@ -250,9 +250,9 @@ def test_rank_c_by_hand():
     # Best to worst: 0 1 2 and 0 2 1; the j best have 1 of 1, 1 of 2, 3 of 3 choices in common.
     scores = np.array([[[3.0, 2, 1, np.nan]], [[3.0, 1, 2, np.nan]]])
     weights = np.exp([3.0, 2, 1]) / np.exp([3.0, 2, 1]).sum()
-    found = b.item_rank_c(scores, np.array([3]))[0]
-    assert found[0, 1] == found[1, 0] == pytest.approx(weights @ [1, 1 / 2, 1])
-    assert np.diag(found) == pytest.approx(1)
+    rank_c = b.item_rank_c(scores, np.array([3]))[0]
+    assert rank_c[0, 1] == rank_c[1, 0] == pytest.approx(weights @ [1, 1 / 2, 1])
+    assert np.diag(rank_c) == pytest.approx(1)
 
 
 def test_transfer_by_hand():
@@ -624,8 +624,8 @@ def test_intervals_of_lift_over_difficulty_cover_at_sixty_items(rng, how):
     truths = [i.estimate for i in lifts_over_difficulty(big, Jackknife(np.arange(40_000) % 2))]
     covered = [[], []]
     for _ in range(200):
-        found = lifts_over_difficulty(world.scores(rng, clusters), Jackknife.of(clusters))
-        for interval, truth, holds in zip(found, truths, covered, strict=True):
+        transfer = lifts_over_difficulty(world.scores(rng, clusters), Jackknife.of(clusters))
+        for interval, truth, holds in zip(transfer, truths, covered, strict=True):
             inside = (interval.low <= truth) & (truth <= interval.high)
             holds.append(np.where(np.isfinite(interval.low), inside, np.nan))
     by_pair = np.nanmean(np.array(covered[0])[:, ~np.eye(5, dtype=bool)], axis=0)
@@ -637,24 +637,26 @@ def test_intervals_of_lift_over_difficulty_cover_at_sixty_items(rng, how):
 def test_difficulty_is_not_told_by_languages_at_chance(rng):
     """The baseline would be divided by their noise."""
     right = rng.random((5, 60)) < np.array([0.7, 0.25, 0.25, 0.25, 0.25])[:, None]
-    found = t.transfers(
+    transfer = t.transfers(
         np.where(right, 0, 1), np.zeros(60, int), np.full(60, 4), Jackknife.of(np.arange(60))
     )
-    assert np.isnan(found["positive"].difficulty[0, 1:, 0]).all()
-    assert np.isfinite(found["positive"].independent[0, 1:, 0]).all()
+    assert np.isnan(transfer["positive"].difficulty[0, 1:, 0]).all()
+    assert np.isfinite(transfer["positive"].independent[0, 1:, 0]).all()
 
 
 def lifts_over_difficulty(data, jackknife):
     predicted = b.predictions(b.choice_scores(data))
-    found = t.transfers(predicted, data.answer.values, data.n_choices.values, jackknife)["positive"]
-    lifts = found.observed - found.difficulty
+    transfer = t.transfers(predicted, data.answer.values, data.n_choices.values, jackknife)[
+        "positive"
+    ]
+    lifts = transfer.observed - transfer.difficulty
     means, scales = (
         pair_means(np.where(np.isfinite(lifts[0]), rows, np.nan), pair_scopes(LANGUAGES, "l0"))
-        for rows in (lifts, found.scale)
+        for rows in (lifts, transfer.scale)
     )
     to_pivot = SCOPES.index("to_pivot")
     return (
-        jackknife.ratio_interval(lifts, found.scale),
+        jackknife.ratio_interval(lifts, transfer.scale),
         jackknife.ratio_interval(means[:, to_pivot], scales[:, to_pivot]),
     )
 

@@ -87,7 +87,7 @@ def test_every_tag_of_the_resource_classes_is_the_one_used_here_and_is_there_onc
 
 
 def test_numbers_over_all_are_those_of_behaviour_and_similarity():
-    found, scores, _ = broken_down()
+    table, scores, _ = broken_down()
     whole = behaviour(scores)
     at = {"language": "en", "language_2": list(OTHERS)}
     expected = {
@@ -97,13 +97,13 @@ def test_numbers_over_all_are_those_of_behaviour_and_similarity():
         "transfer_lift": whole["lift_independent"].sel(at | {"sign": "positive"}),
     }
     for name, values in expected.items():
-        of_all = found[f"{name}_language"].sel(group="all")
+        of_all = table[f"{name}_language"].sel(group="all")
         np.testing.assert_allclose(of_all, values, atol=1e-12)
     rng = np.random.default_rng(0)
     made, _ = scores_in(rng)
     share = similarity(states_in(rng, made), "en", permutations=19, map_permutations=19)
     expected = share["item_share_middle"].sel(language="en", language_2=list(OTHERS))
-    np.testing.assert_allclose(found["item_share_language"].sel(group="all"), expected, atol=1e-5)
+    np.testing.assert_allclose(table["item_share_language"].sel(group="all"), expected, atol=1e-5)
 
 
 def test_item_share_without_a_cluster_is_that_of_leaving_it_out():
@@ -120,19 +120,19 @@ def test_item_share_without_a_cluster_is_that_of_leaving_it_out():
 
 
 def test_planted_groups_differ_and_others_do_not():
-    found, _, _ = broken_down(shared=(2.0, 0.3))
-    agnostic, sensitive = (found.sel(group=f"category: {name}") for name in CULTURES)
+    table, _, _ = broken_down(shared=(2.0, 0.3))
+    agnostic, sensitive = (table.sel(group=f"category: {name}") for name in CULTURES)
     assert float(agnostic["accuracy"]) == pytest.approx(0.8, abs=0.08)
     assert float(sensitive["accuracy"]) == pytest.approx(0.5, abs=0.08)
     assert float(agnostic["item_share"]) > 0.7 and float(sensitive["item_share"]) < 0.25
     for name in ("accuracy", "item_share", "consistency"):
         assert float(agnostic[f"{name}_difference_low"]) > 0
         assert float(sensitive[f"{name}_difference_high"]) < 0
-    cyrillic = found.sel(group="script: Cyrillic")
+    cyrillic = table.sel(group="script: Cyrillic")
     assert cyrillic["languages"] == "ru" and np.isnan(cyrillic["accuracy_crossed_low"])
-    latin = found.sel(group="script: Latin")
+    latin = table.sel(group="script: Latin")
     assert latin["accuracy_crossed_low"] < latin["accuracy_low"]
-    assert np.isnan(found["accuracy_difference"].sel(group="all"))
+    assert np.isnan(table["accuracy_difference"].sel(group="all"))
 
 
 def test_intervals_of_groups_and_differences_cover():
@@ -140,8 +140,8 @@ def test_intervals_of_groups_and_differences_cover():
     covered = {"accuracy": [], "accuracy_difference": [], "item_share_difference": []}
     for seed in range(60):
         world = {"n_clusters": 20, "accuracies": (0.5, 0.5), "cluster_spread": 0.25}
-        found, _, _ = broken_down(seed, groupings=("all", "category"), **world)
-        at = found.sel(group="category: agnostic")
+        table, _, _ = broken_down(seed, groupings=("all", "category"), **world)
+        at = table.sel(group="category: agnostic")
         for name, hits in covered.items():
             truth = 0.5 if name == "accuracy" else 0.0
             hits.append(float(at[f"{name}_low"]) <= truth <= float(at[f"{name}_high"]))
@@ -153,11 +153,11 @@ def test_small_groups_are_marked_and_shown():
     rng = np.random.default_rng(0)
     scores, categories = scores_in(rng)
     categories = ["rare" if c < 4 else "usual" for c in scores["cluster"].values]
-    found = breakdown(scores, states_in(rng, scores), groups_of(categories, OTHERS))
-    assert found["few"].sel(group=["category: rare", "category: usual"]).values.tolist() == [1, 0]
-    assert found["n_clusters"].sel(group="category: rare") == 4 < MIN_CLUSTERS
-    assert np.isfinite(found["accuracy"]).all()
-    assert set(MEASURES) <= set(found.data_vars)
+    table = breakdown(scores, states_in(rng, scores), groups_of(categories, OTHERS))
+    assert table["few"].sel(group=["category: rare", "category: usual"]).values.tolist() == [1, 0]
+    assert table["n_clusters"].sel(group="category: rare") == 4 < MIN_CLUSTERS
+    assert np.isfinite(table["accuracy"]).all()
+    assert set(MEASURES) <= set(table.data_vars)
 
 
 @pytest.fixture
@@ -174,12 +174,12 @@ def test_steering_is_that_of_its_effects_in_every_group(planted):
     languages = ["de", "sw"]
     categories = ["turned" if 20 <= i < 30 else "other" for i in range(40)]
     groups = groups_of(categories, languages)
-    found = steering_breakdown({"x": files}, scores, groups, languages, n_perm=99).assign_coords(
+    table = steering_breakdown({"x": files}, scores, groups, languages, n_perm=99).assign_coords(
         group=[g.name if g.grouping != "resource" else f"r {g.name}" for g in groups]
     )
     whole = steering_effects(files, scores, n_perm=99)
     first = whole.attrs["default_method"]
-    at = found.isel(fitted=0)
+    at = table.isel(fitted=0)
     for tag in languages:
         expected = whole["effect"].sel({"language": tag, "method": first})
         assert (

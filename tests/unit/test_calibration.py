@@ -71,8 +71,8 @@ def test_what_follows_sharing_tracks_it_and_what_does_not_fails(table: xr.Datase
 def test_a_measure_in_the_other_direction_fails() -> None:
     models = [planted(s, seed) for s in LEVELS for seed in SEEDS]
     turned = [PlantedModel(m.slug, 1 - m.sharing, m.seed, m.results, m.seen, m.own) for m in models]
-    found = calibration(turned).sel(measure="dissociation")
-    assert float(found["rank_correlation"]) > 0.9 and not bool(found["tracks"])
+    turned_row = calibration(turned).sel(measure="dissociation")
+    assert float(turned_row["rank_correlation"]) > 0.9 and not bool(turned_row["tracks"])
 
 
 def test_curves_are_means_with_intervals_over_seeds(table: xr.Dataset) -> None:
@@ -84,8 +84,8 @@ def test_curves_are_means_with_intervals_over_seeds(table: xr.Dataset) -> None:
 
 def test_unseen_facts_are_counted_alone(table: xr.Dataset) -> None:
     # One language of two has the only unseen fact wrong at s = 0.
-    found = table["mean"].sel(measure="accuracy_unseen").values
-    np.testing.assert_allclose(found, [0.5, 1.0, 1.0])
+    means = table["mean"].sel(measure="accuracy_unseen").values
+    np.testing.assert_allclose(means, [0.5, 1.0, 1.0])
 
 
 def test_steering_stands_beside_the_oracle(table: xr.Dataset) -> None:

@@ -59,18 +59,18 @@ def settings(cache: Path, planning: bool = False, **datasets: Any) -> Settings:
 
 
 def test_a_branch_that_moved_gives_another_key_and_its_own_files(hub: Path, tmp_path: Path) -> None:
-    found = {}
+    by_commit = {}
     for name, commit in (("before", OLD), ("after", NEW)):
         moved(hub, commit)
         cache = tmp_path / name
-        found[name] = {a.name for a in Artifacts(settings(cache)).all()}
+        by_commit[name] = {a.name for a in Artifacts(settings(cache)).all()}
         assert model_digest(source(), cache) == f"maker/tiny@{commit}"
         assert settings(cache).readout("tiny")["model"]["revision"] == commit
         write_json({"folder": str(hub / "models--maker--tiny/snapshots" / commit)},
                    marker(cache, "maker/tiny", commit))  # fmt: skip
         assert (fetch(source(), cache) / "config.json").read_text() == commit
         assert folder_here(source(), cache) == fetch(source(), cache)
-    assert not found["before"] & found["after"]
+    assert not by_commit["before"] & by_commit["after"]
 
 
 def test_a_study_goes_on_with_the_commit_that_it_began_with(hub: Path, tmp_path: Path) -> None:

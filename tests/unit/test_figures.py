@@ -477,10 +477,12 @@ def test_of_many_lines_the_extremes_are_named():
 
 
 def test_odds_of_the_pivot_that_are_not_known_are_said_to_be_so(results):
-    held = results["trajectories"].copy(deep=True)
-    for name in [n for n in held if str(n).startswith("pivot_log_odds") and held[n].dims[1:]]:
-        held[name][:] = np.nan
-    drawing = lens.latent_language(held, SUBJECT)
+    trajectories = results["trajectories"].copy(deep=True)
+    for name in [
+        n for n in trajectories if str(n).startswith("pivot_log_odds") and trajectories[n].dims[1:]
+    ]:
+        trajectories[name][:] = np.nan
+    drawing = lens.latent_language(trajectories, SUBJECT)
     finding = drawing.caption.split("*How to read it*")[0]
     assert "is unknown, since no gold choice is spelled otherwise there" in finding
     assert "unknown nat" not in finding and "from unknown" not in finding
@@ -488,23 +490,23 @@ def test_odds_of_the_pivot_that_are_not_known_are_said_to_be_so(results):
 
 
 def test_a_negative_odds_is_less_likely_and_not_likelier_by_less_than_nothing(results):
-    held = results["trajectories"].copy(deep=True)
-    held["pivot_log_odds"][:] = -0.07
-    finding = lens.latent_language(held, SUBJECT).caption.split("*How to read it*")[0]
+    trajectories = results["trajectories"].copy(deep=True)
+    trajectories["pivot_log_odds"][:] = -0.07
+    finding = lens.latent_language(trajectories, SUBJECT).caption.split("*How to read it*")[0]
     assert "less likely by 0.07 nat per token in English" in finding and "by −" not in finding
 
 
 def test_pairs_that_are_not_known_are_no_span(results):
-    held = results["similarity"].copy(deep=True)
-    held["cka_middle"][:] = np.nan
-    caption = similarity.language_pairs(held, SUBJECT).caption
+    dataset = results["similarity"].copy(deep=True)
+    dataset["cka_middle"][:] = np.nan
+    caption = similarity.language_pairs(dataset, SUBJECT).caption
     assert "debiased CKA is unknown." in caption and "item share in the middle" in caption
 
 
 def test_one_component_holds(results):
-    held = results["subspaces"].copy(deep=True)
-    held["language_rank"][:] = 1
-    assert "1 component holds 95%" in subspaces.language_subspace(held, SUBJECT).caption
+    dataset = results["subspaces"].copy(deep=True)
+    dataset["language_rank"][:] = 1
+    assert "1 component holds 95%" in subspaces.language_subspace(dataset, SUBJECT).caption
 
 
 def test_transfer_says_how_many_items_it_rests_on(results):
@@ -515,9 +517,10 @@ def test_transfer_says_how_many_items_it_rests_on(results):
 
 
 def test_the_mean_of_one_language_is_no_row():
-    one = steering_effects().isel(language=[0])
+    effects = steering_effects().isel(language=[0])
     names = [
-        t.get_text() for t in steering.effect(one, SUBJECT, "p").figure.axes[0].get_yticklabels()
+        t.get_text()
+        for t in steering.effect(effects, SUBJECT, "p").figure.axes[0].get_yticklabels()
     ]
     assert len(names) == 1 and names != ["mean"]
 

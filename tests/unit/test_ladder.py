@@ -68,8 +68,8 @@ def test_slopes_over_seeds_cover_the_true_slope() -> None:
     covered = 0
     for _ in range(400):
         values = 0.3 * np.log10(sizes) + rng.normal(0, 0.1, len(sizes))
-        found = slope_over_seeds(sizes, values)
-        covered += found.low <= 0.3 <= found.high
+        slope = slope_over_seeds(sizes, values)
+        covered += slope.low <= 0.3 <= slope.high
     assert covered / 400 > 0.92
     values[0] = np.nan
     assert slope_over_seeds(sizes, values).value == pytest.approx(

@@ -30,7 +30,7 @@ def test_around_the_studys_pivot_numbers_are_those_of_the_breakdown_over_all(wor
 
 def test_around_another_pivot_numbers_are_those_of_a_study_with_it(world):
     scores, states = world
-    found = pivots(scores, states, ["sw", "de"])
+    around = pivots(scores, states, ["sw", "de"])
     whole = behaviour(scores.assign_attrs(pivot="sw"))
     for name, variable, scope in (
         ("consistency", "mean_consistency", "pivot_pairs"),
@@ -39,9 +39,9 @@ def test_around_another_pivot_numbers_are_those_of_a_study_with_it(world):
     ):
         expected = whole[variable].sel(scope=scope)
         expected = expected.sel(sign="positive") if "sign" in expected.dims else expected
-        assert found[name].sel(pivot="sw") == pytest.approx(float(expected)), name
-    assert found["pivot"].values.tolist() == ["sw", "de"]
-    assert np.isnan(found["item_share_language"].sel(pivot="sw", language="sw"))
+        assert around[name].sel(pivot="sw") == pytest.approx(float(expected)), name
+    assert around["pivot"].values.tolist() == ["sw", "de"]
+    assert np.isnan(around["item_share_language"].sel(pivot="sw", language="sw"))
 
 
 def test_a_hub_stands_out_and_nothing_else():
@@ -60,8 +60,8 @@ def test_a_hub_stands_out_and_nothing_else():
         LANGUAGES, made.item_ids, made.clusters, made.depths, made.n_tokens,
         lambda _: values.astype(np.float32),
     )  # fmt: skip
-    found = pivots(scores, states, LANGUAGES)["item_share_difference_low"]
-    assert (found > 0).sel(pivot="es") and not (found > 0).drop_sel(pivot="es").any()
+    lowest = pivots(scores, states, LANGUAGES)["item_share_difference_low"]
+    assert (lowest > 0).sel(pivot="es") and not (lowest > 0).drop_sel(pivot="es").any()
     assert set(MEASURES) <= set(pivots(scores, states, ["es"]).data_vars)
 
 

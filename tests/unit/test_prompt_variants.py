@@ -61,12 +61,12 @@ def studies(tmp_path, monkeypatch):
     write_questions(tmp_path)
     of_german = {"default": "{context}\n{question} =", "de": "{context}\n{question} Antwort:"}
     more = worded(plain=PLAIN, labelled=of_german)
-    one = Study.of(write_config(tmp_path, "one.yaml"))
-    return one, Study.of(write_config(tmp_path, "three.yaml", **more))
+    single = Study.of(write_config(tmp_path, "one.yaml"))
+    return single, Study.of(write_config(tmp_path, "three.yaml", **more))
 
 
 def test_the_main_wording_keeps_its_keys_and_manifests(studies):
-    one, three = studies
+    single, three = studies
     both = [{artifact.name for artifact in study.artifacts()} for study in studies]
     assert both[0] < both[1]
     added = both[1] - both[0]

@@ -40,11 +40,11 @@ def test_agreement_is_the_mean_over_pairs_of_wordings_one_by_one():
 
 
 def test_languages_that_differ_by_noise_alone_are_consistent_once_corrected():
-    found = of_world(Wordings(language=0.0, noise=(1.0,) * 4))
-    raw = float(found["mean_consistency_across_wordings"].sel(PAIRS))
+    measured = of_world(Wordings(language=0.0, noise=(1.0,) * 4))
+    raw = float(measured["mean_consistency_across_wordings"].sel(PAIRS))
     assert raw < 0.5
     for name in ("mean_consistency_corrected", "mean_noise_share"):
-        assert float(found[name].sel(PAIRS)) == pytest.approx(1, abs=0.1)
+        assert float(measured[name].sel(PAIRS)) == pytest.approx(1, abs=0.1)
 
 
 def test_noise_lowers_consistency_and_leaves_the_corrected_one():
@@ -56,7 +56,7 @@ def test_noise_lowers_consistency_and_leaves_the_corrected_one():
     quiet, loud = (of_world(Wordings(1.0, 1.0, noise=noise, ability=0.0))
                    for noise in ((0.1,) * 3, (0.5, 1.0, 2.0)))  # fmt: skip
     raw, fixed = (
-        [float(found[name].sel(PAIRS)) for found in (quiet, loud)]
+        [float(measured[name].sel(PAIRS)) for measured in (quiet, loud)]
         for name in ("mean_consistency_same_wording", "mean_consistency_corrected")
     )
     assert raw[0] > raw[1] + 0.1 and fixed[1] > raw[1] + 0.1
@@ -67,24 +67,26 @@ def test_noise_lowers_consistency_and_leaves_the_corrected_one():
 
 def test_what_a_wording_does_in_every_language_is_told_from_what_languages_share():
     """Same-wording consistency alone would take it for agreement."""
-    found = of_world(Wordings(shared=0.0, language=1.0, wording=1.0, noise=(0.3,) * 3, ability=0.0))
+    measured = of_world(
+        Wordings(shared=0.0, language=1.0, wording=1.0, noise=(0.3,) * 3, ability=0.0)
+    )
     same, across = (
-        float(found[f"mean_consistency_{name}"].sel(PAIRS))
+        float(measured[f"mean_consistency_{name}"].sel(PAIRS))
         for name in ("same_wording", "across_wordings")
     )
     assert same > 0.3 and abs(across) < 0.06
-    shares = found["rank_share"].sel(PAIRS).to_series()
+    shares = measured["rank_share"].sel(PAIRS).to_series()
     assert shares.sum() == pytest.approx(1)
     assert shares["item x wording"] > 0.3 and abs(shares["item"]) < 0.06
 
 
 def test_a_language_that_contradicts_itself_has_no_corrected_consistency():
-    found = of_world(Wordings(noise=(0.5, 0.5, 500.0), ability=0.0), 120)
-    assert found["correctable"].values.tolist() == [True, True, False]
-    fixed = found["consistency_corrected"]
+    measured = of_world(Wordings(noise=(0.5, 0.5, 500.0), ability=0.0), 120)
+    assert measured["correctable"].values.tolist() == [True, True, False]
+    fixed = measured["consistency_corrected"]
     assert np.isfinite(fixed.sel(language="l0", language_2="l1"))
     assert np.isnan(fixed.sel(language="l2")).all()
-    assert np.isfinite(found["mean_consistency_corrected"].sel(PAIRS))
+    assert np.isfinite(measured["mean_consistency_corrected"].sel(PAIRS))
 
 
 def test_the_mean_of_the_wordings_mends_noise_and_nothing_else():
@@ -99,10 +101,10 @@ def test_the_mean_of_the_wordings_mends_noise_and_nothing_else():
 
 def test_consistency_under_the_same_wording_is_that_of_behaviour():
     scores = Wordings().scores(np.random.default_rng(0), np.arange(40))
-    found = variants(scores, NAMES)["consistency_same_wording"]
-    expected = np.mean([behaviour(one)["consistency"] for one in scores], axis=0)
+    measured = variants(scores, NAMES)["consistency_same_wording"]
+    expected = np.mean([behaviour(wording)["consistency"] for wording in scores], axis=0)
     apart = ~np.eye(3, dtype=bool)
-    assert found.values[apart] == pytest.approx(expected[apart])
+    assert measured.values[apart] == pytest.approx(expected[apart])
 
 
 def test_shares_of_items_languages_and_wordings_are_those_that_were_planted():
@@ -131,11 +133,11 @@ def test_a_language_whose_scores_spread_more_does_not_pass_for_noise():
 
 def test_wordings_of_other_items_are_refused():
     rng = np.random.default_rng(0)
-    one, other = Wordings(n_wordings=2).scores(rng, np.arange(20))
+    first, other = Wordings(n_wordings=2).scores(rng, np.arange(20))
     with pytest.raises(InputError, match="variants: item of plain is not that of main"):
-        variants([one, other.isel(item=slice(5, None))], NAMES[:2])
+        variants([first, other.isel(item=slice(5, None))], NAMES[:2])
     with pytest.raises(InputError, match="1 sets of scores for 1 wordings"):
-        variants([one], NAMES[:1])
+        variants([first], NAMES[:1])
 
 
 def test_states_within_a_language_are_the_ceiling_of_those_between():
@@ -150,35 +152,35 @@ def test_states_within_a_language_are_the_ceiling_of_those_between():
     ]  # fmt: skip
     constant = np.ones_like(layers[0])
     states = [parallel_states([constant, layer, layer], clusters) for layer in layers]
-    found = variant_similarity(states)
-    assert found["item_share_self"].sel(layer=1).values == pytest.approx(0.75, abs=0.05)
+    measured = variant_similarity(states)
+    assert measured["item_share_self"].sel(layer=1).values == pytest.approx(0.75, abs=0.05)
     apart = ~np.eye(3, dtype=bool)
-    assert found["item_share_across"].sel(layer=1).values[apart] == pytest.approx(0.5, abs=0.06)
-    assert float(found["item_share_corrected_middle"]) == pytest.approx(2 / 3, abs=0.05)
-    assert float(found["dissociation_noise_share"]) == pytest.approx(0.5, abs=0.08)
-    shares = found["state_share"].sel(layer=1).to_series()
+    assert measured["item_share_across"].sel(layer=1).values[apart] == pytest.approx(0.5, abs=0.06)
+    assert float(measured["item_share_corrected_middle"]) == pytest.approx(2 / 3, abs=0.05)
+    assert float(measured["dissociation_noise_share"]) == pytest.approx(0.5, abs=0.08)
+    shares = measured["state_share"].sel(layer=1).to_series()
     assert shares["item"] == pytest.approx(0.5, abs=0.06)
     assert shares["item x language"] == pytest.approx(0.25, abs=0.06)
     assert shares["rest"] == pytest.approx(0.25, abs=0.06)
-    assert float(found["cka_self_mean"].sel(layer=1)) > float(found["cka_across_mean"][1])
-    assert float(found["retrieval_self"].sel(layer=1).min()) == pytest.approx(1, abs=0.02)
-    assert found["cosine_self"].sel(layer=1).values == pytest.approx(0.75, abs=0.05)
-    assert np.isnan(found["item_share_self"].sel(layer=0)).all()  # constant: no similarity
+    assert float(measured["cka_self_mean"].sel(layer=1)) > float(measured["cka_across_mean"][1])
+    assert float(measured["retrieval_self"].sel(layer=1).min()) == pytest.approx(1, abs=0.02)
+    assert measured["cosine_self"].sel(layer=1).values == pytest.approx(0.75, abs=0.05)
+    assert np.isnan(measured["item_share_self"].sel(layer=0)).all()  # constant: no similarity
 
 
 def test_states_without_noise_are_as_alike_as_their_languages():
     rng, clusters = np.random.default_rng(1), np.arange(40)
     layer = clustered_states(rng, clusters, 3, shared=0.5)
-    found = variant_similarity([parallel_states([layer] * 3, clusters)] * 2)
-    assert found["item_share_self"].values == pytest.approx(1)
+    measured = variant_similarity([parallel_states([layer] * 3, clusters)] * 2)
+    assert measured["item_share_self"].values == pytest.approx(1)
     for name in ("item_share", "cka"):
-        across, fixed = found[f"{name}_across"], found[f"{name}_corrected"]
+        across, fixed = measured[f"{name}_across"], measured[f"{name}_corrected"]
         np.testing.assert_allclose(across, fixed, atol=1e-6)
 
 
 def test_two_wordings_are_enough_and_one_is_not():
-    found = of_world(Wordings(n_wordings=2), 60)
-    assert found.sizes["variant"] == 2 and found["accuracy"].dims == ("variant", "language")
+    measured = of_world(Wordings(n_wordings=2), 60)
+    assert measured.sizes["variant"] == 2 and measured["accuracy"].dims == ("variant", "language")
     with pytest.raises(ValueError, match="needs 2 of them"):
         agreement(np.zeros((1, 2, 5, 3)), Jackknife.of(np.arange(5)))
 

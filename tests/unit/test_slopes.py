@@ -167,13 +167,13 @@ def test_over_seeds_covers_whatever_seeds_and_items_add(n_seeds, shared, apart, 
 @pytest.mark.parametrize("n_seeds", [2, 4])
 def test_a_slope_of_estimates_takes_seeds_as_drawn(n_seeds):
     rng, sizes, covered = np.random.default_rng(0), np.repeat(SIZES, n_seeds), {0: [], 0.1: []}
-    for seed, found in covered.items():
+    for seed, hits in covered.items():
         for _ in range(500):
             values = 0.03 * rng.normal(size=len(sizes)) + seed * rng.normal(size=len(sizes))
             half = 1.959964 * 0.03
             slope = slope_of_estimates(sizes, values, values - half, values + half)
-            found.append(slope.low <= 0 <= slope.high)
-        assert np.mean(found) > 0.95 - 2 * np.sqrt(0.05 * 0.95 / 500)
+            hits.append(slope.low <= 0 <= slope.high)
+        assert np.mean(hits) > 0.95 - 2 * np.sqrt(0.05 * 0.95 / 500)
 
 
 def test_estimates_without_an_interval_have_no_place_in_a_slope():

@@ -139,17 +139,17 @@ def test_ratio_interval_is_where_fiellers_test_does_not_reject(rng):
     above, below = rng.normal([1.0, 0.8], 1.0, size=(40, 2)).T
     jackknife = s.Jackknife.of(np.arange(40))
     means = jackknife.means(np.column_stack([above, below]))
-    found = jackknife.ratio_interval(means[:, 0] / means[:, 1], means[:, 1])
-    for bound in (found.low, found.high):
+    interval = jackknife.ratio_interval(means[:, 0] / means[:, 1], means[:, 1])
+    for bound in (interval.low, interval.high):
         assert stats.ttest_1samp(above - bound * below, 0).pvalue == pytest.approx(0.05)
-    assert found.low < found.estimate < found.high
+    assert interval.low < interval.estimate < interval.high
 
 
 def test_ratio_interval_says_nothing_where_its_denominator_may_be_zero(rng):
     jackknife = s.Jackknife.of(np.arange(40))
     means = jackknife.means(rng.normal([1.0, 0.0], 1.0, size=(40, 2)))
-    found = jackknife.ratio_interval(means[:, 0] / means[:, 1], means[:, 1], limits=(-5.0, 5.0))
-    assert (found.low, found.high) == (-5, 5)
+    interval = jackknife.ratio_interval(means[:, 0] / means[:, 1], means[:, 1], limits=(-5.0, 5.0))
+    assert (interval.low, interval.high) == (-5, 5)
     constant = jackknife.ratio_interval(np.full(41, 0.5), np.ones(41))
     assert constant.low == pytest.approx(0.5) and constant.high == pytest.approx(0.5)
 
@@ -243,9 +243,9 @@ def test_flips_are_detected_with_their_power_however_rare_they_are(rng, rare):
     shift = brentq(lambda x: norm.sf(rare - x) - norm.sf(rare + x) - effect, 0, 2)
     shares = {}
     for name, size in (("detected", shift), ("too small", 0.6 * shift)):
-        found = flips(size)
-        error = found.std(axis=0, ddof=1) / np.sqrt(n)
-        shares[name] = np.mean(found.mean(axis=0) > stats.t.ppf(0.975, n - 1) * error)
+        detected = flips(size)
+        error = detected.std(axis=0, ddof=1) / np.sqrt(n)
+        shares[name] = np.mean(detected.mean(axis=0) > stats.t.ppf(0.975, n - 1) * error)
     assert 0.77 < shares["detected"] < 0.87 and shares["too small"] < 0.6
     # As if an effect flipped no further answers: .78, .71 and .58 of those promised as .80.
     plain = float(np.nanmean(s.minimum_detectable_effect(null, np.arange(n))))
@@ -254,8 +254,8 @@ def test_flips_are_detected_with_their_power_however_rare_they_are(rng, rare):
 
 def test_other_changes_than_flips_are_none():
     assert s.Flips.of(np.array([0.5, -1.0])) is None
-    held = s.Flips.of(np.array([1.0, -1.0, 0.0, np.nan, 0.0]))
-    assert (held.share, held.mean) == (0.5, 0)
+    flips = s.Flips.of(np.array([1.0, -1.0, 0.0, np.nan, 0.0]))
+    assert (flips.share, flips.mean) == (0.5, 0)
 
 
 def test_minimum_detectable_effect_from_values_knows_clusters(rng):

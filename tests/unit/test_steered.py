@@ -611,15 +611,15 @@ def test_controls_are_of_the_first_method_and_zero_comes_first():
 
 def test_controls_that_search_are_given_what_other_folds_choose():
     names = ("random", "zero", "reverse", "patch")
-    found, (_, fold) = evaluated(controls_search=True, controls=names), fitted()
+    evaluation, (_, fold) = evaluated(controls_search=True, controls=names), fitted()
     plain = evaluated(controls=names)
     # 2 draws and reverse, each at 2 layers x 2 strengths.
-    assert rows(found, "control_grid").sizes["condition"] == 3 * 4
+    assert rows(evaluation, "control_grid").sizes["condition"] == 3 * 4
     assert rows(plain, "control_grid").sizes["condition"] == 0
     for draw in range(2):
-        grid = rows(found, "control_grid", "random")
+        grid = rows(evaluation, "control_grid", "random")
         grid = grid.isel(condition=grid.draw.values == draw)
-        selected = rows(found, "control", "random").isel(condition=draw)
+        selected = rows(evaluation, "control", "random").isel(condition=draw)
         assert selected.draw == draw
         by_token = grid.log_probability.values / stored_scores()["n_tokens"].values
         right = np.nanargmax(np.where(np.isfinite(by_token), by_token, -np.inf), 2)
@@ -637,12 +637,12 @@ def test_controls_that_search_are_given_what_other_folds_choose():
             assert taken and best[taken[0]] == best.max()
     for name in ("zero", "patch"):
         np.testing.assert_allclose(
-            rows(found, "control", name).log_probability,
+            rows(evaluation, "control", name).log_probability,
             rows(plain, "control", name).log_probability,
             atol=1e-4,
         )
-    assert rows(found, "control", "reverse").cosine.values == pytest.approx(-1)
-    assert (found.attrs["controls_search"], plain.attrs["controls_search"]) == (1, 0)
+    assert rows(evaluation, "control", "reverse").cosine.values == pytest.approx(-1)
+    assert (evaluation.attrs["controls_search"], plain.attrs["controls_search"]) == (1, 0)
 
 
 def test_without_controls_the_grid_the_selection_and_the_harm_are_left():

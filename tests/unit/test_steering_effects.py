@@ -197,25 +197,26 @@ def test_controls_that_search_have_their_search_in_their_interval(scores):
     ]
     plain = steered_file("de", rows)
     files = {"de": plain.assign_attrs(controls_search=1)}
-    found = steering_effects(files, scores, n_perm=999)
+    effects = steering_effects(files, scores, n_perm=999)
     right = np.stack([first_right(20 + gain).astype(float) for gain in gains], 1)
     change = (right - first_right(20)[:, None])[:, None]
     search = Search(change, 8 * change, CLUSTER % 5, np.full((1, 5), 2))
     claim, _ = flip_claims(change, search, CLUSTER, n_perm=999)
     at = {"control": "reverse", "language": "de"}
-    assert found["control_effect"].sel(at) == 8 / 40
+    assert effects["control_effect"].sel(at) == 8 / 40
     for end in ("low", "high"):
         bound = getattr(claim.interval, end)[0]
-        assert found[f"control_effect_{end}"].sel(at) == pytest.approx(bound)
+        assert effects[f"control_effect_{end}"].sel(at) == pytest.approx(bound)
     given = steering_effects({"de": plain}, scores, n_perm=999)
     width = [
-        float((t["control_effect_high"] - t["control_effect_low"]).sel(at)) for t in (found, given)
+        float((t["control_effect_high"] - t["control_effect_low"]).sel(at))
+        for t in (effects, given)
     ]
     assert width[0] > width[1]
     # Two choices on the same items: no test of their difference, but where it is known, its size.
-    assert found["effect_over_control"].sel(at) == pytest.approx(2 / 40)
-    assert "effect_over_control_p" not in found and "effect_over_control_p" in given
-    assert (found.attrs["controls_search"], given.attrs["controls_search"]) == (1, 0)
+    assert effects["effect_over_control"].sel(at) == pytest.approx(2 / 40)
+    assert "effect_over_control_p" not in effects and "effect_over_control_p" in given
+    assert (effects.attrs["controls_search"], given.attrs["controls_search"]) == (1, 0)
 
 
 def test_holm_covers_each_family(effects):

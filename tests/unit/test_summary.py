@@ -352,22 +352,24 @@ def worded(noise, n_items=60):
     """What a study with three wordings has: languages that differ by their noise alone."""
     rng, clusters = np.random.default_rng(0), np.arange(n_items)
     world = Wordings(language=0.0, noise=noise)
-    found = variants(world.scores(rng, clusters), ["main", "plain", "labelled"])
+    dataset = variants(world.scores(rng, clusters), ["main", "plain", "labelled"])
     layer = clustered_states(rng, clusters, len(noise), shared=0.5)
     states = [parallel_states([layer] * 3, clusters) for _ in range(2)]
-    found = found.assign_coords(language=LANGUAGES, language_2=LANGUAGES).assign_attrs(pivot="en")
+    dataset = dataset.assign_coords(language=LANGUAGES, language_2=LANGUAGES).assign_attrs(
+        pivot="en"
+    )
     similar = variant_similarity(states).assign_coords(language=LANGUAGES, language_2=LANGUAGES)
-    return found.merge(similar)
+    return dataset.merge(similar)
 
 
 def test_wordings_say_how_much_of_inconsistency_is_noise():
-    found = worded((1.0, 1.0, 1.0), 200)
-    text = text_of([result(variants=found), result()])
+    dataset = worded((1.0, 1.0, 1.0), 200)
+    text = text_of([result(variants=dataset), result()])
     header, row = table_of(text, "How much of inconsistency is noise")
     at = {name: column for name, column in zip(header, row, strict=True)}
-    share = float(found["mean_noise_share"].sel(scope="all_pairs"))
+    share = float(dataset["mean_noise_share"].sel(scope="all_pairs"))
     assert 0.9 < share < 1.1 and at["of it noise [%]"].startswith(f"{100 * share:.0f} [")
-    alone = float(found["mean_self_consistency"])
+    alone = float(dataset["mean_self_consistency"])
     assert at["with itself"].startswith(f"{alone:.2f} [")
     assert at["item share: between / within a language"].endswith("1.00 [1.00, 1.00]")
     assert (

@@ -141,13 +141,13 @@ def seeded(sign: int, n_seeds: int = 3, seed_spread: float = 0.0) -> xr.Dataset:
 def test_seeds_are_one_subject_and_the_top_level_of_its_interval():
     table = seeded(1)
     for claim in CLAIMS:
-        own = rows(table, claim)
-        assert (own["verdict"] == SUPPORTED).all(), claim
+        of_claim = rows(table, claim)
+        assert (of_claim["verdict"] == SUPPORTED).all(), claim
         size = {"n_models": 9} if claim in BY_SIZE else {"n_models": 3}
-        assert (own["n_models"] == size["n_models"]).all()
+        assert (of_claim["n_models"] == size["n_models"]).all()
         if claim not in BY_SIZE:
-            assert own.sizes["row"] == 3
-            assert own["subject"][0] == "small-0, small-1, small-2: 3 seeds"
+            assert of_claim.sizes["row"] == 3
+            assert of_claim["subject"][0] == "small-0, small-1, small-2: 3 seeds"
     assert table.attrs["n_tests"] == 5 * 3 + 3
     apart = seeded(1, seed_spread=1.0)
     for claim in STEERING:

@@ -12,8 +12,8 @@ def agreement(**other):
 
 
 def test_the_largest_difference_counts_and_what_only_one_has_is_beyond_every_bound():
-    found = compared("choices", "x", "tool", [1, 2, np.nan], [1, 2.5, np.nan], 0.1)
-    assert (found.n, found.difference, found.holds) == (2, 0.5, False)
+    row = compared("choices", "x", "tool", [1, 2, np.nan], [1, 2.5, np.nan], 0.1)
+    assert (row.n, row.difference, row.holds) == (2, 0.5, False)
     lacking = compared("choices", "x", "tool", [1.0, 2.0], [1.0, np.nan], 0.1)
     assert not lacking.holds
     assert not compared("choices", "x", "tool", [np.nan], [np.nan], 0.1).holds  # nothing

@@ -62,8 +62,8 @@ def main() -> None:
         for row in _of_one(source, cache, args.data, sizes):
             rows.append(row)
             mark = "ok" if row.holds else "BEYOND" if row.n else row.note
-            told = f"{row.difference:.1e} (bound {row.bound})" if row.n else ""
-            print(f"{row.what}; {row.against}: {told} {mark}", file=sys.stderr, flush=True)
+            difference = f"{row.difference:.1e} (bound {row.bound})" if row.n else ""
+            print(f"{row.what}; {row.against}: {difference} {mark}", file=sys.stderr, flush=True)
     text = markdown(rows, _conditions(args.data, args.quick))
     with whole_file(args.document) as temporary:
         title = "Numbers beside other tools"
@@ -84,7 +84,7 @@ def _of_one(
     fetch(source, cache)
     isogloss = Isogloss.loaded(source, cache)
     with tempfile.TemporaryDirectory() as scratch:
-        own = isogloss.compute(everyday(OWN, sizes.measured), Path(scratch), lens=False)
+        computed = isogloss.compute(everyday(OWN, sizes.measured), Path(scratch), lens=False)
         materials = (
             [published(data, name, sizes) for name in PUBLISHED if name == "xcopa" or sizes.long]
             if data
@@ -95,7 +95,7 @@ def _of_one(
         language = short.material.languages[-1]
         changes = isogloss.interventions(short, language)
         scores = isogloss.steered(short.asked[language][: sizes.every_layer], changes)
-        yield from of_numbers(source.slug, own)
+        yield from of_numbers(source.slug, computed)
         decoder = isogloss.decoder
         peers = Peers(source, cache, decoder.tokenizer, decoder.bos_id, sizes.every_layer)
         yield from of_model(peers, short, every, changes, scores, language)
@@ -103,8 +103,8 @@ def _of_one(
 
 def _conditions(data: Path | None, quick: bool) -> dict[str, str]:
     """When, on what and with which versions."""
-    found = machine()
-    kept = {name: found[name] for name in ("CPU", "cores", "python", "torch", "transformers")}
+    versions = machine()
+    kept = {name: versions[name] for name in ("CPU", "cores", "python", "torch", "transformers")}
     peers = ("lm-eval", "nnsight", "nnterp", "transformer-lens", "scipy", "pingouin")
     questions = "XCOPA, XQuAD-MC and `everyday`" if data else "`everyday`"
     if quick:

@@ -131,8 +131,8 @@ def states(peers: Peers, computed: Computed) -> Iterator[Agreement]:
         ):
             expected = np.stack(pooled)
             norm = np.linalg.norm(expected, axis=-1)
-            found = computed.states(language, pooling)[: len(theirs)]
-            away = np.linalg.norm(found - expected, axis=-1) / norm
+            ours = computed.states(language, pooling)[: len(theirs)]
+            away = np.linalg.norm(ours - expected, axis=-1) / norm
             what = f"{peers.slug}, {computed.material.name}, {language}: {pooling}, every layer"
             yield compared("states", what, "nnsight", away, np.zeros_like(away), STATES)
 
@@ -147,9 +147,9 @@ def gold_phrases(
 
 def our_lens(peers: Peers, computed: Computed, language: str) -> np.ndarray:
     """(layer, prompt) log-probability of the right choice's first token, the embedding first."""
-    found = computed.lens[language]["first_token"].sel(latent="prompt").values
+    lens = computed.lens[language]["first_token"].sel(latent="prompt").values
     answers = computed.material.items.answers[: peers.n]
-    return found[:, np.arange(len(answers)), answers]
+    return lens[:, np.arange(len(answers)), answers]
 
 
 def nnterp_lens(peers: Peers, computed: Computed) -> Iterator[Agreement]:

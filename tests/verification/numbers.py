@@ -76,11 +76,11 @@ def computed_ties(scores: np.ndarray, n_choices: np.ndarray) -> np.ndarray:
 
 def rank_c(first: np.ndarray, second: np.ndarray) -> float:
     """RankC of one question, as its authors define it: overlap at each j, softmax weights."""
-    one, other = np.argsort(-first), np.argsort(-second)
+    ranked, other = np.argsort(-first), np.argsort(-second)
     n = len(first)
     weights = np.exp(np.arange(n, 0, -1.0)) / np.exp(np.arange(n, 0, -1.0)).sum()
     return sum(
-        weight * len(set(one[:j]) & set(other[:j])) / j
+        weight * len(set(ranked[:j]) & set(other[:j])) / j
         for j, weight in zip(range(1, n + 1), weights, strict=True)
     )
 
@@ -109,8 +109,8 @@ def similarity(name: str, computed: Computed) -> Iterator[Agreement]:
 def ratio_to_own(grams: np.ndarray, hsic) -> np.ndarray:
     """CKA of all pairs from an estimator of HSIC."""
     values = np.array([[hsic(k, m) for m in grams] for k in grams])
-    own = np.sqrt(np.diag(values))
-    return values / np.outer(own, own)
+    spread = np.sqrt(np.diag(values))
+    return values / np.outer(spread, spread)
 
 
 def song_hsic(k: np.ndarray, m: np.ndarray) -> float:
@@ -200,12 +200,12 @@ def bootstrapped(what: str, values: np.ndarray, clusters: np.ndarray) -> Agreeme
     def mean(drawn: np.ndarray, axis: int) -> np.ndarray:
         return total[drawn].sum(axis=axis) / count[drawn].sum(axis=axis)
 
-    found = stats.bootstrap(
+    result = stats.bootstrap(
         (np.arange(len(members)),), mean, n_resamples=RESAMPLES, method="percentile",
         rng=np.random.default_rng(0),
     )  # fmt: skip
     note = f"Standard errors: relative difference; {RESAMPLES} resamples of clusters."
-    away = ours / found.standard_error - 1
+    away = ours / result.standard_error - 1
     against = "scipy.stats.bootstrap"
     return compared("statistics", f"{what}, standard error", against, away, 0.0, ERROR, note)
 
@@ -233,13 +233,13 @@ def flipped(what: str, difference: np.ndarray, clusters: np.ndarray) -> Agreemen
         whole[moved] = drawn
         return round(size(whole), 9)
 
-    found = stats.permutation_test(
+    result = stats.permutation_test(
         (total[moved],), statistic, permutation_type="samples", alternative="greater",
         n_resamples=RESAMPLES, vectorized=False, rng=np.random.default_rng(1),
     )  # fmt: skip
     student = 2 * stats.t.sf(size(total), len(total) - 1)
     note = "Sign flips: p is never below that of Student's t, in Isogloss as here."
-    expected = max(found.pvalue, student)
+    expected = max(result.pvalue, student)
     exact = 2 ** int(moved.sum()) <= RESAMPLES
     bound = EXACT if exact else P
     return compared(
@@ -255,9 +255,9 @@ def relabelled(what: str, x: np.ndarray, y: np.ndarray) -> Agreement:
         labels = labels.astype(int)
         return round(abs(np.corrcoef(x[off], y[np.ix_(labels, labels)][off])[0, 1]), 9)
 
-    found = stats.permutation_test(
+    result = stats.permutation_test(
         (np.arange(len(x)),), size, permutation_type="pairings", alternative="greater",
         vectorized=False, n_resamples=np.inf,
     )  # fmt: skip
     ours = qap_test(x, y).p
-    return compared("statistics", what, "scipy.stats.permutation_test", ours, found.pvalue, EXACT)
+    return compared("statistics", what, "scipy.stats.permutation_test", ours, result.pvalue, EXACT)

@@ -188,7 +188,7 @@ class Isogloss:
         trees = [lay_out(question) for question in asked]
         scores = []
         for layer, positions, change in changes:
-            found = steered_scores(
+            swept = steered_scores(
                 self.decoder,
                 self.decoder.readout,
                 trees,
@@ -196,5 +196,5 @@ class Isogloss:
                 positions=positions,
                 budget=BUDGET,
             )
-            scores.append(found.log_probability[0])
+            scores.append(swept.log_probability[0])
         return np.stack(scores)

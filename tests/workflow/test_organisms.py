@@ -62,11 +62,11 @@ def checkpoints(study: Study) -> list[Path]:
 
 
 def test_planted_sharing_is_seen_by_the_measures_of_every_model(trained: Study) -> None:
-    found = xr.load_dataset(trained.folder / "results/organisms/calibration.nc")
-    apart = found["value"].sel(measure="dissociation").values
+    table = xr.load_dataset(trained.folder / "results/organisms/calibration.nc")
+    apart = table["value"].sel(measure="dissociation").values
     assert apart[0] > 0.9 and apart[1] < 0.5
-    assert bool(found["tracks"].sel(measure="dissociation"))
-    assert np.isfinite(found["value"].sel(measure="agreement")).all()
+    assert bool(table["tracks"].sel(measure="dissociation"))
+    assert np.isfinite(table["value"].sel(measure="agreement")).all()
 
 
 def test_extraction_measures_what_was_measured_in_training(trained: Study) -> None:

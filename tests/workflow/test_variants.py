@@ -29,14 +29,14 @@ def test_wordings_added_to_a_study_cost_their_own_extraction_alone(
 
     monkeypatch.setenv("ISOGLOSS_CACHE", str(study.cache))
     opened = iso.open(study.folder / study.written())
-    found = opened.variants("tiny", "own")
+    dataset = opened.variants("tiny", "own")
     with xr.open_dataset(study.folder / target) as stored:
-        xr.testing.assert_identical(found, stored)
-    table = f"<!-- table: variants -->\n{variable_table(found)}\n<!-- end -->"
+        xr.testing.assert_identical(dataset, stored)
+    table = f"<!-- table: variants -->\n{variable_table(dataset)}\n<!-- end -->"
     advice = "docs/reference.md is out of date: run `python workflow_scripts/reference.py`"
     assert table in (ROOT / "docs/reference.md").read_text("utf-8"), advice
-    assert found["variant"].values.tolist() == ["main", "plain"]
-    accuracy = found["accuracy"].sel(variant="main", language="de")
+    assert dataset["variant"].values.tolist() == ["main", "plain"]
+    accuracy = dataset["accuracy"].sel(variant="main", language="de")
     assert float(accuracy) == float(opened.behaviour("tiny", "own")["accuracy"].sel(language="de"))
     words = {name: opened.activations("tiny", "own", "de", name) for name in (None, "plain")}
     assert not np.array_equal(words[None]["prompt_last"], words["plain"]["prompt_last"])

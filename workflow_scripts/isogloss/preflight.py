@@ -64,38 +64,38 @@ class Findings:
 
 def check_study(study: Config) -> Findings:
     """Everything that can be known of a study before any model runs."""
-    found = Findings()
-    found.warnings += control_warnings(study)
-    items = {name: items for name in study.datasets if (items := _items(study, name, found))}
-    found.attempt(lambda: check_pairs_apart(study))
+    findings = Findings()
+    findings.warnings += control_warnings(study)
+    items = {name: items for name in study.datasets if (items := _items(study, name, findings))}
+    findings.attempt(lambda: check_pairs_apart(study))
     for slug in study.models:
-        _check_model(study, slug, items, found)
+        _check_model(study, slug, items, findings)
     for name, of_dataset in items.items():
-        found.facts += detectable(study, name, of_dataset)
-    found.facts += sizes(study)
-    found.attempt(lambda: _check_place(study))
-    return found
+        findings.facts += detectable(study, name, of_dataset)
+    findings.facts += sizes(study)
+    findings.attempt(lambda: _check_place(study))
+    return findings
 
 
 # Questions
 
 
-def _items(study: Config, name: str, found: Findings) -> ParallelItems | None:
+def _items(study: Config, name: str, findings: Findings) -> ParallelItems | None:
     """The questions of a dataset that lie here, checked; None where they do not, or are wrong."""
-    before = len(found.faults)
-    items = found.attempt(lambda: checked_questions(study, name))
+    before = len(findings.faults)
+    items = findings.attempt(lambda: checked_questions(study, name))
     if items is None:
-        if len(found.faults) == before:
-            found.to_fetch.append(f"questions of {name}")
+        if len(findings.faults) == before:
+            findings.to_fetch.append(f"questions of {name}")
         return None
-    found.warnings += repeated_questions(items)
+    findings.warnings += repeated_questions(items)
     most = study.datasets[name].max_items
     if (
         most is not None
         and study.limit is None
         and most >= len(items.item_ids) + _largest_cluster(items)
     ):
-        found.warnings.append(
+        findings.warnings.append(
             f"datasets.{name}.max_items: {most}, there are {len(items.item_ids)}: all are taken"
         )
     return items
@@ -143,27 +143,27 @@ def _source(study: Config, slug: str) -> ModelSource:
 
 
 def _check_model(
-    study: Config, slug: str, items: dict[str, ParallelItems], found: Findings
+    study: Config, slug: str, items: dict[str, ParallelItems], findings: Findings
 ) -> None:
     """A model's folder, and every prompt and phrase in its tokenizer."""
-    before = len(found.faults)
-    folder = found.attempt(lambda: _model_folder(study, slug))
+    before = len(findings.faults)
+    folder = findings.attempt(lambda: _model_folder(study, slug))
     if folder is None:
-        if len(found.faults) == before:
-            found.to_fetch.append(f"the model {slug}")
+        if len(findings.faults) == before:
+            findings.to_fetch.append(f"the model {slug}")
         return
-    tokens = found.attempt(lambda: tokenizer_here(study, _source(study, slug)))
-    config = found.attempt(lambda: _configuration(folder, study, slug))
+    tokens = findings.attempt(lambda: tokenizer_here(study, _source(study, slug)))
+    config = findings.attempt(lambda: _configuration(folder, study, slug))
     if tokens is None or config is None:
         return
     wanted, layers = study.extraction.lens_layers, config.num_hidden_layers
     if isinstance(wanted, int) and wanted > len(lens_layers(layers, "all")):
-        found.warnings.append(
+        findings.warnings.append(
             f"extraction.lens_layers: {wanted}, {slug} has {layers + 1}, the embedding among them:"
             " all are kept"
         )
     for name, of_dataset in items.items():
-        found.attempt(partial(_tokenise, study, slug, name, of_dataset, tokens, config))
+        findings.attempt(partial(_tokenise, study, slug, name, of_dataset, tokens, config))
 
 
 def _configuration(folder: Path, study: Config, slug: str) -> Any:

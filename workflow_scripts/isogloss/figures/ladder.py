@@ -100,10 +100,10 @@ def _sloped(ladder: xr.Dataset, rule: str, family: str, measure: str) -> str:
 def _caption(ladder: xr.Dataset) -> str:
     rules = ladder["rule"].values[ladder["primary"].values.astype(bool)].astype(str)
     family = str(ladder["family"].values[0])
-    found = [f"{_sloped(ladder, rule, family, PRIMARY)} at {rule}" for rule in rules]
+    slopes = [f"{_sloped(ladder, rule, family, PRIMARY)} at {rule}" for rule in rules]
     return (
         f"Dissociation within relation changes with ten times the parameters by "
-        f"{as_rst(spoken(found))} ({confidence(ladder)} over seeds).\n\n"
+        f"{as_rst(spoken(slopes))} ({confidence(ladder)} over seeds).\n\n"
         f"*How to read it*: one set of runs, compared by a rule in each column. {LIMIT}"
     )
 

@@ -40,9 +40,9 @@ def noise_table(results: Sequence[Worded]) -> str:
     """How much of inconsistency is noise: a row per model and dataset, and what it means."""
     rows, lines = [], []
     for result in results:
-        if (found := result.variants) is None:
+        if (variants := result.variants) is None:
             continue
-        pairs = found.sel(scope="all_pairs")
+        pairs = variants.sel(scope="all_pairs")
         crossed = [float(pairs[f"mean_noise_share_crossed_{end}"]) for end in ("low", "high")]
         over = f"[{', '.join(percent(e, unit='') for e in crossed)}]"
         rows.append(
@@ -50,16 +50,16 @@ def noise_table(results: Sequence[Worded]) -> str:
                 result.model,
                 result.dataset,
                 between(pairs, "mean_consistency_across_wordings"),
-                between(found, "mean_self_consistency"),
+                between(variants, "mean_self_consistency"),
                 between(pairs, "mean_noise_share", _share),
                 over if np.isfinite(crossed).all() else "–",
                 between(pairs, "mean_consistency_corrected"),
-                f"{between(found, 'item_share_across_middle')} / "
-                f"{between(found, 'item_share_self_middle')}",
-                between(found, "dissociation_noise_share", _share),
+                f"{between(variants, 'item_share_across_middle')} / "
+                f"{between(variants, 'item_share_self_middle')}",
+                between(variants, "dissociation_noise_share", _share),
             ]
         )
-        lines += _uncorrected(result, found)
+        lines += _uncorrected(result, variants)
     names = dict.fromkeys(
         ", ".join(map(str, r.variants["variant"].values)) for r in results if r.variants is not None
     )
@@ -71,10 +71,10 @@ def _share(value: float | xr.DataArray) -> str:
     return percent(value, unit="")
 
 
-def _uncorrected(result: Worded, found: xr.Dataset) -> list[str]:
+def _uncorrected(result: Worded, variants: xr.Dataset) -> list[str]:
     """Which languages do not agree with themselves beyond doubt."""
-    usable = found["correctable"].astype(bool)
-    names = [language_name(str(tag)) for tag in found["language"].values[~usable.values]]
+    usable = variants["correctable"].astype(bool)
+    names = [language_name(str(tag)) for tag in variants["language"].values[~usable.values]]
     if not names:
         return []
     return [
@@ -83,12 +83,12 @@ def _uncorrected(result: Worded, found: xr.Dataset) -> list[str]:
     ]
 
 
-def averaging_line(found: xr.Dataset) -> str:
+def averaging_line(variants: xr.Dataset) -> str:
     """What the mean of the wordings' scores does to accuracy and to consistency with the pivot."""
-    pairs, pivot = found.sel(scope="pivot_pairs"), language_name(str(found.attrs["pivot"]))
-    n, level = found.sizes["variant"], confidence_of(found)
-    gain = f"{between(found, 'mean_accuracy_gain', points)} points"
-    low, high = (float(found[f"mean_accuracy_gain_{end}"]) for end in ("low", "high"))
+    pairs, pivot = variants.sel(scope="pivot_pairs"), language_name(str(variants.attrs["pivot"]))
+    n, level = variants.sizes["variant"], confidence_of(variants)
+    gain = f"{between(variants, 'mean_accuracy_gain', points)} points"
+    low, high = (float(variants[f"mean_accuracy_gain_{end}"]) for end in ("low", "high"))
     if low <= 0 <= high:
         least = 100 * float(detectable(low, high, level))
         gain += f" (not significant; {least:.1f} points would have been detected with 80% power)"
@@ -96,5 +96,5 @@ def averaging_line(found: xr.Dataset) -> str:
         f"the mean of {n} wordings' scores, at {n} times the cost, changes accuracy by {gain} and "
         f"consistency with {pivot} by {between(pairs, 'mean_consistency_gain')} against single "
         f"wordings. The best wording, chosen on other items, is right "
-        f"{between(found, 'mean_accuracy_range', points)} points more often than the worst."
+        f"{between(variants, 'mean_accuracy_range', points)} points more often than the worst."
     )

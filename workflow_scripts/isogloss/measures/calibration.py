@@ -170,10 +170,10 @@ def calibration(models: Sequence[PlantedModel], confidence: float = 0.95) -> xr.
     if len(levels) < 2:
         raise InputError("calibration: all models have the same sharing: give two or more")
     measures = {n: y for n, y in YARDSTICKS.items() if y.result in models[0].results}
-    own = list(models[0].own)
-    names = [*measures, UNSEEN, *own]
+    own_measures = list(models[0].own)
+    names = [*measures, UNSEEN, *own_measures]
     value = np.array([[*_values(m, measures), _unseen(m), *m.own.values()] for m in models])
-    expected = np.array([*(y.sign for y in measures.values()), 1, *(0 for _ in own)])
+    expected = np.array([*(y.sign for y in measures.values()), 1, *(0 for _ in own_measures)])
     seeds = np.array([model.seed for model in models])
     correlation = np.array([_correlation(sharing, column) for column in value.T])
     by_seed = np.array(
@@ -186,10 +186,13 @@ def calibration(models: Sequence[PlantedModel], confidence: float = 0.95) -> xr.
     curves = _curves(value, sharing, levels, confidence)
     variables = {
         "value": (("model", "measure"), value),
-        "measure_name": ("measure", [*(y.long_name for y in measures.values()), NAME_UNSEEN, *own]),
+        "measure_name": (
+            "measure",
+            [*(y.long_name for y in measures.values()), NAME_UNSEEN, *own_measures],
+        ),
         "group": (
             "measure",
-            [*(y.group for y in measures.values()), "behaviour", *(OWN for _ in own)],
+            [*(y.group for y in measures.values()), "behaviour", *(OWN for _ in own_measures)],
         ),
         "expected": ("measure", expected),
         **{name: (("sharing", "measure"), curve) for name, curve in curves.items()},

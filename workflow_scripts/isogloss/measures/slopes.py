@@ -80,10 +80,10 @@ def slope_per_decade(
         return Slope(value)
     spread = float(weights @ weights)
     seeds = seed_variance(parameters[known], values[known], without_cluster[known])
-    found = _estimate(value, items, seeds, spread, len(by_cluster) - 1)
-    crossed = found.variance + float(jackknife_variance(by_language))
-    wide = _half_width(crossed, min(found.degrees, len(by_language) - 1), confidence)
-    return Slope(value, *found.bounds(confidence), value - wide, value + wide, found.p)
+    estimate = _estimate(value, items, seeds, spread, len(by_cluster) - 1)
+    crossed = estimate.variance + float(jackknife_variance(by_language))
+    wide = _half_width(crossed, min(estimate.degrees, len(by_language) - 1), confidence)
+    return Slope(value, *estimate.bounds(confidence), value - wide, value + wide, estimate.p)
 
 
 def slope_of_estimates(
@@ -119,8 +119,8 @@ def slope_of_estimates(
     value = float(weights @ values[known])
     variances = ((high - low)[known] / 2 / z) ** 2
     seeds = _spread_within_sizes(parameters[known], values[known], float(variances.mean()))
-    found = _estimate(value, float(weights**2 @ variances), seeds, float(weights @ weights))
-    return Slope(value, *found.bounds(confidence), p=found.p)
+    estimate = _estimate(value, float(weights**2 @ variances), seeds, float(weights @ weights))
+    return Slope(value, *estimate.bounds(confidence), p=estimate.p)
 
 
 def slope_over_seeds(parameters: np.ndarray, values: np.ndarray, confidence: float = 0.95) -> Slope:
@@ -151,8 +151,8 @@ def slope_over_seeds(parameters: np.ndarray, values: np.ndarray, confidence: flo
     seeds = _spread_within_sizes(parameters, values, 0.0)
     if not seeds.total > ROUNDING**2:
         return Slope(value)
-    found = _estimate(value, 0.0, seeds, float(weights @ weights))
-    return Slope(value, *found.bounds(confidence), p=found.p)
+    estimate = _estimate(value, 0.0, seeds, float(weights @ weights))
+    return Slope(value, *estimate.bounds(confidence), p=estimate.p)
 
 
 def over_seeds(

@@ -138,11 +138,11 @@ class Jackknife:
         b = numerator[0] * scale[0] - t2 * (top * bottom).sum(axis=0)
         c = numerator[0] ** 2 - t2 * (top**2).sum(axis=0)
         root = np.sqrt(np.maximum(b**2 - a * c, 0))
-        found = Interval(rows[0], divide(b - root, a), divide(b + root, a))
-        known = np.isfinite(found.low) & np.isfinite(rows[0])
+        interval = Interval(rows[0], divide(b - root, a), divide(b + root, a))
+        known = np.isfinite(interval.low) & np.isfinite(rows[0])
         low, high = (
             np.where(known, np.where(a > 0, bound, limit), np.nan)
-            for bound, limit in zip((found.low, found.high), limits, strict=True)
+            for bound, limit in zip((interval.low, interval.high), limits, strict=True)
         )
         return within(Interval(rows[0], low, high), limits)
 

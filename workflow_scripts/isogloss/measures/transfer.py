@@ -163,14 +163,14 @@ class _Expectation:
         slope = (accuracy - floor) * (1 - accuracy)
         first, second = slope[:, :, None], slope[:, None, :]
         of_others = (slope.sum(axis=1)[:, None, None] - first - second) / n_others
-        told = (of_others[0] > 0) & ~(jackknife.interval(of_others).low <= 0)
+        above_chance = (of_others[0] > 0) & ~(jackknife.interval(of_others).low <= 0)
         return cls(
             jackknife,
             ease,
             accuracy[:, None, :],
             divide(jackknife.sums(ease), n_items[:, :, None]),
             of_others,
-            np.where(told, divide(second, of_others), np.nan),
+            np.where(above_chance, divide(second, of_others), np.nan),
         )
 
     def independent(self, weight: np.ndarray, right: bool) -> np.ndarray:

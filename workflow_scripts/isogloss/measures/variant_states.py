@@ -99,9 +99,11 @@ def _one_layer(
         rows = np.concatenate([pair_cka(over)[None], left_out_ckas(over)])
         measured["cka"] = _by_wording(rows, n_wordings, sound)
         by_language = z.reshape(n_wordings, -1, *z.shape[1:]).swapaxes(0, 1)
-        alone["retrieval_self"][sound] = [_retrieved(one, clusters) for one in by_language]
+        alone["retrieval_self"][sound] = [
+            _retrieved(states_of, clusters) for states_of in by_language
+        ]
         by_language = centred.reshape(used.shape).swapaxes(0, 1)
-        alone["cosine_self"][sound] = [_cosine(one) for one in by_language]
+        alone["cosine_self"][sound] = [_cosine(states_of) for states_of in by_language]
         if sound.sum() > 1:
             shares = crossed_shares(used)
     texts = {
@@ -127,12 +129,12 @@ def _by_wording(rows: np.ndarray, n_wordings: int, sound: np.ndarray) -> Agreeme
     same = np.einsum("rvlvm->rlm", parts) / n_wordings
     total = parts.sum(axis=(1, 3))
     across = (total - n_wordings * same) / (n_wordings * (n_wordings - 1))
-    found = []
+    by_wording = []
     for values in (same, across):
         whole = np.full((len(rows), len(sound), len(sound)), np.nan)
         whole[np.ix_(np.arange(len(rows)), sound, sound)] = values
-        found.append(whole)
-    return Agreement(*found)
+        by_wording.append(whole)
+    return Agreement(*by_wording)
 
 
 def _retrieved(z: np.ndarray, clusters: np.ndarray) -> float:

@@ -293,16 +293,16 @@ ENDS = ("", "_low", "_high", "_p")
 
 def subjects(scale: xr.Dataset) -> dict[str, list[str]]:
     """What claims about single models are put to: each model, all seeds of a size together."""
-    found: dict[str, list[str]] = {}
+    of_subject: dict[str, list[str]] = {}
     for model in map(str, scale["model"].values):
         at = scale.sel(model=model)
         alike = (scale["family_of"] == at["family_of"]) & (scale["parameters"] == at["parameters"])
         members = [str(slug) for slug in scale["model"].values[alike.values]]
         if len(members) > 1 and np.isfinite(float(at["seed"])):
-            found.setdefault(f"{', '.join(members)}: {len(members)} seeds", members)
+            of_subject.setdefault(f"{', '.join(members)}: {len(members)} seeds", members)
         else:
-            found[model] = [model]
-    return found
+            of_subject[model] = [model]
+    return of_subject
 
 
 def _over_seeds(

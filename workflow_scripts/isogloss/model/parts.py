@@ -134,10 +134,10 @@ def _traced(
             raise unsupported(slug, model, fault) from error
     if not states:
         raise unsupported(slug, model, "its decoder blocks take no part in a forward of text")
-    found, width = tuple(states[-1].shape), head.weight.shape[1]
-    if found != (1, TRACED, width):
+    last_shape, width = tuple(states[-1].shape), head.weight.shape[1]
+    if last_shape != (1, TRACED, width):
         shape = f"(row, place, {width})"
-        raise unsupported(slug, model, f"its blocks give states of shape {found}, not {shape}")
+        raise unsupported(slug, model, f"its blocks give states of shape {last_shape}, not {shape}")
     if not takers:
         raise unsupported(slug, model, "no final norm takes its last block's states as they are")
     norm = nn.Identity() if takers[0] is head else takers[0]

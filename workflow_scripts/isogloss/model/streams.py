@@ -30,8 +30,8 @@ class Streams:
         parts = [first]
         for projection, stream in zip(self.projections, streams[1:], strict=True):
             projected = projection(stream).to(first)
-            own = torch.sqrt((projected**2).mean(-1, keepdim=True).clamp(min=SMALLEST))
-            parts.append(projected * size / own)
+            norm = torch.sqrt((projected**2).mean(-1, keepdim=True).clamp(min=SMALLEST))
+            parts.append(projected * size / norm)
         return torch.stack(parts).mean(0)
 
     def moved(self, streams: torch.Tensor, by: torch.Tensor) -> torch.Tensor:

@@ -235,16 +235,16 @@ def pinned_repositories(
     tags = dict.fromkeys((reference_of(_entries(configs, where)), *distinct(languages)))
     pinned = {**spec, "configs": configs}
     for given in filter(None, map(by_tag.get, tags)):
-        own = {} if isinstance(configs[given], str) else configs[given]
-        path = str(own.get("path", spec["path"]))
-        revision = own.get("revision", spec.get("revision"))
+        configured = {} if isinstance(configs[given], str) else configs[given]
+        path = str(configured.get("path", spec["path"]))
+        revision = configured.get("revision", spec.get("revision"))
         if os.path.isdir(Path(path).expanduser()):
             continue
         commit = commit_of(path, revision, "dataset", memory, f"{where}.revision")
         if commit == revision:
             continue
-        if "path" in own or "revision" in own:
-            configs[given] = {**own, "revision": commit}
+        if "path" in configured or "revision" in configured:
+            configs[given] = {**configured, "revision": commit}
         else:
             pinned["revision"] = commit
     return pinned

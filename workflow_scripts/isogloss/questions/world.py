@@ -73,9 +73,9 @@ class World:
         """(language, entity, relation) bool, the facts that each language is trained on."""
         draw = np.random.default_rng((self.seed, 1))
         seen = draw.random((len(self.languages), *self.facts.shape)) < self.coverage
-        one = draw.integers(len(self.languages), size=self.facts.shape)
+        first = draw.integers(len(self.languages), size=self.facts.shape)
         nowhere = ~seen.any(axis=0)
-        seen[one[nowhere], *np.nonzero(nowhere)] = True
+        seen[first[nowhere], *np.nonzero(nowhere)] = True
         return seen
 
     # Concepts: what words stand for, numbered alike in every language.

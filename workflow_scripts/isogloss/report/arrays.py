@@ -136,16 +136,16 @@ def steered_part(
 
 def condition_label(file: xr.Dataset, condition: int) -> str:
     """A condition of steering as it is read: "mean difference, depth 0.50, strength 1"."""
-    one = file.isel(condition=condition)
-    role, method = str(one["role"].item()), str(one["method"].item()).replace("_", " ")
+    selected = file.isel(condition=condition)
+    role, method = str(selected["role"].item()), str(selected["method"].item()).replace("_", " ")
     if role == method:
         return role
     setting = ""
-    if np.isfinite(one["relative_depth"].item()) and np.isfinite(one["alpha"].item()):
-        setting = f", depth {one['relative_depth'].item():.2f}, strength {one['alpha'].item():g}"
-    draws = int((file["method"] == one["method"]).sum()) > 1 and role == "control"
+    if np.isfinite(selected["relative_depth"].item()) and np.isfinite(selected["alpha"].item()):
+        setting = f", depth {selected['relative_depth'].item():.2f}, strength {selected['alpha'].item():g}"
+    draws = int((file["method"] == selected["method"]).sum()) > 1 and role == "control"
     kind = "" if role == "grid" else f"{role}: "  # the settings that the others are chosen from
-    return f"{kind}{method}{setting}" + (f", draw {int(one['draw']) + 1}" if draws else "")
+    return f"{kind}{method}{setting}" + (f", draw {int(selected['draw']) + 1}" if draws else "")
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
