@@ -136,16 +136,16 @@ def steered_part(
 
 def condition_label(file: xr.Dataset, condition: int) -> str:
     """A condition of steering as it is read: "mean difference, depth 0.50, strength 1"."""
-    selected = file.isel(condition=condition)
-    role, method = str(selected["role"].item()), str(selected["method"].item()).replace("_", " ")
+    row = file.isel(condition=condition)
+    role, method = str(row["role"].item()), str(row["method"].item()).replace("_", " ")
     if role == method:
         return role
     setting = ""
-    if np.isfinite(selected["relative_depth"].item()) and np.isfinite(selected["alpha"].item()):
-        setting = f", depth {selected['relative_depth'].item():.2f}, strength {selected['alpha'].item():g}"
-    draws = int((file["method"] == selected["method"]).sum()) > 1 and role == "control"
+    if np.isfinite(row["relative_depth"].item()) and np.isfinite(row["alpha"].item()):
+        setting = f", depth {row['relative_depth'].item():.2f}, strength {row['alpha'].item():g}"
+    draws = int((file["method"] == row["method"]).sum()) > 1 and role == "control"
     kind = "" if role == "grid" else f"{role}: "  # the settings that the others are chosen from
-    return f"{kind}{method}{setting}" + (f", draw {int(selected['draw']) + 1}" if draws else "")
+    return f"{kind}{method}{setting}" + (f", draw {int(row['draw']) + 1}" if draws else "")
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:
