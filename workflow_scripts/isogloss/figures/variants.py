@@ -217,12 +217,11 @@ def _ensemble_caption(
             f"{between(effects, 'pooled_consistency_change')} in the languages that are steered."
         )
     return (
-        f"**{subject.model} on {subject.dataset}**: the mean of {n} wordings' scores is right "
-        f"more often than one wording by {between(results, 'mean_accuracy_gain', points)} points, "
-        "mean over languages, and consistency with "
-        f"{subject.label(subject.pivot).rstrip('*')} is higher by "
-        f"{between(means, 'mean_consistency_gain')}.{beside} The best wording, chosen on "
-        f"other items, is better than the worst by "
+        f"**{subject.model} on {subject.dataset}**: against one wording, the mean of {n} wordings' "
+        f"scores changes accuracy by {between(results, 'mean_accuracy_gain', points)} points, mean "
+        f"over languages, and consistency with {subject.label(subject.pivot).rstrip('*')} by "
+        f"{between(means, 'mean_consistency_gain')}.{beside} The best wording, chosen "
+        "on other items, is better than the worst by "
         f"{between(results, 'mean_accuracy_range', points)} points.\n\n"
         "*How to read it*: black, the mean of all wordings' scores against the mean of what "
         f"single wordings give, at {n} times the cost of one; blue, the study's first method of "
