@@ -78,8 +78,10 @@ def test_pickles_beside_the_weights_are_never_opened(model: Path, mark: Path) ->
     for name in PICKLES:
         (model / name).write_bytes(pickle.dumps(Planted(mark)))
     adapter = {"peft_type": "LORA", "base_model_name_or_path": str(model)}
-    (model / "adapter_config.json").write_text(json.dumps(adapter))
     assert opened(model).n_layers == 4
+    (model / "adapter_config.json").write_text(json.dumps(adapter))
+    with pytest.raises(InputError, match="adapter_config.json: its adapter"):
+        opened(model)
     assert not mark.exists()
 
 
