@@ -139,7 +139,8 @@ def test_no_program_can_run_what_it_reads(path: Path) -> None:
             if ast.unparse(node.func) == "np.load":
                 assert "allow_pickle" in given, ast.unparse(node)
             if ast.unparse(node.func) == "yaml.load":
-                assert given["Loader"] == "_OnceLoader", "the safe loader of study_files"
+                safe = ("_OnceLoader", "_Loader")  # of study files; of the harness's tasks
+                assert given["Loader"] in safe, ast.unparse(node)
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = {alias.name for alias in node.names} | {getattr(node, "module", "")}
             assert not names & FORBIDDEN, ast.unparse(node)
