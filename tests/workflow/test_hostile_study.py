@@ -108,7 +108,7 @@ def test_it_ends_like_any_other_in_the_folders_that_it_names(hostile: Finished) 
     wanted = {"summary.md", "summary.csv", "config.yaml", "report.html", "scale", "tiny"}
     wanted.add("verdicts.nc")
     assert {path.name for path in hostile.results.iterdir()} == wanted
-    assert len(list((hostile.results / "tiny/own/figures").glob("*.png"))) == 8
+    assert len(list((hostile.results / "tiny/own/figures").glob("*.png"))) == 9
     assert len(list((hostile.study.folder / STORE / "activations").rglob("*.h5"))) == 2
     assert (hostile.study.folder / CACHE / "digests").is_dir()
 
