@@ -11,24 +11,6 @@ Gives:    {store}/activations/{model}/{dataset}/{language}/{key}.h5, not declare
           `extract` lists what they made.
 """
 
-SHARED_OUT = STUDY.cluster.jobs_per_model > 1
-EXTRACTED = f"{STORE}/manifests/{{model}}/{{dataset}}/activations-{{key}}"
-
-
-def parts(wildcards) -> list[str]:
-    """An input: the lists of the jobs that share the languages; none where one job does all."""
-    jobs = min(STUDY.cluster.jobs_per_model, len(STUDY.languages_of(wildcards.dataset)))
-    numbers = (
-        [f"{number}-of-{jobs}" for number in range(1, jobs + 1)] if SHARED_OUT else []
-    )
-    return expand(f"{EXTRACTED}.{{part}}.json", part=numbers, **wildcards)
-
-
-def extraction_spec(wildcards) -> str:
-    """A parameter: the settings of a wording's activation files."""
-    return canonical_json(SETTINGS.activations(*wording(wildcards)))
-
-
 EXTRACTION_OPTIONS = (
     "store",
     "sharing",

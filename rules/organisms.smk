@@ -7,36 +7,6 @@ Gives:    {results}/organisms/calibration.nc  (model, measure, sharing), where s
           {results}/organisms/figures/{calibration,ladder}.{png,pdf,csv,rst}
 """
 
-from isogloss.figures.titles import CALIBRATION_FIGURE, LADDER_FIGURE
-
-WORLD = STUDY.asked_of_the_world
-ORGANISMS = f"{RESULTS}/organisms"
-COMPARED = {
-    f"{ORGANISMS}/calibration.nc": CALIBRATION_FIGURE if STUDY.planted else None,
-    f"{ORGANISMS}/ladder.nc": LADDER_FIGURE if STUDY.rungs else None,
-}
-COMPARED = {file: figure for file, figure in COMPARED.items() if figure}
-
-
-def of_organisms(name: str) -> list[str]:
-    """A result of every organism of a calibration."""
-    return [f"{RESULTS}/{model}/{WORLD}/{name}.nc" for model in STUDY.planted]
-
-
-def organism_figures() -> list:
-    """The files of the figures that set organisms side by side."""
-    return [
-        file
-        for figure in COMPARED.values()
-        for file in in_every_format(
-            f"{ORGANISMS}/figures/{figure.name}",
-            figure.title,
-            "All models",
-            "organisms",
-        )
-    ]
-
-
 if STUDY.planted:
     STEERED_BY = STUDY.fitted_for(WORLD)[:1]
 

@@ -105,10 +105,31 @@ def refuse_what_no_node_can_meet() -> None:
     It looks at what Snakemake would submit, --set-resources included.
     """
     for submitted in workflow.rules:
-        for model in STUDY.models if "model" in submitted.wildcard_names else [None]:
+        models = list(STUDY.models) if "model" in submitted.wildcard_names else [None]
+        if submitted.name == "train":
+            models = [slug for slug, model in STUDY.models.items() if model.organism]
+        for model in models:
             wildcards = {"model": model} if model else {}
             for attempt in ATTEMPTS:
                 asked = submitted.expand_resources(wildcards, InputFiles(), attempt)
                 request = dict(asked.items())
                 if fault := refusal(submitted.name, model, request, STUDY.cluster):
                     sys.exit(f"error: {fault}")
+
+
+SHARED_OUT = STUDY.cluster.jobs_per_model > 1
+EXTRACTED = f"{STORE}/manifests/{{model}}/{{dataset}}/activations-{{key}}"
+
+
+def parts(wildcards) -> list[str]:
+    """An input: the lists of the jobs that share the languages; none where one job does all."""
+    jobs = min(STUDY.cluster.jobs_per_model, len(STUDY.languages_of(wildcards.dataset)))
+    numbers = (
+        [f"{number}-of-{jobs}" for number in range(1, jobs + 1)] if SHARED_OUT else []
+    )
+    return expand(f"{EXTRACTED}.{{part}}.json", part=numbers, **wildcards)
+
+
+def extraction_spec(wildcards) -> str:
+    """A parameter: the settings of a wording's activation files."""
+    return canonical_json(SETTINGS.activations(*wording(wildcards)))

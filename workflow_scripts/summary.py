@@ -6,15 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from isogloss.errors import InputError
-from isogloss.figures.calibration import calibration_section
-from isogloss.figures.ladder import ladder_section
 from isogloss.figures.summary import Result, main_table, summary
 from isogloss.files.atomic import whole_file
 from isogloss.files.netcdf import open_netcdf
 from isogloss.program import add_settings, run
 from isogloss.store.manifests import manifest_settings, read_manifest
 
-SECTIONS = {"calibration": calibration_section, "ladder": ladder_section}
 """Of what sets organisms side by side, by file."""
 
 
@@ -32,12 +29,22 @@ def main() -> None:
     results = results_of(args.settings, args.manifests)
     verdicts = open_netcdf(Path(args.settings["results"]) / "verdicts.nc")
     names = {model["slug"]: model["name"] for model in args.settings["models"]}
-    sections = [SECTIONS[path.stem](open_netcdf(path)) for path in args.organisms]
+    sections = [section_of(path) for path in args.organisms]
     text = summary(results, args.settings["study"], verdicts, names, sections)
     with whole_file(args.output) as temporary:
         temporary.write_text(text, encoding="utf-8")
     with whole_file(args.table) as temporary:
         main_table(results).to_csv(temporary, index=False, float_format="%.6g")
+
+
+def section_of(path: Path) -> str:
+    """What the calibration or the ladder came to."""
+    # With matplotlib, which no other study's summary needs.
+    from isogloss.figures.calibration import calibration_section
+    from isogloss.figures.ladder import ladder_section
+
+    sections = {"calibration": calibration_section, "ladder": ladder_section}
+    return sections[path.stem](open_netcdf(path))
 
 
 def results_of(settings: dict[str, Any], manifests: list[Path]) -> list[Result]:

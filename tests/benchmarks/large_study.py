@@ -170,7 +170,7 @@ def make(folder: Path, models: int, datasets: int, languages: int, items: int) -
     outputs = write_results(study)
     say(f"{outputs} files that jobs make are there; recording them as made, 0.1 s a job")
     said = checked(study.snakemake(*TOUCH, "--forceall"))
-    jobs = int(said.rpartition("\ntotal")[2].split()[0])
+    jobs = int(re.findall(r"^\S+  (\d+) jobs$", said, re.MULTILINE)[0])
     about = {
         "models": models,
         "datasets": datasets,

@@ -70,8 +70,11 @@ def test_a_stopped_program_ends_after_what_it_does_on_a_second_thread():
     assert stopped(BEHIND) == "finished\n"
 
 
-def test_nothing_to_do_shows_no_bar(capsys):
+def test_nothing_to_do_shows_no_bar(capsys, monkeypatch):
     assert list(program.progress([], "verify")) == []
     assert capsys.readouterr().err == ""
+    assert list(program.progress([1, 2], "verify")) == [1, 2]
+    assert capsys.readouterr().err == ""  # it ended within a minute
+    monkeypatch.setattr(program, "SILENT", 0)
     assert list(program.progress([1, 2], "verify")) == [1, 2]
     assert "verify: 100%" in capsys.readouterr().err

@@ -212,7 +212,7 @@ FOLDERS = {
     "~someone/x": "no such folder",
     "en.jsonl": "en.jsonl: no such folder",
     "loop": "loop: no such folder",
-    "empty": "no en.jsonl: add it, or choose from nothing",
+    "empty": "no en.jsonl: the folder has no such file: put one per language there",
 }
 
 

@@ -288,19 +288,25 @@ def test_what_snakemake_cannot_read_is_explained_by_a_check_that_runs_nothing(
 
 
 def test_a_check_reads_the_questions_and_counts_them_for_the_folds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def faults() -> list[str]:
+        """But for the model, which is not there."""
+        assert checking(file, monkeypatch) == "1"
+        lines = capsys.readouterr().err.splitlines()
+        return [x for x in lines if x.startswith("error: ") and "models.tiny" not in x]
+
     write_questions(tmp_path / "questions", ["en", "de", "es"])
     study = SMALL | {"datasets": {"own": SMALL["datasets"]["own"]}}
     file = tmp_path / "study.yaml"
     file.write_text(json.dumps(merged(study, {"statistics": {"folds": 10}})), encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    assert checking(file, monkeypatch) == ""
+    assert faults() == []
     file.write_text(json.dumps(merged(study, {"statistics": {"folds": 11}})), encoding="utf-8")
-    said = checking(file, monkeypatch)
+    (said,) = faults()
     assert said.startswith("error: datasets.own: 30 items in 11 folds leave 2 in one, 3 are needed")
     (tmp_path / "questions/de.jsonl").write_text("{\n", encoding="utf-8")
-    assert "de.jsonl:1: (de) not JSON" in checking(file, monkeypatch)
+    assert "de.jsonl:1: (de) not JSON" in faults()[0]
 
 
 def test_snakemake_elsewhere_says_where_to_run(unmade: Study, tmp_path: Path) -> None:

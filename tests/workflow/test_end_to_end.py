@@ -17,7 +17,7 @@ DATASETS = list(SMALL["datasets"])
 
 FIGURES = {
     "accuracy", "transfer", "lens_accuracy", "lens_language", "lens_items", "place_and_shape",
-    "language_pairs", "language_subspace",
+    "language_pairs", "language_subspace", "breakdown", "pivots",
 }  # fmt: skip
 STEERING_FIGURES = {"steering_surface_own", "steering_effect_own"}
 SIGNATURES = {"pdf": b"%PDF-", "png": b"\x89PNG"}
@@ -104,7 +104,7 @@ def test_every_job_left_a_log_without_warnings_of_bad_arithmetic(finished: Study
 
 WANTED = {
     "behaviour": ["accuracy", "accuracy_low", "accuracy_high", "chance", "consistency", "kappa"],
-    "breakdown": ["accuracy", "accuracy_low", "item_share", "item_share_high", "n_clusters"],
+    "breakdown": ["accuracy", "item_share", "n_clusters"],
     "trajectories": ["latent_consistency", "pivot_share", "settling_depth"],
     "similarity": [
         "item_share", "dissociation", "dissociation_low", "dissociation_high", "dissociation_p",

@@ -44,7 +44,6 @@ def test_touching_code_questions_and_weights_reruns_nothing(copied: Copied) -> N
         {"extraction": {"precision_items": 2}},
         {"cache": "elsewhere"},
         {"cluster": {"gpus": 0, "max_threads": 1, "max_mem_mb": 9000}},
-        {"study": "renamed"},
     ],
     ids=lambda changes: json.dumps(changes)[1:-1].replace('"', ""),
 )
@@ -52,6 +51,12 @@ def test_settings_that_no_result_depends_on_compute_nothing(
     finished: Study, changes: dict[str, Any]
 ) -> None:
     assert not finished.changed(**changes).computing()
+
+
+def test_another_study_does_not_write_into_these_results(finished: Study) -> None:
+    done = finished.changed(study="renamed").snakemake("--dry-run")
+    assert done.returncode == 1
+    assert "error: results: results has the results of the study small" in done.stderr
 
 
 def test_a_plot_option_redraws_and_does_nothing_else(finished: Study) -> None:

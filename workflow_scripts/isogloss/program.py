@@ -104,6 +104,10 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+SILENT = 60.0
+"""In a log, what is behind a bar says nothing before that [s]."""
+
+
 def progress(steps: Iterable[Step], label: str, unit: str = "it") -> Iterable[Step]:
     """The same steps behind a progress bar; in a log, a line every minute of what takes so long."""
     bar = sys.stderr.isatty()
@@ -111,7 +115,7 @@ def progress(steps: Iterable[Step], label: str, unit: str = "it") -> Iterable[St
         return steps
     return tqdm(
         steps, desc=label, unit=unit, dynamic_ncols=bar, leave=not bar,
-        mininterval=0.5 if bar else 60.0, delay=0.0 if bar else 60.0,
+        mininterval=0.5 if bar else 60.0, delay=0.0 if bar else SILENT,
         file=sys.stderr if bar else _Lines(),
     )  # fmt: skip
 

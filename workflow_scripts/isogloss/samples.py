@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from isogloss.questions.datasets import load_dataset
 from isogloss.questions.languages import separator
 from isogloss.questions.prompts import prompt_text
 from isogloss.results import StudyResults
-from isogloss.study.settings import dataset_spec, prompt_style
+from isogloss.study.settings import prompt_style
 
 
 def samples(
@@ -32,9 +31,8 @@ def samples(
     """
     stored = study.activations(model, dataset, language)
     scores = np.asarray(stored.log_probability.sel(latent="prompt"), dtype=float)
-    config = study.config
-    items = load_dataset(dataset_spec(config, dataset), config.languages_of(dataset), dataset)
-    style = prompt_style(config.prompt_of(dataset).model_dump(mode="json"))
+    items = study.questions(dataset)
+    style = prompt_style(study.config.prompt_of(dataset).model_dump(mode="json"))
     for index, item in enumerate(items.items[language]):
         likelihoods = scores[index, : len(item.choices)].tolist()
         per_character = np.divide(likelihoods, [len(choice) for choice in item.choices])

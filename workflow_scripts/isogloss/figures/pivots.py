@@ -56,7 +56,8 @@ def pivots(results: xr.Dataset, subject: Subject) -> Drawing:
         if f"{name}_crossed_low" in part:
             bounds = [scale * part[f"{name}_crossed_{end}"].values for end in ("low", "high")]
             ax.hlines(rows, *bounds, color=GREY, linewidth=0.5)
-            ax.axvline(float(np.nanmean(ends[0])), color=GREY, linewidth=0.8, linestyle=":")
+            if np.isfinite(ends[0]).any():
+                ax.axvline(float(np.nanmean(ends[0])), color=GREY, linewidth=0.8, linestyle=":")
         for chosen, color in ((~is_pivot, BLACK), (is_pivot, RED)):
             some = [np.where(chosen, values, np.nan) for values in ends]
             dots(ax, some, rows, hollow, color)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import xarray as xr
 from scipy.special import stdtrit
-from scipy.stats import spearmanr
 
 from isogloss.errors import InputError
 from isogloss.measures.dissociation import is_middle
@@ -247,6 +246,8 @@ def _correlation(sharing: np.ndarray, values: np.ndarray) -> float:
     """Spearman's; NaN where a value is missing or nothing varies."""
     if not np.isfinite(values).all() or np.ptp(values) == 0:
         return float("nan")
+    from scipy.stats import spearmanr  # slow to import, seldom needed
+
     return float(spearmanr(sharing, values).statistic)
 
 

@@ -90,7 +90,7 @@ def noise_share(alone: np.ndarray, across: np.ndarray) -> np.ndarray:
 
     Args: alone, across (...) agreement within languages and between them. Returns (...).
 
-    >>> float(noise_share(np.array(0.7), np.array(0.4)))
+    >>> round(float(noise_share(np.array(0.7), np.array(0.4))), 6)
     0.5
     """
     return divide(1 - alone, 1 - across)

@@ -180,8 +180,8 @@ def _families() -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
 def script_name(language: str) -> str:
     """English name of a language's script.
 
-    >>> script_name("sw"), script_name("zh")
-    ('Latin', 'Simplified Han')
+    >>> script_name("sw"), script_name("hi")
+    ('Latin', 'Devanagari')
     """
     code = script(language)
     return str(Locale.parse("en").scripts.get(code, code))

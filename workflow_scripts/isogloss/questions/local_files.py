@@ -72,7 +72,7 @@ def language_files(
         raise InputError(f"{folder}: no such folder: give the folder of the <language>{shown}")
     by_language: dict[str, list[Path]] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix in suffixes and bool(path.suffix) != path.is_dir():
+        if path.suffix in suffixes and (path.suffix or path.is_dir()):
             try:
                 by_language.setdefault(canonical_tag(path.stem), []).append(path)
             except InputError:
