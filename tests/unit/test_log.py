@@ -17,6 +17,7 @@ import snakemake_logger_plugin_isogloss as plugin
 def handler(monkeypatch: pytest.MonkeyPatch) -> plugin.LogHandler:
     settings = SimpleNamespace(stdout=True, dryrun=False, verbose=False)
     line = {"stage": "extract", "model": "m", "dataset": "d", "to_do": {"seconds": 90.0}}
+    monkeypatch.setattr(plugin, "SHORT", 0.0)
     monkeypatch.setattr(
         plugin, "estimate", [sys.executable, "-c", f"print({json.dumps([line])!r})"]
     )
@@ -43,8 +44,11 @@ def test_a_long_job_has_two_lines_and_a_short_one_has_one(
     handler: plugin.LogHandler, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said(handler, "Job stats: ...", event=LogEvent.RUN_INFO, stats={"extract": 1, "summary": 3})
-    assert handler.progress is not None and handler.progress.process is not None
-    handler.progress.process.wait()
+    progress = handler.progress
+    assert progress is not None and str(progress) == "0 of 4 jobs"
+    progress.look()
+    assert progress.process is not None
+    progress.process.wait()
     for number, rule in enumerate(("extract", "summary")):
         start(handler, number, rule)
         said(handler, f"Finished jobid: {number}", event=LogEvent.JOB_FINISHED, job_id=number)

@@ -28,6 +28,9 @@ estimate: list[str] = []
 LONG = {"train", "readout", "extract", "lens", "steer", "similarity", "subspaces", "download"}
 """Rules whose jobs have a line when they start too: the others take seconds."""
 
+SHORT = 60.0
+"""A run that ends before needs no estimate, which takes some seconds of a processor [s]."""
+
 BY_OURSELVES = {LogEvent.JOB_INFO, LogEvent.JOB_FINISHED, LogEvent.JOB_ERROR, LogEvent.RUN_INFO}
 LEFT_OUT = {
     LogEvent.SHELLCMD, LogEvent.PROGRESS, LogEvent.RESOURCES_INFO, LogEvent.WORKFLOW_STARTED,
@@ -109,15 +112,17 @@ class Progress:
         self.planned, self.started = planned, time.monotonic()
         self.finished: list[Job] = []
         self.seconds: Seconds = {}
-        self.process = (
-            subprocess.Popen(estimate, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-            if estimate
-            else None
-        )
+        self.asked = False
+        self.process: subprocess.Popen[str] | None = None
 
     def look(self) -> None:
-        """Take the estimate, once its process has ended; nobody waits for it."""
-        if self.process and self.process.poll() is not None:
+        """Ask for the estimate, or take it once its process has ended; nobody waits for it."""
+        if estimate and not self.asked and time.monotonic() - self.started >= SHORT:
+            self.asked = True
+            self.process = subprocess.Popen(
+                estimate, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            )
+        elif self.process and self.process.poll() is not None:
             printed, _ = self.process.communicate()
             self.seconds = seconds_of(printed) if self.process.returncode == 0 else {}
             self.process = None
@@ -135,7 +140,7 @@ class Progress:
         done = sum(map(self.of, self.finished))
         total = sum(count * self._mean(rule) for rule, count in self.planned.items())
         share = min(done / total, 0.99) if total else 0.99
-        if self.process or share < 0.02:
+        if not self.seconds or share < 0.02:
             return f"{len(self.finished)} of {sum(self.planned.values())} jobs"
         left = (time.monotonic() - self.started) * (1 - share) / share
         return f"{share:.0%}, {duration(left)} left"
