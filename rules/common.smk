@@ -34,7 +34,7 @@ from isogloss.files.canonical import canonical_json
 from isogloss.imports import imported_modules
 from isogloss.questions.datasets import dataset_files
 from isogloss.study.keys import STAGES, Artifacts
-from isogloss.study.local_questions import check_pairs_apart, checked_questions
+from isogloss.study.local_questions import check_pairs_apart
 from isogloss.study.schema import validate
 from isogloss.study.settings import Settings, dump, manifest_name
 from isogloss.study.study_file import check_free, mapping_of
@@ -46,9 +46,6 @@ try:
     STUDY = validate(config, ", ".join(map(str, workflow.configfiles)))
     check_free(Path(STUDY.results), STUDY.study)
     check_pairs_apart(STUDY)
-    # A run reads the questions in its jobs; a plan is asked whether it would go well.
-    for name in STUDY.datasets if workflow.output_settings.dryrun else ():
-        checked_questions(STUDY, name)
     SETTINGS = Settings(STUDY, planning=True)
     MANIFESTS = SETTINGS.manifests()
 except InputError as error:
