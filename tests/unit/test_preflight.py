@@ -75,8 +75,8 @@ def test_a_study_without_a_fault_has_none_and_says_what_it_can_show(study: dict[
     findings = check(study)
     assert not findings.faults and not findings.to_fetch and not findings.warnings
     assert findings.facts == [
-        "own: 12 questions in 12 clusters; a change of accuracy under steering is detected from 26"
-        " points on, if 10% of the answers change",
+        "own: 12 questions in 12 clusters; a change of accuracy under steering is detected from 55"
+        " points on in one language, if 10% of the answers change",
         "no family has three sizes: the paper's claims about size will stay undecided",
     ]
 

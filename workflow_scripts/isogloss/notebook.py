@@ -32,9 +32,9 @@ from isogloss.questions.records import (
     Exclude,
     Rows,
     distinct,
-    item_of_record,
     parallel,
     reference_of,
+    rows_of,
 )
 from isogloss.versions import EXTRACTION_VERSION
 
@@ -150,8 +150,7 @@ def _items(questions: Any, languages: Sequence[str] | None) -> ParallelItems:
         raise InputError(f"questions: none in {missing[0]}: there are {', '.join(by_tag)}")
     for tag in dict.fromkeys((reference_of(by_tag), *wanted)):
         places = [f"questions[{tag!r}][{n}]" for n in range(len(by_tag[tag]))]
-        made = [item_of_record(r, p) for r, p in zip(by_tag[tag], places, strict=True)]
-        rows[tag] = Rows([item for item, _ in made], places, sum(n for _, n in made))
+        rows[tag] = rows_of(zip(places, by_tag[tag], strict=True), tag)
     return parallel(rows, wanted, "questions", "", Exclude())
 
 

@@ -17,6 +17,8 @@ from scipy.special import ndtri
 from isogloss.cost.tokens import tokenizer_here
 from isogloss.errors import InputError, one_line
 from isogloss.measures.lens import lens_layers
+from isogloss.measures.statistics import Flips, minimum_detectable_effect
+from isogloss.measures.verdicts import detectable_correlation
 from isogloss.model.sources import (
     ModelSource,
     cache_folder,
@@ -71,7 +73,7 @@ def check_study(study: Config) -> Findings:
     for slug in study.models:
         _check_model(study, slug, items, findings)
     for name, of_dataset in items.items():
-        findings.facts += detectable(study, name, of_dataset)
+        findings.facts += detectable_effects(study, name, of_dataset)
     findings.facts += sizes(study)
     findings.attempt(lambda: _check_place(study))
     return findings
@@ -215,28 +217,32 @@ def _tokenise(
 # What the study can show
 
 
-def detectable(study: Config, name: str, items: ParallelItems) -> Iterator[str]:
-    """The smallest effects that tests on a dataset detect with 80% power at the 5% level.
+def detectable_effects(study: Config, name: str, items: ParallelItems) -> Iterator[str]:
+    """The smallest effects that tests on a dataset detect with 80% power, as the run will say them.
 
-    Source: normal approximation, (1.96 + 0.84) standard errors. Accuracy under steering: a share
-    `FLIPS` of the answers changes; correlations over pairs of languages: 1 / sqrt(pairs - 3), in
-    Fisher's z, as if pairs were independent, which they are not.
+    Source: `minimum_detectable_effect`, where a share `FLIPS` of the answers changes in each
+    steered language, at the 5% level over these languages together; correlations over pairs of
+    languages as if pairs were independent, which they are not.
     """
     if name not in study.questions:
         return
     clusters, tags = len(np.unique(items.clusters)), study.languages_of(name)
-    errors = ndtri(0.975) + ndtri(0.8)
     pairs = len(tags) * (len(tags) - 1) // 2
     line = f"{name}: {len(items.item_ids)} questions in {clusters} clusters"
     if study.steering and name in study.steering.evaluate_on:
-        points = 100 * errors * np.sqrt(FLIPS / clusters)
+        changes = np.zeros(len(items.item_ids))
+        changes[:: round(1 / FLIPS)] = 1.0
+        changes[:: 2 * round(1 / FLIPS)] = -1.0
+        alpha = 0.05 / len(study.steering.languages)
+        least = minimum_detectable_effect(changes, items.clusters, alpha, flips=Flips.of(changes))
         line += (
-            f"; a change of accuracy under steering is detected from {points:.0f} points on, if"
-            f" {FLIPS:.0%} of the answers change"
+            f"; a change of accuracy under steering is detected from {100 * least:.0f} points on in"
+            f" one language, if {FLIPS:.0%} of the answers change"
         )
     if pairs > 3:
-        r = np.tanh(errors / np.sqrt(pairs - 3))
-        line += f"; a correlation over its {pairs} pairs of languages from {r:.2f} on, at best"
+        half = np.tanh(ndtri(0.975) / np.sqrt(pairs - 3))
+        least = detectable_correlation(-half, half, 0.95, 0.05)
+        line += f"; a correlation over its {pairs} pairs of languages from {least:.2f} on, at best"
     yield line
 
 

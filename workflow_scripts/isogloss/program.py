@@ -115,8 +115,8 @@ def progress(steps: Iterable[Step], label: str, unit: str = "it") -> Iterable[St
         return steps
     return tqdm(
         steps, desc=label, unit=unit, dynamic_ncols=bar, leave=not bar,
-        mininterval=0.5 if bar else 60.0, delay=0.0 if bar else SILENT,
-        file=sys.stderr if bar else _Lines(),
+        mininterval=0.5 if bar else 60.0, maxinterval=10.0 if bar else 60.0,
+        delay=0.0 if bar else SILENT, file=sys.stderr if bar else _Lines(),
     )  # fmt: skip
 
 

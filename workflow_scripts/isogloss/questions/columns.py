@@ -20,7 +20,7 @@ from string import Formatter
 from typing import Any
 
 from isogloss.errors import InputError
-from isogloss.questions.records import FIELDS
+from isogloss.questions.records import FIELDS, Rows, rows_of
 
 TEMPLATES = ("context", "question", "category", "cluster")
 PARTS = (*FIELDS, "labels", "answer_from")
@@ -110,6 +110,41 @@ def record_of_row(
         "choices": choices,
         "answer": answer,
     }
+
+
+def rows_of_table(
+    table: Sequence[Mapping[str, Any]],
+    features: Mapping[str, Any],
+    columns: Mapping[str, Any],
+    place: str,
+    language: str,
+    first: int = 0,
+) -> Rows:
+    """Items of one language from the rows of a table.
+
+    Args:
+        table: rows by column.
+        features: types of its columns, as `check_columns` takes them.
+        columns: the mapping.
+        place: of the table, for messages.
+        language: of its items.
+        first: number of its first row, as messages count them.
+
+    Raises:
+        InputError: the mapping does not fit the table, a row is no whole item, or there is no row.
+    """
+    check_columns(columns, features, place)
+    check_letters(table, columns, place)
+    if not table:
+        raise InputError(
+            f"{place}: the table is empty: give it one item per row, or name another split"
+        )
+    places = [f"{place}:{number}" for number in range(first, first + len(table))]
+    records = [
+        record_of_row(row, number, columns, f"{where} ({language})")
+        for number, (row, where) in enumerate(zip(table, places, strict=True))
+    ]
+    return rows_of(zip(places, records, strict=True), language)
 
 
 def _cell(row: Mapping[str, Any], column: str) -> Any:

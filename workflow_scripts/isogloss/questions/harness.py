@@ -25,9 +25,9 @@ from isogloss.questions.records import (
     Exclude,
     Rows,
     distinct,
-    item_of_record,
     parallel,
     reference_of,
+    rows_of,
 )
 
 NEEDED = ("dataset_path", "doc_to_text", "doc_to_choice", "doc_to_target")
@@ -133,18 +133,16 @@ def _read_task(path: Path, language: str) -> Rows:
     about = task(path)
     split = str(about.get("test_split") or about.get("validation_split") or "test")
     config = str(about.get("dataset_name") or "default")
-    items, places, changed = [], [], 0
     with table_of(str(about["dataset_path"]), config, split, None) as table:
         rows = table.to_list()
-    for number, row in enumerate(rows):
-        places.append(f"{path}:{number}")
-        record = _record(row, number, about, f"{places[-1]} ({language})")
-        item, count = item_of_record(record, f'{places[-1]}: item "{number}" ({language})')
-        items.append(item)
-        changed += count
-    if not items:
+    if not rows:
         raise InputError(f"{path}: the split {split} is empty: name another")
-    return Rows(items, places, changed)
+    places = [f"{path}:{number}" for number in range(len(rows))]
+    records = [
+        _record(row, number, about, f"{place} ({language})")
+        for number, (row, place) in enumerate(zip(rows, places, strict=True))
+    ]
+    return rows_of(zip(places, records, strict=True), language)
 
 
 def _record(row: Mapping[str, Any], number: int, about: Mapping[str, Any], place: str) -> dict:

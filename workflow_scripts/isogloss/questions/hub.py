@@ -15,7 +15,7 @@ from typing import Any
 
 from isogloss.errors import InputError, one_line
 from isogloss.files.commits import commit_of
-from isogloss.questions.columns import check_columns, check_letters, record_of_row
+from isogloss.questions.columns import rows_of_table
 from isogloss.questions.items import ParallelItems
 from isogloss.questions.languages import canonical_tag
 from isogloss.questions.records import (
@@ -23,7 +23,6 @@ from isogloss.questions.records import (
     Exclude,
     Rows,
     distinct,
-    item_of_record,
     parallel,
     reference_of,
 )
@@ -260,21 +259,8 @@ def _read_hub(
 ) -> Rows:
     """Items of one language from one configuration of a dataset."""
     place = f"{path} ({config}, {split})"
-    items, places, changed = [], [], 0
     with table_of(path, config, split, revision) as table:
-        check_columns(columns, table.features, place)
-        rows = table.to_list()
-    check_letters(rows, columns, place)
-    for number, row in enumerate(rows):
-        places.append(f"{place}:{number}")
-        record = record_of_row(row, number, columns, f"{places[-1]} ({language})")
-        shown = f'{places[-1]}: item "{record["item_id"]}" ({language})'
-        item, count = item_of_record(record, shown)
-        items.append(item)
-        changed += count
-    if not items:
-        raise InputError(f"{place}: the split is empty: name another split")
-    return Rows(items, places, changed)
+        return rows_of_table(table.to_list(), table.features, columns, place, language)
 
 
 @contextmanager

@@ -195,6 +195,26 @@ def item_of_record(record: Mapping[str, Any], place: str) -> tuple[Item, int]:
     return item, sum(text != other for text, other in zip(raw, clean, strict=True))
 
 
+def rows_of(records: Iterable[tuple[str, Mapping[str, Any]]], language: str) -> Rows:
+    """The items of one language.
+
+    Args:
+        records: the place of each, for messages, and its fields.
+
+    Raises:
+        InputError: as `item_of_record`.
+    """
+    items, places, changed = [], [], 0
+    for place, record in records:
+        item, count = item_of_record(
+            record, f'{place}: item "{record.get("item_id")}" ({language})'
+        )
+        items.append(item)
+        places.append(place)
+        changed += count
+    return Rows(items, places, changed)
+
+
 def _instead(value: Any, what: str) -> str:
     """What a field has to be; the number of a letter where that was given."""
     letter = value.strip().upper() if isinstance(value, str) else ""

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from isogloss.errors import InputError, one_line
-from isogloss.questions.columns import check_columns, check_letters, record_of_row
+from isogloss.questions.columns import rows_of_table
 from isogloss.questions.items import ParallelItems
 from isogloss.questions.local_files import language_files
-from isogloss.questions.records import NOTHING, Exclude, Rows, distinct, item_of_record, parallel
+from isogloss.questions.records import NOTHING, Exclude, Rows, distinct, parallel
 
 SUFFIXES = (".csv", ".tsv", ".parquet", "")
 """Of the tables in a folder; "" for the folders of the datasets library."""
@@ -58,21 +58,9 @@ def _read_table(path: Path, language: str, columns: Mapping[str, Any]) -> tuple[
     """Items of one table, and whether it has their ids."""
     features, records = _content(path, language)
     mapping = _usual(features) | dict(columns)
-    place = str(path)
-    check_columns(mapping, features, place)
-    check_letters(records, mapping, place)
-    items, places, changed = [], [], 0
     first = 2 if path.suffix in (".csv", ".tsv") else 1  # the line of the first row
-    for number, row in enumerate(records):
-        places.append(f"{place}:{number + first}")
-        record = record_of_row(row, number, mapping, f"{places[-1]} ({language})")
-        shown = f'{places[-1]}: item "{record["item_id"]}" ({language})'
-        item, count = item_of_record(record, shown)
-        items.append(item)
-        changed += count
-    if not items:
-        raise InputError(f"{place}: the table is empty: give it one item per row")
-    return Rows(items, places, changed), "item_id" in mapping
+    rows = rows_of_table(records, features, mapping, str(path), language, first)
+    return rows, "item_id" in mapping
 
 
 def _content(path: Path, language: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
