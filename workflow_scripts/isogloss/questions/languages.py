@@ -177,14 +177,18 @@ def _families() -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
         return archive["data"][:, :, 0] == 1, archive["feats"], row_of
 
 
+HAN = {"Hans": "Simplified Han", "Hant": "Traditional Han"}
+"""CLDR's names of these scripts where they stand alone, which Babel leaves out."""
+
+
 def script_name(language: str) -> str:
     """English name of a language's script.
 
-    >>> script_name("sw"), script_name("hi")
-    ('Latin', 'Devanagari')
+    >>> script_name("sw"), script_name("zh")
+    ('Latin', 'Simplified Han')
     """
     code = script(language)
-    return str(Locale.parse("en").scripts.get(code, code))
+    return HAN.get(code) or str(Locale.parse("en").scripts.get(code, code))
 
 
 def separator(language: str) -> str:
