@@ -5,7 +5,6 @@ from pathlib import Path
 
 from isogloss.files.netcdf import write_netcdf
 from isogloss.measures.ladder import TrainedModel, ladder
-from isogloss.model.tensor_file import read_tensors
 from isogloss.program import add_settings, run
 
 
@@ -15,6 +14,8 @@ def main() -> None:
     add_settings(parser)
     parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
     args = parser.parse_args()
+
+    from isogloss.model.tensor_file import read_tensors  # torch takes seconds to import
 
     models = [
         TrainedModel(**model, history=read_tensors(path, "organism")[1]["record"]["history"])

@@ -236,6 +236,16 @@ def test_the_text_part_of_multimodal_gemma3_is_found():
     assert torch.equal(logits_of(readout_of(decoder), states), logits)
 
 
+def test_a_model_without_a_final_norm_is_read_as_it_is():
+    from transformers import OPTConfig, OPTForCausalLM
+
+    small = {"vocab_size": 384, "hidden_size": 8, "ffn_dim": 8, "num_hidden_layers": 1}
+    small |= {"num_attention_heads": 1, "do_layer_norm_before": False, "word_embed_proj_dim": 8}
+    decoder = adapt(OPTForCausalLM(OPTConfig(**small)), tiny_model("llama").tokenizer, "other")
+    done = decoder.model(TOKENS, output_hidden_states=True)
+    assert torch.allclose(logits_of(readout_of(decoder), done.hidden_states[-1]), done.logits)
+
+
 def test_a_model_is_refused_where_its_logits_differ():
     tokenizer = tiny_model("llama").tokenizer
     scaled = tiny_model("llama").model

@@ -38,7 +38,7 @@ def test_a_program_explains_itself_and_each_option(
 SLOW = {"torch", "transformers", "scipy.stats", "sklearn", "statsmodels", "matplotlib"}
 NEEDED = {
     "subspaces": {"sklearn", "scipy.stats"}, "figures": {"matplotlib"},
-    "organism_figures": {"matplotlib"}, "ladder": {"torch"},
+    "organism_figures": {"matplotlib"},
 }  # fmt: skip
 
 
