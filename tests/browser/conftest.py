@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 from tests.browsing import browser, visit
-from tests.workflow.conftest import Study, finished  # noqa: F401
+from tests.workflow import conftest as small
+from tests.workflow.conftest import Study
 
 from isogloss.results import StudyResults, open_study
+
+finished = small.finished  # a fixture of theirs: run once for their tests and these
 
 
 @pytest.fixture(scope="session")
@@ -24,10 +27,10 @@ def seen(chromium: Any) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def page(finished: Study) -> Path:  # noqa: F811
+def page(finished: Study) -> Path:
     return finished.folder / "results/report.html"
 
 
 @pytest.fixture(scope="session")
-def study(finished: Study) -> StudyResults:  # noqa: F811
+def study(finished: Study) -> StudyResults:
     return open_study(finished.folder / "results")

@@ -114,7 +114,7 @@ def run_program(request: dict[str, Any]) -> None:
         runpy.run_path(sys.argv[0], run_name="__main__")
     finally:
         sys.settrace(None)
-        threading.settrace(None)  # type: ignore[arg-type]
+        threading.settrace(None)
         if moment and "count" in moment:
             Path(moment["count"]).write_text(json.dumps(tracer.counts), encoding="utf-8")
 

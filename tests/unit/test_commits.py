@@ -167,6 +167,6 @@ def test_a_bundle_names_the_commit(hub: Path, tmp_path: Path) -> None:
     quiz = {"source": "hub", "path": "maker/quiz", "configs": {"en": "e", "de": "d"}}
     made = settings(tmp_path, quiz=quiz)
     study = SimpleNamespace(config=made.study, settings=made)
-    content = yaml.safe_load(_config_text(study))  # type: ignore[arg-type]
+    content = yaml.safe_load(_config_text(study))
     assert content["models"]["tiny"]["revision"] == OLD
     assert content["datasets"]["quiz"]["revision"] == NEW
