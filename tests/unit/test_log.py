@@ -82,7 +82,9 @@ def test_the_reason_of_a_failure_is_the_last_line(
     start(handler, 0, "extract", log)
     for _ in range(2):  # Snakemake says it twice
         said(handler, "Error in rule", event=LogEvent.JOB_ERROR, jobid=0)
+    said(handler, "RuleException:\nCalledProcessError in file ...\nCommand '" + "x" * 1300 + "'")
     said(handler, "Exiting because a job execution failed. Look below for error messages")
+    assert "xxx" not in capsys.readouterr().out
     handler.close()
     *_, failed, name, reason = capsys.readouterr().out.splitlines()
     assert failed.split() == ["failed:", "extract", "m", "d"]

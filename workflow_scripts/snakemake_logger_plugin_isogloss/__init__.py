@@ -41,7 +41,7 @@ ROUTINE = (
     "Job stats", "Complete log", "Exiting because a job", "Finished jobid", "Conda environments",
     "Singularity containers", "Group jobs", "At least one job did not complete",
     "Removing output files", "Will exit after finishing", "WorkflowError:\nAt least one job",
-    "Elapsed time",
+    "Elapsed time", "RuleException:\nCalledProcessError",
 )  # fmt: skip
 """How messages begin that say nothing about this run, or repeat what a line here has said."""
 
