@@ -9,7 +9,6 @@ from isogloss.figures.colours import BLACK, DIVERGING, GREY, ORANGE, RED
 from isogloss.figures.style import (
     Drawing,
     Subject,
-    between,
     confidence,
     dots,
     heat_map,
@@ -21,7 +20,7 @@ from isogloss.figures.style import (
     say_empty,
     spoken,
 )
-from isogloss.figures.text import percent, points
+from isogloss.figures.text import between, percent, points
 
 # What the choices' scores without the question give, where these were extracted.
 CHOICES_ONLY = ("accuracy_choices_only", "consistency_choices_only")

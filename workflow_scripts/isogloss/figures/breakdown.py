@@ -9,7 +9,6 @@ from isogloss.figures.colours import BLACK, GREY, PALE
 from isogloss.figures.style import (
     Drawing,
     Subject,
-    between,
     confidence,
     dots,
     new_figure,
@@ -17,7 +16,7 @@ from isogloss.figures.style import (
     rows_axis,
     spoken,
 )
-from isogloss.figures.text import as_rst, decimal, percent, points
+from isogloss.figures.text import as_rst, between, decimal, percent, points
 from isogloss.files.netcdf import confidence_of
 
 MOST_CATEGORIES = 20

@@ -4,19 +4,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
 
-from isogloss.figures.style import (
-    BLACK,
-    BLUE,
-    CYCLE,
-    GREY,
-    RED,
-    Drawing,
-    Subject,
-    confidence,
-    new_figure,
-    numbers_of,
-    spoken,
-)
+from isogloss.figures.colours import BLACK, BLUE, CYCLE, GREY, RED
+from isogloss.figures.style import Drawing, Subject, confidence, new_figure, numbers_of, spoken
 from isogloss.figures.text import (
     as_markdown,
     as_rst,

@@ -11,7 +11,6 @@ from isogloss.figures.style import (
     FAMILIES_NOTE,
     Drawing,
     Subject,
-    between,
     confidence,
     depth_axis,
     dots,
@@ -25,7 +24,7 @@ from isogloss.figures.style import (
     say_empty,
     spoken,
 )
-from isogloss.figures.text import decimal, percent, points
+from isogloss.figures.text import between, decimal, percent, points
 
 COLUMNS = 5  # panels of a row of small multiples
 MOST_WITH_BANDS = 4  # languages of one panel whose intervals are all drawn

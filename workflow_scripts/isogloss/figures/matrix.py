@@ -3,18 +3,17 @@
 import numpy as np
 import xarray as xr
 
+from isogloss.figures.colours import DIVERGING
 from isogloss.figures.style import (
-    DIVERGING,
     Drawing,
     Subject,
-    between,
     confidence,
     heat_map,
     new_figure,
     numbers_of,
     spoken,
 )
-from isogloss.figures.text import as_rst, points
+from isogloss.figures.text import as_rst, between, points
 from isogloss.files.netcdf import confidence_of
 from isogloss.steering.matrix import EFFECTS
 

@@ -3,13 +3,10 @@
 import numpy as np
 import xarray as xr
 
+from isogloss.figures.colours import BLACK, GREY, RED
 from isogloss.figures.style import (
-    BLACK,
-    GREY,
-    RED,
     Drawing,
     Subject,
-    between,
     confidence,
     dots,
     near_chance_note,
@@ -18,7 +15,7 @@ from isogloss.figures.style import (
     rows_axis,
     spoken,
 )
-from isogloss.figures.text import decimal
+from isogloss.figures.text import between, decimal
 
 PANELS = {
     "pivot_accuracy": ("accuracy\nin the pivot", "%", 100),

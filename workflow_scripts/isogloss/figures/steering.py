@@ -10,7 +10,6 @@ from isogloss.figures.colours import BLACK, BLUE, DIVERGING, GREEN, GREY, ORANGE
 from isogloss.figures.style import (
     Drawing,
     Subject,
-    between,
     confidence,
     dots,
     heat_map,
@@ -21,7 +20,7 @@ from isogloss.figures.style import (
     rows_axis,
     spoken,
 )
-from isogloss.figures.text import as_rst, decimal, points, span, span_of_points
+from isogloss.figures.text import as_rst, between, decimal, points, span, span_of_points
 from isogloss.files.netcdf import confidence_of
 from isogloss.study.steering_methods import ALL_METHODS, MAIN_CLAIM
 

@@ -1,4 +1,4 @@
-"""What all figures share: colours, fonts, labels; how a figure, numbers and caption are kept."""
+"""What all figures share: fonts, labels, parts; how a figure, numbers and caption are kept."""
 
 import textwrap
 from collections import Counter
@@ -20,50 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 
-from isogloss.figures.colours import (
-    BLACK as BLACK,
-)
-from isogloss.figures.colours import (
-    BLUE as BLUE,
-)
-from isogloss.figures.colours import (
-    CYCLE as CYCLE,
-)
-from isogloss.figures.colours import (
-    DASHES as DASHES,
-)
-from isogloss.figures.colours import (
-    DIVERGING as DIVERGING,
-)
-from isogloss.figures.colours import (
-    GREEN as GREEN,
-)
-from isogloss.figures.colours import (
-    GREY as GREY,
-)
-from isogloss.figures.colours import (
-    MARKERS as MARKERS,
-)
-from isogloss.figures.colours import (
-    ORANGE as ORANGE,
-)
-from isogloss.figures.colours import (
-    PALE as PALE,
-)
-from isogloss.figures.colours import (
-    PURPLE as PURPLE,
-)
-from isogloss.figures.colours import (
-    RED as RED,
-)
-from isogloss.figures.colours import (
-    SEQUENTIAL as SEQUENTIAL,
-)
-from isogloss.figures.colours import (
-    SKY as SKY,
-)
-from isogloss.figures.text import between as between
-from isogloss.figures.text import decimal
+from isogloss.figures.colours import BLACK, CYCLE, DASHES, GREY, MARKERS, PALE, SEQUENTIAL
+from isogloss.figures.text import between, decimal
 from isogloss.files.atomic import whole_file
 from isogloss.files.netcdf import confidence_of
 from isogloss.questions.languages import language_family, language_name

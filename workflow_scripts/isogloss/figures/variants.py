@@ -8,7 +8,6 @@ from isogloss.figures.colours import BLACK, BLUE, GREEN, GREY, ORANGE, PALE, PUR
 from isogloss.figures.style import (
     Drawing,
     Subject,
-    between,
     confidence,
     depth_axis,
     dots,
@@ -19,7 +18,7 @@ from isogloss.figures.style import (
     rows_axis,
     spoken,
 )
-from isogloss.figures.text import as_rst, decimal, percent, points
+from isogloss.figures.text import as_rst, between, decimal, percent, points
 
 ENDS = ("", "_low", "_high")
 SOURCES = {
