@@ -11,6 +11,7 @@ from sklearn.metrics import cohen_kappa_score
 from isogloss.errors import InputError
 from isogloss.measures.behaviour import cohens_kappa
 from isogloss.measures.statistics import Flips, Jackknife, minimum_detectable_effect
+from isogloss.measures.transfer import transfer_rows
 from isogloss.steering.effect_table import (
     EffectTable,
     at_chosen_settings,
@@ -19,7 +20,7 @@ from isogloss.steering.effect_table import (
     pooled_differences,
     without_each_language,
 )
-from isogloss.steering.effects import rank_p, steering_effects, transfer_rows
+from isogloss.steering.effects import rank_p, steering_effects
 from isogloss.steering.inference import Search, choose, flip_claims
 
 N_ITEMS, N_CHOICES = 40, 4

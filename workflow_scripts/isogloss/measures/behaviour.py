@@ -413,9 +413,7 @@ def _add_mean_accuracy(table: PairTable, rows: np.ndarray, mean: Interval) -> No
     without = divide(rows[0].sum() - rows[0], np.full(n, n - 1))
     by_cluster = rows[1:].mean(axis=1)
     crossed = two_way_jackknife(mean.estimate, by_cluster, without, table.jackknife.confidence)
-    over = "clusters of items and languages"
-    table.add_interval("mean_accuracy_crossed", (), within(crossed, SHARES), text, over)
-    del table.variables["mean_accuracy_crossed"]  # the estimate is that of the mean
+    table.add_crossed("mean_accuracy", (), within(crossed, SHARES), text)
     for what, values in (("cluster", by_cluster), ("language", without)):
         table.add(f"mean_accuracy_without_{what}", (what,), values, f"{text}, each {what} left out")
 

@@ -6,6 +6,7 @@ it is part of, cluster by cluster.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 import xarray as xr
@@ -19,11 +20,17 @@ from isogloss.measures.statistics import (
     Interval,
     Jackknife,
     divide,
+    stacked,
     two_way_jackknife,
     within,
 )
-from isogloss.measures.transfer import MIN_ITEMS
-from isogloss.measures.variables import from_the_paper, interval_variables, variable
+from isogloss.measures.transfer import transfer_rows
+from isogloss.measures.variables import (
+    crossed_bounds,
+    from_the_paper,
+    interval_variables,
+    variable,
+)
 
 MEASURES = {
     "accuracy": ("accuracy", (0.0, 1.0)),
@@ -32,7 +39,6 @@ MEASURES = {
     "transfer_lift": ("positive transfer from the pivot above accuracy", (-1.0, 1.0)),
     "item_share": ("item share with the pivot, middle half of relative depth", (-1.0, 1.0)),
 }
-OVER_BOTH = "clusters of items and languages"
 
 
 # Kernels
@@ -71,33 +77,36 @@ def item_share_rows(
 
 
 def middle_item_shares(
-    states: ParallelStates, pivot: str, groups: Sequence[Group], jackknife: Jackknife
+    states: ParallelStates,
+    pivots: Sequence[str],
+    subsets: Sequence[np.ndarray],
+    jackknife: Jackknife,
 ) -> np.ndarray:
-    """`item_share_rows` of each language with the pivot, mean over the middle half of depth.
+    """`item_share_rows` of each language with each pivot, mean over the middle half of depth.
 
     Args:
         states: of all languages.
-        groups: those that differ in their items.
+        pivots: languages, taken as pivot one after the other.
+        subsets: (item,) bool each, items that count.
         jackknife: of the items.
 
     Returns:
-        (group, row, language), languages beside the pivot in the states' order; NaN where a
-        language's states, or the pivot's, can have no similarity at any of the layers.
+        (pivot, subset, row, language), languages in the states' order; NaN for the pivot itself
+        and where a language's states, or the pivot's, can have no similarity at any of the layers.
     """
-    others = [i for i, tag in enumerate(states.languages) if tag != pivot]
     layers = np.flatnonzero(is_middle(states.depths))
-    shape = (len(groups), jackknife.n_clusters + 1, len(others))
+    homes = [states.languages.index(tag) for tag in pivots]
+    shape = (len(homes), len(subsets), jackknife.n_clusters + 1, len(states.languages))
     total = np.zeros(shape)
     for layer in layers:
         x = states.at(int(layer))
-        home = x[states.languages.index(pivot)]
-        usable = {i: not degenerate_reason(x[i]) for i in others}
-        for place, language in enumerate(others):
-            if not usable[language] or degenerate_reason(home):
-                total[:, :, place] = np.nan
+        usable = [not degenerate_reason(of_language) for of_language in x]
+        for (p, home), language in product(enumerate(homes), range(len(x))):
+            if language == home or not (usable[home] and usable[language]):
+                total[p, ..., language] = np.nan
                 continue
-            for g, group in enumerate(groups):
-                total[g, :, place] += item_share_rows(x[language], home, group.items, jackknife)
+            for s, items in enumerate(subsets):
+                total[p, s, :, language] += item_share_rows(x[language], x[home], items, jackknife)
     return divide(total, np.asarray(float(len(layers))))
 
 
@@ -131,9 +140,8 @@ def breakdown(
     jackknife = Jackknife.of(scores["cluster"].values, confidence)
     rows = _rows(scores, languages, groups, score, jackknife)
     by_items = [group for group in groups if group.of_items]
-    shares = middle_item_shares(states, pivot, by_items, jackknife)
-    order = [tag for tag in states.languages if tag != pivot]
-    shares = shares[..., [order.index(tag) for tag in languages]]
+    shares = middle_item_shares(states, [pivot], [g.items for g in by_items], jackknife)[0]
+    shares = shares[..., [states.languages.index(tag) for tag in languages]]
     of_all = shares[0]
     rows["item_share"] = [
         shares[by_items.index(group)] if group.of_items else of_all for group in groups
@@ -163,10 +171,7 @@ def _rows(
     for group in groups:
         some = group.items[:, None]
         accuracy = jackknife.means(np.where(some, correct, np.nan))
-        right_there = jackknife.sums(np.where(some, pivot_right, 0.0))
-        both = jackknife.sums(np.where(some, pivot_right * correct, 0.0))
-        transfer = divide(both, right_there)
-        transfer = np.where(right_there[0] >= MIN_ITEMS, transfer, np.nan)
+        transfer = transfer_rows(np.where(some, pivot_right, 0.0), correct, jackknife)
         rows["accuracy"].append(accuracy)
         rows["consistency"].append(jackknife.means(np.where(some, consistency, np.nan)))
         rows["transfer"].append(transfer)
@@ -197,10 +202,9 @@ def _measure(
         by_items = np.broadcast_to(behind[:, None], (len(behind), values.shape[1]))
         by_language.append(jackknife.interval(chosen, limits, by_items))
     level = jackknife.confidence
-    ends = interval_variables("both", ("group",), stacked(crossed), text, "1", level, OVER_BOTH)
     return (
         interval_variables(name, ("group",), stacked(means), text, "1", level)
-        | {f"{name}_crossed_{end}": ends[f"both_{end}"] for end in ("low", "high")}
+        | crossed_bounds(name, ("group",), stacked(crossed), text, level)
         | interval_variables(
             f"{name}_difference",
             ("group",),
@@ -234,12 +238,6 @@ def crossed_interval(
 def _nothing(interval: Interval) -> Interval:
     """No interval: all is not compared with itself."""
     return Interval(*(np.full_like(part, np.nan) for part in (interval.estimate,) * 3))
-
-
-def stacked(intervals: Sequence[Interval]) -> Interval:
-    """Intervals along a new first axis."""
-    ends = ("estimate", "low", "high")
-    return Interval(*(np.stack([getattr(i, end) for i in intervals]) for end in ends))
 
 
 def _described(

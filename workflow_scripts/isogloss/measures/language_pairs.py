@@ -9,8 +9,15 @@ from collections.abc import Iterable
 import numpy as np
 import xarray as xr
 
-from isogloss.measures.statistics import Interval, Jackknife, divide, two_way_jackknife, within
-from isogloss.measures.variables import interval_variables, variable
+from isogloss.measures.statistics import (
+    Interval,
+    Jackknife,
+    divide,
+    stacked,
+    two_way_jackknife,
+    within,
+)
+from isogloss.measures.variables import crossed_bounds, interval_variables, variable
 
 # Ordered pairs: all of them, those with the pivot on either side, and each side of those.
 SCOPES = ("all_pairs", "pivot_pairs", "from_pivot", "to_pivot")
@@ -40,17 +47,19 @@ class PairTable:
         self.variables[name] = variable(tuple(dims), values, long_name, units)
 
     def add_interval(
-        self,
-        name: str,
-        dims: Iterable[str],
-        interval: Interval,
-        long_name: str,
-        over: str = "clusters of items",
+        self, name: str, dims: Iterable[str], interval: Interval, long_name: str
     ) -> None:
         confidence = self.jackknife.confidence
         self.variables |= interval_variables(
-            name, tuple(dims), interval, long_name, confidence=confidence, over=over
+            name, tuple(dims), interval, long_name, confidence=confidence
         )
+
+    def add_crossed(
+        self, name: str, dims: Iterable[str], interval: Interval, long_name: str
+    ) -> None:
+        """Bounds of `name` for other items and other languages."""
+        confidence = self.jackknife.confidence
+        self.variables |= crossed_bounds(name, tuple(dims), interval, long_name, confidence)
 
     def add_pairs(
         self,
@@ -87,7 +96,7 @@ class PairTable:
             matrices = [
                 self.jackknife.share_interval(r, n) for r, n in zip(rows, n_items, strict=True)
             ]
-        self.add_interval(name, (*sign, "language", "language_2"), _stack(matrices), long_name)
+        self.add_interval(name, (*sign, "language", "language_2"), _by_sign(matrices), long_name)
         by_scope = [pair_means(r, self.scopes) for r in rows]
         of_scopes = None if behind is None else np.einsum("ilm,slm->is", behind, self.scopes)
         if scales is None:
@@ -102,11 +111,8 @@ class PairTable:
             means[index], crossed[index] = map(_to_pivot_only, (means[index], crossed[index]))
         mean_name, dims = f"mean_{name}", (*sign, "scope")
         long_name += ", mean over pairs"
-        self.add_interval(mean_name, dims, _stack(means), long_name)
-        over = "clusters of items and languages"
-        crossed_name = f"{mean_name}_crossed"
-        self.add_interval(crossed_name, dims, _stack(crossed), long_name, over)
-        del self.variables[crossed_name]  # the estimate is that of the mean
+        self.add_interval(mean_name, dims, _by_sign(means), long_name)
+        self.add_crossed(mean_name, dims, _by_sign(crossed), long_name)
         if name in COMPARED:
             for what, values in (
                 ("cluster", [m[1:].T for m in by_scope]),
@@ -148,18 +154,12 @@ class PairTable:
             at, confidence = means[:, index], self.jackknife.confidence
             crossed = two_way_jackknife(at[0], at[1:], without, confidence)
             intervals.append(within(crossed, limits))
-        return _stack(intervals)
+        return stacked(intervals)
 
 
-def _stack(intervals: list[Interval]) -> Interval:
-    """Intervals along a new first axis; a single one as it is."""
-    if len(intervals) == 1:
-        return intervals[0]
-    return Interval(
-        np.stack([i.estimate for i in intervals]),
-        np.stack([i.low for i in intervals]),
-        np.stack([i.high for i in intervals]),
-    )
+def _by_sign(intervals: list[Interval]) -> Interval:
+    """Intervals along a first axis of signs; a single one as it is."""
+    return stacked(intervals) if len(intervals) > 1 else intervals[0]
 
 
 def _to_pivot_only(interval: Interval) -> Interval:

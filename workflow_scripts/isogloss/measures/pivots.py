@@ -8,11 +8,10 @@ import xarray as xr
 from isogloss.errors import InputError
 from isogloss.files.parallel_states import ParallelStates
 from isogloss.measures.behaviour import choice_scores, predictions, rank_correlation, ranks
-from isogloss.measures.breakdown import crossed_interval, mean_over, middle_item_shares, stacked
-from isogloss.measures.groups import Group
-from isogloss.measures.statistics import Interval, Jackknife, divide, within
-from isogloss.measures.transfer import MIN_ITEMS
-from isogloss.measures.variables import from_the_paper, interval_variables
+from isogloss.measures.breakdown import crossed_interval, mean_over, middle_item_shares
+from isogloss.measures.statistics import Jackknife, stacked, within
+from isogloss.measures.transfer import transfer_rows
+from isogloss.measures.variables import crossed_bounds, from_the_paper, interval_variables
 
 MEASURES = {
     "consistency": ("consistency with the pivot", (-1.0, 1.0)),
@@ -56,16 +55,14 @@ def pivots(
     values = choice_scores(scores, score)
     right = (predictions(values) == scores["answer"].values).astype(float).T
     ranked = ranks(values, scores["n_choices"].values)
-    everything = np.ones(len(right), bool)
+    shares = middle_item_shares(states, around, [np.ones(len(right), bool)], jackknife)[:, 0]
     order = [states.languages.index(tag) for tag in languages]
     rows: dict[str, list[np.ndarray]] = {name: [] for name in MEASURES}
-    for tag in around:
+    for tag, of_languages in zip(around, shares, strict=True):
         at = languages.index(tag)
         rho = rank_correlation(ranked, ranked[at : at + 1]).T
         of_pivot = _answers(right, at, jackknife) | {"consistency": jackknife.means(rho)}
-        whole = [Group("all", "all", everything, np.ones(len(languages) - 1, bool))]
-        shares = middle_item_shares(states, tag, whole, jackknife)[0]
-        of_pivot["item_share"] = np.insert(shares, states.languages.index(tag), np.nan, 1)[:, order]
+        of_pivot["item_share"] = of_languages[:, order]
         for name, made in of_pivot.items():
             rows[name].append(np.where(np.arange(len(languages)) == at, np.nan, made))
     variables: dict[str, xr.Variable] = {}
@@ -83,12 +80,9 @@ def pivots(
 
 def _answers(right: np.ndarray, at: int, jackknife: Jackknife) -> dict[str, np.ndarray]:
     """Rows (row, language) of transfer from and to a pivot; right (item, language) 0 or 1."""
-    accuracy = jackknife.means(right)
-    correct = jackknife.sums(right)
-    both = jackknife.sums(right * right[:, [at]])
-    enough = correct[0] >= MIN_ITEMS
-    from_pivot = np.where(enough[at], divide(both, correct[:, [at]]), np.nan)
-    to_pivot = np.where(enough, divide(both, correct), np.nan)
+    accuracy, of_pivot = jackknife.means(right), right[:, [at]]
+    from_pivot = transfer_rows(of_pivot, right, jackknife)
+    to_pivot = transfer_rows(right, of_pivot, jackknife)
     return {
         "transfer": from_pivot,
         "transfer_lift": from_pivot - accuracy,
@@ -114,13 +108,11 @@ def _measure(
         within(crossed_interval(values, mean, every, level), limits)
         for values, mean in zip(rows, means.T, strict=True)
     ]
-    over = "clusters of items and languages"
-    ends = interval_variables("both", ("pivot",), stacked(both), text, "1", level, over)
-    by_language: Interval = stacked([jackknife.interval(values, limits) for values in rows])
+    by_language = stacked([jackknife.interval(values, limits) for values in rows])
     note = f"{text}, less the mean over these pivots"
     return (
         interval_variables(name, ("pivot",), interval, text, "1", level)
-        | {f"{name}_crossed_{end}": ends[f"both_{end}"] for end in ("low", "high")}
+        | crossed_bounds(name, ("pivot",), stacked(both), text, level)
         | interval_variables(f"{name}_difference", ("pivot",), apart, note, "1", level)
         | interval_variables(
             f"{name}_language", ("pivot", "language"), by_language, text, "1", level

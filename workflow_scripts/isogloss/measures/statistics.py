@@ -5,6 +5,7 @@ data and with each cluster left out, for all languages and pairs at once, so tha
 paired. Its spread over the clusters is the standard error, with Student's t behind the interval.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from math import factorial
@@ -26,6 +27,12 @@ class Interval:
     estimate: np.ndarray
     low: np.ndarray
     high: np.ndarray
+
+
+def stacked(intervals: Sequence[Interval]) -> Interval:
+    """Intervals along a new first axis."""
+    ends = ("estimate", "low", "high")
+    return Interval(*(np.stack([getattr(i, end) for i in intervals]) for end in ends))
 
 
 def cluster_codes(clusters: np.ndarray) -> np.ndarray:

@@ -18,10 +18,11 @@ from isogloss.measures.statistics import (
     Jackknife,
     cluster_codes,
     divide,
+    stacked,
     two_way_jackknife,
     within,
 )
-from isogloss.measures.variables import interval_variables, variable
+from isogloss.measures.variables import crossed_bounds, interval_variables, variable
 from isogloss.questions.prompts import mismatched
 
 # Languages in which the choices are read; the mismatched rows only serve the log-odds.
@@ -329,21 +330,13 @@ def _contrasts(
         for index, pair in enumerate(CONTRASTS.values())
         for both in [present[:, [CHOICE_LATENTS.index(latent) for latent in pair]].all(axis=1)]
     ]
-    for place, (ending, over) in enumerate(
-        (("", "clusters of items"), ("_crossed", "clusters of items and languages"))
-    ):
-        parts = [(p[place].estimate, p[place].low, p[place].high) for p in pooled]
-        interval = Interval(*(np.stack(ends) for ends in zip(*parts, strict=True)))
-        variables |= interval_variables(
-            f"mean_{name}{ending}",
-            dims[1:],
-            interval,
-            f"{text}, mean over languages",
-            confidence=level,
-            over=over,
-        )
-    del variables[f"mean_{name}_crossed"]  # the estimate is that of the mean
-    return variables
+    name, text = f"mean_{name}", f"{text}, mean over languages"
+    mean, crossed = (stacked(intervals) for intervals in zip(*pooled, strict=True))
+    return (
+        variables
+        | interval_variables(name, dims[1:], mean, text, confidence=level)
+        | crossed_bounds(name, dims[1:], crossed, text, level)
+    )
 
 
 def _over_languages(

@@ -96,6 +96,17 @@ def transfers(
     }
 
 
+def transfer_rows(source: np.ndarray, target: np.ndarray, jackknife: Jackknife) -> np.ndarray:
+    """Share of the items right in `source` that are right in `target`, on every row.
+
+    Args: source, target (item, ...) float 0 or 1, NaN where not evaluated.
+    Returns: (row, ...), NaN where fewer than `MIN_ITEMS` items of the data are right in `source`.
+    """
+    right = jackknife.sums(source)
+    rows = divide(jackknife.sums(source * target), right)
+    return np.where(right[0] >= MIN_ITEMS, rows, np.nan)
+
+
 def popular_choice(
     predictions: np.ndarray, answers: np.ndarray, n_choices: np.ndarray
 ) -> np.ndarray:

@@ -9,6 +9,7 @@ from isogloss.measures.statistics import Interval
 
 PAPER = "Lim, Aji and Cohn (arXiv:2505.13141)"
 """Source of the measures that the paper states; a variable without a source is our choice."""
+OVER_BOTH = "clusters of items and languages"
 
 
 def variable(
@@ -41,6 +42,21 @@ def interval_variables(
         f"{name}_low": variable(dims, interval.low, f"{long_name}, lower bound, {level}", units),
         f"{name}_high": variable(dims, interval.high, f"{long_name}, upper bound, {level}", units),
     }
+
+
+def crossed_bounds(
+    name: str, dims: Sequence[str], interval: Interval, long_name: str, confidence: float
+) -> dict[str, xr.Variable]:
+    """Bounds for other items and other languages at once, beside the estimate that `name` holds.
+
+    >>> half = Interval(np.array(0.5), np.array(0.4), np.array(0.6))
+    >>> sorted(crossed_bounds("accuracy", (), half, "accuracy", 0.95))
+    ['accuracy_crossed_high', 'accuracy_crossed_low']
+    """
+    crossed = f"{name}_crossed"
+    made = interval_variables(crossed, dims, interval, long_name, "1", confidence, OVER_BOTH)
+    del made[crossed]
+    return made
 
 
 def from_the_paper(dataset: xr.Dataset, names: Sequence[str]) -> xr.Dataset:

@@ -40,6 +40,7 @@ from isogloss.measures.statistics import (
     Interval,
     Jackknife,
     divide,
+    stacked,
     two_way_jackknife,
     within,
 )
@@ -158,9 +159,7 @@ def _add_noise(table: PairTable, agreed: Agreement) -> None:
     text += ", of the means over pairs"
     table.add_interval("mean_noise_share", ("scope",), mean, text)
     crossed = _crossed_noise(table, ratio, alone[0], across[0])
-    over = "clusters of items and languages"
-    table.add_interval("mean_noise_share_crossed", ("scope",), crossed, text, over)
-    del table.variables["mean_noise_share_crossed"]  # the estimate is that of the mean
+    table.add_crossed("mean_noise_share", ("scope",), crossed, text)
     shares = np.moveaxis(rank_shares(*parts), 1, 0)
     text = "share of the variance of choices' ranks, mean over pairs of languages"
     dims = ("rank_source", "scope")
@@ -178,8 +177,7 @@ def _crossed_noise(
         rows, confidence = ratio[:, index], table.jackknife.confidence
         without = noise_share(*left_out)[drawn]
         intervals.append(two_way_jackknife(rows[0], rows[1:], without, confidence))
-    ends = (np.array([getattr(i, end) for i in intervals]) for end in ("estimate", "low", "high"))
-    return Interval(*ends)
+    return stacked(intervals)
 
 
 def _add_shares(table: PairTable, values: dict[str, np.ndarray]) -> None:

@@ -16,11 +16,9 @@ from isogloss.measures.statistics import (
     minimum_detectable_effect,
     two_way_jackknife,
 )
-from isogloss.measures.variables import interval_variables, variable
+from isogloss.measures.variables import crossed_bounds, interval_variables, variable
 from isogloss.steering.answers import SteeredAnswers
 from isogloss.steering.inference import Claim, Search, flip_claims
-
-CROSSED = "clusters of items and languages"
 
 
 def mean_present(values: np.ndarray, axis: int) -> np.ndarray:
@@ -92,16 +90,9 @@ class EffectTable:
     ) -> None:
         self.variables[name] = variable(dims, values, text, units)
 
-    def add_interval(
-        self,
-        name: str,
-        dims: Sequence[str],
-        interval: Interval,
-        text: str,
-        over: str = "clusters of items",
-    ) -> None:
+    def add_interval(self, name: str, dims: Sequence[str], interval: Interval, text: str) -> None:
         level = self.confidence
-        self.variables |= interval_variables(name, dims, interval, text, "1", level, over)
+        self.variables |= interval_variables(name, dims, interval, text, "1", level)
 
     def add_rows(
         self,
@@ -127,9 +118,7 @@ class EffectTable:
         text = f"{text}, mean over languages"
         self.add_interval(f"pooled_{name}", dims[1:], pooled, text)
         crossed = known_width(over_languages(rows, self.confidence))
-        made = interval_variables("crossed", dims[1:], crossed, text, "1", self.confidence, CROSSED)
-        for end in ("low", "high"):
-            self.variables[f"pooled_{name}_crossed_{end}"] = made[f"crossed_{end}"]
+        self.variables |= crossed_bounds(f"pooled_{name}", dims[1:], crossed, text, self.confidence)
 
     def claims(self, entries: Sequence[tuple[np.ndarray, Search]]) -> tuple[Claim, Claim]:
         """Claims (language, entry) and (entry,) of differences."""

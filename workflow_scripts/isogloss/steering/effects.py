@@ -12,8 +12,7 @@ import xarray as xr
 
 from isogloss.errors import InputError
 from isogloss.measures.behaviour import choice_scores, cohens_kappa, predictions
-from isogloss.measures.statistics import Jackknife, divide
-from isogloss.measures.transfer import MIN_ITEMS
+from isogloss.measures.transfer import MIN_ITEMS, transfer_rows
 from isogloss.steering.answers import (
     HARM,
     HARM_REFERENCE,
@@ -36,17 +35,6 @@ RUN_TIMES = {
 
 
 # Kernels
-
-
-def transfer_rows(source: np.ndarray, target: np.ndarray, jackknife: Jackknife) -> np.ndarray:
-    """Share of the items right in `source` that are right in `target`, on every row.
-
-    Args: source, target (item, ...) float 0 or 1, NaN where not evaluated.
-    Returns: (row, ...), NaN where fewer than `MIN_ITEMS` items of the data are right in `source`.
-    """
-    right = jackknife.sums(source)
-    rows = divide(jackknife.sums(source * target), right)
-    return np.where(right[0] >= MIN_ITEMS, rows, np.nan)
 
 
 def rank_p(effect: np.ndarray, draws: np.ndarray) -> np.ndarray:
