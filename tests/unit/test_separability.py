@@ -26,9 +26,9 @@ def test_languages_apart_are_separable_and_languages_in_one_place_are_not():
     rng = np.random.default_rng(0)
     same = rng.normal(size=(3, 60, 10))
     apart = same + 4 * rng.normal(size=(3, 1, 10))
-    accuracy, margin, _ = separability(apart[:, :40], apart[:, 40:], 10, NO_ORDERS)
+    accuracy, margin, _ = separability(apart[:, :40], apart[:, 40:], NO_ORDERS)
     assert accuracy > 0.98 and margin > 5
-    accuracy, margin, _ = separability(same[:, :40], same[:, 40:], 10, NO_ORDERS)
+    accuracy, margin, _ = separability(same[:, :40], same[:, 40:], NO_ORDERS)
     assert accuracy == pytest.approx(1 / 3, abs=0.15) and margin < 0
 
 
@@ -36,7 +36,7 @@ def test_the_margin_still_grows_where_accuracy_is_saturated():
     rng = np.random.default_rng(0)
     noise, offsets = rng.normal(size=(3, 60, 10)), rng.normal(size=(3, 1, 10))
     near, far = (
-        separability((noise + d * offsets)[:, :40], (noise + d * offsets)[:, 40:], 10, NO_ORDERS)
+        separability((noise + d * offsets)[:, :40], (noise + d * offsets)[:, 40:], NO_ORDERS)
         for d in (6, 12)
     )
     assert near[0] == far[0] == 1 and far[1] > 2 * near[1]

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from isogloss.measures.principal_axes import common_axes
 from isogloss.measures.shared_directions import (
     N_SHARED,
     generalised_cca,
@@ -16,6 +17,13 @@ NO_ORDERS: list = []
 
 def orthonormal(rng, k: int, width: int) -> np.ndarray:
     return np.linalg.qr(rng.normal(size=(width, k)))[0].T
+
+
+def held_out_correlations(states, n_fit: int, k: int):
+    """`shared_correlations` of the items after the first `n_fit`, which the directions are of."""
+    fit = states[:, :n_fit]
+    along = (states - fit.mean(axis=1, keepdims=True)) @ common_axes(fit, k).T
+    return shared_correlations(along[:, :n_fit], along[:, n_fit:], NO_ORDERS)
 
 
 def test_whitening_makes_the_scatter_the_identity():
@@ -37,7 +45,7 @@ def planted_shared(rng, rank: int, n_items: int, rotate: bool) -> np.ndarray:
 def test_held_out_correlations_find_the_planted_rank_wherever_the_languages_are(rotate):
     rng = np.random.default_rng(0)
     states = planted_shared(rng, 3, 160, rotate)
-    correlations, null = shared_correlations(states[:, :120], states[:, 120:], 30, NO_ORDERS)
+    correlations, null = held_out_correlations(states, 120, 30)
     assert correlations.shape == (N_SHARED,) and null.shape == (0, N_SHARED)
     assert correlations[:3].min() > 0.7 and np.abs(correlations[3:]).max() < 0.4
 
@@ -47,7 +55,7 @@ def test_generalised_cca_of_two_languages_is_canonical_correlation():
     x = planted_shared(rng, 2, 60, True)[:2, :, :5]
     x = x - x.mean(axis=1, keepdims=True)
     white = np.stack([of_language @ whitening(of_language, ridge=1e-12) for of_language in x])
-    projected = white @ generalised_cca(white, 5)
+    projected = white @ generalised_cca(white.transpose(1, 0, 2), 5)
     expected = np.linalg.svd(white[0].T @ white[1], compute_uv=False)
     np.testing.assert_allclose(mean_correlation(projected), expected, atol=1e-6)
 
@@ -65,6 +73,6 @@ def test_in_sample_correlation_is_1_on_noise_and_the_held_out_one_is_not():
     states = rng.normal(size=(3, 80, 100))
     x = states[:, :20] - states[:, :20].mean(axis=1, keepdims=True)
     white = np.stack([of_language @ whitening(of_language, ridge=1e-9) for of_language in x])
-    assert mean_correlation(white @ generalised_cca(white, 3))[0] > 0.99
-    held_out, _ = shared_correlations(states[:, :20], states[:, 20:], 5, NO_ORDERS)
+    assert mean_correlation(white @ generalised_cca(white.transpose(1, 0, 2), 3))[0] > 0.99
+    held_out, _ = held_out_correlations(states, 20, 5)
     assert np.isnan(held_out[5:]).all() and abs(held_out[0]) < 0.3

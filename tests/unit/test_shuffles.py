@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from isogloss.measures.shuffles import label_orders, max_t, rare_signs, shuffled_orders
+from isogloss.measures.shuffles import MaxT, label_orders, rare_signs, shuffled_orders
 
 
 def test_shuffled_orders_put_whole_clusters_in_the_places_of_clusters_as_large():
@@ -45,6 +45,13 @@ def test_labels_are_permuted_within_clusters_of_items():
     assert (orders[:, :, 0] != orders[:, :, 1]).any(axis=1).mean() > 0.7
 
 
+def max_t(observed, null, confidence):
+    """`MaxT` of a map (...) and its null (permutation, ...) as a whole: mean, threshold, p."""
+    test = MaxT(len(null))
+    test.add(observed, null)
+    return (of_parts[0] for of_parts in test.tested(confidence))
+
+
 @pytest.mark.parametrize("n_permutations", [19, 199])
 def test_max_t_errs_in_one_family_in_twenty_on_pure_noise(n_permutations):
     rng = np.random.default_rng(0)
@@ -69,6 +76,7 @@ def test_max_t_finds_what_is_there_and_its_threshold_stays_with_the_null():
 def test_max_t_leaves_out_what_has_no_number():
     rng = np.random.default_rng(0)
     observed = np.array([9.0, np.nan, 0.0])
-    _, _, p = max_t(observed, rng.normal(size=(99, 3)), 0.95)
+    *_, p = max_t(observed, rng.normal(size=(99, 3)), 0.95)
     assert p[0] == 0.01 and np.isnan(p[1]) and p[2] > 0.1
-    assert np.isnan(max_t(np.array([np.nan]), np.full((9, 1), np.nan), 0.95)[2]).all()
+    *_, p = max_t(np.array([np.nan]), np.full((9, 1), np.nan), 0.95)
+    assert np.isnan(p).all()

@@ -134,15 +134,6 @@ def left_out_ckas(centred: Centred) -> np.ndarray:
     return cosine(left_out_hsics(centred, centred))
 
 
-def shuffled_ckas(centred: Centred, orders: np.ndarray) -> np.ndarray:
-    """Debiased CKA under shuffled pairings: (permutation, language, language).
-
-    Args:
-        orders: (permutation, language, item) of `shuffles.shuffled_orders`.
-    """
-    return cosine(shuffled_hsics(centred, centred, orders, orders))
-
-
 def hsic(first: Centred, second: Centred) -> np.ndarray:
     """Unbiased HSIC of the languages of one with those of another: (language, language)."""
     n = first.n_clusters
@@ -203,7 +194,8 @@ def shuffled_hsics(
 
     Args:
         first, second: the same object for the pairs of its languages among themselves.
-        orders, other_orders: (permutation, language, item) of the languages of each.
+        orders, other_orders: (permutation, language, item) of `shuffles.shuffled_orders`, of the
+            languages of each.
     """
     n, same = first.n_clusters, first is second
     scales = _largest(first), _largest(second)

@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.covariance import ledoit_wolf_shrinkage
 
-from isogloss.measures.principal_axes import common_axes
-
 
 def lda_scores(fit: np.ndarray, held_out: np.ndarray, shrinkage: float) -> np.ndarray:
     """Log posterior [nat], up to a constant, of each language for held-out states.
@@ -30,13 +28,13 @@ def lda_scores(fit: np.ndarray, held_out: np.ndarray, shrinkage: float) -> np.nd
 
 
 def separability(
-    fit: np.ndarray, held_out: np.ndarray, k: int, orders: Sequence[tuple[np.ndarray, np.ndarray]]
+    x: np.ndarray, y: np.ndarray, orders: Sequence[tuple[np.ndarray, np.ndarray]]
 ) -> tuple[float, float, np.ndarray]:
     """How well the language of held-out states is read by shrinkage LDA.
 
     Args:
-        fit, held_out: (language, item, feature) states of different items.
-        k: dimensions of a PCA of the fit states, means included.
+        x, y: (language, item, k) fit and held-out states, of different items, along the axes of a
+            PCA of the fit states, means included.
         orders: (language, item) language labels permuted within clusters of items, of the fit and
             of the held-out items, a pair a permutation.
 
@@ -44,15 +42,6 @@ def separability(
         accuracy, margin (mean log odds of the right language against the next [nat]), and the
         accuracy under permuted labels (permutation,).
     """
-    flat = fit.reshape(1, -1, fit.shape[2])
-    axes, mean = common_axes(flat, k), flat.mean(axis=1)
-    return separability_of((fit - mean) @ axes.T, (held_out - mean) @ axes.T, orders)
-
-
-def separability_of(
-    x: np.ndarray, y: np.ndarray, orders: Sequence[tuple[np.ndarray, np.ndarray]]
-) -> tuple[float, float, np.ndarray]:
-    """`separability` from fit and held-out states (language, item, k) along the PCA's axes."""
     labels = np.arange(len(x))[:, None]
 
     def read(fitted: np.ndarray, evaluated: np.ndarray) -> np.ndarray:

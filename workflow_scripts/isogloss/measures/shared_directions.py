@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from isogloss.measures.principal_axes import common_axes, largest_eigenpairs
+from isogloss.measures.principal_axes import largest_eigenpairs
 from isogloss.measures.shuffles import Shuffle
 
 MAX_COMMON = 60  # dimensions of the common PCA, for shared directions and separability
@@ -20,11 +20,11 @@ def whitening(x: np.ndarray, ridge: float = RIDGE) -> np.ndarray:
     return (vectors / np.sqrt(values)) @ vectors.T
 
 
-def generalised_cca(white: np.ndarray, n: int) -> np.ndarray:
+def generalised_cca(by_item: np.ndarray, n: int) -> np.ndarray:
     """Directions along which parallel items co-vary, one set a language (MAXVAR).
 
     Args:
-        white: (language, item, k) states, whitened within each language.
+        by_item: (item, language, k) states, whitened within each language.
         n: directions, strongest first.
 
     Returns:
@@ -32,11 +32,6 @@ def generalised_cca(white: np.ndarray, n: int) -> np.ndarray:
 
     Source: Kettenring (1971); Rastogi, Van Durme and Arora (2015) for the ridge.
     """
-    return _directions(white.transpose(1, 0, 2), n)
-
-
-def _directions(by_item: np.ndarray, n: int) -> np.ndarray:
-    """`generalised_cca` of states (item, language, k)."""
     n_items, n_languages, k = by_item.shape
     side_by_side = by_item.reshape(n_items, -1)
     vectors = largest_eigenpairs(side_by_side @ side_by_side.T, n)[1]
@@ -56,7 +51,7 @@ def mean_correlation(projected: np.ndarray) -> np.ndarray:
 
 
 def shared_correlations(
-    fit: np.ndarray, held_out: np.ndarray, k: int, shuffles: Sequence[tuple[Shuffle, Shuffle]]
+    x: np.ndarray, y: np.ndarray, shuffles: Sequence[tuple[Shuffle, Shuffle]]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Held-out correlation along shared directions, and under shuffled pairings.
 
@@ -64,25 +59,14 @@ def shared_correlations(
     The common PCA and the whitening see no pairing and are done once.
 
     Args:
-        fit, held_out: (language, item, feature) states of different items.
-        k: dimensions of the common PCA.
+        x, y: (language, item, k) fit and held-out states, of different items, along the axes of the
+            common PCA of the fit states, less the fit items' means.
         shuffles: of the fit and of the held-out items, a pair each.
 
     Returns:
         correlation: (N_SHARED,), strongest direction first.
         null: (shuffle, N_SHARED).
         NaN beyond k.
-    """
-    axes, mean = common_axes(fit, k), fit.mean(axis=1, keepdims=True)
-    return shared_correlations_of((fit - mean) @ axes.T, (held_out - mean) @ axes.T, shuffles)
-
-
-def shared_correlations_of(
-    x: np.ndarray, y: np.ndarray, shuffles: Sequence[tuple[Shuffle, Shuffle]]
-) -> tuple[np.ndarray, np.ndarray]:
-    """`shared_correlations` from fit and held-out states along the axes of the common PCA.
-
-    Args: x, y (language, item, k), less the fit items' means.
     """
     n = min(N_SHARED, x.shape[2])
     whiteners = np.stack([whitening(language) for language in x])
@@ -97,7 +81,7 @@ def shared_correlations_of(
         by_item = flat[(order + starts).T]
         if signs is not None and (signs != 1).any():
             by_item *= signs.T[..., None]
-        projected = evaluated @ _directions(by_item, n)
+        projected = evaluated @ generalised_cca(by_item, n)
         values[:n] = mean_correlation(projected if then is None else then.of(projected))
         return values
 

@@ -143,14 +143,6 @@ class MaxT:
         return mean, mean + away * spread, np.where(np.isnan(score), np.nan, p)
 
 
-def max_t(observed: np.ndarray, null: np.ndarray, confidence: float) -> tuple[np.ndarray, ...]:
-    """`MaxT` of a map (...) and its null (permutation, ...) as a whole: mean, threshold, p."""
-    test = MaxT(len(null))
-    test.add(observed, null)
-    mean, threshold, p = test.tested(confidence)
-    return mean[0], threshold[0], p[0]
-
-
 def normalised(value: np.ndarray, null: np.ndarray | float) -> np.ndarray:
     """(value - null) / (1 - null): 0 at the null, 1 at the most there can be."""
     return (value - null) / (1 - null)

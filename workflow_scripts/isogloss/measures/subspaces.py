@@ -29,8 +29,8 @@ from isogloss.measures.principal_axes import (
     principal_axes,
     split_half_overlaps,
 )
-from isogloss.measures.separability import separability_of
-from isogloss.measures.shared_directions import MAX_COMMON, N_SHARED, shared_correlations_of
+from isogloss.measures.separability import separability
+from isogloss.measures.shared_directions import MAX_COMMON, N_SHARED, shared_correlations
 from isogloss.measures.shuffles import Shuffle, label_orders, rare_signs, shuffled_orders
 from isogloss.measures.variance_shares import SOURCES, variance_share_sums
 from isogloss.questions.items import LEAST_IN_A_FOLD, check_folds
@@ -218,8 +218,8 @@ def _cross_fitted_part(
         shuffles, labels = (
             list(zip(*of_parts, strict=True)) for of_parts in zip(*drawn, strict=True)
         )
-        shared.append(shared_correlations_of(*within, shuffles))
-        read.append(separability_of(*overall, labels))
+        shared.append(shared_correlations(*within, shuffles))
+        read.append(separability(*overall, labels))
     return _means_over_folds(shared, read)
 
 

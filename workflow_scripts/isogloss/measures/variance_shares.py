@@ -14,8 +14,8 @@ CROSSED_SOURCES = (
 )
 
 
-def variance_shares(states: np.ndarray) -> np.ndarray:
-    """Shares of variance by expected mean squares, per dimension and averaged.
+def variance_share_sums(states: np.ndarray) -> tuple[np.ndarray, int]:
+    """Shares of variance by expected mean squares, per dimension and summed.
 
     The design is item x language, both random, one state per cell: the residual is what a question
     has of its own in a language, in meaning or in wording. Per dimension, a language's deviations
@@ -25,10 +25,11 @@ def variance_shares(states: np.ndarray) -> np.ndarray:
     nothing.
 
     Args:
-        states: (language, item, feature).
+        states: (language, item, feature), of which any features.
 
     Returns:
-        (3,) shares of SOURCES, which sum to 1; NaN where no dimension varies in every language.
+        (3,) shares of SOURCES, summed over the dimensions that vary in every language, and how
+        many these are, to which the shares add up.
 
     Raises:
         ValueError: fewer than two languages or items.
@@ -37,16 +38,10 @@ def variance_shares(states: np.ndarray) -> np.ndarray:
     the scale and the average over dimensions are our choice.
 
     >>> offsets = np.array([-10.0, 10.0])[:, None, None]
-    >>> states = offsets + np.array([-1.0, 0.0, 1.0])[None, :, None]
-    >>> variance_shares(states).round(3).tolist()
-    [0.005, 0.995, 0.0]
+    >>> sums, count = variance_share_sums(offsets + np.array([-1.0, 0.0, 1.0])[None, :, None])
+    >>> sums.round(3).tolist(), count
+    ([0.005, 0.995, 0.0], 1)
     """
-    sums, n_features = variance_share_sums(states)
-    return sums / n_features if n_features else np.full(len(SOURCES), np.nan)
-
-
-def variance_share_sums(states: np.ndarray) -> tuple[np.ndarray, int]:
-    """`variance_shares` as sums (3,) over the dimensions that vary, and how many these are."""
     n_languages, n_items, _ = states.shape
     if min(n_languages, n_items) < 2:
         raise ValueError(f"needs 2 languages and 2 items, got {n_languages} and {n_items}")
@@ -129,9 +124,9 @@ def crossed_components(values: np.ndarray) -> np.ndarray:
 def crossed_shares(values: np.ndarray) -> np.ndarray:
     """Shares of variance of CROSSED_SOURCES, per dimension and averaged: (7,), which sum to 1.
 
-    Scaled as in `variance_shares`: deviations from a language's mean are divided by its own spread,
-    over items and wordings, its offset by the pooled one. Without dimensions that do not vary in
-    some language; NaN where none is left.
+    Scaled as in `variance_share_sums`: deviations from a language's mean are divided by its own
+    spread, over items and wordings, its offset by the pooled one. Without dimensions that do not
+    vary in some language; NaN where none is left.
 
     Args:
         values: (wording, language, item, feature).
