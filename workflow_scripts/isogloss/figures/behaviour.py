@@ -20,7 +20,7 @@ from isogloss.figures.style import (
     say_empty,
     spoken,
 )
-from isogloss.figures.text import between, percent, points
+from isogloss.figures.text import ENDS, between, percent, points
 
 # What the choices' scores without the question give, where these were extracted.
 CHOICES_ONLY = ("accuracy_choices_only", "consistency_choices_only")
@@ -103,7 +103,7 @@ def accuracy_and_consistency(behaviour: xr.Dataset, subject: Subject) -> Drawing
 
 
 def _accuracy_panel(ax: Axes, results: xr.Dataset, subject: Subject, names: list[str]) -> None:
-    shares = [100 * results[f"accuracy{end}"].values for end in ("", "_low", "_high")]
+    shares = [100 * results[f"accuracy{end}"].values for end in ENDS]
     rows = np.arange(len(names))
     hollow = [tag in subject.near_chance for tag in results["language"].values]
     chance = 100 * float(results["chance"])
@@ -218,7 +218,7 @@ def _from_pivot_panel(
         expected = 100 * part[f"transfer_{name}"].values
         size = 70 if marker == "|" else 18
         ax.scatter(expected, rows, s=size, color=color, marker=marker, linewidths=1.4, label=label)
-    shares = [100 * part[f"transfer{end}"].values for end in ("", "_low", "_high")]
+    shares = [100 * part[f"transfer{end}"].values for end in ENDS]
     dots(ax, shares, rows, [t in subject.near_chance for t in others], BLACK, label="observed")
     if not np.isfinite(shares[0]).any():
         say_empty(ax, f"unknown: too few items ({_rests_on(results, subject.pivot)[sign]})")

@@ -16,7 +16,7 @@ from isogloss.figures.style import (
     rows_axis,
     spoken,
 )
-from isogloss.figures.text import as_rst, between, decimal, percent, points
+from isogloss.figures.text import ENDS, as_rst, between, decimal, percent, points
 from isogloss.files.netcdf import confidence_of
 
 MOST_CATEGORIES = 20
@@ -59,7 +59,7 @@ def breakdown(results: xr.Dataset, subject: Subject) -> Drawing:
     for ax, name in zip(axes, panels, strict=True):
         title, unit, scale = PANELS[name]
         values = part.isel(fitted=0) if "fitted" in part[name].dims else part
-        ends = [scale * values[name + end].values for end in ("", "_low", "_high")]
+        ends = [scale * values[name + end].values for end in ENDS]
         ax.axvline(ends[0][0], color=GREY, linewidth=0.8, linestyle=(0, (1, 1)))
         dots(ax, ends, np.arange(len(names)), part["few"].values.astype(bool).tolist(), BLACK)
         for border in borders:

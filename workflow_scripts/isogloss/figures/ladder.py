@@ -1,5 +1,7 @@
 """The ladder: measures against size, by when models are compared."""
 
+from functools import partial
+
 import numpy as np
 import xarray as xr
 from matplotlib.axes import Axes
@@ -16,7 +18,7 @@ from isogloss.figures.style import (
     numbers_of,
     spoken,
 )
-from isogloss.figures.text import as_markdown, as_rst, decimal, markdown_table
+from isogloss.figures.text import as_markdown, as_rst, between, decimal, markdown_table
 from isogloss.measures.ladder import PRIMARY
 
 SHOWN = {
@@ -90,11 +92,9 @@ def _family(ax: Axes, at: xr.Dataset, family: str, index: int) -> None:
 def _sloped(ladder: xr.Dataset, rule: str, family: str, measure: str) -> str:
     """A slope with its interval; why there is none."""
     at = ladder.sel(rule=rule, family=family, measure=measure)
-    value, low, high = (float(at[f"slope{end}"]) for end in ("", "_low", "_high"))
-    if not np.isfinite(value):
+    if not np.isfinite(at["slope"]):
         return str(at["reason"].item())
-    interval = f" [{decimal(low, 3)}, {decimal(high, 3)}]" if np.isfinite(low) else ""
-    return f"{decimal(value, 3)}{interval}"
+    return between(at, "slope", partial(decimal, digits=3))
 
 
 def _caption(ladder: xr.Dataset) -> str:

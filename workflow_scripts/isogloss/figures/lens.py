@@ -24,7 +24,7 @@ from isogloss.figures.style import (
     say_empty,
     spoken,
 )
-from isogloss.figures.text import between, decimal, percent, points
+from isogloss.figures.text import ENDS, between, decimal, percent, points
 
 COLUMNS = 5  # panels of a row of small multiples
 MOST_WITH_BANDS = 4  # languages of one panel whose intervals are all drawn
@@ -85,8 +85,7 @@ def _accuracy_panel(ax: Axes, results: xr.Dataset, subject: Subject, tag: str) -
     pivot = subject.label(subject.pivot)
     for latent, color, marker, dash, label in LATENT_STYLES:
         middle, low, high = (
-            100 * results[f"latent_accuracy{end}"].sel(latent=latent).values
-            for end in ("", "_low", "_high")
+            100 * results[f"latent_accuracy{end}"].sel(latent=latent).values for end in ENDS
         )
         if np.isfinite(middle).any():
             ax.fill_between(depth, low, high, color=color, alpha=0.15, linewidth=0)
@@ -225,7 +224,7 @@ def _settling_panel(ax: Axes, results: xr.Dataset, subject: Subject, order: list
     pivot = subject.label(subject.pivot)
     for latent, color, marker, _, label in LATENT_STYLES[:2]:
         part = results.sel(latent=latent, language=order)
-        values = [part[f"settling_depth{end}"].values for end in ("", "_low", "_high")]
+        values = [part[f"settling_depth{end}"].values for end in ENDS]
         shift = -0.14 if latent == "prompt" else 0.14
         dots(ax, values, rows + shift, hollow, color, marker, label.format(pivot=pivot))
     shuffled = results["settling_depth_shuffled"].sel(latent="prompt", language=order)

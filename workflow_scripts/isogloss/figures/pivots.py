@@ -15,7 +15,7 @@ from isogloss.figures.style import (
     rows_axis,
     spoken,
 )
-from isogloss.figures.text import between, decimal
+from isogloss.figures.text import ENDS, between, decimal
 
 PANELS = {
     "pivot_accuracy": ("accuracy\nin the pivot", "%", 100),
@@ -49,7 +49,7 @@ def pivots(results: xr.Dataset, subject: Subject) -> Drawing:
     is_pivot = np.array(order) == subject.pivot
     rows = np.arange(len(order))
     for ax, (name, (title, unit, scale)) in zip(axes, PANELS.items(), strict=True):
-        ends = [scale * part[name + end].values for end in ("", "_low", "_high")]
+        ends = [scale * part[name + end].values for end in ENDS]
         if f"{name}_crossed_low" in part:
             bounds = [scale * part[f"{name}_crossed_{end}"].values for end in ("low", "high")]
             ax.hlines(rows, *bounds, color=GREY, linewidth=0.5)

@@ -20,11 +20,10 @@ from isogloss.figures.style import (
     rows_axis,
     spoken,
 )
-from isogloss.figures.text import as_rst, between, decimal, points, span, span_of_points
+from isogloss.figures.text import ENDS, as_rst, between, decimal, points, span, span_of_points
 from isogloss.files.netcdf import confidence_of
 from isogloss.study.steering_methods import ALL_METHODS, MAIN_CLAIM
 
-ENDS = ("", "_low", "_high")
 # What the selection has seen, and what it has not.
 CHOSEN = (
     "an item's vectors are fitted on the items of other folds; its layer and strength are those "
@@ -182,7 +181,7 @@ def effect(steering: xr.Dataset, subject: Subject, fitted: str) -> Drawing:
     )
 
 
-def _with_pooled(results: xr.Dataset, name: str, selection: dict[str, str]) -> list[np.ndarray]:
+def with_pooled(results: xr.Dataset, name: str, selection: dict[str, str]) -> list[np.ndarray]:
     """Estimate, low and high (language + pooled,) of a variable."""
     return [
         np.append(
@@ -202,7 +201,7 @@ def _methods(
     rows = np.arange(len(hollow))
     methods = results["method"].values
     for method, shift, (color, marker) in zip(methods, _offsets(len(methods)), LOOKS, strict=False):
-        given = _with_pooled(results, name, {"method": method})
+        given = with_pooled(results, name, {"method": method})
         values = [scale * v[: len(hollow)] for v in given]
         label = words(method) if name == "effect" else None
         dots(ax, values, rows + shift * 0.6, hollow, color, marker, label)
@@ -216,10 +215,10 @@ def _controls(ax: Axes, results: xr.Dataset, hollow: list[bool]) -> None:
     for control, shift in zip(controls, _offsets(len(controls)), strict=True):
         color, marker = CONTROL_LOOKS.get(control, (RED, "P"))
         if control == "pivot_harm":
-            values, label = _with_pooled(results, "pivot_harm", {}), "pivot steered"
+            values, label = with_pooled(results, "pivot_harm", {}), "pivot steered"
         else:
             values, label = (
-                _with_pooled(results, "control_effect", {"control": control}),
+                with_pooled(results, "control_effect", {"control": control}),
                 "zero (rounding alone)" if control == "zero" else words(control),
             )
         shown = [100 * v[: len(hollow)] for v in values]

@@ -15,6 +15,7 @@ import xarray as xr
 
 from isogloss.figures.noise import averaging_line, noise_table
 from isogloss.figures.text import (
+    ENDS,
     as_markdown,
     decimal,
     markdown_table,
@@ -146,7 +147,7 @@ def _row(result: Result, tag: str) -> dict[str, Any]:
         ("transfer_lift", to_here, "lift_independent"),
         ("dissociation_from_pivot", apart, "dissociation_by_language"),
     ):
-        for end in ("", "_low", "_high"):
+        for end in ENDS:
             known = other or name == "accuracy"
             row[name + end] = float(values[variable + end]) if known else np.nan
     steered = default_steering(result, tag)
@@ -162,7 +163,7 @@ def with_interval(
     row: Mapping[str, Any], name: str, how: Callable[[float], str] = decimal, unit: str = ""
 ) -> str:
     """A value and its interval: "0.22 [0.18, 0.27]"; a dash where there is none."""
-    value, low, high = (row[name + end] for end in ("", "_low", "_high"))
+    value, low, high = (row[name + end] for end in ENDS)
     if not np.isfinite(value):
         return NOTHING
     if not np.isfinite([low, high]).all():
@@ -367,10 +368,7 @@ def _steering_table(results: Sequence[Result]) -> str:
 
 def _values(table: xr.Dataset, name: str) -> dict[str, float]:
     """A scalar variable with its bounds, NaN where it has none."""
-    return {
-        name + end: float(table[name + end]) if name + end in table else np.nan
-        for end in ("", "_low", "_high")
-    }
+    return {name + end: float(table[name + end]) if name + end in table else np.nan for end in ENDS}
 
 
 def _crossed(table: xr.Dataset, name: str) -> str:

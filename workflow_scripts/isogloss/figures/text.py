@@ -7,6 +7,9 @@ from typing import SupportsFloat
 import numpy as np
 import xarray as xr
 
+ENDS = ("", "_low", "_high")
+"""Endings of the variables that hold an estimate and its bounds."""
+
 
 def percent(value: SupportsFloat, unit: str = "%") -> str:
     """A share as text.
@@ -45,7 +48,7 @@ def decimal(value: SupportsFloat, digits: int = 2) -> str:
 
 def between(dataset: xr.Dataset, name: str, how: Callable[[float], str] = decimal) -> str:
     """A scalar with its interval as text: "0.22 [0.20, 0.25]"; without where it has no bounds."""
-    value, low, high = (float(dataset[name + end]) for end in ("", "_low", "_high"))
+    value, low, high = (float(dataset[name + end]) for end in ENDS)
     if not np.isfinite([low, high]).all():
         return how(value)
     return f"{how(value)} [{how(low)}, {how(high)}]"

@@ -5,6 +5,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from isogloss.figures.colours import BLACK, BLUE, GREEN, GREY, ORANGE, PALE, PURPLE, RED, SKY
+from isogloss.figures.steering import with_pooled
 from isogloss.figures.style import (
     Drawing,
     Subject,
@@ -18,9 +19,8 @@ from isogloss.figures.style import (
     rows_axis,
     spoken,
 )
-from isogloss.figures.text import as_rst, between, decimal, percent, points
+from isogloss.figures.text import ENDS, as_rst, between, decimal, percent, points
 
-ENDS = ("", "_low", "_high")
 SOURCES = {
     "item": ("item", GREEN),
     "item x language": ("item × language", ORANGE),
@@ -175,7 +175,9 @@ def ensembles(variants: xr.Dataset, subject: Subject, steering: dict[str, xr.Dat
         shift = 0.15 if fitted else 0.0
         dots(ax, values, rows - shift, hollow, BLACK, "o", "mean of the wordings' scores")
         if fitted:
-            values = [scale * v for v in _steered(steering[fitted], order, steered)]
+            effects = steering[fitted].reindex(language=order)  # NaN where nothing is steered
+            method = {"method": effects.attrs["default_method"]}
+            values = [scale * v for v in with_pooled(effects, steered, method)]
             dots(ax, values, rows + shift, hollow, BLUE, "s", "steering, first method")
         ax.axvline(0, color=GREY, linewidth=0.8, linestyle=(0, (1, 1)))
         ax.grid(axis="y", color="#e3e3e3", linewidth=0.4)
@@ -190,17 +192,6 @@ def ensembles(variants: xr.Dataset, subject: Subject, steering: dict[str, xr.Dat
     variables += ["mean_consistency_ensemble", "mean_consistency_gain"]
     caption = _ensemble_caption(results, subject, fitted, steering)
     return Drawing(figure, numbers_of(results, variables), caption)
-
-
-def _steered(effects: xr.Dataset, order: list[str], name: str) -> list[np.ndarray]:
-    """Effect of the first method (language + mean,); NaN in languages that are not steered."""
-    of_method = effects.sel({"method": effects.attrs["default_method"]})
-    return [
-        np.append(
-            of_method[name + end].reindex(language=order).values, of_method[f"pooled_{name}{end}"]
-        )
-        for end in ENDS
-    ]
 
 
 def _ensemble_caption(
