@@ -6,13 +6,7 @@ from matplotlib.axes import Axes
 
 from isogloss.figures.colours import BLACK, BLUE, CYCLE, GREY, RED
 from isogloss.figures.style import Drawing, Subject, confidence, new_figure, numbers_of, spoken
-from isogloss.figures.text import (
-    as_markdown,
-    as_rst,
-    decimal,
-    markdown_table,
-    points,
-)
+from isogloss.figures.text import as_markdown, as_rst, decimal, markdown_table, points
 from isogloss.measures.calibration import PLACE, SHAPE
 
 COLUMNS = 4

@@ -300,17 +300,13 @@ def _overall_table(results: Sequence[Result]) -> str:
         rows.append(
             [
                 result.model,
-                with_interval(_values(pairs, "mean_accuracy"), "mean_accuracy", SHARE),
-                with_interval(_values(pairs, "mean_consistency"), "mean_consistency"),
-                with_interval(
-                    _values(pairs.sel(sign="positive"), "mean_lift_independent"),
-                    "mean_lift_independent",
-                    points,
-                ),
-                with_interval(_values(similarity, "dissociation"), "dissociation"),
+                _with_bounds(pairs, "mean_accuracy", SHARE),
+                _with_bounds(pairs, "mean_consistency"),
+                _with_bounds(pairs.sel(sign="positive"), "mean_lift_independent", points),
+                _with_bounds(similarity, "dissociation"),
                 _crossed(similarity, "dissociation"),
                 decimal(float(similarity["dissociation_null"])),
-                with_interval(_values(similarity, "cka_middle_mean"), "cka_middle_mean"),
+                _with_bounds(similarity, "cka_middle_mean"),
                 _crossed(similarity, "cka_middle_mean"),
             ]
         )
@@ -339,7 +335,7 @@ def _steering_table(results: Sequence[Result]) -> str:
                         as_markdown(fitted),
                         language_name(tag) + result.marks(tag),
                         method.replace("_", " "),
-                        with_interval(_values(at, "effect"), "effect", points),
+                        _with_bounds(at, "effect", points),
                         ", ".join(map(str, flips)),
                         decimal(at["norm_ratio"]),
                         decimal(1000 * at["forward_seconds"]),
@@ -369,6 +365,11 @@ def _steering_table(results: Sequence[Result]) -> str:
 def _values(table: xr.Dataset, name: str) -> dict[str, float]:
     """A scalar variable with its bounds, NaN where it has none."""
     return {name + end: float(table[name + end]) if name + end in table else np.nan for end in ENDS}
+
+
+def _with_bounds(table: xr.Dataset, name: str, how: Callable[[float], str] = decimal) -> str:
+    """A scalar variable with its interval as text; a dash where there is none."""
+    return with_interval(_values(table, name), name, how)
 
 
 def _crossed(table: xr.Dataset, name: str) -> str:
@@ -402,7 +403,7 @@ def findings(result: Result) -> Iterator[str]:
     apart = result.similarity
     if np.isfinite(float(apart["dissociation"])):
         yield (
-            f"{name}: dissociation {with_interval(_values(apart, 'dissociation'), 'dissociation')} "
+            f"{name}: dissociation {_with_bounds(apart, 'dissociation')} "
             f"in these languages, {_crossed(apart, 'dissociation')} in languages like them, "
             f"against {decimal(float(apart['dissociation_null']))} with shuffled items "
             f"(p = {float(apart['dissociation_p']):.2g})."
@@ -447,7 +448,7 @@ def lens_line(trajectories: xr.Dataset, pivot: str) -> str:
     return (
         f"the lens reads the choices best in {language_name(pivot)}, compared with the prompt's "
         f"language, at relative depth {decimal(float(at['relative_depth']))}: {percent(through)} "
-        f"right{by_choices}, {with_interval(_values(at, name), name, points)} points more than in "
+        f"right{by_choices}, {_with_bounds(at, name, points)} points more than in "
         "the prompt's language, mean over languages. That depth is chosen because the difference "
         "is largest there, which the interval does not allow for."
     )
@@ -461,7 +462,7 @@ def _steering_line(effects: xr.Dataset, method: str) -> str:
         for t in map(str, results["language"].values)
         if float(results[family.p].sel(language=t)) < alpha
     ]
-    pooled = with_interval(_values(results, "pooled_effect"), "pooled_effect", points)
+    pooled = _with_bounds(results, "pooled_effect", points)
     each = (
         f"significant in {', '.join(map(language_name, sure))} (sign-flip, {family.tests})"
         if sure

@@ -20,11 +20,7 @@ from isogloss.steering.answers import (
     SteeredAnswers,
     checked_files,
 )
-from isogloss.steering.effect_table import (
-    EffectTable,
-    first_entry,
-    mean_present,
-)
+from isogloss.steering.effect_table import EffectTable, first_entry, mean_present
 from isogloss.steering.inference import Search
 
 EQUAL = 1e-9
