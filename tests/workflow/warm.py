@@ -46,8 +46,11 @@ def _become(arguments: list[str], folder: Path, environment: dict[str, str], *lo
     os.environ.update(environment)
     root = Path(__file__).resolve().parents[2]
     of_tests = {"", *map(str, (root, root / "tests", root / "workflow_scripts", Path.cwd()))}
-    sys.path[:] = [str(folder), *(path for path in sys.path if path not in of_tests)]
-    for name in [name for name in sys.modules if name.split(".")[0] in ("tests", "isogloss")]:
+    # As an editable install of the folder would have it: the logger plugin is looked up there.
+    others = (path for path in sys.path if path not in of_tests)
+    sys.path[:] = [str(folder), str(folder / "workflow_scripts"), *others]
+    own = ("tests", "isogloss", "snakemake_logger_plugin_isogloss")
+    for name in [name for name in sys.modules if name.split(".")[0] in own]:
         del sys.modules[name]
     sys.argv = ["snakemake", *arguments]
     runpy.run_module("snakemake", run_name="__main__", alter_sys=True)
