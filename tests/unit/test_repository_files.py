@@ -96,6 +96,17 @@ def test_links_between_documents_lead_somewhere(document: Path):
         assert not anchor or anchor in anchors(target), link
 
 
+def prose(document: Path) -> list[str]:
+    """The words of a document beside its blocks of code and its tables."""
+    text = document.read_text("utf-8")
+    return re.sub(r"^```.*?^```|^\|.*?$|<!--.*?-->", "", text, flags=re.M | re.S).split()
+
+
+def test_documents_that_everybody_reads_are_short():
+    assert len(prose(ROOT / "README.md")) <= 900
+    assert len((ROOT / "docs/performance.md").read_text("utf-8").split()) <= 800
+
+
 def test_functions_behind_a_number_are_where_the_walk_says():
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     walk = text.split("## Where a number comes from")[1].split("\n## ")[0]
