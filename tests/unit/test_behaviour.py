@@ -219,6 +219,33 @@ def test_kappa_is_sklearns(rng):
     assert expected > 0.1
 
 
+def test_kappa_of_a_language_that_always_takes_one_choice_is_unknown(rng):
+    """It agrees as often as by chance whatever the other does: no kappa of 0 that looks certain."""
+    values = rng.normal(size=(2, 60, 4))
+    values[0, :, 2] = 9
+    result = b.behaviour(scores_dataset(values, rng.integers(0, 4, 60)))
+    assert np.isnan(result.kappa[0, 1]) and np.isnan(result.kappa_low[0, 1])
+
+
+def test_a_lift_with_nothing_to_compare_is_unknown(rng):
+    """The first language is right on all items, the second wrong on all, the third on half."""
+    right = np.array([np.ones(60, bool), np.zeros(60, bool), np.arange(60) % 2 == 0])
+    answers = rng.integers(0, 4, 60)
+    chosen = predictions_of(right, answers, rng.integers(1, 4, (3, 60)))
+    values = np.where(np.arange(4) == chosen[..., None], 9.0, rng.normal(size=(3, 60, 4)))
+    result = b.behaviour(scores_dataset(values, answers))
+    positive, negative = (result.sel(sign=sign) for sign in ("positive", "negative"))
+    for end in ("", "_low"):
+        assert np.isnan(positive[f"lift_independent{end}"]).all()
+        assert np.isnan(result[f"lift_both_wrong_independent{end}"]).all()
+        assert np.isnan(positive[f"mean_lift_independent{end}"]).all()
+    assert np.isfinite(positive.transfer[0, 1:]).all()
+    # Which wrong choice two languages share can be compared where one is always wrong.
+    assert np.isfinite(negative.lift_independent[1, 2]) and np.isnan(
+        negative.lift_independent[2, 0]
+    )
+
+
 def test_two_choices_make_rho_a_sign_and_kappa_tells_agreement_from_habit(rng):
     # Both languages nearly always take choice 0: consistent, but not about the questions.
     values = rng.normal(size=(2, 400, 2)) + np.array([2.5, 0])

@@ -195,3 +195,29 @@ def test_steering_is_that_of_its_effects_in_every_group(planted):
     german = at["steering_effect_language"].sel(group="Indo-European")
     assert np.isfinite(german[0]) and np.isnan(german[1])
     assert (at["steering_effect_p_holm"].fillna(1) >= at["steering_effect_p"].fillna(0)).all()
+
+
+def test_where_a_language_is_right_everywhere_there_is_no_lift_and_it_is_said_why():
+    """Not a lift of 0 that looks certain: nothing is left to compare with."""
+    rng = np.random.default_rng(1)
+    scores, _ = scores_in(rng)
+    sensitive = np.array([c % 2 for c in scores["cluster"].values], bool)
+    right_choice = np.arange(4) == scores["answer"].values[:, None]
+    sums = scores["sum"].values
+    sums[0] = np.where(sensitive[:, None], np.where(right_choice, 9.0, -9.0), sums[0])
+    sums[1] = np.where(~sensitive[:, None], np.where(right_choice, 9.0, -9.0), sums[1])
+    scores["sum"] = (scores["sum"].dims, sums)
+    groups = groups_of([CULTURES[int(s)] for s in sensitive], OTHERS)
+    table = breakdown(scores, states_in(rng, scores), groups)
+    of_pivot = table.sel(group="category: sensitive")
+    for name in ("transfer_lift", "transfer_lift_low", "transfer_lift_difference"):
+        assert np.isnan(of_pivot[name]), name
+    assert of_pivot["transfer_lift_reason"] == "all items are right in the pivot"
+    assert of_pivot["transfer"] == pytest.approx(float(of_pivot["accuracy"]))
+    german = table.sel(group="category: agnostic")
+    assert np.isnan(german["transfer_lift_language"].sel(language="de"))
+    assert np.isfinite(german["transfer_lift"]) and german["transfer_lift_reason"] == ""
+    # The mean of the others is compared with the mean of the same others.
+    others = table["transfer_lift_language"].sel(language=list(OTHERS[1:])).mean("language")
+    apart = others.sel(group="category: agnostic") - others.sel(group="all")
+    assert german["transfer_lift_difference"] == pytest.approx(float(apart))

@@ -701,3 +701,22 @@ def test_names_keep_clear_of_each_other_on_a_logarithmic_axis(results):
 
 def test_sizes_are_written_as_they_are_spoken_of():
     assert [scale.parameters_text(n) for n in (134_515_008, 2.6e9, 6e4)] == ["135M", "2.6B", "60k"]
+
+
+@pytest.mark.parametrize("name", ["breakdown", "pivots"])
+def test_a_missing_lift_is_a_dash_with_its_reason_in_caption_and_table(results, name):
+    dimension = {"breakdown": "group", "pivots": "pivot"}[name]
+    table, first = results[name].copy(), {dimension: 0}
+    for end in ("", "_low", "_high", "_crossed_low", "_crossed_high"):
+        values = table[f"transfer_lift{end}"].copy()
+        values[first] = np.nan
+        table[f"transfer_lift{end}"] = values
+    reason = "all items are right in the pivot"
+    table["transfer_lift_reason"] = table["transfer_lift_reason"].astype(object)
+    table["transfer_lift_reason"][first] = reason
+    drawing = DRAWN[name](results | {name: table})
+    dashes = [text.xy[1] for text in drawing.figure.axes[2].texts if text.get_text() == "–"]
+    assert 0 in dashes
+    assert reason in drawing.caption.split("*How to read it*")[0]
+    rows = drawing.numbers[drawing.numbers["reason"] != ""]
+    assert set(rows["quantity"]) == {"transfer_lift"} and rows["estimate"].isna().all()

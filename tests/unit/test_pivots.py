@@ -68,3 +68,16 @@ def test_a_hub_stands_out_and_nothing_else():
 def test_a_pivot_without_scores_is_refused(world):
     with pytest.raises(InputError, match="pivots: fr is not one of the languages en, de"):
         pivots(*world, ["fr"])
+
+
+def test_a_pivot_that_is_right_everywhere_has_no_lift_and_others_keep_theirs(world):
+    scores, states = world
+    sums = scores["sum"].values.copy()
+    sums[LANGUAGES.index("es")] = 9.0 * (np.arange(4) == scores["answer"].values[:, None])
+    table = pivots(scores.assign(sum=(scores["sum"].dims, sums)), states, LANGUAGES)
+    spanish, others = table.sel(pivot="es"), table.sel(pivot=["en", "de", "sw"])
+    for name in ("transfer_lift", "transfer_lift_low", "transfer_to_lift"):
+        assert np.isnan(spanish[name]) and np.isfinite(others[name]).all(), name
+    assert spanish["transfer_lift_reason"] == "all items are right in the pivot"
+    assert (others["transfer_lift_reason"] == "").all()
+    assert np.isfinite(others["transfer_lift_difference"]).all()

@@ -288,7 +288,8 @@ def _too_few(results: xr.Dataset) -> str:
         return ""
     return (
         f" Transfer is unknown from languages with fewer than {results.attrs['min_items']} items "
-        "right (positive) or wrong (negative)."
+        "right (positive) or wrong (negative), and has no lift where a language has all items "
+        "right or all wrong: there is nothing to compare."
     )
 
 

@@ -10,11 +10,13 @@ from isogloss.figures.style import (
     Drawing,
     Subject,
     confidence,
+    dashes,
     dots,
     new_figure,
     numbers_of,
     rows_axis,
     spoken,
+    with_reasons,
 )
 from isogloss.figures.text import ENDS, as_rst, between, decimal, percent, points
 from isogloss.files.netcdf import confidence_of
@@ -64,12 +66,14 @@ def breakdown(results: xr.Dataset, subject: Subject) -> Drawing:
         dots(ax, ends, np.arange(len(names)), part["few"].values.astype(bool).tolist(), BLACK)
         for border in borders:
             ax.axhline(border, color=PALE, linewidth=1.2)
+        dashes(ax, ends[0])
         ax.set_title(title.format(pivot=pivot))
         ax.set_xlabel(unit)
         rows_axis(ax, names)
-    numeric = results.drop_vars("languages")
+    numeric = results.drop_vars(["languages", "transfer_lift_reason"])
     measures = [str(name) for name in numeric if not str(name).endswith(("_low", "_high"))]
-    return Drawing(figure, numbers_of(results, measures), _caption(results, subject))
+    numbers = with_reasons(numbers_of(results, measures), results, "transfer_lift")
+    return Drawing(figure, numbers, _caption(results, subject))
 
 
 def _shown(results: xr.Dataset) -> np.ndarray:
@@ -100,7 +104,7 @@ def _caption(results: xr.Dataset, subject: Subject) -> str:
         changed = _listed(sure, "steering_effect", points)
         said.append(f"steering changes accuracy in {changed or 'no group'} (Holm over groups)")
     return (
-        f"**{subject.model} on {subject.dataset}**: {'; '.join(said)}.\n\n"
+        f"**{subject.model} on {subject.dataset}**: {'; '.join(said)}.{_without_lift(results)}\n\n"
         "*How to read it*: a row per group; the dotted lines are the values over all. All numbers "
         f"are means over languages beside {subject.label(subject.pivot)}. Groups of items have all "
         "languages, groups of languages all items. Hollow groups have few clusters of items. The "
@@ -108,6 +112,16 @@ def _caption(results: xr.Dataset, subject: Subject) -> str:
         "Languages of a group have more in common than what groups them, and a group of a single "
         "language is that language."
     )
+
+
+def _without_lift(results: xr.Dataset) -> str:
+    """Which groups have no lift of transfer, and why."""
+    reasons = results["transfer_lift_reason"].values
+    said = []
+    for reason in dict.fromkeys(reasons[reasons != ""]):
+        names = [as_rst(str(name)) for name in results["group_name"].values[reasons == reason]]
+        said.append(f"{spoken(names)} ({reason})")
+    return f" No transfer above accuracy (–), nothing to compare: {spoken(said)}." if said else ""
 
 
 def _differences(results: xr.Dataset, name: str) -> str:

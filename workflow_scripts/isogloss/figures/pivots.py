@@ -8,12 +8,14 @@ from isogloss.figures.style import (
     Drawing,
     Subject,
     confidence,
+    dashes,
     dots,
     near_chance_note,
     new_figure,
     numbers_of,
     rows_axis,
     spoken,
+    with_reasons,
 )
 from isogloss.figures.text import ENDS, between, decimal
 
@@ -58,11 +60,13 @@ def pivots(results: xr.Dataset, subject: Subject) -> Drawing:
         for chosen, color in ((~is_pivot, BLACK), (is_pivot, RED)):
             some = [np.where(chosen, values, np.nan) for values in ends]
             dots(ax, some, rows, hollow, color)
+        dashes(ax, ends[0])
         ax.set_title(title)
         ax.set_xlabel(unit)
         rows_axis(ax, [subject.label(tag) for tag in order])
     measures = [n for name in PANELS for n in (name, f"{name}_difference") if n in results]
-    return Drawing(figure, numbers_of(part, measures), _caption(results, subject))
+    numbers = with_reasons(numbers_of(part, measures), part, "transfer_lift")
+    return Drawing(figure, numbers, _caption(results, subject))
 
 
 def _caption(results: xr.Dataset, subject: Subject) -> str:
@@ -80,6 +84,7 @@ def _caption(results: xr.Dataset, subject: Subject) -> str:
             said.append(f"around {_label(here, subject)} it is {apart} from the mean of pivots")
     return (
         f"**{subject.model} on {subject.dataset}**: {spoken(said) or 'nothing could be compared'}."
+        f"{_without_lift(results, subject)}"
         "\n\n*How to read it*: a row per language in the pivot's place, the study's own in colour; "
         "means over all other languages, so each row leaves out another language. Thick "
         "intervals are over questions, thin ones over questions and languages; dotted lines are "
@@ -87,6 +92,16 @@ def _caption(results: xr.Dataset, subject: Subject) -> str:
         "language is special where it stands out beyond that. The highest of several noisy rows "
         "is too high."
     )
+
+
+def _without_lift(results: xr.Dataset, subject: Subject) -> str:
+    """Which pivots have no lift of transfer from them, and why."""
+    said = [
+        f"{_label(results.sel(pivot=tag), subject)} ({reason})"
+        for tag, reason in results["transfer_lift_reason"].to_series().items()
+        if reason
+    ]
+    return f" No transfer above accuracy (–), nothing to compare: {spoken(said)}." if said else ""
 
 
 def _label(result: xr.Dataset, subject: Subject) -> str:

@@ -259,6 +259,13 @@ def dots(
         ax.plot([], [], marker=marker, color=color, linestyle="none", label=label)
 
 
+def dashes(ax: Axes, values: np.ndarray) -> None:
+    """A dash in the rows (row,) that have no value."""
+    for row in np.flatnonzero(np.isnan(values)):
+        place = ("axes fraction", "data")
+        ax.annotate("–", (0.5, row), xycoords=place, ha="center", va="center")
+
+
 def rows_axis(ax: Axes, names: Sequence[str]) -> None:
     """Rows named from the top downwards, with faint guides."""
     ax.set_yticks(range(len(names)), names)
@@ -480,6 +487,13 @@ def numbers_of(dataset: xr.Dataset, names: Sequence[str]) -> pd.DataFrame:
     table = pd.concat(frames, ignore_index=True)
     last = [c for c in ("estimate", "low", "high", "units") if c in table]
     return table[[c for c in table if c not in last] + last]
+
+
+def with_reasons(numbers: pd.DataFrame, dataset: xr.Dataset, name: str) -> pd.DataFrame:
+    """The table with a column `reason`: why a variable over one dimension has no value there."""
+    reasons = dataset[f"{name}_reason"].to_series()
+    said = numbers[str(reasons.index.name)].map(reasons)
+    return numbers.assign(reason=said.where(numbers["quantity"] == name, ""))
 
 
 def _one_row(values: xr.Dataset) -> pd.DataFrame:

@@ -237,8 +237,9 @@ def opening(results: Sequence[Result]) -> str:
         "depth (1: translations share nothing). Steering is the change of accuracy by the study's "
         "first method with vectors of its first dataset, layer and strength chosen on other "
         "folds. An asterisk marks languages whose accuracy is not above chance: consistency and "
-        f"transfer say little there. {ALIKE_MARK} marks languages that spell most choices as "
-        "another one does (numbers, names): agreement may be a preference for certain "
+        "transfer say little there. No lift (–): where a language is right on all items, or on "
+        f"hardly any, nothing can be compared. {ALIKE_MARK} marks languages that spell most "
+        "choices as another one does (numbers, names): agreement may be a preference for certain "
         "strings there, whatever is asked."
     )
 

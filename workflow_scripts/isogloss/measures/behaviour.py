@@ -19,7 +19,7 @@ from isogloss.measures.statistics import (
     two_way_jackknife,
     within,
 )
-from isogloss.measures.transfer import MIN_ITEMS, Transfer, transfers
+from isogloss.measures.transfer import MIN_ITEMS, Transfer, lift_rows, transfers
 from isogloss.measures.variables import from_the_paper
 
 # How the log-likelihood of a choice is made comparable with its rivals': variable that divides it.
@@ -277,7 +277,8 @@ def _between_clusters(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
 def cohens_kappa(first: np.ndarray, second: np.ndarray, jackknife: Jackknife) -> np.ndarray:
     """Cohen's kappa of two predictions on each row: (item, ...) twice to (row, ...).
 
-    NaN where a prediction is NaN, and where chance alone would make all agree.
+    NaN where a prediction is NaN, and where one of the two is the same on all items: they then
+    agree as often as by chance whatever the other is.
     """
     first, second = np.broadcast_arrays(first, second)
     n_items = jackknife.sums(np.ones(first.shape))
@@ -288,6 +289,7 @@ def cohens_kappa(first: np.ndarray, second: np.ndarray, jackknife: Jackknife) ->
         expected += shares[0] * shares[1]
     kappa = divide(agreed - expected, np.where(1 - expected < 1e-9, 0, 1 - expected))
     known = (np.isfinite(first) & np.isfinite(second)).all(axis=0)
+    known &= (first != first[0]).any(axis=0) & (second != second[0]).any(axis=0)
     return np.where(known, kappa, np.nan)
 
 
@@ -465,7 +467,7 @@ def _add_choices_only(table: PairTable, scores: xr.Dataset) -> None:
     text, means = f"consistency per item {note} (Spearman's rho)", table.jackknife.means(rho)
     table.add_pairs("consistency_choices_only", [means], text, behind=np.isfinite(rho))
     positive = transfers(predicted, answers, n_choices, table.jackknife)["positive"]
-    rows = positive.observed - positive.independent
+    rows = lift_rows(positive.observed, positive.independent)
     text = f"positive transfer minus that expected from accuracy, {note}"
     table.add_pairs("lift_independent_choices_only", [rows], text)
 
@@ -488,7 +490,7 @@ def _add_transfer(table: PairTable, by_kind: dict[str, Transfer]) -> None:
         rows = [np.full_like(signed[0].observed, np.nan) if r is None else r for r in rows]
         name = f"transfer expected from {LONG_NAMES[baseline]}"
         table.add(f"transfer_{baseline}", ("sign", *pairs), np.stack([r[0] for r in rows]), name)
-        lifts = [t.observed - r for t, r in zip(signed, rows, strict=True)]
+        lifts = [lift_rows(t.observed, r) for t, r in zip(signed, rows, strict=True)]
         name = f"transfer minus that expected from {LONG_NAMES[baseline]}"
         divided = baseline != "independent"
         scales = [np.asarray(t.scale) for t in (*signed, both)] if divided else None
@@ -499,7 +501,7 @@ def _add_transfer(table: PairTable, by_kind: dict[str, Transfer]) -> None:
             text = f"both wrong if from {LONG_NAMES[baseline]}"
             table.add(f"transfer_both_wrong_{baseline}", pairs, alone[0], text)
             text = f"both wrong minus that expected from {LONG_NAMES[baseline]}"
-            lift = both.observed - alone
+            lift = lift_rows(both.observed, alone)
             table.add_pairs(
                 f"lift_both_wrong_{baseline}", [lift], text, relative[2:], scales=of_both
             )

@@ -20,11 +20,12 @@ from isogloss.measures.statistics import (
     Interval,
     Jackknife,
     divide,
+    known_width,
     stacked,
     two_way_jackknife,
     within,
 )
-from isogloss.measures.transfer import transfer_rows
+from isogloss.measures.transfer import LIFT_REASON, lift_rows, missing_lift, transfer_rows
 from isogloss.measures.variables import (
     crossed_bounds,
     from_the_paper,
@@ -138,7 +139,7 @@ def breakdown(
     pivot = str(scores.attrs["pivot"])
     languages = [str(tag) for tag in scores["language"].values if tag != pivot]
     jackknife = Jackknife.of(scores["cluster"].values, confidence)
-    rows = _rows(scores, languages, groups, score, jackknife)
+    rows, reasons = _rows(scores, languages, groups, score, jackknife)
     by_items = [group for group in groups if group.of_items]
     shares = middle_item_shares(states, [pivot], [g.items for g in by_items], jackknife)[0]
     shares = shares[..., [states.languages.index(tag) for tag in languages]]
@@ -149,6 +150,7 @@ def breakdown(
     variables: dict[str, xr.Variable] = {}
     for name, (text, limits) in MEASURES.items():
         variables |= _measure(name, rows[name], groups, jackknife, text, limits)
+    variables["transfer_lift_reason"] = variable(("group",), reasons, LIFT_REASON)
     return _described(variables, groups, languages, jackknife, pivot, score)
 
 
@@ -158,8 +160,8 @@ def _rows(
     groups: Sequence[Group],
     score: str,
     jackknife: Jackknife,
-) -> dict[str, list[np.ndarray]]:
-    """Rows (row, language) of what behaviour gives, by measure and group."""
+) -> tuple[dict[str, list[np.ndarray]], np.ndarray]:
+    """Rows (row, language) of what behaviour gives, by measure and group; why lifts are missing."""
     pivot = str(scores.attrs["pivot"])
     answers, n_choices = scores["answer"].values, scores["n_choices"].values
     values = choice_scores(scores.sel(language=[pivot, *languages]), score)
@@ -168,6 +170,7 @@ def _rows(
     consistency = rank_correlation(ranked[1:], ranked[:1]).T
     correct, pivot_right = right[1:].T, right[0][:, None]
     rows: dict[str, list[np.ndarray]] = {name: [] for name in MEASURES if name != "item_share"}
+    reasons = []
     for group in groups:
         some = group.items[:, None]
         accuracy = jackknife.means(np.where(some, correct, np.nan))
@@ -175,8 +178,10 @@ def _rows(
         rows["accuracy"].append(accuracy)
         rows["consistency"].append(jackknife.means(np.where(some, consistency, np.nan)))
         rows["transfer"].append(transfer)
-        rows["transfer_lift"].append(transfer - accuracy)
-    return rows
+        others = correct[np.ix_(group.items, group.languages)]
+        reasons.append(missing_lift(right[0][group.items], others))
+        rows["transfer_lift"].append(lift_rows(transfer, accuracy))
+    return rows, np.array(reasons)
 
 
 def _measure(
@@ -188,7 +193,7 @@ def _measure(
     limits: tuple[float, float],
 ) -> dict[str, xr.Variable]:
     """The variables of one measure from its rows (row, language) by group."""
-    whole = mean_over(rows[0], np.ones(rows[0].shape[1], bool))
+    every = np.ones(rows[0].shape[1], bool)
     means, crossed, apart, by_language = [], [], [], []
     for values, group in zip(rows, groups, strict=True):
         behind = group.items
@@ -196,7 +201,9 @@ def _measure(
         means.append(jackknife.interval(mean, limits, behind))
         both = crossed_interval(values, mean, group.languages, jackknife.confidence)
         crossed.append(within(both, limits))
-        difference = jackknife.interval(mean - whole, behind=behind)
+        # A language without a value in a group of items is in neither mean.
+        whole = mean_over(rows[0], np.isfinite(values[0]) if group.of_items else every)
+        difference = known_width(jackknife.interval(mean - whole, behind=behind))
         apart.append(difference if group.grouping != "all" else _nothing(difference))
         chosen = np.where(group.languages, values, np.nan)
         by_items = np.broadcast_to(behind[:, None], (len(behind), values.shape[1]))

@@ -9,9 +9,9 @@ from isogloss.errors import InputError
 from isogloss.files.parallel_states import ParallelStates
 from isogloss.measures.behaviour import choice_scores, predictions, rank_correlation, ranks
 from isogloss.measures.breakdown import crossed_interval, mean_over, middle_item_shares
-from isogloss.measures.statistics import Jackknife, stacked, within
-from isogloss.measures.transfer import transfer_rows
-from isogloss.measures.variables import crossed_bounds, from_the_paper, interval_variables
+from isogloss.measures.statistics import Jackknife, known_width, stacked, within
+from isogloss.measures.transfer import LIFT_REASON, lift_rows, missing_lift, transfer_rows
+from isogloss.measures.variables import crossed_bounds, from_the_paper, interval_variables, variable
 
 MEASURES = {
     "consistency": ("consistency with the pivot", (-1.0, 1.0)),
@@ -68,6 +68,7 @@ def pivots(
     variables: dict[str, xr.Variable] = {}
     for name, (text, limits) in MEASURES.items():
         variables |= _measure(name, rows[name], jackknife, text, limits)
+    variables |= _reasons(right, [languages.index(tag) for tag in around])
     accuracy = jackknife.means(right[:, [languages.index(tag) for tag in around]])
     share = jackknife.share_interval(accuracy, len(right))
     text = "accuracy in the pivot"
@@ -85,10 +86,16 @@ def _answers(right: np.ndarray, at: int, jackknife: Jackknife) -> dict[str, np.n
     to_pivot = transfer_rows(right, of_pivot, jackknife)
     return {
         "transfer": from_pivot,
-        "transfer_lift": from_pivot - accuracy,
+        "transfer_lift": lift_rows(from_pivot, accuracy),
         "transfer_to": to_pivot,
-        "transfer_to_lift": to_pivot - accuracy[:, [at]],
+        "transfer_to_lift": lift_rows(to_pivot, accuracy[:, [at]]),
     }
+
+
+def _reasons(right: np.ndarray, around: Sequence[int]) -> dict[str, xr.Variable]:
+    """Why pivots have no lift of transfer from them; right (item, language) 0 or 1."""
+    reasons = [missing_lift(right[:, at], np.delete(right, at, axis=1)) for at in around]
+    return {"transfer_lift_reason": variable(("pivot",), np.array(reasons), LIFT_REASON)}
 
 
 def _measure(
@@ -103,7 +110,8 @@ def _measure(
     means = np.stack([mean_over(values, every) for values in rows], axis=1)
     level = jackknife.confidence
     interval = jackknife.interval(means, limits)
-    apart = jackknife.interval(means - means.mean(axis=1, keepdims=True))
+    of_pivots = mean_over(means, np.ones(means.shape[1], bool))
+    apart = known_width(jackknife.interval(means - of_pivots[:, None]))
     both = [
         within(crossed_interval(values, mean, every, level), limits)
         for values, mean in zip(rows, means.T, strict=True)

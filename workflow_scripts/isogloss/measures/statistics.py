@@ -243,6 +243,13 @@ def two_way_jackknife(
     return _t_interval(estimate, variance, fewest, confidence)
 
 
+def known_width(interval: Interval) -> Interval:
+    """The interval, without bounds where nothing varied: no changes are no certainty."""
+    known = interval.high - interval.low > ROUNDING
+    low, high = (np.where(known, x, np.nan) for x in (interval.low, interval.high))
+    return Interval(interval.estimate, low, high)
+
+
 def within(interval: Interval, limits: tuple[float, float]) -> Interval:
     """An interval cut at the smallest and the largest value that its quantity can have."""
     low, high = (np.clip(bound, *limits) for bound in (interval.low, interval.high))

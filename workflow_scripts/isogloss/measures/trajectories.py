@@ -18,6 +18,7 @@ from isogloss.measures.statistics import (
     Jackknife,
     cluster_codes,
     divide,
+    known_width,
     stacked,
     two_way_jackknife,
     within,
@@ -321,9 +322,8 @@ def _contrasts(
     dims, level = ("language", "contrast", "layer"), jackknife.confidence
     name, text = "latent_accuracy_contrast", "difference of latent accuracies"
     limits = (-1.0, 1.0)
-    variables = interval_variables(
-        name, dims, _mean(change, jackknife, limits), text, confidence=level
-    )
+    interval = known_width(_mean(change, jackknife, limits))
+    variables = interval_variables(name, dims, interval, text, confidence=level)
     # Languages that have both latents: the pivot's own prompts have no second language.
     pooled = [
         _over_languages(change[both, index], jackknife, limits)
@@ -347,7 +347,8 @@ def _over_languages(
     n, pooled = rows.shape[1], divide(rows.sum(axis=1), np.array(rows.shape[1]))
     without = divide(rows[0].sum(axis=0) - rows[0], np.array(n - 1))
     crossed = two_way_jackknife(pooled[0], pooled[1:], without, jackknife.confidence)
-    return jackknife.interval(pooled, limits), within(crossed, limits)
+    intervals = jackknife.interval(pooled, limits), within(crossed, limits)
+    return known_width(intervals[0]), known_width(intervals[1])
 
 
 def _consistency(

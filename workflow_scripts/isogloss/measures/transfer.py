@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isogloss.measures.statistics import Jackknife, divide
+from isogloss.measures.statistics import ROUNDING, Jackknife, divide
 
 # Under so many items in the denominator a transfer is not a number worth reading.
 MIN_ITEMS = 10
+LIFT_REASON = "why there is no lift of transfer; empty where there is one"
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,8 @@ class Transfer:
     Attributes:
         observed: (row, language, language) share of the first language's items; NaN where they are
             fewer than `MIN_ITEMS`. Rows are those of a `Jackknife`; row 0 is the data.
-        independent: the same if items were paired at random; NaN on the diagonal, as below.
+        independent: the same if items were paired at random; NaN on the diagonal, as below. Where
+            a language is right (or wrong) on all items there is no `lift_rows` over it.
         difficulty: the same from how hard items are in the other languages; NaN with fewer than
             three languages, and where the others are not above chance: their answers then say
             nothing of difficulty.
@@ -105,6 +107,32 @@ def transfer_rows(source: np.ndarray, target: np.ndarray, jackknife: Jackknife) 
     right = jackknife.sums(source)
     rows = divide(jackknife.sums(source * target), right)
     return np.where(right[0] >= MIN_ITEMS, rows, np.nan)
+
+
+def lift_rows(observed: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Transfer above what is expected of it, on every row.
+
+    Where a language is right (or wrong) on all items, transfer is its expectation whatever the
+    model does. There is then nothing to compare with: NaN, not a lift of 0 that looks certain.
+
+    Args: observed, expected (row, ...), the data first. Returns (row, ...).
+    """
+    rows = observed - expected
+    return np.where((np.abs(rows) <= ROUNDING).all(axis=0), np.nan, rows)
+
+
+def missing_lift(right: np.ndarray, others: np.ndarray) -> str:
+    """Why there is no lift over accuracy from the pivot in any other language; empty if there is.
+
+    Args: right (item,) whether right in the pivot, others (item, language) 0 or 1.
+    """
+    if right.sum() < MIN_ITEMS:
+        return f"fewer than {MIN_ITEMS} items are right in the pivot"
+    if right.all():
+        return "all items are right in the pivot"
+    if (others == others[0]).all():
+        return "other languages are right on all items or on none"
+    return ""
 
 
 def popular_choice(

@@ -40,6 +40,7 @@ from isogloss.measures.statistics import (
     Interval,
     Jackknife,
     divide,
+    known_width,
     stacked,
     two_way_jackknife,
     within,
@@ -208,8 +209,9 @@ def _add_ensemble(table: PairTable, right: np.ndarray, together: np.ndarray) -> 
     gain = ensemble - rows.mean(axis=1)
     text = "accuracy of the mean of the wordings' scores, less their mean accuracy"
     limits = CORRELATIONS
-    table.add_interval("accuracy_gain", ("language",), jackknife.interval(gain, limits), text)
-    mean = jackknife.interval(gain.mean(axis=1), limits)
+    each = known_width(jackknife.interval(gain, limits))
+    table.add_interval("accuracy_gain", ("language",), each, text)
+    mean = known_width(jackknife.interval(gain.mean(axis=1), limits))
     table.add_interval("mean_accuracy_gain", (), mean, f"{text}, mean over languages")
     spread = jackknife.interval(range_elsewhere(by_item, jackknife).mean(axis=1), CORRELATIONS)
     text = "accuracy of the best wording less that of the worst, both chosen on other items"

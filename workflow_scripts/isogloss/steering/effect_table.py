@@ -7,12 +7,12 @@ import xarray as xr
 from scipy.special import stdtrit
 
 from isogloss.measures.statistics import (
-    ROUNDING,
     Flips,
     Interval,
     Jackknife,
     divide,
     holm,
+    known_width,
     minimum_detectable_effect,
     two_way_jackknife,
 )
@@ -49,13 +49,6 @@ def over_languages(rows: np.ndarray, confidence: float) -> Interval:
         interval = two_way_jackknife(means[at_place][0], means[at_place][1:], some, confidence)
         bounds[at_place] = interval.low, interval.high
     return Interval(means[0], *bounds)
-
-
-def known_width(interval: Interval) -> Interval:
-    """The interval, without bounds where nothing varied: no flips are no certainty."""
-    known = interval.high - interval.low > ROUNDING
-    low, high = (np.where(known, x, np.nan) for x in (interval.low, interval.high))
-    return Interval(interval.estimate, low, high)
 
 
 class EffectTable:

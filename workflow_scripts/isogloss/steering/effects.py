@@ -12,7 +12,7 @@ import xarray as xr
 
 from isogloss.errors import InputError
 from isogloss.measures.behaviour import choice_scores, cohens_kappa, predictions
-from isogloss.measures.transfer import MIN_ITEMS, transfer_rows
+from isogloss.measures.transfer import MIN_ITEMS, lift_rows, transfer_rows
 from isogloss.steering.answers import (
     HARM,
     HARM_REFERENCE,
@@ -192,10 +192,12 @@ def _add_transfer(table: EffectTable, methods: Sequence[str], pivot_right: np.nd
     entries = [(change + known, search) for change, search in _changes(table, "correct", methods)]
     text = "change of transfer from the pivot"
     table.add_change("transfer_to_change", "method", entries, text, "transfer_to_change_")
-    to = [transfer_rows(pivot_right, x, jackknife) for x in (after, before)]
-    accuracy = jackknife.means(after - before)
+    lifts = [
+        lift_rows(transfer_rows(pivot_right, x, jackknife), jackknife.means(x))
+        for x in (after, before)
+    ]
     text = "change of transfer from the pivot, above the change of accuracy"
-    table.add_rows("transfer_to_lift_change", dims, to[0] - to[1] - accuracy, text)
+    table.add_rows("transfer_to_lift_change", dims, lifts[0] - lifts[1], text)
     back = [transfer_rows(x, pivot_right, jackknife) for x in (after, before)]
     text = "change of transfer to the pivot"
     table.add_rows("transfer_from_change", dims, back[0] - back[1], text)
