@@ -171,7 +171,8 @@ def _seen(model: Any, states: torch.Tensor, place: int) -> np.ndarray:
     if states.ndim == 3:
         return states[0, place].float().numpy()
     first, *others = states[:, 0, place].float()
-    weights = [projection.weight.float() for projection in model.model.altup_unembed_projections]
+    text = getattr(model.model, "language_model", model.model)
+    weights = [projection.weight.float() for projection in text.altup_unembed_projections]
     projected = [weight @ other for weight, other in zip(weights, others, strict=True)]
     same = [other * first.norm() / other.norm() for other in projected]
     return torch.stack([first, *same]).mean(0).numpy()

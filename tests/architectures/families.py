@@ -1,5 +1,6 @@
 """Tiny random configurations of transformers' own classes, as many architectures as build."""
 
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -160,6 +161,12 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "d_model": 32, "decoder_layers": 4, "decoder_attention_heads": 4, "decoder_ffn_dim": 64,
         "init_std": 0.2, "is_decoder": True,
     }),
+    "ModernBERT decoder": ("ModernBertDecoderConfig", {
+        "local_attention": 8, "global_attn_every_n_layers": 2, "norm_bias": True,
+    }),
+    "RemBERT": ("RemBertConfig", {
+        "is_decoder": True, "input_embedding_size": 16, "output_embedding_size": 48,
+    }),
     "Persimmon": ("PersimmonConfig", {}),
     "CodeGen": ("CodeGenConfig", {"rotary_dim": 4}),
 }  # fmt: skip
@@ -170,7 +177,10 @@ def build(family: str, dtype: torch.dtype, attention: str = "eager") -> Any:
     import transformers
 
     name, settings = FAMILIES[family]
-    config = getattr(transformers, name)(**COMMON | settings)
+    config_class = getattr(transformers, name)
+    known = {field.name for field in fields(config_class)} | config_class.attribute_map.keys()
+    usual = {setting: value for setting, value in COMMON.items() if setting in known}
+    config = config_class(**usual | settings)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model: Any = transformers.AutoModelForCausalLM.from_config(

@@ -407,13 +407,16 @@ def test_bfloat16_passes_its_self_tests_within_what_is_allowed():
     ("family", "wrong"),
     [
         ("gemma2", {"softcap": None}),
-        ("gemma3", {"norm_style": "weight"}),
-        ("llama", {"norm_eps": 1}),
+        ("gemma3", {"style": "weight"}),
+        ("llama", {"eps": 1.0}),
     ],
 )
 def test_the_lens_self_test_sees_a_wrong_readout(family, wrong):
     decoder = replace(model(family))
-    decoder.readout = replace(decoder.readout, **wrong)
+    readout = decoder.readout
+    part = readout if "softcap" in wrong else readout.norm
+    wrong_part = replace(part, **wrong)
+    decoder.readout = wrong_part if part is readout else replace(readout, norm=wrong_part)
     with pytest.raises(InputError, match=r"lens self-test: .* differs from the model by \d"):
         check_lens(decoder, ask(decoder, items())[0])
 

@@ -16,6 +16,7 @@ from isogloss.model import logit_lens as lens
 from isogloss.model import token_scores
 from isogloss.model.forward import run_blocks
 from isogloss.model.logit_lens import lens_of_file
+from isogloss.model.norms import Norm
 from isogloss.model.packing import collate, lay_out
 from isogloss.model.readout import Readout, readout_of
 from isogloss.model.tiny_models import FAMILIES, VOCABULARY, tiny_model
@@ -31,9 +32,7 @@ def random_readout(
 ):
     draw = torch.Generator().manual_seed(0)
     return Readout(
-        norm_weight=(torch.rand(width, generator=draw) + 0.5).to(dtype),
-        norm_eps=1e-6,
-        norm_style=style,
+        norm=Norm((torch.rand(width, generator=draw) + 0.5).to(dtype), 1e-6, style),
         weight=(torch.randn(vocabulary, width, generator=draw) * 3).to(dtype),
         bias=torch.randn(vocabulary, generator=draw).to(dtype) if bias else None,
         softcap=softcap,
@@ -43,8 +42,8 @@ def random_readout(
 def naive(states, readout):
     """(row, token) log-probabilities, all logits at once, in float64."""
     h = states.double()
-    h = h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + readout.norm_eps)
-    scale = readout.norm_weight.double() + (readout.norm_style == "one_plus_weight")
+    h = h * torch.rsqrt(h.pow(2).mean(-1, keepdim=True) + readout.norm.eps)
+    scale = readout.norm.weight.double() + (readout.norm.style == "one_plus_weight")
     logits = (h * scale) @ readout.weight.double().T
     if readout.bias is not None:
         logits = logits + readout.bias.double()
@@ -348,8 +347,8 @@ def test_no_token_gets_more_than_probability_one_in_bfloat16():
     target = torch.arange(0, 6000, 60)
     states = (weight[target].float() * 3).bfloat16()
     rows = torch.arange(len(target))
-    narrow = Readout(torch.zeros(64).bfloat16(), 1e-6, "one_plus_weight", weight)
-    exact = Readout(torch.zeros(64), 1e-6, "one_plus_weight", weight.float())
+    narrow = Readout(Norm(torch.zeros(64).bfloat16(), 1e-6, "one_plus_weight"), weight)
+    exact = Readout(Norm(torch.zeros(64), 1e-6, "one_plus_weight"), weight.float())
     read_off = token_log_probabilities(states, narrow, rows, target)
     assert read_off.max() <= 1e-6
     full = token_log_probabilities(narrow.norm(states).float(), _unnormed(exact), rows, target)
@@ -358,9 +357,4 @@ def test_no_token_gets_more_than_probability_one_in_bfloat16():
 
 def _unnormed(readout):
     """The same readout for states that have been through the final norm already."""
-
-    class Unnormed(Readout):
-        def norm(self, h):
-            return h
-
-    return Unnormed(readout.norm_weight, readout.norm_eps, readout.norm_style, readout.weight)
+    return replace(readout, norm=replace(readout.norm, style="none"))

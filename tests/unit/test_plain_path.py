@@ -5,7 +5,7 @@ import pytest
 import torch
 from architectures.check import check
 from architectures.families import build
-from transformers import AutoModelForCausalLM, BertConfig
+from transformers import AutoModelForCausalLM, XLMRobertaConfig
 
 from isogloss.errors import InputError
 from isogloss.model import parts
@@ -34,6 +34,8 @@ SINGLE = "plain, a sequence at a time"
         ("OpenAI GPT", torch.float32, "plain"),
         ("GLM, indexed", torch.float32, SINGLE),
         ("Llama 4", torch.float32, "plain"),
+        ("ModernBERT decoder", torch.float32, "plain"),
+        ("RemBERT", torch.float32, "plain"),
         ("Qwen3-Next", torch.float32, SINGLE),
         ("Mamba", torch.float32, SINGLE),
     ],
@@ -46,10 +48,20 @@ def test_scores_lens_and_steering_are_those_of_plain_forwards(family, dtype, pat
     assert differences.moved > 1e-3
 
 
-def test_what_takes_the_last_states_and_is_no_norm_is_refused_in_one_line():
-    config = BertConfig(**COMMON | {"is_decoder": True})
-    model = AutoModelForCausalLM.from_config(config)
-    with pytest.raises(InputError, match="m: BertLMHeadModel: final norm BertOnlyMLMHead: no norm"):
+def encoder(**settings):
+    return AutoModelForCausalLM.from_config(XLMRobertaConfig(**COMMON | settings))
+
+
+def test_an_encoder_is_refused_since_its_states_depend_on_later_tokens():
+    with pytest.raises(InputError, match=r"m: XLMRoberta.*tokens that come later.*is_decoder"):
+        adapt(encoder(), tiny_tokenizer(True), "m")
+    assert adapt(encoder(is_decoder=True), tiny_tokenizer(True), "m").path["taken"] == "plain"
+
+
+def test_a_network_before_the_unembedding_is_no_norm_that_isogloss_knows():
+    model = encoder(is_decoder=True)
+    model.lm_head.dense.register_forward_hook(lambda _, __, output: output.sin())
+    with pytest.raises(InputError, match=r"its logits differ by [\d.]+ from those of its final"):
         adapt(model, tiny_tokenizer(True), "m")
 
 

@@ -91,6 +91,7 @@ def adapt(model: Any, tokenizer: Any, slug: str) -> Decoder:
         attention=config._attn_implementation,
         blocks_return_tuples=parts.blocks_return_tuples,
         length_scaled=scaled,
+        network=parts.network,
         streams=streams_of(parts.backbone),
     )
     _choose_path(decoder)
@@ -131,6 +132,8 @@ def _choose_path(decoder: Decoder) -> None:
     decoder.fast = decoder.padded = False
     expected = _predicting_states(decoder, trees, [[0], [1], [2]])
     fault, apart = not_packed(decoder.model, decoder.backbone, decoder.layers)
+    if fault is None and decoder.network is not None:
+        fault = "a network of its own before the unembedding"
     if fault is None:
         usual = decoder.attention
         use_segments(decoder.model)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from isogloss.model.attention import BY_SEGMENTS
+from isogloss.model.norms import Network
 from isogloss.model.readout import Readout, readout_of
 from isogloss.model.rotary import LengthScaled, ordinary
 from isogloss.model.streams import Streams
@@ -35,6 +36,7 @@ class Decoder:
         bos_id: the token that begins every sequence of this model; None when it uses none.
         attention: attention implementation in use ("segments", "sdpa", "eager", ...).
         blocks_return_tuples: whether a block returns a tuple rather than a tensor.
+        network: what is between the blocks and the head, where it is more than the final norm.
         streams: residual streams side by side; None where there is one.
         length_scaled: its position embeddings, where they go by the length of a sequence.
         fast: whether packed rows give its own results, see `isogloss.model.adapt`; else the plain
@@ -61,6 +63,7 @@ class Decoder:
     attention: str
     blocks_return_tuples: bool
     length_scaled: LengthScaled | None
+    network: Network | None = None
     streams: Streams | None = None
     fast: bool = True
     padded: bool = True
@@ -94,7 +97,7 @@ class Decoder:
 
     @property
     def width(self) -> int:
-        return self.head.weight.shape[1]
+        return (self.head if self.network is None else self.network).weight.shape[1]
 
     @property
     def vocabulary(self) -> int:

@@ -15,6 +15,7 @@ from isogloss.model.adapt import adapt, attention_of
 from isogloss.model.decoder import Decoder
 from isogloss.model.fetching import fetch
 from isogloss.model.memory import keep_freed_memory, memory_errors
+from isogloss.model.norms import Network
 from isogloss.model.parts import find_parts
 from isogloss.model.sources import ModelSource
 from isogloss.program import say
@@ -63,6 +64,7 @@ class Ends:
     head: nn.Linear
     softcap: float | None
     scale: float | None
+    network: Network | None
 
 
 def load_ends(source: ModelSource, cache: Path) -> Ends:
@@ -90,7 +92,7 @@ def _ends(folder: Path, source: ModelSource, only_first_block: bool) -> Ends:
     model = _load_weights(folder, source, place, only_first_block)
     model.eval().requires_grad_(False)
     parts = find_parts(model, source.slug)
-    return Ends(parts.final_norm, parts.head, parts.softcap, parts.scale)
+    return Ends(parts.final_norm, parts.head, parts.softcap, parts.scale, parts.network)
 
 
 def device_named(name: str) -> torch.device:

@@ -15,6 +15,7 @@ from torch import nn
 
 from isogloss.errors import InputError, one_line
 from isogloss.model.decoder import device_of
+from isogloss.model.norms import ACTIVATIONS, Network, norm_of
 from isogloss.model.readout import readout_of
 from isogloss.model.streams import streams_of
 
@@ -23,6 +24,9 @@ SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap
 """What configurations call the cap of the logits (Gemma; RecurrentGemma; xLSTM)."""
 TRACED = 8
 """Tokens of the forward in which the parts are sought."""
+PEEKED = {torch.float32: 1e-3}
+"""How much later tokens may change earlier states, as a share of their norm: by rounding. 0.1 in
+narrow types, where it may send a token to other experts."""
 
 
 @dataclass
@@ -36,6 +40,7 @@ class Parts:
         head: the unembedding.
         softcap, scale: of the logits; None without.
         blocks_return_tuples: whether a block returns a tuple rather than a tensor.
+        network: what is between the blocks and the unembedding, where it is more than a norm.
     """
 
     backbone: nn.Module
@@ -45,14 +50,16 @@ class Parts:
     softcap: float | None
     scale: float | None
     blocks_return_tuples: bool
+    network: Network | None = None
 
 
 def find_parts(model: Any, slug: str) -> Parts:
     """Find a model's parts by their names and by one forward of a few tokens.
 
     Raises:
-        InputError: a part is missing, or the logits do not follow from the last block's states by
-            a norm, the unembedding, a bias, a scale and a soft cap.
+        InputError: a part is missing, states depend on later tokens, or the logits do not follow
+            from the last block's states by a norm (or a dense layer between two), the unembedding,
+            a bias, a scale and a soft cap.
     """
     head = find_head(model, slug)
     backbone, layers = find_backbone(model, slug)
@@ -60,9 +67,11 @@ def find_parts(model: Any, slug: str) -> Parts:
         raise InputError(
             f"models.{slug}: unembedding: offloaded: use a device_map that keeps it on a device"
         )
-    states, as_tuple, norm, logits = _traced(model, backbone, layers, head, slug)
-    parts = Parts(backbone, layers, norm, head, softcap_of(model), None, as_tuple)
-    return _proved(model, parts, states, logits, slug)
+    trace = _traced(model, backbone, layers, head, slug)
+    holds_head = any(module is head for module in trace.taker.modules())
+    norm = nn.Identity() if holds_head else trace.taker
+    parts = Parts(backbone, layers, norm, head, softcap_of(model), None, trace.as_tuple)
+    return _proved(model, parts, trace, slug)
 
 
 def find_head(model: Any, slug: str) -> nn.Linear:
@@ -97,16 +106,36 @@ def unsupported(slug: str, model: Any, fault: str) -> InputError:
     return InputError(f"models.{slug}: {type(model).__name__}: {fault}: choose another model")
 
 
+@dataclass
+class _Trace:
+    """What a forward of a few tokens showed.
+
+    Attributes:
+        states: (row, place, feature) of the last block.
+        as_tuple: whether the block gave a tuple.
+        taker: what took them, a module with its parts.
+        chain: modules without parts that ran from there to the unembedding, in turn.
+        logits: the model's own.
+    """
+
+    states: torch.Tensor
+    as_tuple: bool
+    taker: nn.Module
+    chain: list[nn.Module]
+    logits: torch.Tensor
+
+
 @torch.inference_mode()
 def _traced(
     model: Any, backbone: nn.Module, layers: nn.ModuleList, head: nn.Linear, slug: str
-) -> tuple[torch.Tensor, bool, nn.Module, torch.Tensor]:
-    """One forward: states of the last block, whether it gave a tuple, what took them, logits."""
+) -> _Trace:
+    """One forward, seen by hooks; another one shows that states depend on no later token."""
     streams = streams_of(backbone)
     inside = {id(module) for module in layers.modules()}
     outputs: list[Any] = []
     states: list[torch.Tensor] = []
     takers: list[nn.Module] = []
+    chain: list[nn.Module] = []
 
     def left(_: Any, __: Any, output: Any) -> None:
         outputs.append(output)
@@ -117,6 +146,8 @@ def _traced(
         given = [value for value in (*args, *kwargs.values()) if isinstance(value, torch.Tensor)]
         if states and given and _same(given[0], states[-1]):
             takers.append(module)
+        if takers and not list(module.children()):
+            chain.append(module)
 
     embed = model.get_input_embeddings()
     ids = torch.arange(TRACED) * 7919 % min(head.weight.shape[0], len(embed.weight))
@@ -125,23 +156,49 @@ def _traced(
         layers[-1].register_forward_hook(left),
         *(m.register_forward_pre_hook(taking, with_kwargs=True) for m in others),
     ):
-        try:
-            logits = model(input_ids=ids[None].to(device_of(embed)), use_cache=False).logits
-        except (MemoryError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:  # of many kinds, by family
-            fault = f"its own forward ends in {type(error).__name__} ({one_line(error)})"
-            raise unsupported(slug, model, fault) from error
+        logits = _logits(model, ids, slug)
     if not states:
         raise unsupported(slug, model, "its decoder blocks take no part in a forward of text")
-    last_shape, width = tuple(states[-1].shape), head.weight.shape[1]
-    if last_shape != (1, TRACED, width):
-        shape = f"(row, place, {width})"
-        raise unsupported(slug, model, f"its blocks give states of shape {last_shape}, not {shape}")
+    last = states[-1]
+    if last.ndim != 3 or tuple(last.shape[:2]) != (1, TRACED):
+        shape = f"of shape {tuple(last.shape)}, not (row, place, feature)"
+        raise unsupported(slug, model, f"its blocks give states {shape}")
     if not takers:
         raise unsupported(slug, model, "no final norm takes its last block's states as they are")
-    norm = nn.Identity() if takers[0] is head else takers[0]
-    return states[-1], not isinstance(outputs[-1], torch.Tensor), norm, logits
+    with _hooks(layers[-1].register_forward_hook(left)):
+        _logits(model, torch.cat([ids[: TRACED // 2], ids[TRACED // 2 :].roll(1)]), slug)
+    _check_causal(model, last, states[-1], slug)
+    return _Trace(last, not isinstance(outputs[-1], torch.Tensor), takers[0], chain, logits)
+
+
+def _logits(model: Any, ids: torch.Tensor, slug: str) -> torch.Tensor:
+    """(row, place, token) of the model's own forward."""
+    device = device_of(model.get_input_embeddings())
+    try:
+        logits: torch.Tensor = model(input_ids=ids[None].to(device), use_cache=False).logits
+    except (MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # of many kinds, by family
+        fault = f"its own forward ends in {type(error).__name__} ({one_line(error)})"
+        raise unsupported(slug, model, fault) from error
+    return logits
+
+
+def _check_causal(model: Any, states: torch.Tensor, other: torch.Tensor, slug: str) -> None:
+    """Refuse a model whose states of the first half change with the second half of the tokens.
+
+    transformers loads encoders (BERT, XLM-R) as causal models, whatever they attend to; a token's
+    score would then depend on the token itself.
+    """
+    before, after = (given[0, : TRACED // 2].float() for given in (states, other))
+    off = float(((after - before).norm(dim=-1) / before.norm(dim=-1)).max())
+    if off > PEEKED.get(states.dtype, 0.1):
+        raise unsupported(
+            slug,
+            model,
+            f"its states depend on tokens that come later (by {off:.2g} of their norm), as an "
+            "encoder's do: where it was trained as a decoder, set is_decoder in its config.json",
+        )
 
 
 def _states(output: Any) -> torch.Tensor:
@@ -162,39 +219,55 @@ def _hooks(*handles: Any) -> Iterator[None]:
 
 
 @torch.inference_mode()
-def _proved(
-    model: Any, parts: Parts, states: torch.Tensor, logits: torch.Tensor, slug: str
-) -> Parts:
-    """The parts with the scale that gives the model's own logits.
+def _proved(model: Any, parts: Parts, trace: _Trace, slug: str) -> Parts:
+    """The parts with the scale, and the network before the unembedding, that give the logits.
 
     Raises:
-        InputError: no scale does, or the norm is unknown.
+        InputError: none does, or the norm is unknown.
     """
-    expected = logits[0].float()
-    if not (torch.isfinite(states).all() and torch.isfinite(expected).all()):
+    expected = trace.logits[0].float()
+    if not (torch.isfinite(trace.states).all() and torch.isfinite(expected).all()):
         return parts  # what overflows is named with its item, before the first forward
-    try:
-        plain = readout_of(parts)
-    except InputError as error:
-        raise unsupported(slug, model, str(error)) from error
-    normed = plain.norm(states[0].to(plain.norm_weight.device, plain.weight.dtype))
-    largest, allowed = expected.abs().max(), 1e-4
-    if plain.weight.dtype != torch.float32:
-        allowed = 4 * torch.finfo(plain.weight.dtype).eps * float(largest)
-    nearest = torch.inf
-    for scale in (None, *_scales(model)):
-        readout = replace(plain, scale=scale)
-        values = torch.cat([block for _, block in readout.logit_blocks(normed, 4096)], -1)
-        off = float((values - expected.to(values.device)).abs().max())
-        if off <= max(allowed, 1e-5 * float(largest)):
-            return replace(parts, scale=scale)
-        nearest = min(nearest, off)
-    raise unsupported(
-        slug,
-        model,
-        f"its logits differ by {nearest:.2g} from those of its final norm and unembedding, "
-        f"{allowed:.2g} is allowed",
-    )
+    fault, nearest = "", torch.inf
+    allowed, largest = 1e-4, float(expected.abs().max())
+    if (dtype := parts.head.weight.dtype) != torch.float32:
+        allowed = 4 * torch.finfo(dtype).eps * largest
+    for candidate in (parts, *_with_network(parts, trace.chain)):
+        try:
+            plain = readout_of(candidate)
+        except InputError as error:
+            fault = fault or str(error)
+            continue
+        normed = plain.norm(trace.states[0].to(plain.weight.device, dtype))
+        if normed.shape[-1] != (width := plain.weight.shape[1]):
+            fault = (
+                fault
+                or f"its blocks give {normed.shape[-1]} features, its unembedding takes {width}"
+            )
+            continue
+        for scale in (None, *_scales(model)):
+            readout = replace(plain, scale=scale)
+            values = torch.cat([block for _, block in readout.logit_blocks(normed, 4096)], -1)
+            off = float((values - expected.to(values.device)).abs().max())
+            if off <= max(allowed, 1e-5 * largest):
+                return replace(candidate, scale=scale)
+            nearest = min(nearest, off)
+    differ = f"its logits differ by {nearest:.2g} from those of its final norm and unembedding, "
+    raise unsupported(slug, model, fault or f"{differ}{allowed:.2g} is allowed")
+
+
+def _with_network(parts: Parts, chain: list[nn.Module]) -> Iterator[Parts]:
+    """The parts with the network that ran before the unembedding, under each activation."""
+    chain = chain[: chain.index(parts.head)] if parts.head in chain else []
+    dense = [module for module in chain if isinstance(module, nn.Linear)]
+    if len(dense) != 1 or chain[-1] is dense[0]:
+        return
+    before = chain[: chain.index(dense[0])] or [nn.Identity()]
+    weight, bias = dense[0].weight, dense[0].bias
+    first = norm_of(before[0], weight.shape[1], weight)
+    last = norm_of(chain[-1], len(weight), weight)
+    for activation in ACTIVATIONS:
+        yield replace(parts, network=Network(first, weight, bias, activation, last))
 
 
 def _scales(model: Any) -> list[float]:

@@ -53,7 +53,7 @@ def token_log_probabilities(
     """
     device = readout.weight.device
     states, target_row, target_token = (t.to(device) for t in (states, target_row, target_token))
-    normed = torch.empty_like(states, dtype=readout.weight.dtype)
+    normed = readout.weight.new_empty(len(states), readout.weight.shape[1])
     normaliser = torch.empty(len(states), dtype=torch.float32, device=device)
     for start in range(0, len(states), row_block):
         block = readout.norm(states[start : start + row_block].to(readout.weight.dtype))
