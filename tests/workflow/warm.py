@@ -52,5 +52,7 @@ def _become(arguments: list[str], folder: Path, environment: dict[str, str], *lo
     own = ("tests", "isogloss", "snakemake_logger_plugin_isogloss")
     for name in [name for name in sys.modules if name.split(".")[0] in own]:
         del sys.modules[name]
+    # Tests edit a file twice within a second, in the same length: bytecode could not tell.
+    sys.dont_write_bytecode = True
     sys.argv = ["snakemake", *arguments]
     runpy.run_module("snakemake", run_name="__main__", alter_sys=True)
