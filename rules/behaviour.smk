@@ -17,7 +17,7 @@ rule behaviour:
         "logs/{model}/{dataset}/behaviour.log",
     threads: 1
     resources:
-        **asks(mem_mb=(3000, 0), runtime=(60, 0), more_mb=REQUESTS.pairs_left_out),
+        **asks(mem_mb=(3000, 0), runtime=(60, 0)),
     params:
         spec=settings("behaviour", "dataset"),
     shell:

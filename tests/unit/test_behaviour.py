@@ -15,6 +15,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from isogloss.errors import InputError
 from isogloss.measures import behaviour as b
+from isogloss.measures import language_pairs
 from isogloss.measures import transfer as t
 from isogloss.measures.language_pairs import SCOPES, pair_means, pair_scopes
 from isogloss.measures.statistics import Jackknife
@@ -597,6 +598,15 @@ def test_a_taste_for_certain_strings_shows_without_the_question(rng):
     lift = result.mean_lift_independent.sel(scope="all_pairs", sign="positive")
     alone = result.mean_lift_independent_choices_only.sel(scope="all_pairs")
     assert lift > 0.2 and alone == pytest.approx(float(lift), abs=0.2)
+
+
+@pytest.mark.parametrize("at_once", [1, 2 * 5 * 90])
+def test_pairs_in_parts_are_as_all_at_once(study, at_once, monkeypatch):
+    data, _ = study
+    data = data.assign(pmi=data["sum"] / 2)
+    whole = b.behaviour(data)
+    monkeypatch.setattr(language_pairs, "PAIR_ITEMS_AT_ONCE", at_once)
+    xr.testing.assert_allclose(b.behaviour(data), whole, rtol=0, atol=1e-12)
 
 
 def test_without_an_extra_pass_there_is_no_control_of_the_choices(study):

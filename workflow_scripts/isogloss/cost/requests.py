@@ -25,7 +25,7 @@ SIMILARITY_GB = 4
 """Its `similarity.memory_gb` that the request of the rule counts with [GB]."""
 
 PAIR_ITEM_BYTES = 260
-"""Memory of `behaviour` for each pair of languages and item left out, measured."""
+"""Memory of measures over pairs of languages, for each pair and item left out, measured."""
 
 MODEL_MB = {"extract": (3000, 8000), "steer": (3000, 8000), "lens": (6000, 1000)}
 """Memory that jobs ask for which run a model: for any, and for each billion parameters [MB]."""
@@ -61,15 +61,6 @@ def similarity_mb(n_languages: int, n_items: int, n_shuffles: int) -> int:
     return math.ceil((of_pairs + DRAW_BYTES * n_shuffles * n_languages * n_items) / 1e6)
 
 
-def left_out_mb(n_languages: int, n_items: int) -> int:
-    """Memory of `behaviour` for all pairs of languages, each item left out [MB].
-
-    >>> left_out_mb(122, 900)
-    3483
-    """
-    return math.ceil(PAIR_ITEM_BYTES * n_items * n_languages**2 / 1e6)
-
-
 def wordings_mb(n_languages: int, n_items: int, n_wordings: int) -> int:
     """Memory of `variants`: Gram matrices three times over, and pairs with each item left out [MB].
 
@@ -78,7 +69,7 @@ def wordings_mb(n_languages: int, n_items: int, n_wordings: int) -> int:
     """
     states = n_languages * n_wordings
     size = 24 * states * n_items**2 + 16 * n_items * states**2
-    return math.ceil(size / 1e6) + left_out_mb(n_languages, n_items)
+    return math.ceil((size + PAIR_ITEM_BYTES * n_items * n_languages**2) / 1e6)
 
 
 def at_attempt(first: int, attempt: int, growth: float, limit: int | None) -> int:
@@ -184,13 +175,6 @@ class Requests:
         shuffles = how.permutations + how.map_permutations
         more = math.ceil(1000 * max(0, how.memory_gb - SIMILARITY_GB))
         return more + max(similarity_mb(*size, shuffles) for size in self._sizes(dataset))
-
-    def pairs_left_out(self, dataset: str | None) -> int:
-        """Memory for all pairs of a dataset's languages, each cluster left out [MB].
-
-        Clusters are counted as items, where these are announced.
-        """
-        return max(left_out_mb(*size) for size in self._sizes(dataset))
 
     def wordings(self, dataset: str | None) -> int:
         """Memory for all wordings of a dataset's questions [MB]; None: of the largest dataset."""

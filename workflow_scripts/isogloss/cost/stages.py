@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from isogloss.cost.architecture import Model
 from isogloss.cost.machines import Machine
-from isogloss.cost.requests import BYTES, left_out_mb, similarity_mb, wordings_mb
+from isogloss.cost.requests import BYTES, PAIR_ITEM_BYTES, similarity_mb, wordings_mb
 from isogloss.cost.tokens import Text
+from isogloss.measures.language_pairs import PAIR_ITEMS_AT_ONCE
 from isogloss.measures.lens import lens_layers
 from isogloss.measures.principal_axes import ITERATED_FROM
 from isogloss.measures.retrieval import layers_with_retrieval
@@ -314,7 +315,8 @@ def subspaces(work: Work) -> Cost:
 def behaviour(work: Work) -> Cost:
     """Measures for each pair of languages, each cluster of questions left out in turn."""
     pairs = len(work.languages) ** 2
-    memory = work.machine.process + 1e6 * left_out_mb(len(work.languages), work.items)
+    at_once = min(PAIR_ITEMS_AT_ONCE, pairs * work.items)
+    memory = work.machine.process + PAIR_ITEM_BYTES * at_once
     return small(work.machine, 2, 240_000 + 2000 * pairs) + Cost(memory=memory)
 
 

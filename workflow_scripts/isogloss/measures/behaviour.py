@@ -11,6 +11,7 @@ import xarray as xr
 from isogloss.errors import InputError
 from isogloss.measures.language_pairs import SCOPES, SHARES, PairTable
 from isogloss.measures.statistics import (
+    EVERY,
     Interval,
     Jackknife,
     cluster_codes,
@@ -177,16 +178,17 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return (standardised_ranks(first) * standardised_ranks(second)).sum(axis=-1)
 
 
-def item_consistency(ranked: np.ndarray) -> np.ndarray:
+def item_consistency(ranked: np.ndarray, first: slice = EVERY) -> np.ndarray:
     """Spearman's rho per item and pair, NaN where a language ranks all choices alike.
 
-    Args: ranked (language, item, choice) of `ranks`. Returns (item, language, language).
+    Args: ranked (language, item, choice) of `ranks`; first, the first languages of the pairs.
+    Returns: (item, first language, language).
     """
     by_item = standardised_ranks(ranked).transpose(1, 0, 2)
-    return by_item @ by_item.transpose(0, 2, 1)
+    return by_item[:, first] @ by_item.transpose(0, 2, 1)
 
 
-def item_rank_c(scores: np.ndarray, n_choices: np.ndarray) -> np.ndarray:
+def item_rank_c(scores: np.ndarray, n_choices: np.ndarray, first: slice = EVERY) -> np.ndarray:
     """RankC per item and pair: agreement of rankings that counts the best choices most.
 
     The mean over j of the share that two languages' j best choices have in common, with weights
@@ -196,9 +198,10 @@ def item_rank_c(scores: np.ndarray, n_choices: np.ndarray) -> np.ndarray:
     Args:
         scores: (language, item, choice), NaN where there is no choice.
         n_choices: (item,).
+        first: the first languages of the pairs.
 
     Returns:
-        (item, language, language).
+        (item, first language, language).
 
     Source: Qi, Fernandez and Bisazza (2023), Cross-lingual consistency of factual knowledge.
     """
@@ -209,12 +212,14 @@ def item_rank_c(scores: np.ndarray, n_choices: np.ndarray) -> np.ndarray:
     weight /= weight.sum(axis=-1, keepdims=True) * np.arange(1, scores.shape[-1] + 1)
     # A choice is among both languages' j best from its worse place on.
     from_there = np.cumsum(weight[:, ::-1], axis=-1)[:, ::-1]
-    worse = np.maximum(place[:, :, None], place[:, None])
+    worse = np.maximum(place[:, first, None], place[:, None])
     counted = np.take_along_axis(from_there[:, None, None], worse, axis=-1)
     return np.where(exists[:, None, None], counted, 0.0).sum(axis=-1)
 
 
-def concatenated_consistency(ranked: np.ndarray, jackknife: Jackknife) -> np.ndarray:
+def concatenated_consistency(
+    ranked: np.ndarray, jackknife: Jackknife, first: slice = EVERY
+) -> np.ndarray:
     """Correlation of two languages' rank vectors, all items one after the other.
 
     Ranks are centred within their item: otherwise items with more choices, whose ranks are
@@ -224,16 +229,17 @@ def concatenated_consistency(ranked: np.ndarray, jackknife: Jackknife) -> np.nda
     Args:
         ranked: (language, item, choice).
         jackknife: of the items.
+        first: the first languages of the pairs.
 
     Returns:
-        (row, language, language).
+        (row, first language, language).
 
     Source: Lim, Aji and Cohn (2025); the centring is our choice.
     """
     by_item = centred_ranks(ranked).transpose(1, 0, 2)
-    products = jackknife.sums(by_item @ by_item.transpose(0, 2, 1))
-    lengths = np.sqrt(np.einsum("rll->rl", products))
-    return divide(products, lengths[:, :, None] * lengths[:, None, :])
+    products = jackknife.sums(by_item[:, first] @ by_item.transpose(0, 2, 1))
+    lengths = np.sqrt(jackknife.sums((by_item**2).sum(axis=2)))
+    return divide(products, lengths[:, first, None] * lengths[:, None, :])
 
 
 def shuffled_consistency(
@@ -280,8 +286,7 @@ def cohens_kappa(first: np.ndarray, second: np.ndarray, jackknife: Jackknife) ->
     NaN where a prediction is NaN, and where one of the two is the same on all items: they then
     agree as often as by chance whatever the other is.
     """
-    first, second = np.broadcast_arrays(first, second)
-    n_items = jackknife.sums(np.ones(first.shape))
+    n_items = jackknife.sums(np.ones((len(first), *[1] * (first.ndim - 1))))
     agreed = divide(jackknife.sums(first == second), n_items)
     expected = np.zeros_like(agreed)
     for choice in np.unique(first[np.isfinite(first)]):
@@ -293,18 +298,19 @@ def cohens_kappa(first: np.ndarray, second: np.ndarray, jackknife: Jackknife) ->
     return np.where(known, kappa, np.nan)
 
 
-def spelled_alike(spelling: np.ndarray, n_choices: np.ndarray) -> np.ndarray:
+def spelled_alike(spelling: np.ndarray, n_choices: np.ndarray, first: slice = EVERY) -> np.ndarray:
     """Choices that two languages spell alike.
 
     Args:
         spelling: (language, item, choice) number of a choice's text, the same for the same text.
         n_choices: (item,).
+        first: the first languages of the pairs.
 
     Returns:
-        (item, language, language, choice) bool.
+        (item, first language, language, choice) bool.
     """
     by_item = spelling.transpose(1, 0, 2)
-    same = by_item[:, :, None] == by_item[:, None, :]
+    same = by_item[:, first, None] == by_item[:, None, :]
     return same & _exists(n_choices, spelling.shape[-1])[:, None, None]
 
 
@@ -332,18 +338,24 @@ def behaviour(scores: xr.Dataset, mode: str = "token", confidence: float = 0.95)
     pivot = str(scores.attrs["pivot"])
     table = PairTable(languages, pivot, jackknife)
     spelling = scores["spelling"].transpose("language", "item", "choice").values
-    alike = spelled_alike(spelling, n_choices)
-    predicted = predictions(values)
-    _add_accuracy(table, scores, values, predicted)
-    _add_identity(table, alike, n_choices)
-    distinct = np.logical_not(alike.any(axis=-1))
-    _add_consistency(table, ranks(values, n_choices), scores, distinct)
-    shares = jackknife.means(item_rank_c(values, n_choices))
-    table.add_pairs("rank_c", [shares], "agreement of rankings, the best choices first (RankC)")
+    predicted, ranked = predictions(values), ranks(values, n_choices)
     by_item = predicted.T.astype(float)
-    kappa = cohens_kappa(by_item[:, :, None], by_item[:, None, :], jackknife)
-    table.add_pairs("kappa", [kappa], "Cohen's kappa of predictions")
-    _add_transfer(table, transfers(predicted, answers, n_choices, jackknife))
+    _add_accuracy(table, scores, values, predicted)
+    same_text = []
+    for first in table.parts:
+        alike = spelled_alike(spelling, n_choices, first)
+        same_text.append(alike.sum(axis=(0, 3)))
+        _add_consistency(table, ranked, np.logical_not(alike.any(axis=-1)), first)
+        shares = jackknife.means(item_rank_c(values, n_choices, first))
+        text = "agreement of rankings, the best choices first (RankC)"
+        table.add_pairs("rank_c", [shares], text, first=first)
+        kappa = cohens_kappa(by_item[:, first, None], by_item[:, None, :], jackknife)
+        table.add_pairs("kappa", [kappa], "Cohen's kappa of predictions", first=first)
+        _add_transfer(table, transfers(predicted, answers, n_choices, jackknife, first), first)
+    _add_identity(table, np.concatenate(same_text) / n_choices.sum())
+    shuffled = shuffled_consistency(ranked, n_choices, scores["cluster"].values)
+    pairs, text = ("language", "language_2"), "consistency between different items"
+    table.add("consistency_shuffled", pairs, shuffled, text)
     if "pmi" in scores:
         _add_choices_only(table, scores)
     coordinates = {"language": languages, "language_2": languages, "item": scores["item"].values}
@@ -420,10 +432,9 @@ def _add_mean_accuracy(table: PairTable, rows: np.ndarray, mean: Interval) -> No
         table.add(f"mean_accuracy_without_{what}", (what,), values, f"{text}, each {what} left out")
 
 
-def _add_identity(table: PairTable, alike: np.ndarray, n_choices: np.ndarray) -> None:
+def _add_identity(table: PairTable, share: np.ndarray) -> None:
     """How many choices are spelled alike, by pair and as in the pivot, and where most are."""
     pairs = ("language", "language_2")
-    share = alike.sum(axis=(0, 3)) / n_choices.sum()
     table.add("identical_share_pairs", pairs, share, "choices spelled alike in both languages")
     with_pivot = share[:, table.is_pivot].sum(axis=1) if table.is_pivot.any() else share[0] * np.nan
     table.add("identical_share", ("language",), with_pivot, "choices spelled as in the pivot")
@@ -434,25 +445,23 @@ def _add_identity(table: PairTable, alike: np.ndarray, n_choices: np.ndarray) ->
 
 
 def _add_consistency(
-    table: PairTable, ranked: np.ndarray, scores: xr.Dataset, distinct: np.ndarray
+    table: PairTable, ranked: np.ndarray, distinct: np.ndarray, first: slice
 ) -> None:
-    """Consistency per item, concatenated, of items spelled differently, and its baseline.
+    """Consistency per item, concatenated, and of items spelled differently.
 
-    Args: ranked (language, item, choice), distinct (item, language, language) bool.
+    Args: ranked (language, item, choice), distinct (item, first language, language) bool.
     """
-    rho = item_consistency(ranked)
+    rho = item_consistency(ranked, first)
     means = table.jackknife.means
     text = "consistency per item (Spearman's rho)"
-    table.add_pairs("consistency", [means(rho)], text, behind=np.isfinite(rho))
+    table.add_pairs("consistency", [means(rho)], text, behind=np.isfinite(rho), first=first)
     rho = np.where(distinct, rho, np.nan)
+    name = "consistency_distinct"
     text = "consistency per item, no choice spelled alike in the two languages (Spearman's rho)"
-    table.add_pairs("consistency_distinct", [means(rho)], text, behind=np.isfinite(rho))
+    table.add_pairs(name, [means(rho)], text, behind=np.isfinite(rho), first=first)
     text = "correlation of concatenated ranks, centred by item"
-    rows = concatenated_consistency(ranked, table.jackknife)
-    table.add_pairs("consistency_concatenated", [rows], text)
-    shuffled = shuffled_consistency(ranked, scores["n_choices"].values, scores["cluster"].values)
-    pairs, text = ("language", "language_2"), "consistency between different items"
-    table.add("consistency_shuffled", pairs, shuffled, text)
+    rows = concatenated_consistency(ranked, table.jackknife, first)
+    table.add_pairs("consistency_concatenated", [rows], text, first=first)
 
 
 def _add_choices_only(table: PairTable, scores: xr.Dataset) -> None:
@@ -463,45 +472,46 @@ def _add_choices_only(table: PairTable, scores: xr.Dataset) -> None:
     rows = table.jackknife.means((predicted == answers).T.astype(float))
     accuracy = table.jackknife.share_interval(rows, len(answers))
     table.add_interval("accuracy_choices_only", ("language",), accuracy, f"accuracy {note}")
-    rho = item_consistency(ranks(values, n_choices))
-    text, means = f"consistency per item {note} (Spearman's rho)", table.jackknife.means(rho)
-    table.add_pairs("consistency_choices_only", [means], text, behind=np.isfinite(rho))
-    positive = transfers(predicted, answers, n_choices, table.jackknife)["positive"]
-    rows = lift_rows(positive.observed, positive.independent)
-    text = f"positive transfer minus that expected from accuracy, {note}"
-    table.add_pairs("lift_independent_choices_only", [rows], text)
+    ranked, jackknife = ranks(values, n_choices), table.jackknife
+    for first in table.parts:
+        rho = item_consistency(ranked, first)
+        name, text = "consistency_choices_only", f"consistency per item {note} (Spearman's rho)"
+        means, behind = jackknife.means(rho), np.isfinite(rho)
+        table.add_pairs(name, [means], text, behind=behind, first=first)
+        positive = transfers(predicted, answers, n_choices, jackknife, first)["positive"]
+        rows = lift_rows(positive.observed, positive.independent)
+        text = f"positive transfer minus that expected from accuracy, {note}"
+        table.add_pairs("lift_independent_choices_only", [rows], text, first=first)
 
 
-def _add_transfer(table: PairTable, by_kind: dict[str, Transfer]) -> None:
-    """Transfer, what it would be without any, and the lift over that."""
+def _add_transfer(table: PairTable, by_kind: dict[str, Transfer], first: slice) -> None:
+    """Transfer from some languages, what it would be without any, and the lift over that."""
     signed = [by_kind[sign] for sign in SIGNS]
     both = by_kind["both_wrong"]
     shares = [np.asarray(t.n_items) for t in signed]
     text = "transfer to language_2"
-    table.add_pairs("transfer", [t.observed for t in signed], text, n_items=shares)
-    text = "negative transfer, any wrong choice"
-    table.add_pairs(
-        "transfer_both_wrong", [both.observed], text, n_items=[np.asarray(both.n_items)]
-    )
-    pairs = ("language", "language_2")
+    table.add_pairs("transfer", [t.observed for t in signed], text, n_items=shares, first=first)
+    name, text = "transfer_both_wrong", "negative transfer, any wrong choice"
+    shares = [np.asarray(both.n_items)]
+    table.add_pairs(name, [both.observed], text, n_items=shares, first=first)
     for baseline in BASELINES:
         relative = tuple(baseline in of.relative for of in (*signed, both))
         rows = [getattr(t, baseline) for t in signed]
         rows = [np.full_like(signed[0].observed, np.nan) if r is None else r for r in rows]
-        name = f"transfer expected from {LONG_NAMES[baseline]}"
-        table.add(f"transfer_{baseline}", ("sign", *pairs), np.stack([r[0] for r in rows]), name)
+        text = f"transfer expected from {LONG_NAMES[baseline]}"
+        table.add_values(f"transfer_{baseline}", [r[0] for r in rows], text, first)
         lifts = [lift_rows(t.observed, r) for t, r in zip(signed, rows, strict=True)]
-        name = f"transfer minus that expected from {LONG_NAMES[baseline]}"
+        text = f"transfer minus that expected from {LONG_NAMES[baseline]}"
         divided = baseline != "independent"
         scales = [np.asarray(t.scale) for t in (*signed, both)] if divided else None
         by_sign, of_both = (scales[:2], scales[2:]) if scales else (None, None)
-        table.add_pairs(f"lift_{baseline}", lifts, name, relative[:2], scales=by_sign)
+        name = f"lift_{baseline}"
+        table.add_pairs(name, lifts, text, relative[:2], scales=by_sign, first=first)
         alone = getattr(both, baseline)
         if alone is not None:
             text = f"both wrong if from {LONG_NAMES[baseline]}"
-            table.add(f"transfer_both_wrong_{baseline}", pairs, alone[0], text)
+            table.add_values(f"transfer_both_wrong_{baseline}", [alone[0]], text, first)
+            name = f"lift_both_wrong_{baseline}"
             text = f"both wrong minus that expected from {LONG_NAMES[baseline]}"
-            lift = lift_rows(both.observed, alone)
-            table.add_pairs(
-                f"lift_both_wrong_{baseline}", [lift], text, relative[2:], scales=of_both
-            )
+            lift = [lift_rows(both.observed, alone)]
+            table.add_pairs(name, lift, text, relative[2:], scales=of_both, first=first)

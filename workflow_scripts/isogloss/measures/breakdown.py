@@ -6,7 +6,7 @@ it is part of, cluster by cluster.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import product
+from itertools import combinations
 
 import numpy as np
 import xarray as xr
@@ -15,7 +15,7 @@ from isogloss.files.parallel_states import ParallelStates
 from isogloss.measures.behaviour import choice_scores, predictions, rank_correlation, ranks
 from isogloss.measures.dissociation import is_middle
 from isogloss.measures.groups import GROUPINGS, MIN_CLUSTERS, Group
-from isogloss.measures.states import degenerate_reason, standardised
+from isogloss.measures.states import degenerate_reason, mean_and_spread, standardised
 from isogloss.measures.statistics import (
     Interval,
     Jackknife,
@@ -63,14 +63,25 @@ def item_share_rows(
 
     Source: infinitesimal jackknife of a correlation (Efron 1981).
     """
-    z = standardised(np.stack([first[items], second[items]])).astype(np.float64)
-    n, width = z.shape[1:]
-    if not width:
+    return _rows_of_standardised(
+        *standardised(np.stack([first[items], second[items]])), items, jackknife
+    )
+
+
+def _rows_of_standardised(
+    first: np.ndarray, second: np.ndarray, items: np.ndarray, jackknife: Jackknife
+) -> np.ndarray:
+    """`item_share_rows` of states of the chosen items that are standardised; the same both ways."""
+    if not first.shape[1]:
         return np.full(jackknife.n_clusters + 1, np.nan)
-    correlation = (z[0] * z[1]).mean(axis=0)
-    added = z[0] * z[1] - correlation * (z[0] ** 2 + z[1] ** 2) / 2
+    a, b = first.astype(np.float64), second.astype(np.float64)
+    products = a * b
+    correlation = products.mean(axis=0)
+    a **= 2
+    b **= 2
+    a += b
     by_item = np.zeros(len(items))
-    by_item[items] = added.mean(axis=1)
+    by_item[items] = products.mean(axis=1) - a @ correlation / (2 * len(correlation))
     share, counts = float(correlation.mean()), jackknife.sums(items.astype(float))
     # Influences sum to 0: those of a cluster are what the others lack without it.
     left_out = share + divide(jackknife.sums(by_item)[1:] - by_item.sum(), counts[1:])
@@ -96,19 +107,39 @@ def middle_item_shares(
         and where a language's states, or the pivot's, can have no similarity at any of the layers.
     """
     layers = np.flatnonzero(is_middle(states.depths))
-    homes = [states.languages.index(tag) for tag in pivots]
-    shape = (len(homes), len(subsets), jackknife.n_clusters + 1, len(states.languages))
+    place = {states.languages.index(tag): p for p, tag in enumerate(pivots)}
+    shape = (len(place), len(subsets), jackknife.n_clusters + 1, len(states.languages))
     total = np.zeros(shape)
+    for home, p in place.items():
+        total[p, ..., home] = np.nan
     for layer in layers:
         x = states.at(int(layer))
         usable = [not degenerate_reason(of_language) for of_language in x]
-        for (p, home), language in product(enumerate(homes), range(len(x))):
-            if language == home or not (usable[home] and usable[language]):
-                total[p, ..., language] = np.nan
-                continue
-            for s, items in enumerate(subsets):
-                total[p, s, :, language] += item_share_rows(x[language], x[home], items, jackknife)
+        for s, items in enumerate(subsets):
+            z = [_standardised_alone(of_language[items]) for of_language in x]
+            for a, b in combinations(range(len(x)), 2):
+                # Of two pivots the share is the same both ways.
+                at = [(place[home], other) for home, other in ((a, b), (b, a)) if home in place]
+                if not at:
+                    continue
+                rows = np.asarray(np.nan)
+                if usable[a] and usable[b]:
+                    rows = _rows_of_standardised(*_in_common(z[a], z[b]), items, jackknife)
+                for p, other in at:
+                    total[p, s, :, other] += rows
     return divide(total, np.asarray(float(len(layers))))
+
+
+def _standardised_alone(states: np.ndarray) -> np.ndarray:
+    """States (item, feature) of one language, NaN in dimensions that are constant."""
+    mean, spread = mean_and_spread(states)
+    return np.asarray((states - mean) / spread, np.float32)
+
+
+def _in_common(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both without the dimensions that are constant in either."""
+    varies = ~np.isnan(first[0] + second[0])
+    return (first, second) if varies.all() else (first[:, varies], second[:, varies])
 
 
 # The whole

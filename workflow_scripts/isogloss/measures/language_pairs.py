@@ -5,11 +5,13 @@ over clusters of items like these, and one for languages like these too.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import xarray as xr
 
 from isogloss.measures.statistics import (
+    EVERY,
     Interval,
     Jackknife,
     divide,
@@ -24,15 +26,20 @@ SCOPES = ("all_pairs", "pivot_pairs", "from_pivot", "to_pivot")
 # Whose means models are compared on: they are kept without each cluster and each language, too.
 COMPARED = ("consistency", "lift_independent", "lift_difficulty")
 SHARES, CORRELATIONS = (0.0, 1.0), (-1.0, 1.0)
+PAIR_ITEMS_AT_ONCE = 1_000_000  # items times pairs whose numbers are in memory together
 
 
 class PairTable:
     """Collects named variables with their intervals, and the means of the pairwise ones.
 
+    Numbers over pairs with every item left out are many: they may be added for some first
+    languages at a time (`parts`), in their order. The last of them makes the variable.
+
     Attributes:
         variables: what was added, by name, with `long_name` and `units`.
         jackknife: of the items; its rows lead every array that is added as pairs.
         scopes: of `pair_scopes`.
+        parts: first languages of pairs, so many at a time as take little memory.
     """
 
     def __init__(self, languages: list[str], pivot: str, jackknife: Jackknife) -> None:
@@ -40,6 +47,11 @@ class PairTable:
         self.jackknife = jackknife
         self.scopes = pair_scopes(languages, pivot)
         self.is_pivot = np.array([language == pivot for language in languages])
+        n, n_items = len(languages), len(jackknife.codes)
+        step = max(1, PAIR_ITEMS_AT_ONCE // (n * n_items))
+        self.parts = [slice(start, min(start + step, n)) for start in range(0, n, step)]
+        self._values: dict[str, list[np.ndarray]] = {}
+        self._pairs: dict[str, list[_Pairs]] = {}
 
     def add(
         self, name: str, dims: Iterable[str], values: np.ndarray, long_name: str, units: str = "1"
@@ -71,8 +83,9 @@ class PairTable:
         behind: np.ndarray | None = None,
         scales: list[np.ndarray] | None = None,
         limits: tuple[float, float] = CORRELATIONS,
+        first: slice = EVERY,
     ) -> None:
-        """A variable over pairs, from one array (row, language, language), or from one per sign.
+        """A variable over pairs, from one array (row, first language, language), or one per sign.
 
         Beside it `mean_<name>`: means over pairs, with intervals over clusters of items
         (`_low`, `_high`) and over clusters and languages at once (`_crossed_low`, `_crossed_high`).
@@ -81,32 +94,66 @@ class PairTable:
 
         Args:
             n_items: items behind the values, where these are shares; else they lie in -1 .. 1.
-            behind: (item, language, language) bool, items that a value is of, where not all.
+            behind: (item, first language, language) bool, items that a value is of, where not all.
             scales: like rows, noisy denominators of the values, where they have one.
             limits: the smallest and the largest value that there can be, where it is no share.
+            first: the first languages of these pairs; variables are made with the last of them.
         """
         limits = limits if n_items is None else SHARES
-        sign = ("sign",) if len(rows) > 1 else ()
-        if scales is not None:
-            pairs = zip(rows, scales, strict=True)
-            matrices = [self.jackknife.ratio_interval(r, s, limits) for r, s in pairs]
-        elif n_items is None:
-            matrices = [self.jackknife.interval(r, limits, behind) for r in rows]
-        else:
-            matrices = [
-                self.jackknife.share_interval(r, n) for r, n in zip(rows, n_items, strict=True)
-            ]
+        signs = self._pairs.setdefault(name, [_Pairs() for _ in rows])
+        for sign, pairs in enumerate(signs):
+            at, scale = rows[sign], None if scales is None else scales[sign]
+            if scale is not None:
+                matrix = self.jackknife.ratio_interval(at, scale, limits)
+            elif n_items is not None:
+                matrix = self.jackknife.share_interval(at, n_items[sign])
+            else:
+                matrix = self.jackknife.interval(at, limits, behind)
+            pairs.add(matrix, at, self.scopes[:, first], behind, scale)
+        if self._is_last(first):
+            self._finish(name, self._pairs.pop(name), long_name, relative, limits)
+
+    def add_values(
+        self, name: str, values: list[np.ndarray], long_name: str, first: slice = EVERY
+    ) -> None:
+        """A variable over pairs without more, from one array (first language, language) per sign.
+
+        Args: first, as in `add_pairs`.
+        """
+        parts = self._values.setdefault(name, [])
+        parts.append(np.stack(values))
+        if self._is_last(first):
+            whole = np.concatenate(self._values.pop(name), axis=1)
+            if len(values) > 1:
+                self.add(name, ("sign", "language", "language_2"), whole, long_name)
+            else:
+                self.add(name, ("language", "language_2"), whole[0], long_name)
+
+    def _is_last(self, first: slice) -> bool:
+        n = len(self.is_pivot)
+        return first.indices(n)[1] == n
+
+    def _finish(
+        self,
+        name: str,
+        signs: list["_Pairs"],
+        long_name: str,
+        relative: tuple[bool, ...],
+        limits: tuple[float, float],
+    ) -> None:
+        """The variables of `add_pairs` once all pairs are there."""
+        sign = ("sign",) if len(signs) > 1 else ()
+        matrices = [pairs.matrix() for pairs in signs]
         self.add_interval(name, (*sign, "language", "language_2"), _by_sign(matrices), long_name)
-        by_scope = [pair_means(r, self.scopes) for r in rows]
-        of_scopes = None if behind is None else np.einsum("ilm,slm->is", behind, self.scopes)
-        if scales is None:
-            means = [self.jackknife.interval(m, limits, of_scopes) for m in by_scope]
-        else:
-            means = [
-                self.jackknife.ratio_interval(m, self._mean_scale(r, s), limits)
-                for r, m, s in zip(rows, by_scope, scales, strict=True)
-            ]
-        crossed = [self._crossed(r, m, limits) for r, m in zip(rows, by_scope, strict=True)]
+        by_scope = [pairs.means() for pairs in signs]
+        means = [
+            self.jackknife.interval(mean, limits, pairs.behind)
+            if pairs.scales is None
+            else self.jackknife.ratio_interval(mean, divide(*pairs.scales), limits)
+            for mean, pairs in zip(by_scope, signs, strict=True)
+        ]
+        estimates = [matrix.estimate for matrix in matrices]
+        crossed = [self._crossed(e, m, limits) for e, m in zip(estimates, by_scope, strict=True)]
         for index in np.flatnonzero(relative):
             means[index], crossed[index] = map(_to_pivot_only, (means[index], crossed[index]))
         mean_name, dims = f"mean_{name}", (*sign, "scope")
@@ -116,15 +163,11 @@ class PairTable:
         if name in COMPARED:
             for what, values in (
                 ("cluster", [m[1:].T for m in by_scope]),
-                ("language", [self._without_language(r[0]) for r in rows]),
+                ("language", [self._without_language(e) for e in estimates]),
             ):
-                stacked = np.stack(values) if len(rows) > 1 else values[0]
+                stacked = np.stack(values) if len(values) > 1 else values[0]
                 text = f"{long_name}, each {what} left out"
                 self.add(f"{mean_name}_without_{what}", (*dims, what), stacked, text)
-
-    def _mean_scale(self, rows: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        """Means of denominators over the pairs of each scope that have a value: (row, scope)."""
-        return pair_means(np.where(np.isfinite(rows[0]), scale, np.nan), self.scopes)
 
     def _without_language(self, matrix: np.ndarray) -> np.ndarray:
         """Means over the pairs of each scope without each language: (scope, language).
@@ -136,25 +179,75 @@ class PairTable:
         return means
 
     def _crossed(
-        self, rows: np.ndarray, means: np.ndarray, limits: tuple[float, float]
+        self, matrix: np.ndarray, means: np.ndarray, limits: tuple[float, float]
     ) -> Interval:
         """Interval of the means over pairs, over clusters of items and languages.
 
         The pivot is no sample of anything: it stays in every scope around it.
 
-        Args: rows (row, language, language), means (row, scope) of them.
+        Args: matrix (language, language) on the data, means (row, scope).
         """
         intervals = []
         for index, scope in enumerate(self.scopes):
-            used = scope & np.isfinite(rows[0])
+            used = scope & np.isfinite(matrix)
             # A language without a value is in no mean, and no unit of its spread.
             drawn = used.any(axis=0) | used.any(axis=1)
             drawn &= True if index == 0 else ~self.is_pivot
-            without = without_language(rows[0], scope)[drawn]
+            without = without_language(matrix, scope)[drawn]
             at, confidence = means[:, index], self.jackknife.confidence
             crossed = two_way_jackknife(at[0], at[1:], without, confidence)
             intervals.append(within(crossed, limits))
         return stacked(intervals)
+
+
+@dataclass
+class _Pairs:
+    """A variable over pairs of one sign, from the first languages that were added.
+
+    Attributes:
+        matrices: intervals (first language, language).
+        sums: over the pairs of each scope, and how many they are, (row, scope) each.
+        scales: the same of denominators; None where there are none.
+        behind: (item, scope) bool, items that means are of; None where all.
+    """
+
+    matrices: list[Interval] = field(default_factory=list)
+    sums: list[np.ndarray] | None = None
+    scales: list[np.ndarray] | None = None
+    behind: np.ndarray | None = None
+
+    def add(
+        self,
+        matrix: Interval,
+        rows: np.ndarray,
+        scopes: np.ndarray,
+        behind: np.ndarray | None,
+        scale: np.ndarray | None,
+    ) -> None:
+        """Add pairs (row, first language, language), of which scopes (scope, first, language)."""
+        # The estimate is a view of its rows, which are not to stay in memory.
+        self.matrices.append(replace(matrix, estimate=matrix.estimate.copy()))
+        self.sums = _added(self.sums, pair_sums(rows, scopes))
+        if scale is not None:  # of the pairs that have a value
+            known = np.where(np.isfinite(rows[0]), scale, np.nan)
+            self.scales = _added(self.scales, pair_sums(known, scopes))
+        if behind is not None:
+            there = np.einsum("ilm,slm->is", behind, scopes)
+            self.behind = there if self.behind is None else self.behind | there
+
+    def matrix(self) -> Interval:
+        """Intervals (language, language)."""
+        ends = ("estimate", "low", "high")
+        return Interval(*(np.concatenate([getattr(m, end) for m in self.matrices]) for end in ends))
+
+    def means(self) -> np.ndarray:
+        """Means over the pairs of each scope: (row, scope)."""
+        assert self.sums is not None
+        return divide(*self.sums)
+
+
+def _added(before: list[np.ndarray] | None, more: list[np.ndarray]) -> list[np.ndarray]:
+    return more if before is None else [a + b for a, b in zip(before, more, strict=True)]
 
 
 def _by_sign(intervals: list[Interval]) -> Interval:
@@ -190,10 +283,19 @@ def pair_means(rows: np.ndarray, scopes: np.ndarray) -> np.ndarray:
     Returns:
         (row, scope); NaN where no pair is left.
     """
+    return divide(*pair_sums(rows, scopes))
+
+
+def pair_sums(rows: np.ndarray, scopes: np.ndarray) -> list[np.ndarray]:
+    """Sums over the pairs of each scope that have a value on the data, and how many those are.
+
+    Args: as of `pair_means`, the first languages all or some.
+    Returns: two arrays (row, scope).
+    """
     present = np.isfinite(rows)
     used = (scopes & present[0]).astype(float)
     total = np.einsum("rlm,slm->rs", np.where(present, rows, 0.0), used)
-    return divide(total, np.einsum("rlm,slm->rs", present, used))
+    return [total, np.einsum("rlm,slm->rs", present, used)]
 
 
 def without_language(matrix: np.ndarray, scope: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from scipy.special import ndtri, stdtrit
 ROUNDING = 1e-12
 QAP_BLOCK = 2**20  # entries of relabelled matrices that are correlated at a time
 NO_LIMITS = (-np.inf, np.inf)
+EVERY = slice(None)  # first languages of pairs, where not some of them
 
 
 @dataclass(frozen=True)

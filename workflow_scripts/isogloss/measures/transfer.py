@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from isogloss.measures.statistics import ROUNDING, Jackknife, divide
+from isogloss.measures.statistics import EVERY, ROUNDING, Jackknife, divide
 
 # Under so many items in the denominator a transfer is not a number worth reading.
 MIN_ITEMS = 10
@@ -21,8 +21,8 @@ class Transfer:
     """One kind of transfer from language (second axis) to language (third axis).
 
     Attributes:
-        observed: (row, language, language) share of the first language's items; NaN where they are
-            fewer than `MIN_ITEMS`. Rows are those of a `Jackknife`; row 0 is the data.
+        observed: (row, first language, language) share of the first language's items; NaN where
+            they are fewer than `MIN_ITEMS`. Rows are those of a `Jackknife`; row 0 is the data.
         independent: the same if items were paired at random; NaN on the diagonal, as below. Where
             a language is right (or wrong) on all items there is no `lift_rows` over it.
         difficulty: the same from how hard items are in the other languages; NaN with fewer than
@@ -33,9 +33,9 @@ class Transfer:
         relative: baselines that use up what languages share on average. Their lift compares a pair
             with the other languages: over all targets of one source it averages to 0 whatever the
             model does, since what all languages share cannot be separated from difficulty.
-        scale: (row, language, language) what `difficulty` and `popularity` are divided by, the
-            mean slope of the other languages; None before it is known.
-        n_items: (language, 1) items behind the shares of each first language.
+        scale: (row, first language, language) what `difficulty` and `popularity` are divided by,
+            the mean slope of the other languages; None before it is known.
+        n_items: (first language, 1) items behind the shares of each first language.
     """
 
     observed: np.ndarray
@@ -48,7 +48,11 @@ class Transfer:
 
 
 def transfers(
-    predictions: np.ndarray, answers: np.ndarray, n_choices: np.ndarray, jackknife: Jackknife
+    predictions: np.ndarray,
+    answers: np.ndarray,
+    n_choices: np.ndarray,
+    jackknife: Jackknife,
+    first: slice = EVERY,
 ) -> dict[str, Transfer]:
     """The three kinds of transfer, on the data and on every row of a jackknife.
 
@@ -56,6 +60,7 @@ def transfers(
         predictions: (language, item) int index of the predicted choice.
         answers, n_choices: (item,) int.
         jackknife: of these items.
+        first: the languages from which transfer is taken; it goes to all of them.
 
     Returns:
         "positive", "negative" (the same wrong choice) and "both_wrong" (any wrong choice).
@@ -64,13 +69,13 @@ def transfers(
     """
     right = (predictions == answers).T.astype(float)
     wrong = 1 - right
-    same = predictions.T[:, :, None] == predictions.T[:, None, :]
-    shared_wrong = wrong[:, :, None] * same
+    same = predictions.T[:, first, None] == predictions.T[:, None, :]
+    shared_wrong = wrong[:, first, None] * same
     guess = 1 / (n_choices - 1.0)[:, None, None]
-    popular = popular_choice(predictions, answers, n_choices)
-    expect = _Expectation.of(right, n_choices, jackknife)
+    popular = popular_choice(predictions, answers, n_choices, first)
+    expect = _Expectation.of(right, n_choices, jackknife, first)
     ones = np.ones_like(guess)
-    first_right, first_wrong = right[:, :, None], wrong[:, :, None]
+    first_right, first_wrong = right[:, first, None], wrong[:, first, None]
     sums = jackknife.sums
     positive = Transfer(
         sums(first_right * right[:, None, :]),
@@ -92,9 +97,9 @@ def transfers(
         relative=("difficulty",),
     )
     return {
-        "positive": _shares(positive, sums(right), expect),
-        "negative": _shares(negative, sums(wrong), expect),
-        "both_wrong": _shares(both_wrong, sums(wrong), expect),
+        "positive": _shares(positive, sums(right), expect, first),
+        "negative": _shares(negative, sums(wrong), expect, first),
+        "both_wrong": _shares(both_wrong, sums(wrong), expect, first),
     }
 
 
@@ -136,24 +141,25 @@ def missing_lift(right: np.ndarray, others: np.ndarray) -> str:
 
 
 def popular_choice(
-    predictions: np.ndarray, answers: np.ndarray, n_choices: np.ndarray
+    predictions: np.ndarray, answers: np.ndarray, n_choices: np.ndarray, first: slice = EVERY
 ) -> np.ndarray:
     """How often the other languages, when wrong, take the choice that the first language took.
 
     Args:
         predictions: (language, item); answers, n_choices: (item,).
+        first: the first languages of the pairs.
 
     Returns:
-        (item, language, language): among the languages other than the two that are wrong, the
+        (item, first language, language): among the languages other than the two that are wrong, the
         share with the first one's choice; 1 / (n_choices - 1) where none of them is wrong.
         Meaningless where the first language is right.
     """
     taken = predictions.T[:, :, None] == np.arange(n_choices.max())
     counts = taken.sum(axis=1)
-    of_first = np.take_along_axis(counts, predictions.T, axis=1)[:, :, None]
-    same = predictions.T[:, :, None] == predictions.T[:, None, :]
+    of_first = np.take_along_axis(counts, predictions.T[:, first], axis=1)[:, :, None]
+    same = predictions.T[:, first, None] == predictions.T[:, None, :]
     wrong = predictions.T != answers[:, None]
-    others_wrong = wrong.sum(axis=1)[:, None, None] - wrong[:, :, None] - wrong[:, None, :]
+    others_wrong = wrong.sum(axis=1)[:, None, None] - wrong[:, first, None] - wrong[:, None, :]
     uniform = 1 / (n_choices - 1.0)[:, None, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         share = (of_first - 1 - same) / others_wrong
@@ -175,11 +181,11 @@ class _Expectation:
 
     Attributes:
         jackknife: of the items.
-        ease: (item, language, language) p_i of each pair.
+        ease: (item, first language, language) p_i of each pair.
         accuracy: (row, 1, language) of the second language.
-        mean_ease: (row, language, language).
-        slope: (row, language, language) mean slope of the other languages.
-        sensitivity: (row, language, language).
+        mean_ease: (row, first language, language).
+        slope: (row, first language, language) mean slope of the other languages.
+        sensitivity: (row, first language, language).
     """
 
     jackknife: Jackknife
@@ -190,18 +196,20 @@ class _Expectation:
     sensitivity: np.ndarray
 
     @classmethod
-    def of(cls, right: np.ndarray, n_choices: np.ndarray, jackknife: Jackknife) -> "_Expectation":
-        """From (item, language) right answers."""
+    def of(
+        cls, right: np.ndarray, n_choices: np.ndarray, jackknife: Jackknife, first: slice
+    ) -> "_Expectation":
+        """From (item, language) right answers, of pairs with some first languages."""
         n_languages = right.shape[1]
         n_items = jackknife.sums(np.ones(len(right)))[:, None]
         accuracy = divide(jackknife.sums(right), n_items)
         floor = divide(jackknife.sums(1.0 / n_choices)[:, None], n_items)
         n_others = n_languages - 2 if n_languages > 2 else np.nan
         known = right.sum(axis=1)[:, None, None]
-        ease = (known - right[:, :, None] - right[:, None, :]) / n_others
+        ease = (known - right[:, first, None] - right[:, None, :]) / n_others
         slope = (accuracy - floor) * (1 - accuracy)
-        first, second = slope[:, :, None], slope[:, None, :]
-        of_others = (slope.sum(axis=1)[:, None, None] - first - second) / n_others
+        second = slope[:, None, :]
+        of_others = (slope.sum(axis=1)[:, None, None] - slope[:, first, None] - second) / n_others
         above_chance = (of_others[0] > 0) & ~(jackknife.interval(of_others).low <= 0)
         return cls(
             jackknife,
@@ -215,23 +223,24 @@ class _Expectation:
     def independent(self, weight: np.ndarray, right: bool) -> np.ndarray:
         """Expected sum of weight over items that language 2 has right (or wrong), by accuracy.
 
-        Args: weight (item, language, 1). Returns (row, language, language).
+        Args: weight (item, first language, 1). Returns (row, first language, language).
         """
         chance = self.accuracy if right else 1 - self.accuracy
         return self.jackknife.sums(weight) * chance
 
     def difficulty(self, weight: np.ndarray, right: bool) -> np.ndarray:
-        """The same by accuracy and the item's ease; weight (item, language, 1 or language)."""
+        """The same by accuracy and the item's ease; weight (item, first, 1 or language)."""
         total = self.jackknife.sums(weight)
         expected = (self.accuracy - self.sensitivity * self.mean_ease) * total
         expected += self.sensitivity * self.jackknife.sums(weight * self.ease)
         return expected if right else total - expected
 
 
-def _shares(counts: Transfer, of: np.ndarray, expect: _Expectation) -> Transfer:
+def _shares(counts: Transfer, of: np.ndarray, expect: _Expectation, first: slice) -> Transfer:
     """Counts over (row, language) items of the first language, few items and diagonals left out."""
+    apart = ~np.eye(of.shape[1], dtype=bool)[first]
+    of = of[:, first]
     enough = (of[0] >= MIN_ITEMS)[None, :, None]
-    apart = ~np.eye(of.shape[1], dtype=bool)
     with np.errstate(divide="ignore", invalid="ignore"):
         per_item = np.where(enough & (of[:, :, None] > 0), 1 / of[:, :, None], np.nan)
     apart_per_item = np.where(apart, per_item, np.nan)
