@@ -63,9 +63,8 @@ def item_share_rows(
 
     Source: infinitesimal jackknife of a correlation (Efron 1981).
     """
-    return _rows_of_standardised(
-        *standardised(np.stack([first[items], second[items]])), items, jackknife
-    )
+    z = standardised(np.stack([first[items], second[items]]))
+    return _rows_of_standardised(z[0], z[1], items, jackknife)
 
 
 def _rows_of_standardised(
