@@ -1,25 +1,40 @@
 """How often intervals hold the truth and tests reject it, in simulated worlds of known truth."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import xarray as xr
 from simulated_states import clustered_states, parallel_states
 from simulated_worlds import Answers, Flips, Lens, Wordings, clusters_of
+from sklearn import config_context
 
+from isogloss.files.parallel_states import ParallelStates
 from isogloss.measures.associations import without_language_effects
-from isogloss.measures.behaviour import behaviour
+from isogloss.measures.behaviour import (
+    behaviour,
+    choice_scores,
+    item_consistency,
+    predictions,
+    ranks,
+)
+from isogloss.measures.breakdown import breakdown
 from isogloss.measures.covariates import rank_correlation
+from isogloss.measures.groups import Group, groups_of
+from isogloss.measures.language_pairs import pair_means, without_language
+from isogloss.measures.pivots import pivots
 from isogloss.measures.similarity import similarity
 from isogloss.measures.slopes import slope_of_estimates, slope_per_decade
-from isogloss.measures.statistics import divide, qap_test
+from isogloss.measures.statistics import Jackknife, divide, qap_test
 from isogloss.measures.subspaces import subspaces
 from isogloss.measures.trajectories import trajectories
+from isogloss.measures.transfer import lift_rows, transfer_rows
+from isogloss.measures.variant_states import variant_similarity
 from isogloss.measures.variants import variants
 from isogloss.questions.items import folds
 from isogloss.steering.effects import rank_p
-from isogloss.steering.inference import Search, flip_claims
+from isogloss.steering.inference import Claim, Search, flip_claims, swap_claims
 
 ALPHAS = (0.01, 0.05, 0.10)
 WANTED = 0.93
@@ -85,10 +100,41 @@ SIMILARITY: dict[str, tuple[str, dict[str, str]]] = {
     "dissociation of a language from the pivot": ("dissociation_by_language", {}),
     "dissociation, pivot pairs": ("dissociation_pivot", {}),
     "debiased CKA, mean over pairs": ("cka_middle_mean", {}),
+    "translations retrieved, mean over pairs": ("retrieval_mean", {}),
 }
 SIMILARITY_CROSSED: dict[str, tuple[str, dict[str, str]]] = {
     "dissociation": ("dissociation", {}),
     "debiased CKA": ("cka_middle_mean", {}),
+}
+WORDINGS_STATES: dict[str, tuple[str, dict[str, str]]] = {
+    "item share within a language, between wordings": ("item_share_self_middle", {}),
+    "item share between languages, different wordings": ("item_share_across_middle", {}),
+    "item share corrected": ("item_share_corrected_middle", {}),
+    "share of noise in dissociation": ("dissociation_noise_share", {}),
+    "debiased CKA within a language, between wordings": ("cka_self_middle", {}),
+    "debiased CKA between languages, different wordings": ("cka_across_middle", {}),
+    "debiased CKA corrected": ("cka_corrected_middle", {}),
+}
+GROUP = {"group": "category: a"}
+BREAKDOWN: dict[str, tuple[str, dict[str, str]]] = {
+    f"{text}{', less that of all' if end else ''}": (f"{name}{end}", GROUP)
+    for name, text in (
+        ("accuracy", "accuracy in a category"),
+        ("consistency", "consistency in a category"),
+        ("transfer", "transfer in a category"),
+        ("transfer_lift", "lift over accuracy in a category"),
+        ("item_share", "item share in a category"),
+    )
+    for end in ("", "_difference")
+}
+PIVOTS: dict[str, tuple[str, dict[str, str]]] = {
+    f"{text} a pivot, less the mean of pivots": (f"{name}_difference", {})
+    for name, text in (
+        ("consistency", "consistency with"),
+        ("transfer_lift", "lift from"),
+        ("transfer_to_lift", "lift to"),
+        ("item_share", "item share with"),
+    )
 }
 
 
@@ -221,28 +267,43 @@ def steering_worlds(
 
     With one setting, and with the best of six, chosen for each fold on the other folds.
     """
-    clusters = setting.clusters
+    clusters, four = setting.clusters, range(4)
     fold = folds(clusters, 5)
+
+    def searched(flips: Flips) -> Search:
+        change, margin = np.stack([flips.draw(rng, clusters) for _ in four], axis=2)
+        return Search(change, margin, fold, chosen_settings(change, margin, fold))
+
+    def add(claim: Claim, name: str) -> None:
+        interval = claim.interval
+        tally.add_interval(name, interval.estimate, interval.low, interval.high)
+        tally.add_p(name, claim.p)
+
     for world in range(n_worlds):
+        test, swap = (
+            partial(claims, clusters=clusters, n_perm=299, seed=world)
+            for claims in (flip_claims, swap_claims)
+        )
         for rate, n_settings in ((0.06, 1), (0.10, 1), (0.14, 1), (0.10, 6)):
-            flips = Flips(rate, (0.0,) * n_settings)
-            change, margin = np.stack([flips.draw(rng, clusters) for _ in range(4)], axis=2)
-            search = Search(change, margin, fold, chosen_settings(change, margin, fold))
-            claims = flip_claims(change, search, clusters, n_perm=299, seed=world)
+            search = searched(Flips(rate, (0.0,) * n_settings))
             name = f"{rate:.0%} flipped" + (", setting searched" if n_settings > 1 else "")
-            for claim, of in zip(claims, ("one language", "mean over languages"), strict=True):
-                interval = claim.interval
-                ends = (interval.estimate, interval.low, interval.high)
-                tally.add_interval(f"net effect, {of}, {name}", *ends)
-                tally.add_p(f"net effect, {of}, {name}", claim.p)
-        # Of the items that the pivot has right alone, as in transfer from it.
+            for claim, of in zip(test(search.change, search), EACH_AND_MEAN, strict=True):
+                add(claim, f"net effect, {of}, {name}")
+        # Of the items that the pivot has right alone, as in transfer from it; of a category.
         known = np.where(rng.random(len(clusters)) < 0.6, 0.0, np.nan)[:, None, None]
-        claim = flip_claims(change + known, search, clusters, n_perm=299, seed=world)[1]
-        ends = (claim.interval.estimate, claim.interval.low, claim.interval.high)
-        tally.add_interval("change of transfer, mean over languages, setting searched", *ends)
-        tally.add_p("change of transfer, mean over languages, setting searched", claim.p)
+        mean = test(search.change + known, search)[1]
+        add(mean, "change of transfer, mean over languages, setting searched")
+        here = np.where(rng.random(clusters.max() + 1) < 0.3, 0.0, np.nan)[clusters, None, None]
+        mean = test(search.change + here, search)[1]
+        add(mean, "net effect in a category, mean over languages, setting searched")
+        rival = searched(Flips(0.10, (0.0,) * 6))
+        for claim, of in zip(swap(search, rival), EACH_AND_MEAN, strict=True):
+            add(claim, f"effect less that of a control, {of}, both searched")
         draws = rng.normal(size=40)
         tally.add_p("rank among random directions", rank_p(draws[0], draws[1:]))
+
+
+EACH_AND_MEAN = ("one language", "mean over languages")
 
 
 def chosen_settings(change: np.ndarray, margin: np.ndarray, fold: np.ndarray) -> np.ndarray:
@@ -262,20 +323,27 @@ def similarity_worlds(
 ) -> None:
     """States of five languages in 48 dimensions, of whose variance 60% is shared, or nothing.
 
-    Of maps over layers and pairs the smallest p counts: they are adjusted for all their entries.
+    Of maps over pairs the smallest p counts: they are adjusted for all their entries.
     """
     clusters = setting.clusters
     for _ in range(n_worlds):
         for shared in (0.6, 0.0):
-            layers = [clustered_states(rng, clusters, 5, (1.0,) * 48, shared, within=0.3)] * 3
-            result = similarity(parallel_states(layers, clusters), "en", 199, 1)
+            layer = clustered_states(rng, clusters, 5, (1.0,) * 48, shared, within=0.3)
+            of_null = {} if shared else {"permutations": 199, "map_permutations": 99}
+            none = {"permutations": 1, "map_permutations": 1}
+            result = similarity(middle_layer(layer, clusters), "en", **(of_null or none))
             if shared:
                 tally.add_variables(result, SIMILARITY)
             else:
                 tally.add_p("dissociation", float(result["dissociation_p"]))
                 for name in ("item_share", "cka"):
                     least = np.nanmin(result[f"{name}_pair_p"].values)
-                    tally.add_p(f"any pair at any layer: {name.replace('_', ' ')}", least)
+                    tally.add_p(f"any pair of languages: {name.replace('_', ' ')}", least)
+
+
+def middle_layer(layer: np.ndarray, clusters: np.ndarray) -> ParallelStates:
+    """States (language, item, feature) of a model whose only layer lies in the middle of depth."""
+    return replace(parallel_states([layer], clusters), depths=np.array([0.5]))
 
 
 def peculiar_languages_worlds(
@@ -287,8 +355,8 @@ def peculiar_languages_worlds(
         shared = rng.uniform(0.3, 0.9, (5, 1, 1))
         common = clustered_states(rng, clusters, 1, (1.0,) * 48, within=0.3)
         apart = clustered_states(rng, clusters, 5, (1.0,) * 48, within=0.3)
-        layers = [np.sqrt(shared) * common + np.sqrt(1 - shared) * apart]
-        result = similarity(parallel_states(layers * 3, clusters), "en", 1, 1)
+        layer = np.sqrt(shared) * common + np.sqrt(1 - shared) * apart
+        result = similarity(middle_layer(layer, clusters), "en", 1, 1)
         names = {
             f"{name}, for languages like these (5)": v for name, v in SIMILARITY_CROSSED.items()
         }
@@ -298,12 +366,13 @@ def peculiar_languages_worlds(
 def subspace_worlds(
     rng: np.random.Generator, setting: Setting, n_worlds: int, tally: Tally
 ) -> None:
-    """States of four languages in 24 dimensions that share nothing and do not lie apart."""
+    """States of three languages in 12 dimensions that share nothing and do not lie apart."""
     clusters = setting.clusters
     for world in range(n_worlds):
-        layers = [clustered_states(rng, clusters, 4, (1.0,) * 24, within=0.3)]
+        layers = [clustered_states(rng, clusters, 3, (1.0,) * 12, within=0.3)]
         states = parallel_states(layers, clusters)
-        result = subspaces(states, folds(clusters, 5), permutations=99, seed=world)
+        with config_context(skip_parameter_validation=True):
+            result = subspaces(states, folds(clusters, 2), permutations=99, seed=world)
         for name, test in (
             ("offset_p", "languages lie apart"),
             ("separability_p", "languages can be told"),
@@ -324,13 +393,11 @@ def slope_worlds(rng: np.random.Generator, setting: Setting, n_worlds: int, tall
     for _ in range(n_worlds):
         for gain in (0.0, 0.5):
             models = abler_models(rng, setting.clusters, gain * (decades - decades.mean()))
-            for measure, selection in SLOPES.items():
-                values, by_cluster, by_language = (
-                    np.array([m[f"{measure}{end}"].sel(selection).values for m in models])
-                    for end in ("", "_without_cluster", "_without_language")
-                )
-                slope = slope_per_decade(SIZES, values, by_cluster, by_language)
-                name = f"slope of {measure.removeprefix('mean_').replace('_', ' ')}"
+            compared = [compared_means(scores) for scores in models]
+            for measure in compared[0]:
+                parts = zip(*(means[measure] for means in compared), strict=True)
+                slope = slope_per_decade(SIZES, *map(np.array, parts))
+                name = f"slope of {measure}"
                 if gain:
                     tally.add_interval(name, slope.value, slope.low, slope.high)
                 else:
@@ -342,24 +409,40 @@ def slope_worlds(rng: np.random.Generator, setting: Setting, n_worlds: int, tall
         tally.add_p("slope of effects of steering", slope.p)
 
 
-SLOPES = {
-    "mean_accuracy": {},
-    "mean_consistency": {"scope": "all_pairs"},
-    "mean_lift_independent": {"scope": "all_pairs", "sign": "positive"},
-}
+def compared_means(scores: xr.Dataset) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """What models are compared on: the mean, without each cluster, without each language.
+
+    As `behaviour` stores it, without the nine tenths of its time that go into everything else.
+    """
+    jackknife, values = Jackknife.of(scores["cluster"].values), choice_scores(scores, "token")
+    right = (predictions(values) == scores["answer"].values).astype(float).T
+    accuracy = jackknife.means(right)
+    rho = item_consistency(ranks(values, scores["n_choices"].values))
+    transfer = transfer_rows(right[:, :, None], right[:, None], jackknife)
+    every = ~np.eye(right.shape[1], dtype=bool)
+    made = {}
+    for name, rows in (
+        ("consistency", jackknife.means(rho)),
+        ("lift over accuracy", lift_rows(transfer, accuracy[:, None])),
+    ):
+        means = pair_means(rows, every[None])[:, 0]
+        made[name] = means[0], means[1:], without_language(rows[0], every)
+    means, n = accuracy.mean(axis=1), right.shape[1]
+    without = (accuracy[0].sum() - accuracy[0]) / (n - 1)
+    return {"accuracy": (means[0], means[1:], without), **made}
 
 
 def abler_models(
     rng: np.random.Generator, clusters: np.ndarray, gains: np.ndarray
 ) -> list[xr.Dataset]:
-    """`behaviour` of models that find the same items hard, more able by `gains`."""
+    """Scores of models that find the same items hard, more able by `gains`."""
     seed = int(rng.integers(2**31))
     made = []
     for gain in gains:
         shared = Answers().scores(np.random.default_rng(seed), clusters)
         gold = np.arange(shared.sizes["choice"]) == shared["answer"].values[:, None]
         noise = 0.7 * rng.normal(size=shared["sum"].shape)
-        made.append(behaviour(shared.assign(sum=shared["sum"] + gain * gold + noise)))
+        made.append(shared.assign(sum=shared["sum"] + gain * gold + noise))
     return made
 
 
@@ -409,6 +492,61 @@ def wordings_truth(rng: np.random.Generator) -> dict[str, np.ndarray]:
     return {name: result[v].sel(selection).values for name, (v, selection) in WORDINGS.items()}
 
 
+def wordings_states_worlds(
+    rng: np.random.Generator, setting: Setting, n_worlds: int, tally: Tally
+) -> None:
+    """States of four languages in three wordings: of their variance languages share 40%,
+    wordings 70% within a language."""
+    clusters, scales = setting.clusters, (1.0,) * 32
+
+    def part(share: float, n_languages: int) -> np.ndarray:
+        return np.sqrt(share) * clustered_states(rng, clusters, n_languages, scales, within=0.3)
+
+    for _ in range(n_worlds):
+        stable = part(0.4, 1) + part(0.3, 4)
+        wordings = [middle_layer(stable + part(0.3, 4), clusters) for _ in range(3)]
+        tally.add_variables(variant_similarity(wordings), WORDINGS_STATES)
+
+
+LANGUAGES = ("en", "it", "sw", "th", "de")
+
+
+def grouped_world(
+    rng: np.random.Generator, clusters: np.ndarray
+) -> tuple[xr.Dataset, ParallelStates, list[Group]]:
+    """Answers and states of five languages, clusters in categories that differ in nothing."""
+    names = {"language": list(LANGUAGES)}
+    scores = Answers().scores(rng, clusters).assign_coords(names).assign_attrs(pivot="en")
+    states = clustered_states(rng, clusters, 5, (1.0,) * 16, 0.6, within=0.3)
+    category = rng.permutation(np.arange(clusters.max() + 1) % 2)[clusters]
+    groups = groups_of(["ab"[c] for c in category], LANGUAGES[1:])
+    by_items = [group for group in groups if group.grouping in ("all", "category")]
+    return scores, middle_layer(states, clusters), by_items
+
+
+def groups_worlds(rng: np.random.Generator, setting: Setting, n_worlds: int, tally: Tally) -> None:
+    """Two categories that differ in nothing; every language as pivot."""
+    for _ in range(n_worlds):
+        scores, states, groups = grouped_world(rng, setting.clusters)
+        tally.add_variables(breakdown(scores, states, groups), BREAKDOWN)
+        tally.add_variables(pivots(scores, states, LANGUAGES), PIVOTS)
+
+
+def groups_truth(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Of very many items; groups are no other than all."""
+    n_items = 30_000
+    scores, states, groups = grouped_world(rng, np.arange(n_items))
+    scores = scores.assign(cluster=halves(n_items))
+    whole = breakdown(scores, states, groups[:1]).isel(group=0)
+    truth = {
+        name: np.zeros(1) if variable.endswith("_difference") else whole[variable].values
+        for name, (variable, _) in BREAKDOWN.items()
+    }
+    of_pivots = pivots(scores, states, LANGUAGES)
+    truth |= {name: of_pivots[variable].values for name, (variable, _) in PIVOTS.items()}
+    return truth | {"item share in a category": np.array(0.6)}
+
+
 EXPERIMENTS: dict[str, Experiment] = {
     "Behaviour": behaviour_worlds,
     "Over items and languages": languages_worlds(5),
@@ -421,6 +559,8 @@ EXPERIMENTS: dict[str, Experiment] = {
     "Steering": steering_worlds,
     "Language pairs": qap_worlds,
     "Wordings": wordings_worlds,
+    "Wordings' states": wordings_states_worlds,
+    "Groups and pivots": groups_worlds,
 }
 
 
@@ -429,6 +569,14 @@ _ROOT = (0.9**1.5 - 0.3**1.5) / 1.5 / 0.6
 KNOWN = {
     "dissociation": np.array(0.4),
     "dissociation, pivot pairs": np.array(0.4),
+    "item share within a language, between wordings": np.array(0.7),
+    "item share between languages, different wordings": np.array(0.4),
+    "item share corrected": np.array(0.4 / 0.7),
+    "share of noise in dissociation": np.array(0.5),
+    "debiased CKA within a language, between wordings": np.array(0.7**2),
+    "debiased CKA between languages, different wordings": np.array(0.4**2),
+    "debiased CKA corrected": np.array((0.4 / 0.7) ** 2),
+    "debiased CKA, mean over pairs": np.array(0.6**2),
     "dissociation, for languages like these (5)": np.array(1 - _ROOT**2),
     "slope of effects of steering": np.array(0.0),
     "association after language effects (true 0.6)": np.array(0.6),
@@ -447,14 +595,8 @@ class Result:
     rejections: dict[str, list[float]]
 
 
-# Where worlds take long: the share of them that is drawn, and the most items.
-SHARES = {
-    "Similarity": 0.2,
-    "Similarity over languages": 0.2,
-    "Subspaces": 0.4,
-    "Slopes": 0.4,
-}
-MOST_ITEMS = {"Subspaces": 60}
+# Many scalars that are checked one by one: more worlds. Where worlds take long: fewer.
+SHARES = {"Behaviour": 2, "Similarity": 0.6, "Subspaces": 0.3}
 # Items play no part: one column is enough.
 WITHOUT_ITEMS = ("Language pairs",)
 
@@ -470,7 +612,7 @@ def run(
     """Every experiment (or those named) in every setting; seeds do not depend on what else runs.
 
     Args:
-        n_worlds: per setting; of costly experiments `SHARES` of them.
+        n_worlds: per setting; of some experiments `SHARES` times as many.
         exact: take the truth from very many items or languages, else from the worlds' mean.
         mapped: `map`, or a pool's.
     """
@@ -480,6 +622,8 @@ def run(
         truths |= behaviour_truth(np.random.default_rng([seed, 0]))
     if exact and "Wordings" in wanted:
         truths |= wordings_truth(np.random.default_rng([seed, 1000]))
+    if exact and "Groups and pivots" in wanted:
+        truths |= groups_truth(np.random.default_rng([seed, 1001]))
     if exact and any(name.startswith("Over items and languages") for name in wanted):
         over_languages = languages_truth(np.random.default_rng([seed, 1]))
         for n in (5, 10):
@@ -490,7 +634,6 @@ def run(
         (name, setting, max(2, round(n_worlds * SHARES.get(name, 1))), seed, truths)
         for name in wanted
         for setting in (settings[:1] if name in WITHOUT_ITEMS else settings)
-        if setting.n_items <= MOST_ITEMS.get(name, np.inf)
     ]
     yield from mapped(in_setting, tasks)
 

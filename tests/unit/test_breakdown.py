@@ -190,6 +190,8 @@ def test_steering_is_that_of_its_effects_in_every_group(planted):
     )
     both = at["steering_effect"].sel(group=["turned", "other"]).values
     assert both.tolist() == pytest.approx([1 / 2, 4 / 30 / 2])
+    # The setting is that of the whole, so groups add up to it.
+    assert both @ [10, 30] / 40 == pytest.approx(float(at["steering_effect"].isel(group=0)))
     german, swahili = at["steering_effect_language"].sel(group="turned").values
     assert (german, swahili) == (1, 0)
     german = at["steering_effect_language"].sel(group="Indo-European")

@@ -144,6 +144,7 @@ def steering_effects():
     for name, dims in (
         *((name, ("method",)) for name in by_method),
         ("control_effect", ("control",)),
+        ("effect_over_control", ("control",)),
         ("pivot_harm", ()),
     ):
         for end in ("", "_low", "_high"):
@@ -152,6 +153,8 @@ def steering_effects():
     for name in ("p_holm", "minimum_detectable_effect"):
         shapes |= {name: ("language", "method"), f"pooled_{name}": ("method",)}
         shapes |= {f"primary_{name}": ("language",)}
+    for name in ("effect_over_control_p", "effect_over_control_p_holm"):
+        shapes |= {name: ("language", "control"), f"pooled_{name}": ("control",)}
     shapes |= {"pooled_primary_p": (), "pooled_primary_minimum_detectable_effect": ()}
     shapes["random_draws"] = ("language", "draw")
     shapes["control_cosine"] = ("language", "control")

@@ -21,7 +21,7 @@ from isogloss.steering.effect_table import (
     without_each_language,
 )
 from isogloss.steering.effects import rank_p, steering_effects
-from isogloss.steering.inference import Search, choose, flip_claims
+from isogloss.steering.inference import Search, choose, flip_claims, swap_claims
 
 N_ITEMS, N_CHOICES = 40, 4
 ANSWER = np.arange(N_ITEMS) % N_CHOICES
@@ -214,9 +214,23 @@ def test_controls_that_search_have_their_search_in_their_interval(scores):
         for t in (effects, given)
     ]
     assert width[0] > width[1]
-    # Two choices on the same items: no test of their difference, but where it is known, its size.
+    # Both chose on the same items, so both choose anew when their answers are swapped.
+    right = np.stack([first_right(n).astype(float) for n in (20, 22, 30, 16)], axis=1)
+    steered = (right - first_right(20)[:, None])[:, None]
+    method = Search(steered, 8 * steered, CLUSTER % 5, np.full((1, 5), 2))
+    over, _ = swap_claims(method, search, CLUSTER, n_perm=999)
     assert effects["effect_over_control"].sel(at) == pytest.approx(2 / 40)
-    assert "effect_over_control_p" not in effects and "effect_over_control_p" in given
+    assert effects["effect_over_control_p"].sel(at) == over.p[0]
+    assert effects["effect_over_control_low"].sel(at) == over.interval.low[0]
+    note = effects["effect_over_control_p"].attrs["long_name"]
+    assert "each at its own setting" in note and "chosen anew under every pattern" in note
+    # Draws are at a setting each: the rank among them is the test.
+    random = effects.sel({"control": "random", "language": "de"})
+    assert np.isfinite(random["effect_over_control"]) and np.isfinite(random["p_random"])
+    assert np.isnan(random["effect_over_control_p"]) and np.isnan(random["effect_over_control_low"])
+    zero = effects.sel({"language": "de"} | ZERO)
+    assert zero["effect_over_control"] == effects["effect"].sel(DE_DEFAULT)
+    assert zero["effect_over_control_p"] == effects["p"].sel(DE_DEFAULT)
     assert (effects.attrs["controls_search"], given.attrs["controls_search"]) == (1, 0)
 
 

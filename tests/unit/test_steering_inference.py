@@ -5,10 +5,11 @@ from itertools import product
 import numpy as np
 import pytest
 import statsmodels.api as sm
+from scipy.special import stdtr
 from simulated_worlds import Flips, clusters_of
 
 from isogloss.questions.items import folds
-from isogloss.steering.inference import Search, flip_claims
+from isogloss.steering.inference import Search, flip_claims, swap_claims
 
 N_ITEMS = 120
 CLUSTERS = clusters_of(N_ITEMS, "everyday")
@@ -166,3 +167,77 @@ def test_flips_that_cancel_between_languages_leave_the_mean_at_0_without_bounds(
     claim, pooled = flip_claims(change, Search.none(40, 2), np.arange(40), n_perm=99)
     assert pooled.estimate == 0 and np.isnan(pooled.interval.low)
     assert claim.interval.low[0] > 0 > claim.interval.high[1]
+
+
+def rivals(seed, effects=(0.0,) * 6, others=(0.0,) * 6, n_languages=2):
+    """Two treatments in two languages, each with settings of its own choice."""
+    rng, made = np.random.default_rng(seed), []
+    for of_treatment in (effects, others):
+        drawn = [Flips(0.1, of_treatment).draw(rng, CLUSTERS) for _ in range(n_languages)]
+        change, margin = (np.stack(x, axis=1) for x in zip(*drawn, strict=True))
+        each = [search_of(change[:, i], margin[:, i]).chosen[0] for i in range(n_languages)]
+        made.append(Search(change, margin, FOLDS, np.array(each)))
+    return made
+
+
+def at_chosen(search):
+    item, language = np.ogrid[: len(search.change), : search.change.shape[1]]
+    return search.change[item, language, search.chosen.T[search.folds]]
+
+
+def test_two_searches_on_the_same_items_do_not_pass_for_a_difference():
+    """Where both treatments do alike, few tests reject; taken as given, too many do."""
+    n, given, swapped, covered = 300, 0, np.zeros(2), np.zeros(2)
+    for seed in range(n):
+        first, second = rivals(seed)
+        over = (at_chosen(first) - at_chosen(second))[..., None]
+        fixed = flip_claims(over, Search.none(N_ITEMS, 2), CLUSTERS, n_perm=99, seed=seed)
+        given += fixed[1].p <= 0.05
+        claims = swap_claims(first, second, CLUSTERS, n_perm=99, seed=seed)
+        for i, claim in enumerate(claims):
+            swapped[i] += np.mean(claim.p <= 0.05)
+            covered[i] += np.mean((claim.interval.low <= 0) & (0 <= claim.interval.high))
+    error = np.sqrt(0.05 * 0.95 / n)
+    assert given / n > 0.05 + 2 * error
+    assert (swapped / n <= 0.05 + 2 * error).all()
+    assert (covered / n >= 0.93 - 2 * error).all()
+
+
+def test_a_treatment_that_does_better_is_found_better():
+    found = 0
+    for seed in range(40):
+        first, second = rivals(seed, effects=(0.06, 0.06, 0.0, 0.0, 0.0, 0.0), n_languages=4)
+        claim = swap_claims(first, second, CLUSTERS, n_perm=99, seed=seed)[1]
+        found += claim.p <= 0.05 and claim.estimate > 0
+    assert found > 20
+
+
+def test_swaps_are_those_of_brute_force():
+    """Five clusters of two items, all 32 swaps, each with the choice made from scratch."""
+    rng, clusters = np.random.default_rng(1), np.repeat(np.arange(5), 2)
+    fold = clusters % 3
+    change = rng.integers(-1, 2, (2, 10, 1, 3)).astype(float)
+    margin = rng.normal(size=(2, 10, 1, 3))
+
+    def chosen(x, by_margin):
+        others = [(x[fold != k].sum(0), by_margin[fold != k].sum(0)) for k in range(3)]
+        return np.array([np.lexsort((m, r))[-1] for r, m in others])
+
+    statistics = []
+    for signs in product([1, -1], repeat=5):
+        swap = np.array(signs)[clusters] < 0
+        pair, margins = change[:, :, 0].copy(), margin[:, :, 0].copy()
+        pair[:, swap], margins[:, swap] = pair[::-1, swap], margins[::-1, swap]
+        settings = [chosen(x, m)[fold] for x, m in zip(pair, margins, strict=True)]
+        over = pair[0][np.arange(10), settings[0]] - pair[1][np.arange(10), settings[1]]
+        by_cluster = np.add.reduceat(over - over.mean(), np.arange(0, 10, 2))
+        error = np.sqrt(5 / 4 * (by_cluster**2).sum()) / 10
+        statistics.append(0 if abs(over.mean()) < 1e-12 else abs(over.mean()) / error)
+    first, second = (
+        Search(x, m, fold, chosen(x[:, 0], m[:, 0])[None])
+        for x, m in zip(change, margin, strict=True)
+    )
+    claim, pooled = swap_claims(first, second, clusters)
+    by_swaps = np.mean(np.array(statistics) >= statistics[0] - 1e-9)
+    assert claim.p[0] == pooled.p == max(by_swaps, 2 * stdtr(4, -statistics[0]))
+    assert abs(claim.estimate[0] / claim.error[0]) == pytest.approx(statistics[0])

@@ -173,6 +173,9 @@ def effect(steering: xr.Dataset, subject: Subject, fitted: str) -> Drawing:
     variables += ["consistency_change", "pooled_consistency_change"]
     variables += ["transfer_to_change", "transfer_from_change"]
     variables += ["flipped_right", "flipped_wrong", "zero_flipped_right", "zero_flipped_wrong"]
+    variables += ["effect_over_control", "effect_over_control_p", "effect_over_control_p_holm"]
+    variables += ["pooled_effect_over_control", "pooled_effect_over_control_p"]
+    variables += ["pooled_effect_over_control_p_holm"]
     variables += ["control_cosine", "pivot_harm", "norm_ratio", "overhead"]
     variables += ["forward_seconds", "evaluation_seconds"]
     present = [name for name in variables if name in steering]
@@ -265,9 +268,26 @@ def _controls_setting(steering: xr.Dataset) -> str:
     return "at settings chosen for each of them" if searched else "at the same setting"
 
 
+def _over_controls(results: xr.Dataset) -> str:
+    """How far the method is above each control that it could be mistaken for, with its test."""
+    tested = [name for name in CONTROL_LOOKS if name not in ("zero", "patch")]
+    said = []
+    for control in [name for name in tested if name in results["control"].values]:
+        at = results.sel(control=control)
+        p, what = float(at["pooled_effect_over_control_p_holm"]), "p"
+        if control == "random" and not np.isfinite(p):
+            p, what = float(results["pooled_p_random"]), "rank p"
+        chance = f" ({what} = {decimal(p, 4)})" if np.isfinite(p) else ""
+        over = between(at, "pooled_effect_over_control", points)
+        said.append(f"{over} of {words(control)}{chance}")
+    if not said:
+        return ""
+    return f" Less the effect of its controls it is {spoken(said)}, p by Holm over controls."
+
+
 def _controls_text(results: xr.Dataset) -> str:
-    """What rounding alone flips, and how much of another language's shift is the method's own."""
-    text = ""
+    """How the method stands to its controls, and what rounding alone flips."""
+    text = _over_controls(results) if "control" in results.dims else ""
     if "zero_flipped_right" in results and np.isfinite(results["zero_flipped_right"]).any():
         method = results.sel({"method": results.attrs["default_method"]})
         flips = method["flipped_right"] + method["flipped_wrong"]

@@ -2,7 +2,12 @@
 
 import numpy as np
 
-from isogloss.measures.statistics import jackknife_interval, two_way_jackknife, within
+from isogloss.measures.statistics import (
+    jackknife_interval,
+    two_way_jackknife,
+    wilson_interval,
+    within,
+)
 
 # What a mean's interval holds for, by the end of its variables' names.
 BOUNDS = {
@@ -55,11 +60,14 @@ def with_bounds(
     confidence: float,
     limits: tuple[float, float] = CORRELATIONS,
 ) -> Values:
-    """A value with its jackknife interval over items, as `name`, `name_low` and `name_high`.
+    """A value with its interval over items, as `name`, `name_low` and `name_high`.
 
-    Args: limits are the smallest and the largest value that there can be.
+    Args: limits are the smallest and the largest value that there can be; shares have Wilson's.
     """
-    interval = within(jackknife_interval(value, without_cluster, confidence), limits)
+    if limits == SHARES:
+        interval = wilson_interval(value, without_cluster, len(without_cluster), confidence)
+    else:
+        interval = within(jackknife_interval(value, without_cluster, confidence), limits)
     return {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 

@@ -120,15 +120,17 @@ class SteeredAnswers:
             return self.conditions("selected", method)
         return self.conditions("grid", method)
 
-    def control_search(self, control: str) -> tuple[np.ndarray, Search] | None:
-        """Accuracy changes of a control at every setting, and how each fold's was chosen.
+    def control_search(self, control: str) -> Search | None:
+        """Changes by a control at every setting, and how each fold's was chosen.
 
         Returns:
-            (item, language, setting) and the search; None where the control was run at the
-            method's setting, or in several draws.
+            None where the control was run at the method's setting, in several draws, or at a
+            setting that was chosen on items other than the evaluated ones.
         """
         conditions = self.conditions("control_grid", control)
         if not len(conditions) or len(np.unique(self.first["draw"].values[conditions])) > 1:
+            return None
+        if len(np.unique(self.first["fold"].values)) < 2:
             return None
         change, margin = (
             getattr(self, field)[..., conditions] - self.unsteered(field)
@@ -139,7 +141,7 @@ class SteeredAnswers:
         chosen = [
             choose(signs, change[:, i], margin[:, i], folds)[0] for i in range(change.shape[1])
         ]
-        return change, Search(change, margin, folds, np.array(chosen))
+        return Search(change, margin, folds, np.array(chosen))
 
     def search(self, method: str) -> Search:
         """How the method's setting was chosen in each fold."""

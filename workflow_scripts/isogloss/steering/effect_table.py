@@ -1,6 +1,7 @@
 """Variables of steering effects: estimates, intervals and tests, by language and pooled."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -18,7 +19,7 @@ from isogloss.measures.statistics import (
 )
 from isogloss.measures.variables import crossed_bounds, interval_variables, variable
 from isogloss.steering.answers import SteeredAnswers
-from isogloss.steering.inference import Claim, Search, flip_claims
+from isogloss.steering.inference import Claim, Search, flip_claims, swap_claims
 
 
 def mean_present(values: np.ndarray, axis: int) -> np.ndarray:
@@ -51,11 +52,15 @@ def over_languages(rows: np.ndarray, confidence: float) -> Interval:
     return Interval(means[0], *bounds)
 
 
+# Differences (item, language, setting) with the search that chose the setting; or two searches,
+# whose treatments are compared, each at the settings chosen for itself.
+Entry = tuple[np.ndarray, Search] | tuple[Search, Search]
+
+
 class EffectTable:
     """Collects variables: by language, and pooled over languages.
 
-    Differences are given as one pair an entry of the second dimension (a method or control): the
-    array (item, language, setting), and the `Search` that chose the settings.
+    Differences are given as one `Entry` per method or control, the second dimension.
 
     Args:
         answers: of the steered files.
@@ -113,19 +118,9 @@ class EffectTable:
         crossed = known_width(over_languages(rows, self.confidence))
         self.variables |= crossed_bounds(f"pooled_{name}", dims[1:], crossed, text, self.confidence)
 
-    def claims(self, entries: Sequence[tuple[np.ndarray, Search]]) -> tuple[Claim, Claim]:
-        """Claims (language, entry) and (entry,) of differences."""
-        made = [
-            flip_claims(
-                differences,
-                search,
-                self.clusters,
-                n_perm=self.n_perm,
-                seed=self.seed,
-                confidence=self.confidence,
-            )
-            for differences, search in entries
-        ]
+    def claims(self, entries: Sequence[Entry]) -> tuple[Claim, Claim]:
+        """Claims (language, entry) and (entry,) of differences, or of two searches."""
+        made = [self._tested(entry) for entry in entries]
         fields = ("estimate", "error", "p", "critical")
         by_language, pooled = zip(*made, strict=True)
         return (
@@ -133,21 +128,40 @@ class EffectTable:
             Claim(*(np.stack([getattr(c, f) for c in pooled], axis=-1) for f in fields)),
         )
 
+    def _tested(self, entry: Entry) -> tuple[Claim, Claim]:
+        """The claims of one entry."""
+        first, search = entry
+        how: dict[str, Any] = {"n_perm": self.n_perm, "seed": self.seed}
+        how["confidence"] = self.confidence
+        if isinstance(first, Search):
+            return swap_claims(first, search, self.clusters, **how)
+        return flip_claims(first, search, self.clusters, **how)
+
     def add_change(
         self,
         name: str,
         entry: str,
-        entries: Sequence[tuple[np.ndarray, Search]],
+        entries: Sequence[Entry],
         text: str,
         tests: str | None = None,
+        untested: Sequence[bool] = (),
     ) -> tuple[Claim, Claim]:
         """Mean paired differences with intervals, and their tests under the prefix `tests`.
 
-        Args: entry is the second dimension, empty where there is one entry alone.
-        Returns: the claims (language, entry) and (entry,).
+        Args:
+            entry: the second dimension, empty where there is one entry alone.
+            untested: entries that have neither test nor bounds; all have them where it is empty.
+
+        Returns:
+            The claims (language, entry) and (entry,).
         """
         by_language, pooled = self.claims(entries)
-        chosen = np.stack([at_chosen_settings(d, search) for d, search in entries], axis=-1)
+        chosen = np.stack([chosen_differences(entry) for entry in entries], axis=-1)
+        if any(untested):
+            by_language, pooled = (
+                c.without_test(np.array(untested)) for c in (by_language, pooled)
+            )
+            chosen = np.where(untested, np.nan, chosen)
         dims = ("language", entry) if entry else ("language",)
         parts = [by_language, pooled]
         if not entry:
@@ -156,7 +170,7 @@ class EffectTable:
         self.add_interval(name, dims, parts[0].interval, text)
         self._add_pooled(name, dims, self.jackknife.means(chosen), text, parts[1].interval)
         if tests is not None:
-            searched = any(search.change.shape[2] > 1 for _, search in entries)
+            searched = any(search.n_settings > 1 for _, search in entries)
             self.add_tests(tests, dims, parts[0], chosen, text, searched)
             note = f"{text}, mean over languages"
             self.add_tests(f"pooled_{tests}", dims[1:], parts[1], chosen, note, searched)
@@ -199,6 +213,14 @@ class EffectTable:
             self.add(f"{prefix}p_holm", dims, holm(claim.p), note)
         note = f"{text}: minimum detectable effect, 80% power at alpha {alpha:.2g}"
         self.add(f"{prefix}minimum_detectable_effect", dims, least, note)
+
+
+def chosen_differences(entry: Entry) -> np.ndarray:
+    """(item, language) differences at the settings that were chosen, of one treatment or of two."""
+    first, search = entry
+    if isinstance(first, Search):
+        return at_chosen_settings(first.change, first) - at_chosen_settings(search.change, search)
+    return at_chosen_settings(first, search)
 
 
 def at_chosen_settings(differences: np.ndarray, search: Search) -> np.ndarray:

@@ -20,7 +20,7 @@ from isogloss.steering.answers import (
     SteeredAnswers,
     checked_files,
 )
-from isogloss.steering.effect_table import EffectTable, first_entry, mean_present
+from isogloss.steering.effect_table import EffectTable, Entry, first_entry, mean_present
 from isogloss.steering.inference import Search
 
 EQUAL = 1e-9
@@ -212,9 +212,10 @@ def _add_controls(table: EffectTable, method: str, controls: list[str]) -> dict[
     searched = bool(answers.first.attrs.get("controls_search", 0))
     if searched:
         fixed = Search.none(*changes.shape[:2])
+        searches = [answers.control_search(name) for name in controls]
         entries = [
-            answers.control_search(name) or (changes[..., [i]], fixed)
-            for i, name in enumerate(controls)
+            (changes[..., [i]], fixed) if search is None else (search.change, search)
+            for i, search in enumerate(searches)
         ]
         table.add_change("control_effect", "control", entries, "accuracy change of the control")
     else:
@@ -224,10 +225,10 @@ def _add_controls(table: EffectTable, method: str, controls: list[str]) -> dict[
     rows = jackknife.means(consistency - answers.unsteered("consistency"))
     text = "change of consistency with the pivot of the control"
     table.add_rows("control_consistency_change", dims, rows, text)
-    over = answers.mean("correct", "selected", [method]) - correct
     if searched:
-        _add_over_searched_controls(table, over)
+        _add_over_searched_controls(table, method, controls, searches)
     else:
+        over = answers.mean("correct", "selected", [method]) - correct
         fixed = Search.none(*over.shape[:2])
         entries = [(over[..., [i]], fixed) for i in range(len(controls))]
         text = "accuracy change of the default method less the control's, both at its setting"
@@ -244,21 +245,35 @@ def _add_controls(table: EffectTable, method: str, controls: list[str]) -> dict[
     return {"control": controls}
 
 
-def _add_over_searched_controls(table: EffectTable, over: np.ndarray) -> None:
-    """The default method's effect above those of controls that chose their own settings.
+def _add_over_searched_controls(
+    table: EffectTable, method: str, controls: list[str], searches: Sequence[Search | None]
+) -> None:
+    """The method less each control, as the settings of both were chosen.
 
-    Two settings are chosen on the same items, and a test that takes both as given rejects a true
-    null in .11 of worlds at .05. So there is no interval; `p_random` is fair, since every draw is
-    searched as the method is.
-
-    Args: over (item, language, control).
+    Against a control with a search of its own both choose anew; against one at the method's setting
+    (`zero`, `patch`) the method does. Against several draws, each at a setting of its own, there is
+    no test but `p_random`, which is fair: every draw is searched as the method is.
     """
-    by_language = mean_present(over, axis=0)
-    text = "accuracy change of the default method less the control's, each at the setting chosen"
-    text += " for it; no interval: both were chosen on the same items"
-    table.add("effect_over_control", ("language", "control"), by_language, text)
-    pooled = mean_present(by_language, axis=0)
-    table.add("pooled_effect_over_control", ("control",), pooled, f"{text}, mean over languages")
+    answers, search = table.answers, table.answers.search(method)
+    correct = answers.mean("correct", "control", controls)
+    steered = answers.correct[..., answers.searched(method)]
+    of_method, fixed = (
+        answers.mean("correct", "selected", [method]),
+        Search.none(*correct.shape[:2]),
+    )
+    folds = len(np.unique(answers.first["fold"].values))
+    entries: list[Entry] = []
+    untested = [folds > 1 and len(answers.conditions("control", name)) > 1 for name in controls]
+    for i, rival in enumerate(searches):
+        if rival is not None:
+            entries.append((search, rival))
+        elif untested[i]:
+            entries.append((of_method - correct[..., [i]], fixed))
+        else:
+            entries.append((steered - correct[..., [i]], search))
+    text = "accuracy change of the default method less the control's, each at its own setting"
+    prefix = "effect_over_control_"
+    table.add_change("effect_over_control", "control", entries, text, prefix, untested)
 
 
 def _add_random(table: EffectTable, method: str) -> dict[str, Any]:
