@@ -1,6 +1,6 @@
 """How often intervals hold the truth and tests reject it, in simulated worlds of known truth."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -608,6 +608,7 @@ def run(
     names: Sequence[str] = (),
     exact: bool = True,
     mapped: Callable[..., Iterable["Result"]] = map,
+    known: Sequence["Result"] = (),
 ) -> Iterator[Result]:
     """Every experiment (or those named) in every setting; seeds do not depend on what else runs.
 
@@ -615,27 +616,38 @@ def run(
         n_worlds: per setting; of some experiments `SHARES` times as many.
         exact: take the truth from very many items or languages, else from the worlds' mean.
         mapped: `map`, or a pool's.
+        known: results of the same seed that are there already; those asked for come first, and are
+            not drawn again.
     """
-    wanted = [name for name in EXPERIMENTS if not names or name in names]
+    asked = [
+        (name, setting, max(2, round(n_worlds * SHARES.get(name, 1))))
+        for name in EXPERIMENTS
+        if not names or name in names
+        for setting in (settings[:1] if name in WITHOUT_ITEMS else settings)
+    ]
+    there = {(result.experiment, result.setting, result.n_worlds): result for result in known}
+    yield from (there[task] for task in asked if task in there)
+    left = [task for task in asked if task not in there]
+    truths = _truths({name for name, _, _ in left}, seed) if exact else dict(KNOWN)
+    yield from mapped(in_setting, [(*task, seed, truths) for task in left])
+
+
+def _truths(wanted: Set[str], seed: int) -> dict[str, np.ndarray]:
+    """What quantities of these experiments really are: in closed form, or of very many items."""
     truths = dict(KNOWN)
-    if exact and "Behaviour" in wanted:
+    if "Behaviour" in wanted:
         truths |= behaviour_truth(np.random.default_rng([seed, 0]))
-    if exact and "Wordings" in wanted:
+    if "Wordings" in wanted:
         truths |= wordings_truth(np.random.default_rng([seed, 1000]))
-    if exact and "Groups and pivots" in wanted:
+    if "Groups and pivots" in wanted:
         truths |= groups_truth(np.random.default_rng([seed, 1001]))
-    if exact and any(name.startswith("Over items and languages") for name in wanted):
+    if any(name.startswith("Over items and languages") for name in wanted):
         over_languages = languages_truth(np.random.default_rng([seed, 1]))
         for n in (5, 10):
             truths |= {
                 f"{name}, for languages like these ({n})": v for name, v in over_languages.items()
             }
-    tasks = [
-        (name, setting, max(2, round(n_worlds * SHARES.get(name, 1))), seed, truths)
-        for name in wanted
-        for setting in (settings[:1] if name in WITHOUT_ITEMS else settings)
-    ]
-    yield from mapped(in_setting, tasks)
+    return truths
 
 
 def in_setting(task: tuple[str, Setting, int, int, Mapping[str, np.ndarray]]) -> Result:

@@ -1,9 +1,11 @@
 """Coverage of intervals and level of tests in simulated worlds, as tables in a document."""
 
 import argparse
+import json
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,12 @@ def main() -> None:
         default=root / "docs/verification.md",
         help="where the tables stand",
     )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        help="file (JSON lines) that each result is added to; what it holds is not drawn again, so "
+        "a run that was stopped goes on",
+    )
     args = parser.parse_args()
 
     sys.path.append(str(root / "tests"))  # worlds are shared with the tests
@@ -55,15 +63,31 @@ def main() -> None:
         known = ", ".join(simulated.EXPERIMENTS)
         raise InputError(f"--only {unknown[0]!r}: no such experiment: choose from {known}")
     settings = [simulated.Setting(n, how) for how in args.clusters for n in args.items]
+    known = read_results(args.results, args.seed, simulated) if args.results else []
     results = []
     with ProcessPoolExecutor(args.jobs) as pool:
-        rows = simulated.run(settings, args.worlds, args.seed, args.only, mapped=pool.map)
-        for result in rows:
+        for result in simulated.run(
+            settings, args.worlds, args.seed, args.only, mapped=pool.map, known=known
+        ):
             results.append(result)
             print(f"{result.experiment}, {result.setting}", file=sys.stderr, flush=True)
+            if args.results and result not in known:
+                with args.results.open("a", encoding="utf-8") as lines:
+                    lines.write(json.dumps({"seed": args.seed, **asdict(result)}) + "\n")
+    results.sort(key=lambda result: list(simulated.EXPERIMENTS).index(result.experiment))
     text = tables(results, settings, simulated.ALPHAS, simulated.WANTED)
     with whole_file(args.document) as temporary:
         temporary.write_text(between_markers(args.document, text), encoding="utf-8")
+
+
+def read_results(path: Path, seed: int, simulated: Any) -> list[Any]:
+    """Results of one seed from a file that an earlier run added to; none where there is no file."""
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return [
+        simulated.Result(**row | {"setting": simulated.Setting(**row["setting"])})
+        for row in map(json.loads, lines)
+        if row.pop("seed") == seed
+    ]
 
 
 def between_markers(
@@ -85,7 +109,7 @@ def tables(
     Args: results as `simulated_coverage.run` gives them; settings are the columns in their order.
     """
     short = [
-        f"- {name}: {share:.3f} {place(result)}"
+        f"- {name}: {share:.3f} {place(result)}, {errors_below(share, wanted, result.n_worlds)}"
         for result in results
         for name, share in result.coverage.items()
         if share < wanted
@@ -120,6 +144,12 @@ def tables(
 def monte_carlo_error(share: float, n_worlds: int) -> float:
     """Standard error of a share of so many worlds."""
     return float((share * (1 - share) / n_worlds) ** 0.5)
+
+
+def errors_below(share: float, wanted: float, n_worlds: int) -> str:
+    """How far a coverage is below what is wanted, in its Monte Carlo errors."""
+    errors = (wanted - share) / monte_carlo_error(wanted, n_worlds)
+    return f"{errors:.1f} Monte Carlo errors below"
 
 
 def place(result: Any) -> str:

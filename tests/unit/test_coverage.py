@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import simulated_coverage as simulated
 from simulated_coverage import Setting, Tally, run
+from simulated_worlds import Answers
 
 import coverage as program
 from isogloss.errors import InputError
+from isogloss.measures.behaviour import behaviour
 
 
 def test_intervals_and_tests_of_sixty_clustered_items_hold_their_level():
@@ -50,8 +52,9 @@ def test_the_table_replaces_what_is_between_its_markers_and_lists_what_falls_sho
     assert written.startswith("# Title\n\nbefore") and written.endswith("after\n")
     assert "stale" not in written and "| bad | 100 | 0.800 |" in written
     assert (
-        "- bad: 0.800 (60 items, clusters none, 100 worlds)" in written and "- good" not in written
-    )
+        "- bad: 0.800 (60 items, clusters none, 100 worlds), 5.1 Monte Carlo errors below"
+        in written
+    ) and "- good" not in written
     assert "- test: 0.200 at 0.01 (60 items" in written
 
 
@@ -68,3 +71,33 @@ def test_an_unknown_experiment_leaves_the_document_as_it_is(tmp_path, monkeypatc
     with pytest.raises(InputError, match="'Behavior': no such experiment: choose from Behaviour"):
         program.main()
     assert document.read_text() == "# Tables of an hour\n"
+
+
+def test_a_stopped_run_goes_on_from_the_results_that_are_there(tmp_path, monkeypatch):
+    """The same tables as in one go, and nothing drawn twice."""
+    kept, whole = tmp_path / "kept.jsonl", tmp_path / "whole.md"
+    common = ["--worlds", "3", "--clusters", "threes", "--only", "Slopes", "Language pairs"]
+    for document, items, further in (
+        (tmp_path / "first.md", ["60"], ["--results", str(kept)]),
+        (tmp_path / "second.md", ["60", "120"], ["--results", str(kept)]),
+        (whole, ["60", "120"], []),
+    ):
+        arguments = [*common, "--items", *items, "--document", str(document), *further]
+        monkeypatch.setattr(sys, "argv", ["coverage.py", *arguments])
+        program.main()
+    assert (tmp_path / "second.md").read_text() == whole.read_text()
+    assert len(kept.read_text().splitlines()) == 3
+
+
+def test_models_are_compared_on_what_behaviour_stores():
+    scores = Answers().scores(np.random.default_rng(0), Setting(60, "threes").clusters)
+    result = behaviour(scores).sel(scope="all_pairs", sign="positive")
+    for name, variable in (
+        ("accuracy", "mean_accuracy"),
+        ("consistency", "mean_consistency"),
+        ("lift over accuracy", "mean_lift_independent"),
+    ):
+        value, by_cluster, by_language = simulated.compared_means(scores)[name]
+        np.testing.assert_allclose(value, result[variable])
+        np.testing.assert_allclose(by_cluster, result[f"{variable}_without_cluster"])
+        np.testing.assert_allclose(by_language, result[f"{variable}_without_language"])
