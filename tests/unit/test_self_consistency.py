@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 from tests.simulated_states import clustered_states, parallel_states
 from tests.simulated_worlds import Wordings, scores_dataset
 
@@ -176,6 +177,19 @@ def test_states_without_noise_are_as_alike_as_their_languages():
     for name in ("item_share", "cka"):
         across, fixed = measured[f"{name}_across"], measured[f"{name}_corrected"]
         np.testing.assert_allclose(across, fixed, atol=1e-6)
+
+
+def test_less_memory_gives_the_same_values_of_wordings():
+    """By blocks of languages and features; what is constant under one wording is left out."""
+    rng, clusters = np.random.default_rng(3), np.arange(60) // 2
+    stable = clustered_states(rng, clusters, 4, shared=0.5)
+    worded = [stable + 0.5 * clustered_states(rng, clusters, 4) for _ in range(3)]
+    worded[1][2] = 1.0
+    states = [parallel_states([layer] * 3, clusters) for layer in worded]
+    whole, in_blocks = (variant_similarity(states, memory_gb=gb) for gb in (4.0, 1e-4))
+    xr.testing.assert_allclose(whole, in_blocks, atol=1e-5)
+    assert np.isnan(whole["cka_self"]).sum("language").values.tolist() == [1, 1, 1]
+    assert np.isfinite(whole["item_share_across_mean"]).all()
 
 
 def test_two_wordings_are_enough_and_one_is_not():

@@ -27,6 +27,7 @@ from isogloss.measures.item_share import (
     shuffled_paired_sums,
     shuffled_sums_of_pairs,
 )
+from isogloss.measures.layer_pairs import centred_pairs, fill, layer_ckas
 from isogloss.measures.layer_states import LayerStates
 from isogloss.measures.pooled import (
     BOUNDS,
@@ -267,56 +268,15 @@ def _cka_part(
     layer: LayerStates, settings: _Settings, tests: dict[str, MaxT]
 ) -> tuple[Values, np.ndarray]:
     """Debiased CKA of one layer, and the same with each cluster left out."""
-    n, n_clusters = layer.n_items, len(np.unique(settings.clusters))
-    entries = n**2 if n == n_clusters else n**2 + n * n_clusters + n_clusters**2
-    of_pairs = (layer.n_languages, layer.n_languages)
-    hsic, left_out = np.empty(of_pairs), np.empty((n_clusters, *of_pairs))
-    null = np.empty((len(settings.orders), *of_pairs))
+    null = np.empty((len(settings.orders), layer.n_languages, layer.n_languages))
     clusters, orders = settings.clusters, settings.orders
-    for rows, columns, first, second in _centred_pairs(layer, clusters, 8 * entries, np.float64):
-        _fill(hsic, rows, columns, cka.hsic(first, second))
-        _fill(left_out, rows, columns, cka.left_out_hsics(first, second))
     # In float32: half the bytes to move, and sums in which the last digits do not matter.
-    for rows, columns, first, second in _centred_pairs(layer, clusters, 8 * entries, np.float32):
+    for rows, columns, first, second in centred_pairs(layer, clusters, np.float32):
         shuffled = cka.shuffled_hsics(first, second, orders[:, rows], orders[:, columns])
-        _fill(null, rows, columns, shuffled)
-    pairs, left_out = cka.cosine(hsic), cka.cosine(left_out)
+        fill(null, rows, columns, shuffled)
+    pairs, left_out = layer_ckas(layer, clusters)
     _test(tests["cka_pair"], pairs, cka.cosine(null))
     return _with_means("cka_pair", pairs, left_out, settings), left_out
-
-
-def _fill(whole: np.ndarray, rows: slice, columns: slice, of_both: np.ndarray) -> None:
-    """Put what is symmetric in two blocks of languages (..., language, language) into a whole."""
-    whole[..., rows, columns] = of_both
-    whole[..., columns, rows] = np.swapaxes(of_both, -1, -2)
-
-
-def _centred_pairs(
-    layer: LayerStates, clusters: np.ndarray, bytes_each: float, dtype: type
-) -> Iterator[tuple[slice, slice, cka.Centred, cka.Centred]]:
-    """Every two blocks of languages once, with their Gram matrices."""
-    blocks = layer.language_blocks(bytes_each)
-    for number, rows in enumerate(blocks):
-        first = _centred(layer, rows, clusters, dtype)
-        for columns in blocks[number:]:
-            second = first if columns == rows else _centred(layer, columns, clusters, dtype)
-            yield rows, columns, first, second
-
-
-def _centred(layer: LayerStates, block: slice, clusters: np.ndarray, dtype: type) -> cka.Centred:
-    """Gram matrices of some languages, each up to a factor that CKA divides out.
-
-    The factor (the largest entry) keeps float32 from overflowing.
-    """
-    grams = []
-    for n in layer.all_languages[block]:
-        gram = np.full((1, layer.n_items, layer.n_items), np.nan)
-        if layer.sound[n]:
-            x = layer.of(n) - layer.of(n).mean(axis=0)
-            x = (x / (np.abs(x).max() or 1.0)).astype(np.float32)
-            gram[0] = x @ x.T
-        grams.append(cka.side_by_side([cka.centred_over_clusters(gram, clusters)], dtype))
-    return cka.side_by_side(grams, dtype)
 
 
 def _cosine_part(layer: LayerStates, clusters: np.ndarray) -> Values:

@@ -122,14 +122,22 @@ def crossed_components(values: np.ndarray) -> np.ndarray:
 
 
 def crossed_shares(values: np.ndarray) -> np.ndarray:
-    """Shares of variance of CROSSED_SOURCES, per dimension and averaged: (7,), which sum to 1.
+    """`crossed_share_sums` averaged: (7,), which sum to 1; NaN where no dimension varies."""
+    shares, n_varying = crossed_share_sums(values)
+    return shares / (n_varying or np.nan)
+
+
+def crossed_share_sums(values: np.ndarray) -> tuple[np.ndarray, int]:
+    """Shares of variance of CROSSED_SOURCES, per dimension and summed.
 
     Scaled as in `variance_share_sums`: deviations from a language's mean are divided by its own
-    spread, over items and wordings, its offset by the pooled one. Without dimensions that do not
-    vary in some language; NaN where none is left.
+    spread, over items and wordings, its offset by the pooled one.
 
     Args:
-        values: (wording, language, item, feature).
+        values: (wording, language, item, feature), of which any features.
+
+    Returns:
+        (7,) shares, summed over the dimensions that vary in every language, and how many these are.
     """
     x = values.astype(np.float64)
     x -= x.mean(axis=(0, 1, 2))
@@ -138,8 +146,8 @@ def crossed_shares(values: np.ndarray) -> np.ndarray:
     variance = (x**2).mean(axis=(0, 2), keepdims=True)
     varies = (variance > 1e-12 * total).all(axis=(0, 1, 2))
     if not varies.any():
-        return np.full(len(CROSSED_SOURCES), np.nan)
+        return np.zeros(len(CROSSED_SOURCES)), 0
     x, offset, variance = (part[..., varies] for part in (x, offset, variance))
     x = x / np.sqrt(variance) + offset / np.sqrt(variance.mean(axis=1, keepdims=True))
     components = crossed_components(x)
-    return np.asarray((components / components.sum(axis=0)).mean(axis=1))
+    return (components / components.sum(axis=0)).sum(axis=1), int(varies.sum())

@@ -6,34 +6,39 @@ its own (item x language) is told from what the wording does. Layer by layer, ov
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
 
 from isogloss.errors import InputError
 from isogloss.files.parallel_states import ParallelStates
-from isogloss.measures.cka import centred_over_clusters, left_out_ckas, pair_cka
 from isogloss.measures.dissociation import is_middle
-from isogloss.measures.item_share import left_out_sums, pair_item_share
 from isogloss.measures.language_pairs import CORRELATIONS, pair_means
+from isogloss.measures.layer_pairs import layer_ckas, layer_item_shares
+from isogloss.measures.layer_states import LayerStates
 from isogloss.measures.retrieval import largest_gallery, retrieval, unit_states
 from isogloss.measures.self_consistency import Agreement, corrected, noise_share
-from isogloss.measures.states import degenerate_reason, standardised
-from isogloss.measures.statistics import Interval, jackknife_interval, within
+from isogloss.measures.statistics import Interval, divide, jackknife_interval, within
 from isogloss.measures.variables import interval_variables, variable
-from isogloss.measures.variance_shares import CROSSED_SOURCES, crossed_shares
+from isogloss.measures.variance_shares import CROSSED_SOURCES, crossed_share_sums
 
 GALLERY = 50
 NAMES = {"item_share": "item share", "cka": "debiased CKA"}
 PAIR = ("language", "language_2")
 
 
-def variant_similarity(states: Sequence[ParallelStates], confidence: float = 0.95) -> xr.Dataset:
+def variant_similarity(
+    states: Sequence[ParallelStates], confidence: float = 0.95, memory_gb: float = 4.0
+) -> xr.Dataset:
     """Similarity within each language, between wordings, at every layer.
 
     Args:
         states: of the same items in the same languages, one per wording.
         confidence: of the intervals, over clusters of items and for these wordings.
+        memory_gb: for states and what is computed from them; less of it changes no value but by
+            rounding. Values without each cluster, of all pairs of languages and wordings, are
+            beside it.
 
     Returns:
         Dataset over layer, language, language_2 and source. `<measure>_self` is within a language,
@@ -53,14 +58,16 @@ def variant_similarity(states: Sequence[ParallelStates], confidence: float = 0.9
         raise InputError("variants: states of one wording: two or more are needed")
     clusters, middle = np.asarray(first.clusters), is_middle(first.depths)
     layers: list[Mapping[str, xr.Variable]] = []
-    agreed: list[dict[str, Agreement]] = []
+    inside: dict[str, Agreement] = {}
+    together = _side_by_side(states)
     for index in range(len(first.depths)):
-        x = np.stack([of_variant.at(index) for of_variant in states])
-        measured, described = _one_layer(x, clusters)
+        layer = LayerStates(together, index, 1e9 * memory_gb)
+        measured, described = _one_layer(layer, len(states), clusters)
         layers.append(described | _summaries(measured, confidence))
-        agreed.append(measured if middle[index] else {})
+        if middle[index]:
+            share = 1 / middle.sum()
+            inside = {name: _added(inside.get(name), of, share) for name, of in measured.items()}
     stacked = {name: xr.Variable.concat([of[name] for of in layers], "layer") for name in layers[0]}
-    inside = [measured for measured, is_in in zip(agreed, middle, strict=True) if is_in]
     coordinates = {
         "layer": np.arange(len(layers)),
         "relative_depth": ("layer", np.asarray(first.depths, float)),
@@ -71,41 +78,48 @@ def variant_similarity(states: Sequence[ParallelStates], confidence: float = 0.9
     return xr.Dataset(stacked | _middle(inside, confidence), coordinates)
 
 
+def _side_by_side(states: Sequence[ParallelStates]) -> ParallelStates:
+    """The languages of the first wording, then those of the second, ...: as languages of one."""
+    first, n = states[0], len(states[0].languages)
+    return replace(
+        first,
+        languages=tuple(tag for of_wording in states for tag in of_wording.languages),
+        n_tokens=np.concatenate([of_wording.n_tokens for of_wording in states]),
+        at=lambda layer: np.concatenate([of_wording.at(layer) for of_wording in states]),
+        read=lambda layer, place: states[place // n].of_language(layer, place % n),
+    )
+
+
+def _added(total: Agreement | None, more: Agreement, share: float) -> Agreement:
+    """A share of an agreement, added to a total."""
+    same, across = share * more.same, share * more.across
+    return (
+        Agreement(same, across)
+        if total is None
+        else Agreement(total.same + same, total.across + across)
+    )
+
+
 def _one_layer(
-    x: np.ndarray, clusters: np.ndarray
+    layer: LayerStates, n_wordings: int, clusters: np.ndarray
 ) -> tuple[dict[str, Agreement], dict[str, xr.Variable]]:
     """Agreement of each measure, and what has no interval.
 
-    Args: x (wording, language, item, feature).
+    Args: layer: of all wordings, `_side_by_side`.
     """
-    n_wordings, n_languages, n_items, _ = x.shape
-    of_language = x.swapaxes(0, 1)
-    sound = np.array([not any(map(degenerate_reason, wordings)) for wordings in of_language])
-    whole = np.full((n_languages, n_languages), np.nan)
-    measured = {name: Agreement(whole[None], whole[None]) for name in NAMES}
-    alone = {name: np.full(n_languages, np.nan) for name in ("retrieval_self", "cosine_self")}
-    shares = np.full(len(CROSSED_SOURCES), np.nan)
-    if sound.any():
-        used = x[:, sound]
-        flat = used.reshape(-1, n_items, used.shape[-1])
-        z = standardised(flat)
-        left_out = left_out_sums(z, clusters) / z.shape[2]
-        rows = np.concatenate([pair_item_share(z)[None], left_out])
-        measured["item_share"] = _by_wording(rows, n_wordings, sound)
-        centred = flat - flat.mean(axis=1, keepdims=True)
-        centred = centred / max(float(np.abs(centred).max()), 1e-30)
-        grams = (centred @ centred.transpose(0, 2, 1)).astype(np.float64)
-        over = centred_over_clusters(grams, clusters)
-        rows = np.concatenate([pair_cka(over)[None], left_out_ckas(over)])
-        measured["cka"] = _by_wording(rows, n_wordings, sound)
-        by_language = z.reshape(n_wordings, -1, *z.shape[1:]).swapaxes(0, 1)
-        alone["retrieval_self"][sound] = [
-            _retrieved(states_of, clusters) for states_of in by_language
-        ]
-        by_language = centred.reshape(used.shape).swapaxes(0, 1)
-        alone["cosine_self"][sound] = [_cosine(states_of) for states_of in by_language]
-        if sound.sum() > 1:
-            shares = crossed_shares(used)
+    places = np.arange(layer.n_languages).reshape(n_wordings, -1)
+    sound = np.asarray(layer.sound[places].all(axis=0))
+    measured = {
+        "item_share": _by_wording(*layer_item_shares(layer, clusters), n_wordings),
+        "cka": _by_wording(*layer_ckas(layer, clusters), n_wordings),
+    }
+    alone = {name: np.full(places.shape[1], np.nan) for name in ("retrieval_self", "cosine_self")}
+    for language in np.flatnonzero(sound) if layer.dimensions.any() else ():
+        wordings = places[:, language].tolist()
+        z = np.stack([layer.standardised(n) for n in wordings])
+        alone["retrieval_self"][language] = _retrieved(z, clusters)
+        centred = np.stack([layer.of(n) - layer.of(n).mean(axis=0) for n in wordings])
+        alone["cosine_self"][language] = _cosine(centred)
     texts = {
         "retrieval_self": "questions retrieved from their own rewordings, within a language",
         "cosine_self": "cosine of a question and its own rewording, each wording centred",
@@ -114,27 +128,33 @@ def _one_layer(
         name: variable(("language",), values, texts[name]) for name, values in alone.items()
     }
     text = "share of the states' variance, mean over dimensions"
+    shares = _state_shares(layer, places[:, sound])
     return measured, described | {"state_share": variable(("source",), shares, text)}
 
 
-def _by_wording(rows: np.ndarray, n_wordings: int, sound: np.ndarray) -> Agreement:
-    """Means between the same wordings, and between different ones.
+def _state_shares(layer: LayerStates, places: np.ndarray) -> np.ndarray:
+    """(source,) shares of variance of some languages, a part of the features at a time.
 
-    Args:
-        rows: (row, wording and language, wording and language).
-        sound: (language,) those that the rows are of; others are NaN.
+    Args: places (wording, language) of the layer's; NaN with fewer than two languages.
     """
-    n_sound = int(sound.sum())
-    parts = rows.reshape(len(rows), n_wordings, n_sound, n_wordings, n_sound)
+    total, n_varying = np.zeros(len(CROSSED_SOURCES)), 0
+    for part in layer.feature_parts(layer.n_features) if places.shape[1] > 1 else ():
+        sums, varying = crossed_share_sums(layer.features(part)[places])
+        total, n_varying = total + sums, n_varying + varying
+    return divide(total, np.asarray(n_varying))
+
+
+def _by_wording(pairs: np.ndarray, left_out: np.ndarray, n_wordings: int) -> Agreement:
+    """Means between the same wordings, and between different ones; NaN where any is.
+
+    Args: pairs (n, n) and left_out (cluster, n, n) of n = wordings x languages.
+    """
+    n_languages = len(pairs) // n_wordings
+    shape = (n_wordings, n_languages, n_wordings, n_languages)
+    parts = np.concatenate([pairs[None], left_out]).reshape(-1, *shape)
     same = np.einsum("rvlvm->rlm", parts) / n_wordings
     total = parts.sum(axis=(1, 3))
-    across = (total - n_wordings * same) / (n_wordings * (n_wordings - 1))
-    by_wording = []
-    for values in (same, across):
-        whole = np.full((len(rows), len(sound), len(sound)), np.nan)
-        whole[np.ix_(np.arange(len(rows)), sound, sound)] = values
-        by_wording.append(whole)
-    return Agreement(*by_wording)
+    return Agreement(same, (total - n_wordings * same) / (n_wordings * (n_wordings - 1)))
 
 
 def _retrieved(z: np.ndarray, clusters: np.ndarray) -> float:
@@ -212,14 +232,13 @@ def _means(
     return made
 
 
-def _middle(inside: Sequence[Mapping[str, Agreement]], confidence: float) -> dict[str, xr.Variable]:
-    """Means over the middle half of relative depth, and the noise in dissociation."""
+def _middle(inside: Mapping[str, Agreement], confidence: float) -> dict[str, xr.Variable]:
+    """Means over the middle half of relative depth, and the noise in dissociation.
+
+    Args: inside: mean agreement of the layers there, of each measure; empty where there are none.
+    """
     made: dict[str, xr.Variable] = {}
-    if not inside:
-        return made
-    for name in NAMES:
-        same = np.mean([measured[name].same for measured in inside], axis=0)
-        agreed = Agreement(same, np.mean([measured[name].across for measured in inside], axis=0))
+    for name, agreed in inside.items():
         made |= _means(name, agreed, _corrected_rows(agreed, confidence), confidence, "middle")
         if name == "item_share":
             rows = noise_share(agreed.alone.mean(axis=1), _mean_rows(agreed.across))
