@@ -487,6 +487,24 @@ def test_a_folders_digest_follows_its_content_and_not_its_times(folder, tmp_path
     assert model_digest(source, cache) != first
 
 
+def test_with_code_of_its_own_any_file_may_count(folder, tmp_path):
+    source = path_source(folder, trust_remote_code=True)
+    first = model_digest(source, tmp_path)
+    (folder / "README.md").write_text("a word about the model")
+    assert model_digest(source, tmp_path) == first
+    (folder / "frequencies.npy").write_text("what its code opens")
+    assert model_digest(source, tmp_path) != first
+
+
+def test_two_vocabularies_of_which_the_file_system_would_choose_are_refused(folder, tmp_path):
+    (folder / "tokenizer.model").write_text("one")
+    (folder / "tekken.json").write_text("another")
+    fetch(path_source(folder), tmp_path)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(InputError, match=r"tekken.json and tokenizer.model: .* lists first: keep"):
+        fetch(path_source(folder), tmp_path)
+
+
 def test_unchanged_files_are_not_read_again(folder, tmp_path, monkeypatch):
     source, read = path_source(folder), []
     monkeypatch.setattr(model_sources, "file_digest", lambda p: read.append(p.name) or "digest")

@@ -1,5 +1,6 @@
 """Loaded models: parts of every family, readout, errors. Random tiny models only."""
 
+import json
 import runpy
 import shutil
 import sys
@@ -13,7 +14,7 @@ from torch import nn
 from isogloss.errors import InputError
 from isogloss.model import load as models
 from isogloss.model.adapt import adapt
-from isogloss.model.load import load, load_ends
+from isogloss.model.load import load, load_ends, load_tokenizer
 from isogloss.model.matrix_products import linear
 from isogloss.model.memory import memory_errors
 from isogloss.model.readout import read_readout, readout_of, write_readout
@@ -95,7 +96,9 @@ def test_a_readout_needs_one_block_and_no_tokenizer(family, tmp_path, monkeypatc
 def test_readout_keeps_bias_and_bytes(tmp_path):
     norm = nn.RMSNorm(4, eps=1e-6)
     norm.weight.data = torch.tensor([1.0, 2.0, 3.0, 4.0])
-    parts = SimpleNamespace(final_norm=norm, head=nn.Linear(4, 6), softcap=None, scale=None)
+    parts = SimpleNamespace(
+        final_norm=norm, head=nn.Linear(4, 6), softcap=None, scale=None, network=None
+    )
     for name in ("a", "b"):
         write_readout(parts, tmp_path / name, {})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
@@ -326,6 +329,62 @@ def test_weights_that_transformers_would_make_up_are_refused(saved, tmp_path, ch
     save_file(tensors, weights, metadata={"format": "pt"})
     with pytest.raises(InputError, match=f"missing or misshapen, {name} first"):
         load(path_source(tmp_path / "model"), tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_in_eight_bits_are_unpacked_wherever_they_are_loaded(tmp_path, monkeypatch, dtype):
+    """With a card that can, transformers would round the states to eight bits too."""
+    from safetensors.torch import load_file, save_file
+    from transformers.quantizers.quantizer_finegrained_fp8 import FineGrainedFP8HfQuantizer
+
+    save_tiny_model(tmp_path / "model", "llama")
+    weights, config = tmp_path / "model" / "model.safetensors", tmp_path / "model" / "config.json"
+    tensors = load_file(weights)
+    whole = tensors["model.layers.0.mlp.up_proj.weight"]
+    for name in [name for name in tensors if name.endswith("_proj.weight")]:
+        scale = tensors[name].abs().max() / 448
+        tensors[name] = (tensors[name] / scale).to(torch.float8_e4m3fn)
+        rows, columns = tensors[name].shape
+        tensors[f"{name}_scale_inv"] = scale.expand(rows // 16, columns // 16).contiguous()
+    save_file(tensors, weights, metadata={"format": "pt"})
+    packed = {"quant_method": "fp8", "weight_block_size": [16, 16]}
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"quantization_config": packed}))
+    monkeypatch.setattr(FineGrainedFP8HfQuantizer, "validate_environment", lambda *_, **__: None)
+    decoder = load(path_source(tmp_path / "model", dtype=dtype), tmp_path)
+    assert {str(parameter.dtype) for parameter in decoder.model.parameters()} == {f"torch.{dtype}"}
+    module = decoder.layers[0].mlp.up_proj
+    assert type(module) is torch.nn.Linear
+    assert (module.weight.float() - whole).abs().max() < 0.04 * whole.abs().max()
+
+
+def test_float32_is_not_rounded_on_cards_and_unused_weights_are_named(saved, tmp_path, capsys):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(saved, tmp_path / "model")
+    weights = tmp_path / "model" / "model.safetensors"
+    tensors = load_file(weights) | {"model.layers.0.mlp.up_proj.bias": torch.zeros(64)}
+    save_file(tensors, weights, metadata={"format": "pt"})
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    load(path_source(tmp_path / "model"), tmp_path)
+    assert not (torch.backends.cudnn.allow_tf32 or torch.backends.cuda.matmul.allow_tf32)
+    said = "1 weights of its files are not used, model.layers.0.mlp.up_proj.bias first"
+    assert said in capsys.readouterr().err
+
+
+def test_the_tokenizer_does_not_depend_on_mistral_common(saved, tmp_path, monkeypatch):
+    """Where that package is installed, transformers would take its tokenizer for tekken.json."""
+    from transformers.models.auto import tokenization_auto
+
+    shutil.copytree(saved, tmp_path / "model")
+    (tmp_path / "model" / "tekken.json").write_text("{}")
+    names = tokenization_auto.TOKENIZER_MAPPING_NAMES
+    monkeypatch.setitem(names, "gemma3_text", "MistralCommonBackend")
+    monkeypatch.setattr(
+        "transformers.integrations.mistral.tokenizer.resolve_mistral_format",
+        lambda *_, mistral_format, **__: (mistral_format is not False, None),
+    )
+    tokenizer = load_tokenizer(tmp_path / "model", path_source(tmp_path / "model"))
+    assert tokenizer("bee").input_ids == tiny_tokenizer(True)("bee").input_ids
 
 
 def test_unknown_architecture_is_refused(saved, tmp_path):

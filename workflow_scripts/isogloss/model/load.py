@@ -21,6 +21,8 @@ from isogloss.model.sources import ModelSource
 from isogloss.program import say
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DEQUANTISED = ("fp8", "mxfp8", "mxfp4", "compressed-tensors")
+"""Kinds of packed weights that transformers unpacks on some machines and not on others."""
 
 
 def load(source: ModelSource, cache: Path, device: str = "auto", tokenizer: Any = None) -> Decoder:
@@ -45,6 +47,7 @@ def load(source: ModelSource, cache: Path, device: str = "auto", tokenizer: Any 
     folder = fetch(source, cache)
     _check_code(folder, source)
     _check_weights(folder, where)
+    in_full_float32()
     with memory_errors(f"{where}: loading"):
         model = _load_weights(folder, source, place)
     if source.attention == "sdpa" and attention_of(model) == "eager":
@@ -54,6 +57,13 @@ def load(source: ModelSource, cache: Path, device: str = "auto", tokenizer: Any 
     decoder = adapt(model, tokenizer, source.slug)
     say(f"{where}: {decoder.path['taken']} path: {decoder.reason}")
     return decoder
+
+
+def in_full_float32() -> None:
+    """No TF32 on NVIDIA cards: torch rounds convolutions (Mamba) to ten bits by default, and
+    products where somebody's environment says so."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
 
 
 @dataclass
@@ -148,9 +158,11 @@ def _load_weights(
     if only_first_block:
         logging.set_verbosity_error()  # it would list what the other blocks hold
     try:
+        config = _config(folder, source, only_first_block)
+        packed = _unpack(config)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
-            config=_one_block(folder, source) if only_first_block else None,
+            config=config,
             dtype=DTYPES[source.dtype],
             attn_implementation=source.attention,
             device_map=place,
@@ -181,20 +193,46 @@ def _load_weights(
             f"{where}: {len(wrong)} weights are missing or misshapen, {wrong[0]} first: "
             "fetch the model again"
         )
+    if (unused := sorted(report["unexpected_keys"])) and not only_first_block:
+        say(f"{where}: {len(unused)} weights of its files are not used, {unused[0]} first")
+    if packed:
+        _as_asked(model, DTYPES[source.dtype])
     return model
 
 
-def _one_block(folder: Path, source: ModelSource) -> Any:
-    """The model's configuration, cut to one block."""
+def _as_asked(model: Any, dtype: torch.dtype) -> None:
+    """Give the weights of a model that was unpacked their type, as transformers gives others."""
+    kept = {*(model._keep_in_fp32_modules or ()), *(model._keep_in_fp32_modules_strict or ())}
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and not any(part in name for part in kept):
+            parameter.data = parameter.data.to(dtype)
+
+
+def _unpack(config: Any) -> bool:
+    """Let weights in eight or four bits become numbers of the model's type, where they are such.
+
+    transformers computes with them as they are where a card and its packages can, FP8 with states
+    rounded too, and unpacks them elsewhere: results would depend on the machine.
+    """
+    kinds = [getattr(c, "quantization_config", None) for c in (config, config.get_text_config())]
+    packed = [k for k in kinds if isinstance(k, dict) and k.get("quant_method") in DEQUANTISED]
+    for kind in packed:
+        kind["dequantize"] = True
+    return bool(packed)
+
+
+def _config(folder: Path, source: ModelSource, only_first_block: bool) -> Any:
+    """The model's configuration, cut to one block where no more is wanted."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(
         folder, local_files_only=True, trust_remote_code=source.trust_remote_code
     )
-    text = config.get_text_config()
-    text.num_hidden_layers = 1
-    if types := getattr(text, "layer_types", None):
-        text.layer_types = types[:1]
+    if only_first_block:
+        text = config.get_text_config()
+        text.num_hidden_layers = 1
+        if types := getattr(text, "layer_types", None):
+            text.layer_types = types[:1]
     return config
 
 
@@ -206,7 +244,10 @@ def load_tokenizer(folder: Path, source: ModelSource) -> Any:
         if source.source == "package":
             return _converted_tokenizer(folder)
         return AutoTokenizer.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=source.trust_remote_code
+            folder,
+            local_files_only=True,
+            trust_remote_code=source.trust_remote_code,
+            mistral_format=False,  # else it would be another tokenizer where mistral-common is
         )
     except Exception as error:  # of many kinds, by what the folder says of the tokenizer
         raise InputError(

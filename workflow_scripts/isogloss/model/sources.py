@@ -30,6 +30,7 @@ MODEL_FILES = (
     "*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken",
     "additional_chat_templates/*.jinja",
 )  # fmt: skip
+VOCABULARIES = re.compile(r"tekken\.json|tiktoken\.model|tokenizer\.model")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json")
 
 
@@ -233,14 +234,24 @@ def check_usable(folder: Path, source: ModelSource) -> Path:
             )
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise InputError(f"{where}: no tokenizer ({', '.join(TOKENIZER_FILES)}): save it there")
+    several = sorted(file.name for file in folder.iterdir() if VOCABULARIES.match(file.name))
+    if len(several) > 1 and not (folder / "tokenizer.json").is_file():
+        raise InputError(
+            f"{where}: {' and '.join(several[:2])}: transformers takes what the file system lists "
+            "first: keep one, or save the tokenizer as tokenizer.json"
+        )
     return folder
 
 
 def folder_digest(source: ModelSource, cache: Path) -> str:
-    """SHA-256 over the names and digests of a model's files; unchanged files are not read again."""
+    """SHA-256 over the names and digests of a model's files; unchanged files are not read again.
+
+    Code of its own may open any file: with `trust_remote_code` all count but documents.
+    """
     folder = check_usable(local_folder(source), source)
-    patterns = (*MODEL_FILES, "*.py") if source.trust_remote_code else MODEL_FILES
-    matching = {file for pattern in patterns for file in folder.glob(pattern)}
+    matching = {file for pattern in MODEL_FILES for file in folder.glob(pattern)}
+    if source.trust_remote_code:
+        matching |= {f for f in folder.iterdir() if not re.match(r"\.|.*\.md$|LICEN[CS]E", f.name)}
     files = sorted(file for file in matching if file.is_file())
     record = cache / "digests" / f"{key_of(str(folder.resolve()))}.json"
     remembered = read_object(record)
