@@ -152,10 +152,17 @@ class Setting:
 
 @dataclass
 class Tally:
-    """Estimates with intervals and p values, world by world, of one setting."""
+    """Estimates with intervals and p values, world by world, of one setting.
+
+    Attributes:
+        bounds: (3, entry) estimate, low and high of each world, by quantity.
+        p: of each world, by test.
+        nothing: quantities that are 0 in truth.
+    """
 
     bounds: dict[str, list[np.ndarray]] = field(default_factory=dict)
     p: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    nothing: set[str] = field(default_factory=set)
 
     def add_interval(self, name: str, *ends: np.ndarray) -> None:
         """Estimate, lower and upper bound of one world, of one shape."""
@@ -181,7 +188,7 @@ class Tally:
         rows = {}
         for name, worlds in self.bounds.items():
             estimate, low, high = np.stack(worlds, axis=1)  # (world, entry)
-            right = truth.get(name)
+            right = np.zeros(1) if name in self.nothing else truth.get(name)
             right = finite_means(estimate) if right is None else np.ravel(right)
             known = np.isfinite(low) & (high - low > 1e-12)  # not a constant, as on a diagonal
             used = known.any(axis=0)
@@ -277,6 +284,7 @@ def steering_worlds(
     def add(claim: Claim, name: str) -> None:
         interval = claim.interval
         tally.add_interval(name, interval.estimate, interval.low, interval.high)
+        tally.nothing.add(name)
         tally.add_p(name, claim.p)
 
     for world in range(n_worlds):
@@ -299,7 +307,7 @@ def steering_worlds(
         rival = searched(Flips(0.10, (0.0,) * 6))
         for claim, of in zip(swap(search, rival), EACH_AND_MEAN, strict=True):
             add(claim, f"effect less that of a control, {of}, both searched")
-        draws = rng.normal(size=40)
+        draws = rng.normal(size=(40, 20))
         tally.add_p("rank among random directions", rank_p(draws[0], draws[1:]))
 
 
@@ -406,6 +414,7 @@ def slope_worlds(rng: np.random.Generator, setting: Setting, n_worlds: int, tall
         values = error * rng.normal(size=3)
         slope = slope_of_estimates(SIZES, values, values - 1.96 * error, values + 1.96 * error)
         tally.add_interval("slope of effects of steering", slope.value, slope.low, slope.high)
+        tally.nothing.add("slope of effects of steering")
         tally.add_p("slope of effects of steering", slope.p)
 
 
@@ -578,7 +587,6 @@ KNOWN = {
     "debiased CKA corrected": np.array((0.4 / 0.7) ** 2),
     "debiased CKA, mean over pairs": np.array(0.6**2),
     "dissociation, for languages like these (5)": np.array(1 - _ROOT**2),
-    "slope of effects of steering": np.array(0.0),
     "association after language effects (true 0.6)": np.array(0.6),
     "rank correlation over languages (normal, r 0.6)": np.array(6 / np.pi * np.arcsin(0.3)),
 }
