@@ -122,7 +122,7 @@ def test_the_plain_path_calls_blocks_for_each_sequence_and_steers_from_the_first
         cost = stages.extract(work_of(plain, calls), [text])
         assert cost.seconds == pytest.approx(forwards * 4 * 1e12, rel=0.01)
     packed, plain = (
-        stages.steer(work_of(replace(TINY, plain=why)), text, [text]).seconds for why in ("", "x")
+        stages.steer(work_of(replace(TINY, plain=why)), [text]).seconds for why in ("", "x")
     )
     assert 1.2 * packed < plain < 4 * packed
 
@@ -164,12 +164,12 @@ def test_steering_by_hand():
         "random_draws": 1,
         "languages": ["de"],
     }
-    language, pivot = text_of(), text_of(tokens=7, states=2)
-    cost = stages.steer(work_of(steering=steering), pivot, [language])
+    text = text_of()
+    cost = stages.steer(work_of(steering=steering), [text])
     # Grid: a whole forward, and the blocks above layers 1 and 3. From its middle the two controls
-    # and unsteered once more, and the pivot steered; unsteered once.
-    wanted = TINY.block_flops(language, 4 + 3 + 1 + 3 * 2) + TINY.head_flops(2 * 3 * 9)
-    wanted += TINY.block_flops(pivot, 2 + 4) + TINY.head_flops(6 + 6)
+    # and unsteered once more, and the pivot steered; the pivot unsteered once, all blocks.
+    wanted = TINY.block_flops(text, 4 + 3 + 1 + 4 * 2) + TINY.head_flops((3 + 4) * 9)
+    wanted += TINY.block_flops(text, 4) + TINY.head_flops(9)
     assert cost.seconds == pytest.approx(wanted)
     # Conditions: unsteered, two of the grid, the selected one, two controls, the pivot's two.
     assert cost.disk == pytest.approx(0.93 * 8 * 3 * 4 * 4 + 70_000)
@@ -178,7 +178,7 @@ def test_steering_by_hand():
 def test_steering_runs_the_items_of_a_split():
     split = {"fit": 2, "select": 1, "test": 1}
     whole, part = (
-        stages.steer(work_of(**settings), text_of(), [text_of()]).seconds
+        stages.steer(work_of(**settings), [text_of()]).seconds
         for settings in ({}, {"statistics": Config().statistics.model_dump() | {"split": split}})
     )
     assert whole / 4 < part < whole / 2
@@ -196,6 +196,18 @@ def test_more_gpus_hold_more_and_are_no_faster():
     )
     assert single.seconds == four.seconds == single.gpu_seconds == four.gpu_seconds / 4
     assert single.device_memory > TINY.weights * 4
+
+
+def test_the_time_of_pivots_grows_with_pairs_of_languages():
+    many, more, single, grouped = (
+        stages.pivots(work_of(pivots="all", languages=["x"] * 8)),
+        stages.pivots(work_of(pivots="all", languages=["x"] * 16)),
+        stages.pivots(work_of(pivots=["en"], languages=["x"] * 8)),
+        stages.breakdown(work_of(languages=["x"] * 8)),
+    )
+    assert more.seconds == pytest.approx(4 * many.seconds)
+    assert many.seconds == pytest.approx(4 * single.seconds) and single.seconds > 0
+    assert grouped.seconds == pytest.approx(2 * single.seconds)  # of all items, and by category
 
 
 def test_memory_of_subspaces_is_that_of_the_states_not_of_their_pairs():

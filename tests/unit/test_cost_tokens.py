@@ -43,9 +43,9 @@ def test_the_plain_path_runs_the_prompt_again_with_each_phrase():
     phrases = [(5,), (5, 6, 7), (5, 6), (8, 9), (8, 9)]
     asked = Question(0, "main", (1, 2, 3), tuple(Phrase(0, 0, p, False) for p in phrases))
     packed, plain = Text.of([asked], True), Text.of([asked], False, scale=10)
-    # Last tokens are left out: 5 6 and 8 remain, 5 being the beginning of one of them.
+    # Last tokens are left out: nothing, 5 6, 5, and 8 twice remain.
     assert (packed.tokens, packed.sequences) == (3 + 2 + 1, 1)
-    assert (plain.tokens, plain.squares, plain.sequences) == (90, 10 * (25 + 16), 20)
+    assert (plain.tokens, plain.squares, plain.sequences) == (200, 10 * (9 + 25 + 3 * 16), 50)
     assert plain.states == 10 * packed.states
     more, fewer = counted_of(items(4), packed=False), counted_of(items(4))
     assert more.tokens > 2 * fewer.tokens and more.stored_states == fewer.stored_states

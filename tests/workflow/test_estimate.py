@@ -15,7 +15,7 @@ from isogloss.study.schema import read
 
 def estimated(study: Study, *arguments: str) -> list[dict]:
     done = study.python(
-        "workflow_scripts/estimate.py", "--configfile", study.written(), "--json", *arguments
+        "workflow_scripts/estimate.py", "--spec", json.dumps(study.config), "--json", *arguments
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -39,7 +39,7 @@ def test_what_is_in_the_store_costs_nothing_and_is_as_large_as_predicted(finishe
     for line in lines:
         assert line["to_do"]["seconds"] == 0 < line["whole"]["seconds"], line
         if line["stage"] in stored:
-            assert line["here"] == line["parts"] and not line["note"]
+            assert line["there"] == line["parts"] and not line["note"]
     for dataset in ("own", "lexicon"):
         files = finished.folder.glob(f"store/activations/tiny/{dataset}/*/*.h5")
         real = sum(path.stat().st_size for path in files)
@@ -50,7 +50,7 @@ def test_what_is_in_the_store_costs_nothing_and_is_as_large_as_predicted(finishe
 def test_a_language_more_costs_its_own_part(finished: Study) -> None:
     study = finished.changed(languages=["en", "de", "es", "sw"])
     extract = by_stage(estimated(study))["extract"]
-    assert (extract["parts"], extract["here"]) == (4, 3)
+    assert (extract["parts"], extract["there"]) == (4, 3)
     assert 0 < extract["to_do"]["disk"] < extract["whole"]["disk"] / 3
 
 
@@ -58,7 +58,7 @@ def test_a_wording_more_is_an_extraction_of_less_text(finished: Study) -> None:
     wordings = {"plain": {"default": "{context}\n{question}"}}
     lines = by_stage(estimated(finished.changed(prompt={"variants": wordings})))
     wording, main = lines["extract plain"], lines["extract"]
-    assert (wording["parts"], wording["here"]) == (3, 0) and main["to_do"]["seconds"] == 0
+    assert (wording["parts"], wording["there"]) == (3, 0) and main["to_do"]["seconds"] == 0
     for cost in ("seconds", "disk"):
         assert 0 < wording["whole"][cost] < main["whole"][cost]
     assert lines["variants"]["to_do"]["seconds"] > 0
@@ -72,10 +72,10 @@ def test_what_others_share_costs_nothing(finished: Study, tmp_path) -> None:
     shutil.rmtree(study.folder / "store")
     for line in estimated(study):
         if line["stage"] in ("readout", "extract", "lens", "vectors", "steer"):
-            assert line["shared"] == line["parts"] and line["to_do"]["seconds"] == 0
+            assert line["there"] == line["parts"] and line["to_do"]["seconds"] == 0
     shutil.rmtree(place / "steered")
     steer = by_stage(estimated(study))["steer"]
-    assert steer["shared"] == 0 and steer["to_do"]["seconds"] == steer["whole"]["seconds"] > 0
+    assert steer["there"] == 0 and steer["to_do"]["seconds"] == steer["whole"]["seconds"] > 0
 
 
 def test_an_unknown_model_is_said_in_one_line_and_the_others_are_estimated(finished: Study) -> None:
@@ -94,7 +94,7 @@ def test_an_unknown_model_is_said_in_one_line_and_the_others_are_estimated(finis
     given = study.changed(estimate={"models": {"far": shape}})
     far = by_stage([line for line in estimated(given) if line["model"] == "far"])
     assert far.keys() >= {"extract", "lens", "steer"}
-    assert far["extract"]["to_do"] == far["extract"]["whole"] and far["extract"]["here"] == 0
+    assert far["extract"]["to_do"] == far["extract"]["whole"] and far["extract"]["there"] == 0
 
 
 def test_questions_that_are_not_here_are_announced_or_said_to_be_unknown(finished: Study) -> None:
@@ -146,7 +146,7 @@ def test_this_machine_is_measured_once_and_every_figure_says_for_which(tree: Stu
     file.write_text(yaml.safe_dump(rates | {"about": "kept"}), encoding="utf-8")
     assert {line["machine"] for line in estimated(study, "--machine", "here")} == {"kept"}
     done = study.python(
-        "workflow_scripts/estimate.py", "--configfile", study.written(), "--machine", str(file)
+        "workflow_scripts/estimate.py", "--spec", json.dumps(config), "--machine", str(file)
     )
     assert done.returncode == 0 and " on kept\n" in done.stdout, done.stderr
 

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
-from isogloss.cost.tokens import tokenizer_here
 from isogloss.errors import InputError, one_line
 from isogloss.measures.lens import lens_layers
 from isogloss.measures.statistics import Flips, minimum_detectable_effect
 from isogloss.measures.verdicts import detectable_correlation
+from isogloss.model.load import tokens_here
 from isogloss.model.sources import (
     ModelSource,
     cache_folder,
@@ -154,7 +154,7 @@ def _check_model(
         if len(findings.faults) == before:
             findings.to_fetch.append(f"the model {slug}")
         return
-    tokens = findings.attempt(lambda: tokenizer_here(study, _source(study, slug)))
+    tokens = findings.attempt(lambda: tokens_here(_source(study, slug), cache_folder(study.cache)))
     config = findings.attempt(lambda: _configuration(folder, study, slug))
     if tokens is None or config is None:
         return

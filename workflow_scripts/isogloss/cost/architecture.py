@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from isogloss.cost.machines import Machine
 from isogloss.cost.requests import BYTES, gpus, too_large_for_a_gpu
 from isogloss.cost.tokens import Text
 from isogloss.errors import InputError, one_line
@@ -44,11 +43,8 @@ class Model:
         return BYTES[self.dtype]
 
     def block_flops(self, text: Text, blocks: float) -> float:
-        """Operations of a text through some blocks.
-
-        A product with weights has two per weight and token; attention has two products more, of
-        each sequence with itself.
-        """
+        """Operations of a text through some blocks: two per weight and token, and in attention two
+        products of each sequence with itself."""
         return blocks * (2 * self.block_weights * text.tokens + 4 * self.attended * text.squares)
 
     def head_flops(self, states: float) -> float:
@@ -56,66 +52,63 @@ class Model:
         return 2 * self.head_weights * states
 
 
-def loaded_model(study: Config, source: ModelSource, machine: Machine) -> Model:
-    """A model of the study as it is loaded on a machine.
+def loaded_model(study: Config, source: ModelSource, gpu_memory: float) -> Model:
+    """A model of the study as it is loaded on accelerators of some memory [byte]; 0: without any.
 
     Raises:
         InputError: its architecture is unknown, or it fits no GPU.
     """
-    entry, cluster, n_gpus = study.models[source.slug], study.cluster, 0
-    if machine.gpu_memory:
-        memory = cluster.gpu_mem_mb or int(machine.gpu_memory / 1e6)
-        asked = {"gpus": max(1, cluster.gpus), "gpu_mem_mb": memory}
-        cluster = cluster.model_copy(update=asked)
+    entry, cluster = study.models[source.slug], study.cluster
+    if gpu_memory:
+        there = {"gpu_mem_mb": cluster.gpu_mem_mb or int(gpu_memory / 1e6)}
+        cluster = cluster.model_copy(update=there | {"gpus": max(1, cluster.gpus)})
         if fault := too_large_for_a_gpu({source.slug: entry}, cluster):
             raise InputError(fault)
-        n_gpus = gpus(entry, cluster)
-    stored = 4 if source.source == "package" else BYTES[entry.dtype]
-    trust = {"trust_remote_code": source.trust_remote_code}
     try:
-        model = counted(_configuration(study, source, trust), entry.dtype, **trust)
+        model = counted(_configuration(study, source), entry.dtype, source.trust_remote_code)
     except Exception as error:  # of many kinds, by transport and by what the file says
         raise InputError(
             f"models.{source.slug}: architecture unknown ({one_line(error)}): fetch it first "
             f"(`snakemake download`), or give estimate.models.{source.slug}"
         ) from error
-    return replace(model, stored=stored, gpus=n_gpus)
+    stored = 4 if source.source == "package" else BYTES[entry.dtype]
+    return replace(model, stored=stored, gpus=gpus(entry, cluster) if gpu_memory else 0)
 
 
-def _configuration(study: Config, source: ModelSource, trust: dict[str, bool]) -> Any:
+def _configuration(study: Config, source: ModelSource) -> Any:
     """As the study gives it, an organism's, or config.json, of the hub where it is not here."""
     from transformers import AutoConfig, LlamaConfig
 
     if given := study.estimate.models.get(source.slug):
-        return LlamaConfig(
-            vocab_size=given.vocabulary, hidden_size=given.width, num_hidden_layers=given.layers,
-            intermediate_size=given.intermediate, num_attention_heads=given.heads,
-            num_key_value_heads=given.kv_heads, head_dim=given.head_dim,
-            tie_word_embeddings=given.tied,
-        )  # fmt: skip
+        return LlamaConfig(**given.model_dump(by_alias=True))
     if organism := study.models[source.slug].organism:
         from isogloss.organisms.organism import llama_config
 
-        assert study.the_world is not None
         return llama_config(study.the_world, organism.width, organism.layers)
     folder = folder_here(source, cache_folder(study.cache))
     if folder is None and source.source != "hub":
         raise InputError("its folder is not here")
-    revision, local = None if folder else source.revision, folder is not None
     return AutoConfig.from_pretrained(
-        folder or source.repo, revision=revision, local_files_only=local, **trust
+        folder or source.repo,
+        revision=None if folder else source.revision,
+        local_files_only=folder is not None,
+        trust_remote_code=source.trust_remote_code,
     ).get_text_config()
 
 
-def counted(config: Any, dtype: str, **trust: bool) -> Model:
-    """A model made without weights: these are counted, and its modules say which path it takes."""
+def counted(config: Any, dtype: str, trusted: bool = False) -> Model:
+    """A model made without weights: these are counted, and its modules say which path it takes.
+
+    Args:
+        trusted: whether code beside the configuration may run.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     from isogloss.model.adapt import not_packed
 
     with torch.device("meta"):
-        made: Any = AutoModelForCausalLM.from_config(config, **trust)
+        made: Any = AutoModelForCausalLM.from_config(config, trust_remote_code=trusted)
     plain, single = not_packed(made, getattr(made.base_model, "decoder", made.base_model), made)
     sizes = {name: weights.numel() for name, weights in made.named_parameters()}
     whole, experts = sum(sizes.values()), sum(sizes[n] for n in sizes if ".experts." in n)

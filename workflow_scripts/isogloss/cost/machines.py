@@ -1,25 +1,35 @@
 """What machines do in a second: the rates that turn work into time.
 
-The machine at hand is measured once (`measuring`), and its rates are kept in the cache. Others are
-in `machines.yaml`, or in a file of the user's.
+The machine at hand is measured once, with a forward and the lens of a small random model, and its
+rates are kept in the cache. Others are in `machines.yaml`, or in a file of the user's.
 """
 
 import os
 import platform
 import re
-from collections.abc import Mapping
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
-from importlib import metadata
 from pathlib import Path
+from timeit import repeat
+from typing import Any
 
+import torch
 import yaml
 
+from isogloss.cost.architecture import counted
+from isogloss.cost.tokens import Text
 from isogloss.errors import InputError
 from isogloss.files.atomic import whole_file
+from isogloss.model.adapt import adapt
+from isogloss.model.tiny_models import tiny_tokenizer
+from isogloss.model.token_scores import token_log_probabilities
 from isogloss.program import say
 
-HERE = "here"
-"""Name of the machine that the program runs on."""
+HERE = "here"  # name of the machine that the program runs on
+PARALLEL = 0.9  # power of the number of threads by which models are faster than on one; of two
 
 
 @dataclass(frozen=True)
@@ -47,12 +57,8 @@ def known() -> dict[str, Machine]:
     return {name: Machine(**rates) for name, rates in table.items()}
 
 
-def named(name: str, cache: Path, again: bool = False) -> Machine:
-    """A machine of the table, this one (`HERE`), or one whose rates are in a file.
-
-    Args:
-        cache: folder where this machine's rates are kept.
-        again: measure this machine even if they are there.
+def named(name: str, cache: Path) -> Machine:
+    """A machine of the table, this one (`HERE`; its rates are in the cache), or a file of rates.
 
     Raises:
         InputError: none of these.
@@ -62,8 +68,11 @@ def named(name: str, cache: Path, again: bool = False) -> Machine:
     path = Path(name)
     if name == HERE:
         path = cache / "machines" / (re.sub(r"\W+", "-", this_machine()) + ".yaml")
-        if again or not path.exists():
-            _measure(path)
+        if not path.exists():
+            say(f"measuring this machine, once, in about ten seconds: {path}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(path) as temporary:
+                temporary.write_text(yaml.safe_dump(measure(), sort_keys=False), encoding="utf-8")
     try:
         rates = yaml.safe_load(path.read_text(encoding="utf-8"))
         return replace(machines[rates.pop("like")], **rates)
@@ -80,15 +89,60 @@ def this_machine() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     processor = (names or [platform.processor() or platform.machine()])[0]
-    return f"{os.cpu_count()} cores of {processor}, torch {metadata.version('torch')}"
+    return f"{os.cpu_count()} cores of {processor}, torch {torch.__version__}"
 
 
-def _measure(path: Path) -> None:
-    """Measure this machine and keep its rates."""
-    from isogloss.cost.measuring import measure  # it runs a model
+# -- measuring -------------------------------------------------------------------------------------
 
-    say(f"measuring this machine, once, in about ten seconds: {path}")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rates = {"like": "cpu", "about": f"{this_machine()}, measured here", **measure()}
-    with whole_file(path) as temporary:
-        temporary.write_text(yaml.safe_dump(rates, sort_keys=False), encoding="utf-8")
+
+def measure() -> dict[str, Any]:
+    """Rates of this machine: of a model's width of 640, and of a program's imports.
+
+    Seconds are the processor's, of one thread, so that other work on the machine counts for little.
+    The disk is taken for the table's: beside products on a processor, writing takes little.
+    """
+    torch.set_num_threads(1)
+    at_once = min(8, os.cpu_count() or 1) ** PARALLEL
+    blocks, head = {}, {}
+    for dtype in ("float32", "bfloat16"):
+        of_blocks, of_head, call = _model_rates(dtype)
+        blocks[dtype], head[dtype] = at_once * of_blocks, at_once * of_head
+    square, before = torch.randn(1024, 1024, dtype=torch.float64), os.times()
+    imports = "import torch, transformers, h5netcdf, xarray"
+    subprocess.run([sys.executable, "-c", imports], check=True)
+    start = sum(os.times()[2:4]) - sum(before[2:4])  # seconds of children
+    return {
+        "like": "cpu",
+        "about": f"{this_machine()}, measured here",
+        "blocks": blocks | {"float16": blocks["bfloat16"]},
+        "head": head | {"float16": head["bfloat16"]},
+        "block_call": call,
+        "model_start": start,
+        "analysis": 2 * 1024**3 / _seconds(lambda: square @ square),
+        "analysis_start": 0.55 * start,  # as measured on the table's machine
+    }
+
+
+def _model_rates(dtype: str) -> tuple[float, float, float]:
+    """Of a thread: FLOP/s of blocks and of the head, and a block's call beside its products [s]."""
+    from transformers import AutoModelForCausalLM, LlamaConfig
+
+    config = LlamaConfig(
+        vocab_size=32768, hidden_size=640, intermediate_size=2048, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=1, head_dim=256, tie_word_embeddings=True,
+    )  # fmt: skip
+    made = AutoModelForCausalLM.from_config(config).to(getattr(torch, dtype))
+    priced, decoder = counted(config, dtype), adapt(made, tiny_tokenizer(True), "measured")
+    states, rows = torch.randn(1024, 640).to(made.dtype), torch.arange(1024)
+    short, long = torch.tensor([[2, 3]]), torch.randint(32768, (4, 512))
+    with torch.inference_mode():
+        call = _seconds(lambda: decoder.backbone(input_ids=short, use_cache=False), 20) / 2
+        forward = _seconds(lambda: decoder.backbone(input_ids=long, use_cache=False))
+    lens = _seconds(lambda: token_log_probabilities(states, decoder.readout, rows, rows))
+    flops = priced.block_flops(Text(4 * 512, 4 * 512**2, 4, 0, 0, 0), 2)
+    return flops / (forward - 2 * call), priced.head_flops(1024) / lens, call
+
+
+def _seconds(what: Callable[[], Any], times: int = 3) -> float:
+    """The shortest of some run times, the first left out [s of the processor]."""
+    return min(repeat(what, number=1, repeat=1 + times, timer=time.process_time)[1:])

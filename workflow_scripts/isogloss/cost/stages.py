@@ -1,4 +1,4 @@
-"""What each stage of a study costs, one function per stage: time, operations, memory, disk.
+"""What each stage of a study costs, one function per stage: time, memory, disk.
 
 Work follows from the model's architecture (`architecture`) and from its text (`tokens`); time is
 that work over the machine's rates (`machines`). Constants are measured unless they say otherwise.
@@ -34,9 +34,11 @@ WRITING = 2.6  # time of writing an activation file, by that of its bytes: shard
 # Training: tokens of a sequence; share of NumPy's rate and a step's time beyond its products [s],
 # measured at widths 16 to 176 on a core.
 SEQUENCE, TRAINING, STEP_SECONDS = 5, 0.7, 0.012
+FLOAT32 = 1.6  # how much faster than its usual mix NumPy is where nearly all is in float32
 # Operations in whose time `similarity` looks an entry of an (item, item) matrix up, moves one to
 # its shuffled place, moves a state's feature there, and adds one to a sum over languages.
 LOOKED_UP, MOVED, GATHERED, ADDED = 700, 200, 100, 60
+SHARED = 4000  # the same of a feature of two paired states in `breakdown.item_share_rows`
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Work:
     languages: Sequence[str]  # of the dataset
     items: int
     choices: int  # most of an item
+    wordings: int = 1  # of the questions
     with_rows: bool = True  # whether states are kept for the lens: not of further wordings
 
     def seconds(self, texts: Sequence[tuple[Text, float, float]], share: float = 1) -> float:
@@ -83,11 +86,18 @@ class Work:
             seconds += model.head_flops(states) / machine.head[model.dtype] / share
         return seconds
 
+    def lens_seconds(self, texts: Sequence[Text]) -> float:
+        """Run time of the lens: at the embedding only different states count; at the last layer the
+        scores are there already."""
+        parts = {0: DIFFERENT, self.model.layers: 0.0}
+        layers = sum(parts.get(n, 1.0) for n in self.lens_layers)
+        states = layers * sum(text.stored_states for text in texts)
+        return self.model.head_flops(states) / self.machine.head[self.model.dtype]
+
     @property
     def lens_layers(self) -> list[int]:
-        if not self.with_rows:
-            return []
-        return lens_layers(self.model.layers, self.study.extraction.lens_layers)
+        wanted = self.study.extraction.lens_layers if self.with_rows else 0
+        return lens_layers(self.model.layers, wanted)
 
     @property
     def steering(self) -> Steering:
@@ -102,6 +112,15 @@ class Work:
 # -- stages that run a model, or a part of one -----------------------------------------------------
 
 
+def train(model: Model, machine: Machine, organism: Organism, parts: Sequence[None]) -> Cost:
+    """Training an organism, on a core: every token forwards and backwards, and evaluations."""
+    tokens = organism.steps * organism.batch * SEQUENCE
+    seconds = 6 * model.weights * tokens / (TRAINING * machine.analysis)
+    seconds += organism.steps * STEP_SECONDS + machine.model_start
+    memory = machine.process + BUFFERS + 16 * model.weights  # and gradient, and two moments
+    return Cost(len(parts) * seconds, memory, disk=len(parts) * 4 * model.weights)
+
+
 def readout(model: Model, machine: Machine, *_: object) -> Cost:
     """Final norm and unembedding, taken out of the model's files."""
     size = model.head_weights * model.number_bytes
@@ -112,13 +131,13 @@ def readout(model: Model, machine: Machine, *_: object) -> Cost:
 def extract(work: Work, texts: Sequence[Text]) -> Cost:
     """The forwards of the questions of some languages; states and scores to the disk."""
     model, machine, items = work.model, work.machine, work.study.extraction.precision_items
-    runs = [(text, model.layers, text.states) for text in texts]
-    disk = sum(activation_bytes(work, text) for text in texts)
-    forward, loading = work.seconds(runs), load_seconds(model, machine)
+    rows = work.study.extraction.rows
+    disk = sum(activation_bytes(work, text, rows) for text in texts)
+    forward = work.seconds([(text, model.layers, text.states) for text in texts])
+    loading, dtypes = load_seconds(model, machine), [model.dtype]
     seconds = loading + forward + disk * WRITING / machine.write
-    if work.study.extraction.rows == "none" and work.with_rows:
-        seconds += lens_flops(work, texts) / machine.head[model.dtype]
-    dtypes = [model.dtype]
+    if rows == "none":
+        seconds += work.lens_seconds(texts)
     if items and model.dtype != "float32":
         # The model a second time, in float32, and some questions per language in both types.
         dtypes.append("float32")
@@ -133,47 +152,35 @@ def lens(work: Work, texts: Sequence[Text]) -> Cost:
 
     Where extraction has done that (`extraction.rows: none`), its numbers are put together.
     """
-    model, machine, layers = work.model, work.machine, work.lens_layers
-    states, state = sum(t.stored_states for t in texts), model.width * model.number_bytes
-    if work.study.extraction.rows == "none":
-        disk = sum(COMPRESSED * len(layers) * t.phrases * 8 + FILE_BYTES["lens"] for t in texts)
-        return Cost(machine.model_start + 0.1 * len(texts), machine.process + 1e9, disk=disk)
-    flops = lens_flops(work, texts)
-    weight = model.head_weights * model.number_bytes
-    seconds = machine.model_start + (weight + states * len(layers) * state) / machine.load
-    seconds += flops / machine.head[model.dtype]
-    # A layer as it was stored, as float32, and after the norm; one language at a time.
-    layer = max(t.stored_states for t in texts) * (2 * state + 4 * model.width)
-    working, gpus = weight + layer + LOGITS, min(1, model.gpus)
+    model, machine, layers = work.model, work.machine, len(work.lens_layers)
     # Two numbers for each phrase and layer.
-    disk = sum(COMPRESSED * len(layers) * t.phrases * 8 + FILE_BYTES["lens"] for t in texts)
+    disk = sum(COMPRESSED * layers * text.phrases * 8 + FILE_BYTES["lens"] for text in texts)
+    if work.study.extraction.rows == "none":
+        return Cost(machine.model_start + 0.1 * len(texts), machine.process + 1e9, disk=disk)
+    state, weight = model.width * model.number_bytes, model.head_weights * model.number_bytes
+    read = weight + sum(text.stored_states for text in texts) * layers * state
+    seconds = machine.model_start + read / machine.load + work.lens_seconds(texts)
+    # A layer as it was stored, as float32, and after the norm; one language at a time.
+    layer = max(text.stored_states for text in texts) * (2 * state + 4 * model.width)
+    working, gpus = weight + layer + LOGITS, min(1, model.gpus)
     return Cost(seconds, machine.process + working, working * gpus, disk, seconds * gpus)
 
 
-def lens_flops(work: Work, texts: Sequence[Text]) -> float:
-    """Operations of the lens: at the embedding only different states count; at the last layer the
-    scores are there already."""
-    parts = {0: DIFFERENT, work.model.layers: 0.0}
-    states = sum(text.stored_states for text in texts)
-    return work.model.head_flops(sum(parts.get(n, 1.0) for n in work.lens_layers) * states)
-
-
-def steer(work: Work, pivot: Text, texts: Sequence[Text]) -> Cost:
+def steer(work: Work, texts: Sequence[Text]) -> Cost:
     """The grid, the controls at the selected setting, and the pivot's questions.
 
     Per question the blocks under a steered layer run once, those above it once per condition; the
     plain path runs all of them per condition. The selected layer is not known before: the middle of
-    the grid's stands for it.
+    the grid's stands for it, and a language's questions for those of the pivot.
 
     Args:
-        pivot: the text of the pivot, with its choices only.
-        texts: of steered languages, likewise.
+        texts: of steered languages, with their choices only.
     """
     model, machine, how, layers = work.model, work.machine, work.steering, work.steered_layers
     selected_on = tested_on = 1.0  # shares of the items
     if (split := work.study.statistics.split) is not None:
-        tested_on = split.test / (split.fit + split.select + split.test)
-        selected_on = 1 - split.fit / (split.fit + split.select + split.test)
+        whole = split.fit + split.select + split.test
+        selected_on, tested_on = 1 - split.fit / whole, split.test / whole
     n = model.layers
     above = [n if model.plain else n - layer for layer in layers]  # blocks that a condition runs
     settings = len(how.methods) * len(how.strengths)
@@ -182,15 +189,14 @@ def steer(work: Work, pivot: Text, texts: Sequence[Text]) -> Cost:
         with_search = controls - len(set(UNSEARCHED) & set(how.controls))
         settings, controls = settings + with_search * len(how.strengths), controls - with_search
     grid = selected_on * (n + settings * sum(above))
-    # And unsteered once more, beside the control that changes nothing.
-    tested, chosen = tested_on * (1 + controls), sum(above) / len(above)
+    # The pivot steered, and unsteered once more beside the control that changes nothing.
+    tested, chosen = tested_on * (2 + controls), sum(above) / len(above)
     heads = selected_on * (1 + settings * len(layers)) + tested
     runs = [(text, grid + tested * chosen, heads * text.states) for text in texts]
-    runs += [(pivot, tested_on * chosen, tested_on * pivot.states) for _ in texts]
-    runs += [(pivot, selected_on * n, selected_on * pivot.states)]  # unsteered, once
+    runs += [(texts[0], selected_on * n, selected_on * texts[0].states)]  # the pivot unsteered
     seconds = load_seconds(model, machine) + work.seconds(runs, machine.steering)
     memory, on_gpus = model_memory(work, [model.dtype])
-    tokens = selected_on * max(text.tokens for text in (*texts, pivot))
+    tokens = selected_on * max(text.tokens for text in texts)
     memory += 2 * min(UNSTEERED, tokens * len(layers) * model.width * model.number_bytes)
     # Unsteered, the grid, the selected setting, its controls, and the pivot's two.
     conditions = 1 + settings * len(layers) + len(how.methods) + controls + 2
@@ -221,13 +227,15 @@ def model_memory(work: Work, dtypes: Sequence[str]) -> tuple[float, float]:
     return program + weights + mapped + batch, 0.0
 
 
-def activation_bytes(work: Work, text: Text) -> float:
-    """Size of an activation file.
+def activation_bytes(work: Work, text: Text, rows: str) -> float:
+    """Size of an activation file, in whole chunks.
 
-    2 x items x (layers + 1) x width x 4 for the two pooled states, whole chunks of 64 items;
-    states x lens layers x width x 2 (4 in float32), whole chunks of 1024 states, and for each
-    scored token, as many as states and phrases, six integers and its log-probability. Without rows
-    a number per scored token and lens layer takes the place of the states.
+    Two pooled states in float32 per item and layer; a state per lens layer of those that predict,
+    or without rows a number per scored token (as many as states and phrases); of each scored token
+    six integers and its log-probability.
+
+    Args:
+        rows: "keep" or "none".
     """
 
     def stored(n: float, chunk: int) -> float:
@@ -235,20 +243,26 @@ def activation_bytes(work: Work, text: Text) -> float:
         size = max(1, min(chunk, math.ceil(n)))
         return math.ceil(n / size) * size
 
-    model, kept = work.model, len(work.lens_layers)
+    model, layers = work.model, len(work.lens_layers)
     size: float = 2 * stored(work.items, 64) * (model.layers + 1) * model.width * 4
-    if kept and text.stored_states:
+    if layers and text.stored_states:
         tokens = text.stored_states + text.phrases
-        if work.study.extraction.rows == "keep":
-            size += stored(text.stored_states, 1024) * kept * model.width * model.number_bytes
-        else:
-            size += tokens * kept * 4
+        of_layer = stored(text.stored_states, 1024) * model.width * model.number_bytes
+        size += layers * (of_layer if rows == "keep" else 4 * tokens)
         size += tokens * (6 * 8 + 4)
     size += work.items * (80 + len(LATENTS) * work.choices * 8 + work.choices * 9)
     return size + FILE_BYTES["activations"]
 
 
 # -- stages on states, on processors ---------------------------------------------------------------
+
+
+def analysis(
+    machine: Machine, starts: float, flops: float = 0, memory: float = 0, disk: float = 80_000
+) -> Cost:
+    """A stage that takes some times as long as a program that does nothing, and some operations."""
+    seconds = starts * machine.analysis_start + flops / machine.analysis
+    return Cost(seconds, machine.process + memory, disk=disk)
 
 
 def vectors(work: Work, *_: object) -> Cost:
@@ -259,89 +273,78 @@ def vectors(work: Work, *_: object) -> Cost:
     states, per_fold = languages * work.items * width, 2 * languages * (2 + draws) * width
     maps = 2 * states if "linear_map" in work.steering.methods else 0
     size = 4 * layers * (folds * per_fold + maps)
-    cost = small(machine, 1, COMPRESSED * size + FILE_BYTES["vectors"])
-    seconds = 16 * layers * states / machine.load  # reading
-    return cost + Cost(seconds, memory=machine.process + size + 16 * states)
+    disk, reading = COMPRESSED * size + FILE_BYTES["vectors"], 16 * layers * states / machine.load
+    return analysis(machine, 1, reading * machine.analysis, size + 16 * states, disk)
 
 
 def similarity(work: Work) -> Cost:
     """Sums over paired items, Gram matrices of languages, products of states for retrieval."""
-    machine, width, layers = work.machine, work.model.width, work.model.layers + 1
-    languages, how, n = len(work.languages), work.study.similarity, work.items
+    width, layers, n = work.model.width, work.model.layers + 1, work.items
+    languages, how = len(work.languages), work.study.similarity
     pairs, states = languages**2 / 2, languages * n * width
     paired = 2 * pairs * n * width * (how.map_permutations + 10)
     paired += GATHERED * how.map_permutations * states
     shuffled_grams = how.map_permutations * n**2 * (pairs + MOVED * languages / 2)
     middle = ADDED * how.permutations * states / 2  # half of the layers
-    looked_up = pairs * n**2 * (2 * width + LOOKED_UP)
+    flops = layers * (paired + shuffled_grams + middle)
     with_retrieval = len(layers_with_retrieval(layers, languages, how.retrieval_layers))
-    flops = layers * (paired + 4 * states * n + shuffled_grams + middle)
-    flops += with_retrieval * looked_up
-    # Nearly all in float32, twice as fast as what else there is.
-    seconds = machine.analysis_start + flops / (1.6 * machine.analysis)
-    shuffles = how.permutations + how.map_permutations
-    needed = 40 * states + 40 * languages * n**2
-    memory = machine.process + min(needed, how.memory_gb * 1e9)
-    memory += 1e6 * similarity_mb(languages, n, shuffles)
+    flops += with_retrieval * pairs * n**2 * (2 * width + LOOKED_UP)
+    memory = min(40 * states + 40 * languages * n**2, how.memory_gb * 1e9)
+    memory += 1e6 * similarity_mb(languages, n, how.permutations + how.map_permutations)
     disk = 72 * layers * languages**2 + 300_000
-    return Cost(seconds, memory, disk=disk)
+    return analysis(work.machine, 1, flops / FLOAT32, memory, disk)
 
 
 def subspaces(work: Work) -> Cost:
     """Variance shares at all layers; axes, shared directions and separability at some.
 
-    Time goes into the scatter of all states, the eigenvectors of each language's and the nulls.
+    Time goes into the eigenvectors of all states, those of each language's, and the nulls.
     """
-    study, machine, width, items = work.study, work.machine, work.model.width, work.items
-    languages, everywhere = len(work.languages), work.model.layers + 1
-    how, folds = study.subspaces, study.statistics.folds
-    states, layers = languages * items, min(how.layers, everywhere)
+    how, folds = work.study.subspaces, work.study.statistics.folds
+    width, items, languages = work.model.width, work.items, len(work.languages)
+    states, everywhere = languages * items, work.model.layers + 1
     side, k = min(states, width), MAX_COMMON
-    scatter = 2 * states * width * (width if states > width else 2 * folds * states)
     eigenvectors = 2 * folds * 25 * (side**3 if side < ITERATED_FROM else 40 * side**2)
     axes = 40 * languages * (2 * items**2 * width + 25 * items**3)
     null = items**2 * (languages * k + 2 * items) + states * k * (4 * k + 2 * languages)
-    flops = layers * (scatter + eigenvectors + axes + folds * how.permutations * null)
-    flops += everywhere * how.permutations * 2 * states * width
-    seconds = machine.analysis_start + flops / machine.analysis
-    memory = machine.process + min(60 * width * states, how.memory_gb * 1e9)
+    layers = min(how.layers, everywhere)
+    flops = layers * (eigenvectors + axes + folds * how.permutations * null)
     # Of a state: its places in the permutations of two nulls, what it is along the axes.
+    memory = min(60 * width * states, how.memory_gb * 1e9)
     memory += (24 * how.permutations + 1000) * states
     memory += 8 * (folds + 4) * width**2 if states > width else 16 * states**2
     size = everywhere * width * languages * 4 + layers * 200 * languages**2 * 4
-    return Cost(seconds, memory, disk=COMPRESSED * size + 200_000)
+    return analysis(work.machine, 1, flops, memory, COMPRESSED * size + 200_000)
 
 
 def behaviour(work: Work) -> Cost:
     """Measures for each pair of languages, each cluster of questions left out in turn."""
     pairs = len(work.languages) ** 2
-    at_once = min(PAIR_ITEMS_AT_ONCE, pairs * work.items)
-    memory = work.machine.process + PAIR_ITEM_BYTES * at_once
-    return small(work.machine, 2, 240_000 + 2000 * pairs) + Cost(memory=memory)
+    memory = PAIR_ITEM_BYTES * min(PAIR_ITEMS_AT_ONCE, pairs * work.items)
+    return analysis(work.machine, 2, 0, memory, 240_000 + 2000 * pairs)
 
 
-def variants(work: Work, n_wordings: int) -> Cost:
+def breakdown(work: Work, shares: float = 2) -> Cost:
+    """Item shares of each language: with the pivot over all items, and once more by category."""
+    states = len(work.languages) * work.items * work.model.width
+    flops = work.model.layers / 2 * shares * states * SHARED
+    disk = 400_000 + 400 * shares * len(work.languages)
+    return analysis(work.machine, 2.5, flops, 8 * states, disk)
+
+
+def pivots(work: Work) -> Cost:
+    """Item shares of each language with each pivot; those of two pivots once."""
+    around = work.study.pivots
+    return breakdown(work, len(work.languages) / 2 if around == "all" else len(around))
+
+
+def variants(work: Work) -> Cost:
     """States of every language and wording against each other, each cluster left out in turn."""
-    machine, width, languages = work.machine, work.model.width, n_wordings * len(work.languages)
+    width, languages = work.model.width, work.wordings * len(work.languages)
     layers, states = work.model.layers + 1, languages * work.items
     # Gram matrices of each language and wording; item shares with each cluster left out.
     flops = 2.0 * layers * width * work.items * (states + 2 * languages**2)
     flops += layers * LOOKED_UP * languages * work.items**2
-    memory = 1e6 * wordings_mb(len(work.languages), work.items, n_wordings)
-    memory += machine.process + 30 * states * width
-    cost = small(machine, 2, 200_000 + 200 * layers * len(work.languages) ** 2)
-    return cost + Cost(flops / (1.6 * machine.analysis), memory)
-
-
-def train(model: Model, machine: Machine, organism: Organism, parts: Sequence[None]) -> Cost:
-    """Training an organism, on a core: every token forwards and backwards, and evaluations."""
-    tokens = organism.steps * organism.batch * SEQUENCE
-    seconds = 6 * model.weights * tokens / (TRAINING * machine.analysis)
-    seconds += organism.steps * STEP_SECONDS + machine.model_start
-    memory = machine.process + BUFFERS + 16 * model.weights  # and gradient, and two moments
-    return Cost(len(parts) * seconds, memory, disk=len(parts) * 4 * model.weights)
-
-
-def small(machine: Machine, starts: float, disk: float) -> Cost:
-    """A stage that takes some times as long as a program that does nothing, whatever the study."""
-    return Cost(starts * machine.analysis_start, memory=machine.process, disk=disk)
+    memory = 1e6 * wordings_mb(len(work.languages), work.items, work.wordings) + 30 * states * width
+    disk = 200_000 + 200 * layers * len(work.languages) ** 2
+    return analysis(work.machine, 2, flops / FLOAT32, memory, disk)

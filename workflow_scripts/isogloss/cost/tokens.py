@@ -17,12 +17,10 @@ import numpy as np
 import yaml
 
 from isogloss.model.packing import lay_out
-from isogloss.model.sources import ModelSource, cache_folder, folder_here
 from isogloss.questions.items import Item, ParallelItems
 from isogloss.questions.languages import script, separator
 from isogloss.questions.prompts import PromptStyle, Question, Tokens, questions
 from isogloss.study.resources import DatasetShape
-from isogloss.study.schema import Config
 
 SAMPLE = 40  # questions per language that are laid out; the rest is taken to be like them
 LARGE_VOCABULARY = 100_000  # from this size on, taken for one made for many languages
@@ -46,25 +44,14 @@ class Text:
         Args:
             packed: a question is one row with all its phrases; else each has the prompt again.
         """
-        trees = [lay_out(question) for question in asked]
-        rows = [[len(tree)] for tree in trees] if packed else map(spelled_out, asked)
-        lengths = np.array([length for row in rows for length in row], dtype=float)
-        states = [len(tree.predicting) for tree in trees]
-        stored = [(n, q) for n, q in zip(states, asked, strict=True) if q.kind == "main"]
-        sums = lengths.sum(), (lengths**2).sum(), len(lengths), sum(states)
-        more = sum(n for n, _ in stored), sum(len(q.phrases) for _, q in stored)
-        return cls(*(float(scale * n) for n in (*sums, *more)))
-
-
-def spelled_out(question: Question) -> list[int]:
-    """Lengths of the sequences of the plain path: the prompt with each phrase but its last token.
-
-    A phrase that is the beginning of another has no sequence of its own.
-    """
-    ends = sorted({phrase.tokens[:-1] for phrase in question.phrases})
-    following = [*ends[1:], ()]
-    whole = [a for a, b in zip(ends, following, strict=True) if b[: len(a)] != a]
-    return [len(question.prompt) + len(end) for end in whole or [()]]
+        trees, rows = [lay_out(question) for question in asked], []
+        for question, tree in zip(asked, trees, strict=True):
+            phrases = [len(question.prompt) + len(phrase.tokens) - 1 for phrase in question.phrases]
+            rows += [len(tree)] if packed or not phrases else phrases
+        lengths, states = np.array(rows, dtype=float), [len(tree.predicting) for tree in trees]
+        main = [(n, len(q.phrases)) for n, q in zip(states, asked, strict=True) if q.kind == "main"]
+        sums = lengths.sum(), (lengths**2).sum(), len(lengths), sum(states), *np.sum(main, axis=0)
+        return cls(*(float(scale * n) for n in sums))
 
 
 @dataclass(frozen=True)
@@ -145,14 +132,3 @@ def measured(language: str) -> dict[str, float]:
     path = Path(__file__).with_name("token_lengths.yaml")
     table: dict[str, dict[str, float]] = yaml.safe_load(path.read_text(encoding="utf-8"))
     return table.get(language) or table.get(script(language)) or table["other"]
-
-
-def tokenizer_here(study: Config, source: ModelSource) -> Tokens | None:
-    """A model's tokenizer; None where it is not here."""
-    if (folder := folder_here(source, cache_folder(study.cache))) is None:
-        return None
-    from isogloss.model.adapt import begins_with
-    from isogloss.model.load import load_tokenizer
-
-    tokenizer = load_tokenizer(folder, source)
-    return Tokens(tokenizer, begins_with(tokenizer))

@@ -11,14 +11,15 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from isogloss.errors import InputError, one_line
-from isogloss.model.adapt import adapt, attention_of
+from isogloss.model.adapt import adapt, attention_of, begins_with
 from isogloss.model.decoder import Decoder
 from isogloss.model.fetching import fetch
 from isogloss.model.memory import keep_freed_memory, memory_errors
 from isogloss.model.norms import Network
 from isogloss.model.parts import find_parts
-from isogloss.model.sources import ModelSource
+from isogloss.model.sources import ModelSource, folder_here
 from isogloss.program import say
+from isogloss.questions.prompts import Tokens
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DEQUANTISED = ("fp8", "mxfp8", "mxfp4", "compressed-tensors")
@@ -234,6 +235,15 @@ def _config(folder: Path, source: ModelSource, only_first_block: bool) -> Any:
         if types := getattr(text, "layer_types", None):
             text.layer_types = types[:1]
     return config
+
+
+def tokens_here(source: ModelSource, cache: Path) -> Tokens | None:
+    """A model's tokenizer; None where it is not here."""
+    folder = folder_here(source, cache)
+    if folder is None:
+        return None
+    tokenizer = load_tokenizer(folder, source)
+    return Tokens(tokenizer, begins_with(tokenizer))
 
 
 def load_tokenizer(folder: Path, source: ModelSource) -> Any:

@@ -1,6 +1,6 @@
 """Sections of a study that no result depends on: the cluster, sharing, what an estimate needs."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import (
     Field,
@@ -84,17 +84,22 @@ class Sharing(Strict):
         return self
 
 
+def named_in_config(name: str, more: str = "") -> Any:
+    """A required setting with the name that config.json has for it, in its description too."""
+    return Field(serialization_alias=name, description=name + more)
+
+
 class Architecture(Strict):
     """A decoder's architecture, as its config.json has it."""
 
-    layers: Size = Field(description="num_hidden_layers")
-    width: Size = Field(description="hidden_size")
-    intermediate: Size = Field(description="intermediate_size")
-    heads: Size = Field(description="num_attention_heads")
-    kv_heads: Size = Field(description="num_key_value_heads")
-    head_dim: Size = Field(description="head_dim; hidden_size / num_attention_heads without it")
-    vocabulary: Size = Field(description="vocab_size")
-    tied: bool = Field(description="tie_word_embeddings")
+    layers: Size = named_in_config("num_hidden_layers")
+    width: Size = named_in_config("hidden_size")
+    intermediate: Size = named_in_config("intermediate_size")
+    heads: Size = named_in_config("num_attention_heads")
+    kv_heads: Size = named_in_config("num_key_value_heads")
+    head_dim: Size = named_in_config("head_dim", "; hidden_size / num_attention_heads without it")
+    vocabulary: Size = named_in_config("vocab_size")
+    tied: bool = named_in_config("tie_word_embeddings")
 
 
 class DatasetShape(Strict):
