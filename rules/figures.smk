@@ -35,7 +35,7 @@ for MODEL in STUDY.models:
                 figures(MODEL, DATASET),
             log:
                 f"logs/{MODEL}/{DATASET}/figures.log",
-            priority: len(figures_on(DATASET))
+            priority: len(placed_figures(STUDY, MODEL, DATASET))
             threads: 1
             resources:
                 **asks(mem_mb=(2000, 0), runtime=(30, 0)),

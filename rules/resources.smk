@@ -11,9 +11,8 @@ from snakemake.iocontainers import InputFiles
 
 from isogloss.cost.requests import MODEL_MB, Requests, refusal, too_large_for_a_gpu
 from isogloss.cost.side_by_side import runs_on_processors
-from isogloss.store.places import shared_names
 
-REQUESTS = Requests(STUDY, MANIFESTS)
+REQUESTS = Requests(STUDY, MANIFESTS, ARTIFACTS)
 ATTEMPTS = (1, 2, 3)  # profiles/slurm retries twice
 HEAVY_FIRST = 1000  # priority: more than those of 8 small jobs in its place together
 # A dry-run for a cluster is local too, but has a number of jobs.
@@ -43,20 +42,17 @@ def asks(
         gathers: whether it only lists what other jobs made.
     """
 
+    if gathers:
+        mem_mb, runs = (mem_mb[0], 0), None
+
     def memory(wildcards, attempt):
         more = more_mb(wildcards.get("dataset"))
-        if gathers:
-            return REQUESTS.mem_mb(
-                (mem_mb[0], 0), attempt, wildcards.get("model"), more
-            )
         return REQUESTS.mem_mb(mem_mb, attempt, wildcards.get("model"), more)
 
     def devices(wildcards):
-        if (
-            runs is None or gathers or at_once(STAGES[runs].rule) > 1
-        ):  # `gpu: 1` would part them
+        if runs is None or at_once(STAGES[runs].rule) > 1:  # `gpu: 1` would part them
             return 0
-        if wildcards.get("key") and are_shared(runs, of(wildcards)):
+        if wildcards.get("key") and REQUESTS.are_shared(runs, of(wildcards)):
             return 0
         return REQUESTS.gpus(STAGES[runs].rule, wildcards.model)
 
@@ -68,21 +64,6 @@ def runs_a_model(stage: str, of=values_of(), *, runtime, gathers=False):
     """The resources of a rule that runs a model, as `asks`."""
     memory = MODEL_MB[STAGES[stage].rule]
     return asks(memory, runtime, runs=stage, of=of, gathers=gathers)
-
-
-@functools.cache
-def shared() -> frozenset[str]:
-    """Names of what the shared place has: one listing, when a job is planned."""
-    return shared_names(STUDY, otherwise="planned")
-
-
-def are_shared(stage: str, about: list[str]) -> bool:
-    """Whether the artifacts of a job only have to be fetched."""
-    try:
-        artifacts = getattr(ARTIFACTS, stage)(*about) if shared() else []
-        return bool(artifacts) and all(a.name in shared() for a in artifacts)
-    except InputError:
-        return False  # questions that are not there yet: the job says so
 
 
 @functools.cache
@@ -105,15 +86,12 @@ def refuse_what_no_node_can_meet() -> None:
     It looks at what Snakemake would submit, --set-resources included.
     """
     for submitted in workflow.rules:
-        models = list(STUDY.models) if "model" in submitted.wildcard_names else [None]
-        if submitted.name == "train":
-            models = [slug for slug, model in STUDY.models.items() if model.organism]
-        for model in models:
+        name, of_model = submitted.name, "model" in submitted.wildcard_names
+        for model in REQUESTS.models_of(name) if of_model else [None]:
             wildcards = {"model": model} if model else {}
             for attempt in ATTEMPTS:
                 asked = submitted.expand_resources(wildcards, InputFiles(), attempt)
-                request = dict(asked.items())
-                if fault := refusal(submitted.name, model, request, STUDY.cluster):
+                if fault := refusal(name, model, dict(asked.items()), STUDY.cluster):
                     sys.exit(f"error: {fault}")
 
 
@@ -123,10 +101,7 @@ EXTRACTED = f"{STORE}/manifests/{{model}}/{{dataset}}/activations-{{key}}"
 
 def parts(wildcards) -> list[str]:
     """An input: the lists of the jobs that share the languages; none where one job does all."""
-    jobs = min(STUDY.cluster.jobs_per_model, len(STUDY.languages_of(wildcards.dataset)))
-    numbers = (
-        [f"{number}-of-{jobs}" for number in range(1, jobs + 1)] if SHARED_OUT else []
-    )
+    numbers = STUDY.extraction_parts(wildcards.dataset)
     return expand(f"{EXTRACTED}.{{part}}.json", part=numbers, **wildcards)
 
 

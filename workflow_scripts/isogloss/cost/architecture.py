@@ -84,6 +84,7 @@ def _configuration(study: Config, source: ModelSource) -> Any:
     if organism := study.models[source.slug].organism:
         from isogloss.organisms.organism import llama_config
 
+        assert study.the_world is not None
         return llama_config(study.the_world, organism.width, organism.layers)
     folder = folder_here(source, cache_folder(study.cache))
     if folder is None and source.source != "hub":

@@ -145,13 +145,12 @@ class Estimator:
             yield stored(stage, ["steered", fitted, dataset], steered, cost)
 
         small = partial(stages.analysis, self.machine)
-        results = {f"steering_{fitted}": small(4, disk=4e5) for fitted in study.fitted_for(dataset)}
-        for name in study.results_of(dataset):
+        for file in study.result_files(dataset):
+            name = file.removesuffix(".nc")
             grows = getattr(stages, name, None)  # the others take seconds
-            results[name] = grows(work) if grows else small(1.3, disk=160_000)
-        results.pop("lenses", None)  # of the stage above
-        for name, cost in results.items():
-            yield self._result(Line(name, slug, dataset), f"{slug}/{dataset}/{name}.nc", cost)
+            starts = 4 if name.startswith("steering_") else 1.3
+            whole = grows(work) if grows else small(starts, disk=3e5)
+            yield self._result(Line(name, slug, dataset), f"{slug}/{dataset}/{file}", whole)
         figure = f"{slug}/{dataset}/figures/place_and_shape.csv"
         yield self._result(Line("figures", slug, dataset), figure, small(7, disk=5e6))
 

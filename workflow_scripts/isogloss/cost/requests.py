@@ -2,11 +2,13 @@
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from isogloss.cost.side_by_side import memory_mb, models_at_once
-from isogloss.study.keys import STAGES
+from isogloss.errors import InputError
+from isogloss.store.places import shared_names
+from isogloss.study.keys import STAGES, Artifacts
 from isogloss.study.resources import Cluster
 from isogloss.study.schema import Config
 from isogloss.study.sections import Model
@@ -135,11 +137,33 @@ class Requests:
     Args:
         study: its configuration.
         manifests: of the study, as `Settings.manifests` has them.
+        artifacts: of the study.
     """
 
-    def __init__(self, study: Config, manifests: Mapping[str, tuple[str, str]]) -> None:
+    def __init__(
+        self, study: Config, manifests: Mapping[str, tuple[str, str]], artifacts: Artifacts
+    ) -> None:
         self.study, self.manifests, self.cluster = study, manifests, study.cluster
+        self.artifacts = artifacts
         self.model_threads = model_threads(study.cluster)
+
+    def models_of(self, rule: str) -> list[str]:
+        """Models that a rule runs for: training, for those that are trained here."""
+        trains = rule == STAGES["organism"].rule
+        return self.study.organisms if trains else list(self.study.models)
+
+    @functools.cached_property
+    def shared(self) -> frozenset[str]:
+        """Names of what the shared place has: one listing, when a job is planned."""
+        return shared_names(self.study, otherwise="planned")
+
+    def are_shared(self, stage: str, about: Sequence[str]) -> bool:
+        """Whether the artifacts of a job only have to be fetched."""
+        try:
+            artifacts = getattr(self.artifacts, stage)(*about) if self.shared else []
+            return bool(artifacts) and all(a.name in self.shared for a in artifacts)
+        except InputError:
+            return False  # questions that are not there yet: the job says so
 
     def parameters(self, model: str | None) -> int:
         """Parameters of a model; None: of the largest, for a job that reads all models."""

@@ -15,7 +15,8 @@ from isogloss.figures.titles import (
     SCALE_FIGURE,
     Figure,
     figure_files,
-    figures_of,
+    placed_figures,
+    scale_stem,
 )
 from isogloss.report.budget import Budget
 from isogloss.report.captions import Caption, read_caption
@@ -52,15 +53,13 @@ def pictures(study: StudyResults, budget: Budget) -> Iterator[Picture]:
     config = study.config
     for dataset in config.datasets:
         for slug, model in study.model_names.items():
-            folder = f"{slug}/{dataset}/figures"
-            for figure in figures_of(config.results_of(dataset), config.fitted_for(dataset)):
-                stem = f"{folder}/{figure.name}"
+            for figure, stem in placed_figures(config, slug, dataset):
                 yield _picture(study, budget, figure, stem, (model, slug, dataset))
         if dataset in config.questions:
-            stem = f"scale/figures/{SCALE_FIGURE.name}_{dataset}"
+            stem = scale_stem(SCALE_FIGURE, dataset)
             yield _picture(study, budget, SCALE_FIGURE, stem, ("", "", dataset))
     if config.with_matrix:
-        stem = f"scale/figures/{MATRIX_FIGURE.name}"
+        stem = scale_stem(MATRIX_FIGURE)
         yield _picture(study, budget, MATRIX_FIGURE, stem, ("", "", ""))
 
 

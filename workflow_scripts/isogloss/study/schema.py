@@ -426,6 +426,18 @@ class Config(Strict):
             results += ["variants"] if self.variants_of(dataset) else []
         return results
 
+    def result_files(self, dataset: str) -> list[str]:
+        """Names of the files of each model on a dataset: its results, and those of steering."""
+        steering = [f"steering_{fitted}" for fitted in self.fitted_for(dataset)]
+        results = [name for name in self.results_of(dataset) if name != "lenses"]
+        return [f"{name}.nc" for name in results + steering]
+
+    def extraction_parts(self, dataset: str) -> list[str]:
+        """Names of the jobs that share a dataset's languages; none where one job does all."""
+        jobs = min(self.cluster.jobs_per_model, len(self.languages_of(dataset)))
+        numbers = range(1, jobs + 1) if self.cluster.jobs_per_model > 1 else ()
+        return [f"{number}-of-{jobs}" for number in numbers]
+
     def languages_of(self, dataset: str) -> list[str]:
         """Languages of one dataset, in the study's order."""
         chosen = self.datasets[dataset].languages
