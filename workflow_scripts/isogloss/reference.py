@@ -9,10 +9,10 @@ from isogloss.errors import InputError
 from isogloss.measures.variables import PAPER
 from isogloss.results import StudyResults
 
-BOUNDS = {"low": "items", "crossed_low": "items and languages"}
+BOUNDS = {"low": "items", "crossed_low": "crossed"}
 """By the end of a lower bound's name, what its interval is over, unless `interval_over` says."""
 
-COLUMNS = ("variable", "dimensions", "meaning", "interval over", "source")
+COLUMNS = ("variable", "dimensions", "meaning", "interval over")
 OF_THE_STUDY = {
     r"Holm over \d+ tests": "Holm over all tests",
     r"at alpha [\d.e-]+": "at the corrected alpha",
@@ -52,21 +52,22 @@ def datasets(study: StudyResults) -> dict[str, xr.Dataset]:
 
 
 def variable_table(dataset: xr.Dataset) -> str:
-    """A table of a dataset's variables; the bounds of an interval stand in its variable's row.
+    """A table of a dataset's variables; bounds and values with something left out stand in the row
+    of their variable.
 
     >>> about = {"long_name": "accuracy", "units": "1"}
     >>> bound = xr.Variable("language", [0.2], about)
     >>> held = xr.Dataset({"accuracy": bound, "accuracy_low": bound, "accuracy_high": bound})
     >>> print(variable_table(held).splitlines()[-1])
-    | `accuracy` | language | accuracy | items |  |
+    | `accuracy` | language | accuracy | items |
     """
-    rows = [_row(dataset, str(name)) for name in dataset.variables if not _is_bound(dataset, name)]
+    rows = [_row(dataset, str(name)) for name in dataset.variables if not _is_beside(dataset, name)]
     head = [_line(COLUMNS), _line(["---"] * len(COLUMNS))]
     return "\n".join([*head, *filter(None, rows)])
 
 
-def _is_bound(dataset: xr.Dataset, name: object) -> bool:
-    stem = re.sub(r"(_crossed)?_(low|high)$", "", str(name))
+def _is_beside(dataset: xr.Dataset, name: object) -> bool:
+    stem = re.sub(r"((_crossed)?_(low|high)|_without_(cluster|language))$", "", str(name))
     return stem != name and stem in dataset.variables
 
 
@@ -81,13 +82,16 @@ def _row(dataset: xr.Dataset, name: str) -> str:
     unit = variable.attrs.get("units", "1")
     meaning = about if unit == "1" else f"{about} [{unit}]"
     kinds = [text for end, text in BOUNDS.items() if f"{name}_{end}" in dataset]
-    intervals = variable.attrs.get("interval_over") or "; ".join(kinds)
+    intervals = variable.attrs.get("interval_over") or ", ".join(kinds)
+    if f"{name}_without_cluster" in dataset:
+        intervals += ", left out"
+    if source := variable.attrs.get("source", "").replace(PAPER, "**paper**"):
+        meaning += f" ({source})"
     cells = (
         f"`{name}`",
         ", ".join(map(str, variable.dims)),
         meaning.replace("|", r"\|"),
         intervals,
-        variable.attrs.get("source", "").replace(PAPER, "paper"),
     )
     return _line(cells)
 
