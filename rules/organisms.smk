@@ -13,7 +13,7 @@ if STUDY.planted:
     rule calibration:
         input:
             **with_code("calibration.py"),
-            own=sorted({place.rpartition(":")[0] for place in STUDY.measures.values()}),
+            custom=sorted({place.rpartition(":")[0] for place in STUDY.measures.values()}),
             manifests=[manifest_of("activations", m, WORLD) for m in STUDY.planted],
             similarity=of_organisms("similarity"),
             subspaces=of_organisms("subspaces"),

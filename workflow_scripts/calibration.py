@@ -10,7 +10,7 @@ import numpy as np
 from isogloss.files.activation_file import open_states
 from isogloss.files.netcdf import open_netcdf, write_netcdf
 from isogloss.measures.calibration import PlantedModel, calibration
-from isogloss.measures.own import load_measure, middle_value
+from isogloss.measures.custom import load_measure, middle_value
 from isogloss.program import add_settings, run
 from isogloss.questions.world import World, asked_facts
 from isogloss.store.manifests import read_manifest
@@ -50,7 +50,7 @@ def planted_models(args: Any) -> Iterator[PlantedModel]:
             seed=model["seed"],
             results=results,
             seen=np.array([seen[tag] for tag in results["behaviour"]["language"].values]),
-            own={
+            custom={
                 name: middle_value(measure, open_states(files, settings["pooling"]), name)
                 for name, measure in measures.items()
             },

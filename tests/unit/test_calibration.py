@@ -12,7 +12,7 @@ from isogloss.figures.calibration import against_sharing, calibration_section
 from isogloss.figures.style import Subject, use_style
 from isogloss.files.parallel_states import ParallelStates
 from isogloss.measures.calibration import YARDSTICKS, PlantedModel, calibration
-from isogloss.measures.own import load_measure, middle_value
+from isogloss.measures.custom import load_measure, middle_value
 
 LEVELS, SEEDS = (0.0, 0.5, 1.0), (1, 2, 3)
 DOCS = Path(__file__).resolve().parents[2] / "docs/calibration.md"
@@ -70,7 +70,9 @@ def test_what_follows_sharing_tracks_it_and_what_does_not_fails(table: xr.Datase
 
 def test_a_measure_in_the_other_direction_fails() -> None:
     models = [planted(s, seed) for s in LEVELS for seed in SEEDS]
-    turned = [PlantedModel(m.slug, 1 - m.sharing, m.seed, m.results, m.seen, m.own) for m in models]
+    turned = [
+        PlantedModel(m.slug, 1 - m.sharing, m.seed, m.results, m.seen, m.custom) for m in models
+    ]
     turned_row = calibration(turned).sel(measure="dissociation")
     assert float(turned_row["rank_correlation"]) > 0.9 and not bool(turned_row["tracks"])
 

@@ -29,7 +29,7 @@ class PlantedModel:
         results: datasets by name: `similarity`, `behaviour`, `subspaces`, and `trajectories` and
             `steering` where the study has them.
         seen: (language, item) bool, what it was trained on.
-        own: measures of the study's own, by name.
+        custom: measures of the study, by name.
     """
 
     slug: str
@@ -37,7 +37,7 @@ class PlantedModel:
     seed: int
     results: Mapping[str, xr.Dataset]
     seen: np.ndarray
-    own: Mapping[str, float] = field(default_factory=dict)
+    custom: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -169,10 +169,10 @@ def calibration(models: Sequence[PlantedModel], confidence: float = 0.95) -> xr.
     if len(levels) < 2:
         raise InputError("calibration: all models have the same sharing: give two or more")
     measures = {n: y for n, y in YARDSTICKS.items() if y.result in models[0].results}
-    own_measures = list(models[0].own)
-    names = [*measures, UNSEEN, *own_measures]
-    value = np.array([[*_values(m, measures), _unseen(m), *m.own.values()] for m in models])
-    expected = np.array([*(y.sign for y in measures.values()), 1, *(0 for _ in own_measures)])
+    custom = list(models[0].custom)
+    names = [*measures, UNSEEN, *custom]
+    value = np.array([[*_values(m, measures), _unseen(m), *m.custom.values()] for m in models])
+    expected = np.array([*(y.sign for y in measures.values()), 1, *(0 for _ in custom)])
     seeds = np.array([model.seed for model in models])
     correlation = np.array([_correlation(sharing, column) for column in value.T])
     by_seed = np.array(
@@ -187,11 +187,11 @@ def calibration(models: Sequence[PlantedModel], confidence: float = 0.95) -> xr.
         "value": (("model", "measure"), value),
         "measure_name": (
             "measure",
-            [*(y.long_name for y in measures.values()), NAME_UNSEEN, *own_measures],
+            [*(y.long_name for y in measures.values()), NAME_UNSEEN, *custom],
         ),
         "group": (
             "measure",
-            [*(y.group for y in measures.values()), "behaviour", *(OWN for _ in own_measures)],
+            [*(y.group for y in measures.values()), "behaviour", *(CUSTOM for _ in custom)],
         ),
         "expected": ("measure", expected),
         **{name: (("sharing", "measure"), curve) for name, curve in curves.items()},
@@ -218,7 +218,7 @@ def calibration(models: Sequence[PlantedModel], confidence: float = 0.95) -> xr.
     return dataset
 
 
-NAME_UNSEEN, OWN = "accuracy on unseen facts", "the study's own"
+NAME_UNSEEN, CUSTOM = "accuracy on unseen facts", "the study's own"
 
 
 def _values(model: PlantedModel, measures: Mapping[str, Yardstick]) -> list[float]:

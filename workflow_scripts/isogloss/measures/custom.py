@@ -1,4 +1,4 @@
-"""Measures of a study's own: functions in a file of its author's, for the calibration.
+"""Custom measures: functions in a file of the study's author, for the calibration.
 
     def measure(states: np.ndarray) -> float
 
