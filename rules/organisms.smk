@@ -13,7 +13,9 @@ if STUDY.planted:
     rule calibration:
         input:
             **with_code("calibration.py"),
-            custom=sorted({place.rpartition(":")[0] for place in STUDY.measures.values()}),
+            custom=sorted(
+                {place.rpartition(":")[0] for place in STUDY.measures.values()}
+            ),
             manifests=[manifest_of("activations", m, WORLD) for m in STUDY.planted],
             similarity=of_organisms("similarity"),
             subspaces=of_organisms("subspaces"),
