@@ -76,7 +76,10 @@ def check(family: str, dtype: torch.dtype, folder: Path) -> Found:
         model = build(family, dtype)
     decoder = adapt(model, tiny_tokenizer(True), family)
     reference = "sdpa" if family in EAGER_IS_WRONG else "eager"
-    built, blocks = build(family, dtype, reference), _name_of(decoder.model, decoder.layers)
+    built, blocks = (
+        build(family, dtype, reference),
+        [_name_of(decoder.model, block) for block in decoder.layers],
+    )
     questions, layers = asked(), range(decoder.n_layers + 1)
     trees = [lay_out(question, decoder.reach) for question in questions]
     shard = compute_shard(decoder, trees, range(len(trees)), layers, 256)
@@ -124,7 +127,7 @@ def _name_of(model: Any, module: Any) -> str:
 @torch.inference_mode()
 def _plain(
     model: Any,
-    blocks: str,
+    blocks: list[str],
     question: Question,
     phrase: Phrase,
     added: tuple[int, torch.Tensor] | None,
@@ -132,7 +135,7 @@ def _plain(
     """Scores of a phrase's tokens and states at the prompt's end, (layer, feature), of one forward.
 
     Args:
-        blocks: name of the list of blocks.
+        blocks: their names.
         added: layer, and what its block's output is shifted by at the prompt but its first token.
     """
     n, ends = len(question.prompt), []
@@ -145,13 +148,11 @@ def _plain(
         alone = isinstance(output, torch.Tensor)
         states = output if alone else output[0]
         if added is not None and len(ends) == added[0]:
-            states = states.clone()
-            first = states.flatten(0, -3)[0]  # of streams side by side the first one
-            first[1:n] = (first[1:n].float() + added[1]).to(states.dtype)
+            states = _moved(model, states, n, added[1])
         ends.append(_seen(model, states, n - 1))
         return states if alone else (states, *output[1:])
 
-    layers = model.get_submodule(blocks)
+    layers = [model.get_submodule(name) for name in blocks]
     hooks = [layers[0].register_forward_pre_hook(entering, with_kwargs=True)]
     hooks += [block.register_forward_hook(leaving) for block in layers]
     ids = torch.tensor([[*question.prompt, *phrase.tokens]])
@@ -165,11 +166,37 @@ def _plain(
     return scores.numpy(), np.stack(ends)
 
 
+def _moved(model: Any, states: torch.Tensor, n: int, shift: torch.Tensor) -> torch.Tensor:
+    """States with the prompt but its first token shifted: of Gemma 3n's streams the first one, of
+    DeepSeek-V4's all, so that their weighted sum moves by the shift."""
+    states = states.clone()
+    if states.ndim == 4 and hasattr(model.model, "hc_head"):
+        weights = _stream_weights(model.model.hc_head, states[:, 1:n]).sum(-1, keepdim=True)
+        by = (shift / weights)[..., None, :]
+        states[:, 1:n] = (states[:, 1:n].float() + by).to(states.dtype)
+        return states
+    first = states.flatten(0, -3)[0]  # of streams side by side the first one
+    first[1:n] = (first[1:n].float() + shift).to(states.dtype)
+    return states
+
+
+def _stream_weights(head: Any, streams: torch.Tensor) -> torch.Tensor:
+    """(row, place, stream) as DeepSeek-V4 and HY-V4 have them."""
+    flat = streams.flatten(2).float()
+    if type(head).__name__.startswith("Deepseek"):
+        mixed = torch.nn.functional.linear(head.input_norm(flat), head.hc_fn.float())
+    else:
+        mixed = torch.nn.functional.linear(flat, head.hc_fn.float()) * head.input_norm(flat)
+    return torch.sigmoid(mixed * head.hc_scale.float() + head.hc_base.float()) + head.eps
+
+
 def _seen(model: Any, states: torch.Tensor, place: int) -> np.ndarray:
     """(feature,) what the model's readout would see at a place; of Gemma 3n's streams their mean,
-    each but the first projected and as long as the first."""
+    each but the first projected and as long as the first; of DeepSeek-V4's a weighted sum."""
     if states.ndim == 3:
         return states[0, place].float().numpy()
+    if hasattr(model.model, "hc_head"):
+        return model.model.hc_head(states)[0, place].float().numpy()
     first, *others = states[:, 0, place].float()
     text = getattr(model.model, "language_model", model.model)
     weights = [projection.weight.float() for projection in text.altup_unembed_projections]

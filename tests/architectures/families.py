@@ -111,6 +111,16 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "DeepSeek-V3": ("DeepseekV3Config", DEEPSEEK),
     "DeepSeek-V3.2": ("DeepseekV32Config", INDEXED),
     "GLM, indexed": ("GlmMoeDsaConfig", INDEXED),
+    "DeepSeek-V4": ("DeepseekV4Config", HEAD | {
+        "q_lora_rank": 8, "o_lora_rank": 8, "n_routed_experts": 4, "num_experts_per_tok": 2,
+        "n_shared_experts": 1, "moe_intermediate_size": 16, "index_topk": 8, "index_n_heads": 16,
+        "index_head_dim": 8, "sliding_window": 8,
+    }),
+    "HY-V4": ("HYV4Config", HEAD | LATENT | {
+        "n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1, "n_group": 1,
+        "topk_group": 1, "moe_intermediate_size": 16, "index_topk": 8, "index_n_heads": 16,
+        "index_head_dim": 8, "num_key_value_heads": 2,
+    }),
     "Falcon-H1": ("FalconH1Config", MAMBA2 | {"mamba_d_ssm": 64, "lm_head_multiplier": 0.5}),
     "Jamba": ("JambaConfig", MAMBA | {
         "num_experts": 2, "num_experts_per_tok": 1, "attn_layer_period": 2,
@@ -161,6 +171,9 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
         "d_model": 32, "decoder_layers": 4, "decoder_attention_heads": 4, "decoder_ffn_dim": 64,
         "init_std": 0.2, "is_decoder": True,
     }),
+    "Llama 3.2 Vision": ("MllamaConfig", {"text_config": COMMON | {
+        "model_type": "mllama_text_model", "cross_attention_layers": [1], "vocab_size": VOCABULARY,
+    }}),
     "ModernBERT decoder": ("ModernBertDecoderConfig", {
         "local_attention": 8, "global_attn_every_n_layers": 2, "norm_bias": True,
     }),

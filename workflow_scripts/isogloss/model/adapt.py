@@ -94,7 +94,7 @@ def adapt(model: Any, tokenizer: Any, slug: str) -> Decoder:
         network=parts.network,
         streams=streams_of(parts.backbone),
     )
-    _choose_path(decoder)
+    _choose_path(decoder, parts.skips)
     return decoder
 
 
@@ -126,12 +126,18 @@ def begins_with(tokenizer: Any) -> int | None:
 # Which path
 
 
-def _choose_path(decoder: Decoder) -> None:
-    """Try the paths, the fast one first, on a few random tokens."""
+def _choose_path(decoder: Decoder, skips: bool) -> None:
+    """Try the paths, the fast one first, on a few random tokens.
+
+    Args:
+        decoder: the model.
+        skips: whether text passes by some of its blocks.
+    """
     trees = _probe(decoder)
     decoder.fast = decoder.padded = False
     expected = _predicting_states(decoder, trees, [[0], [1], [2]])
     fault, apart = not_packed(decoder.model, decoder.backbone, decoder.layers)
+    fault = fault or ("text passes by some of its blocks" if skips else None)
     if fault is None and decoder.network is not None:
         fault = "a network of its own before the unembedding"
     if fault is None:

@@ -35,12 +35,13 @@ class Parts:
 
     Attributes:
         backbone: holds the blocks.
-        layers: the blocks.
+        layers: the blocks that text passes.
         final_norm: takes the last block's states; the identity where the head takes them.
         head: the unembedding.
         softcap, scale: of the logits; None without.
         blocks_return_tuples: whether a block returns a tuple rather than a tensor.
         network: what is between the blocks and the unembedding, where it is more than a norm.
+        skips: whether text passes by some blocks (those that look at pictures).
     """
 
     backbone: nn.Module
@@ -51,6 +52,7 @@ class Parts:
     scale: float | None
     blocks_return_tuples: bool
     network: Network | None = None
+    skips: bool = False
 
 
 def find_parts(model: Any, slug: str) -> Parts:
@@ -70,7 +72,9 @@ def find_parts(model: Any, slug: str) -> Parts:
     trace = _traced(model, backbone, layers, head, slug)
     holds_head = any(module is head for module in trace.taker.modules())
     norm = nn.Identity() if holds_head else trace.taker
-    parts = Parts(backbone, layers, norm, head, softcap_of(model), None, trace.as_tuple)
+    blocks = nn.ModuleList(trace.blocks) if len(trace.blocks) < len(layers) else layers
+    parts = Parts(backbone, blocks, norm, head, softcap_of(model), None, trace.as_tuple)
+    parts.skips = len(blocks) < len(layers)
     return _proved(model, parts, trace, slug)
 
 
@@ -111,6 +115,7 @@ class _Trace:
     """What a forward of a few tokens showed.
 
     Attributes:
+        blocks: those that ran.
         states: (row, place, feature) of the last block.
         as_tuple: whether the block gave a tuple.
         taker: what took them, a module with its parts.
@@ -118,6 +123,7 @@ class _Trace:
         logits: the model's own.
     """
 
+    blocks: list[nn.Module]
     states: torch.Tensor
     as_tuple: bool
     taker: nn.Module
@@ -134,10 +140,14 @@ def _traced(
     inside = {id(module) for module in layers.modules()}
     outputs: list[Any] = []
     states: list[torch.Tensor] = []
+    ran: list[nn.Module] = []
     takers: list[nn.Module] = []
     chain: list[nn.Module] = []
 
-    def left(_: Any, __: Any, output: Any) -> None:
+    def left(block: nn.Module, _: Any, output: Any) -> None:
+        ran.append(block)
+        takers.clear()
+        chain.clear()
         outputs.append(output)
         given = _states(output)
         states.append(given if streams is None else streams.merged(given))
@@ -153,22 +163,25 @@ def _traced(
     ids = torch.arange(TRACED) * 7919 % min(head.weight.shape[0], len(embed.weight))
     others = [m for m in model.modules() if id(m) not in inside]
     with _hooks(
-        layers[-1].register_forward_hook(left),
+        *(block.register_forward_hook(left) for block in layers),
         *(m.register_forward_pre_hook(taking, with_kwargs=True) for m in others),
     ):
         logits = _logits(model, ids, slug)
     if not states:
         raise unsupported(slug, model, "its decoder blocks take no part in a forward of text")
-    last = states[-1]
+    last, blocks = states[-1], [block for block in layers if block in ran]
     if last.ndim != 3 or tuple(last.shape[:2]) != (1, TRACED):
         shape = f"of shape {tuple(last.shape)}, not (row, place, feature)"
         raise unsupported(slug, model, f"its blocks give states {shape}")
     if not takers:
         raise unsupported(slug, model, "no final norm takes its last block's states as they are")
-    with _hooks(layers[-1].register_forward_hook(left)):
+    trace = _Trace(
+        blocks, last, not isinstance(outputs[-1], torch.Tensor), takers[0], list(chain), logits
+    )
+    with _hooks(blocks[-1].register_forward_hook(left)):
         _logits(model, torch.cat([ids[: TRACED // 2], ids[TRACED // 2 :].roll(1)]), slug)
     _check_causal(model, last, states[-1], slug)
-    return _Trace(last, not isinstance(outputs[-1], torch.Tensor), takers[0], chain, logits)
+    return trace
 
 
 def _logits(model: Any, ids: torch.Tensor, slug: str) -> torch.Tensor:
