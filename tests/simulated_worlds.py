@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -293,3 +294,57 @@ class Flips:
         gain, loss = (self.rate + effects) / 2, (self.rate - effects) / 2
         change = np.where(height > 1 - gain, 1.0, np.where(height < loss, -1.0, 0.0))
         return change, height - 0.5 + 0.3 * rng.normal(size=height.shape)
+
+
+def steering_effects() -> xr.Dataset:
+    """Effects of a study of two languages, with values that are easy to find again."""
+    rng = np.random.default_rng(0)
+    sizes = {"language": 2, "method": 2, "relative_depth": 2, "alpha": 2, "fold": 3}
+    sizes |= {"control": 2, "draw": 3}
+    by_method = ["effect", "consistency_change"]
+    shapes: dict[str, tuple[str, ...]] = {
+        "surface": ("language", "method", "relative_depth", "alpha")
+    }
+    shapes |= {name: shapes["surface"] for name in ("surface_consistency", "surface_norm_ratio")}
+    for name, dims in (
+        *((name, ("method",)) for name in by_method),
+        ("control_effect", ("control",)),
+        ("effect_over_control", ("control",)),
+        ("pivot_harm", ()),
+    ):
+        for end in ("", "_low", "_high"):
+            shapes[name + end] = ("language", *dims)
+            shapes[f"pooled_{name}{end}"] = dims
+    for name in ("p_holm", "minimum_detectable_effect"):
+        shapes |= {name: ("language", "method"), f"pooled_{name}": ("method",)}
+        shapes |= {f"primary_{name}": ("language",)}
+    for name in ("effect_over_control_p", "effect_over_control_p_holm"):
+        shapes |= {name: ("language", "control"), f"pooled_{name}": ("control",)}
+    shapes |= {"pooled_primary_p": (), "pooled_primary_minimum_detectable_effect": ()}
+    shapes["random_draws"] = ("language", "draw")
+    shapes["control_cosine"] = ("language", "control")
+    data: dict[str, Any] = {
+        n: (d, rng.normal(0, 0.05, [sizes[k] for k in d])) for n, d in shapes.items()
+    }
+    for name in [n for n in data if n.endswith("_low")]:
+        middle = data[name.removesuffix("_low")][1]
+        data[name] = (data[name][0], middle - 0.04)
+        data[name.replace("_low", "_high")] = (data[name][0], middle + 0.04)
+    data["p_holm"] = (("language", "method"), np.array([[0.5, 0.5], [0.07, 0.5]]))
+    data["flipped_right"] = (("language", "method"), np.array([[5, 1], [3, 1]]))
+    data["flipped_wrong"] = (("language", "method"), np.array([[2, 1], [9, 1]]))
+    data["zero_flipped_right"] = ("language", np.array([1, 0]))
+    data["zero_flipped_wrong"] = ("language", np.array([1, 0]))
+    data["primary_p_holm"] = (("language",), np.array([0.5, 0.001]))
+    data["pooled_primary_p"] = ((), 0.0123)
+    data["selected_layer"] = (("language", "method", "fold"), np.full((2, 2, 3), 9.0))
+    data["selected_depth"] = (("language", "method", "fold"), np.full((2, 2, 3), 9 / 18))
+    data["selected_alpha"] = (("language", "method", "fold"), np.full((2, 2, 3), 0.5))
+    coords = {
+        "language": ["de", "sw"],
+        "method": ["mean_difference", "shared_projection"],
+        "relative_depth": [4 / 18, 9 / 18],
+        "alpha": [0.5, 1.0],
+        "control": ["zero", "random"],
+    }
+    return xr.Dataset(data, coords=coords, attrs={"default_method": "mean_difference"})

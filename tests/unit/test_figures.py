@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import font_manager
 from matplotlib.figure import Figure
+from simulated_worlds import Answers, steering_effects
 
 from isogloss.figures import behaviour as behaviour_figures
 from isogloss.figures import (
@@ -26,6 +27,7 @@ from isogloss.figures import (
     variants,
 )
 from isogloss.figures.colours import SEQUENTIAL
+from isogloss.figures.many import MOST_ROWS, named_lines, shown_languages
 from isogloss.figures.style import (
     Subject,
     font_families,
@@ -131,56 +133,6 @@ def parallel_states():
         np.full((len(LANGUAGES), N), 9),
         lambda layer: (items + offsets + noise[layer]).astype(np.float32),
     )
-
-
-def steering_effects():
-    """Effects of a study of two languages, with values that are easy to find again."""
-    rng = np.random.default_rng(0)
-    sizes = {"language": 2, "method": 2, "relative_depth": 2, "alpha": 2, "fold": 3}
-    sizes |= {"control": 2, "draw": 3}
-    by_method = ["effect", "consistency_change"]
-    shapes = {"surface": ("language", "method", "relative_depth", "alpha")}
-    shapes |= {name: shapes["surface"] for name in ("surface_consistency", "surface_norm_ratio")}
-    for name, dims in (
-        *((name, ("method",)) for name in by_method),
-        ("control_effect", ("control",)),
-        ("effect_over_control", ("control",)),
-        ("pivot_harm", ()),
-    ):
-        for end in ("", "_low", "_high"):
-            shapes[name + end] = ("language", *dims)
-            shapes[f"pooled_{name}{end}"] = dims
-    for name in ("p_holm", "minimum_detectable_effect"):
-        shapes |= {name: ("language", "method"), f"pooled_{name}": ("method",)}
-        shapes |= {f"primary_{name}": ("language",)}
-    for name in ("effect_over_control_p", "effect_over_control_p_holm"):
-        shapes |= {name: ("language", "control"), f"pooled_{name}": ("control",)}
-    shapes |= {"pooled_primary_p": (), "pooled_primary_minimum_detectable_effect": ()}
-    shapes["random_draws"] = ("language", "draw")
-    shapes["control_cosine"] = ("language", "control")
-    data = {n: (d, rng.normal(0, 0.05, [sizes[k] for k in d])) for n, d in shapes.items()}
-    for name in [n for n in data if n.endswith("_low")]:
-        middle = data[name.removesuffix("_low")][1]
-        data[name] = (data[name][0], middle - 0.04)
-        data[name.replace("_low", "_high")] = (data[name][0], middle + 0.04)
-    data["p_holm"] = (("language", "method"), np.array([[0.5, 0.5], [0.07, 0.5]]))
-    data["flipped_right"] = (("language", "method"), np.array([[5, 1], [3, 1]]))
-    data["flipped_wrong"] = (("language", "method"), np.array([[2, 1], [9, 1]]))
-    data["zero_flipped_right"] = ("language", np.array([1, 0]))
-    data["zero_flipped_wrong"] = ("language", np.array([1, 0]))
-    data["primary_p_holm"] = (("language",), np.array([0.5, 0.001]))
-    data["pooled_primary_p"] = ((), 0.0123)
-    data["selected_layer"] = (("language", "method", "fold"), np.full((2, 2, 3), 9.0))
-    data["selected_depth"] = (("language", "method", "fold"), np.full((2, 2, 3), 9 / 18))
-    data["selected_alpha"] = (("language", "method", "fold"), np.full((2, 2, 3), 0.5))
-    coords = {
-        "language": ["de", "sw"],
-        "method": ["mean_difference", "shared_projection"],
-        "relative_depth": [4 / 18, 9 / 18],
-        "alpha": [0.5, 1.0],
-        "control": ["zero", "random"],
-    }
-    return xr.Dataset(data, coords=coords, attrs={"default_method": "mean_difference"})
 
 
 def questions():
@@ -474,6 +426,40 @@ def test_of_many_lines_the_extremes_are_named():
     label_ends(ax, 1.0, ends, dict.fromkeys(ends, "k"), 2.0, always=["mean"])
     named = {text.get_text() for text in ax.texts}
     assert named == {"l0", "l1", "l2", "l37", "l38", "l39", "mean"}
+
+
+MANY = [
+    *THIRTY,
+    *"ca eu hr sr af be bs et el gl ka kk la lt lv sk sl hy is fi hu ja ko".split(),
+]
+
+
+def test_of_many_languages_the_highest_and_the_lowest_have_a_row():
+    values = xr.DataArray([0.5, 0.9, 0.1, np.nan, 0.3, 0.7], coords={"language": list("abcdef")})
+    of_a = Subject("m", "d", "a")
+    assert shown_languages("abcdef", values, of_a, 5) == list("abcdef")
+    assert shown_languages("abcdef", values, of_a, 4) == ["a", "b", "f", "e", "c"]
+    assert shown_languages("bcdef", values, of_a, 2) == ["b", "c"]
+    assert named_lines(values.drop_sel(language="d"), 3) == ["c", "e", "a", "f", "b"]
+
+
+def test_a_figure_of_many_languages_fits_and_its_numbers_are_of_all():
+    rng = np.random.default_rng(0)
+    data = Answers.of_languages(rng, len(MANY)).scores(rng, np.arange(40))
+    data = data.assign_coords(language=MANY).assign_attrs(pivot="en")
+    drawing = behaviour_figures.accuracy_and_consistency(behaviour(data), SUBJECT)
+    left, right = drawing.figure.axes[:2]
+    assert drawing.figure.get_figheight() < 14
+    assert len(left.get_yticks()) == MOST_ROWS + 1
+    assert f"{MOST_ROWS + 1} of {len(MANY)} languages" in drawing.figure._supxlabel.get_text()
+    table = drawing.numbers[drawing.numbers["quantity"] == "accuracy"]
+    assert set(table["language"]) == set(MANY)
+    drawing.figure.canvas.draw()
+    for axis, end in ((right.xaxis, "x"), (right.yaxis, "y")):
+        names = [label.get_window_extent() for label in axis.get_ticklabels()]
+        edges = [sorted((getattr(box, f"{end}0"), getattr(box, f"{end}1"))) for box in names]
+        edges.sort()
+        assert all(a[1] <= b[0] + 1 for a, b in zip(edges, edges[1:], strict=False))
 
 
 # Captions and labels on awkward data

@@ -6,7 +6,9 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from isogloss.figures.colours import BLACK, DIVERGING, GREY, ORANGE, RED
+from isogloss.figures.many import shown_languages, shown_note, spoken_languages
 from isogloss.figures.style import (
+    MOST_ANNOTATED,
     Drawing,
     Subject,
     confidence,
@@ -18,7 +20,6 @@ from isogloss.figures.style import (
     numbers_of,
     rows_axis,
     say_empty,
-    spoken,
 )
 from isogloss.figures.text import ENDS, between, percent, points
 
@@ -69,20 +70,21 @@ def accuracy_and_consistency(behaviour: xr.Dataset, subject: Subject) -> Drawing
     """
     order = subject.order(behaviour["language"].values)
     results = behaviour.sel(language=order, language_2=order)
-    names = [subject.label(tag) + alike_mark(results, tag) for tag in order]
+    shown = shown_languages(order, results["accuracy"], subject)
     figure = new_figure(
         subject,
         "Accuracy, and consistency between languages",
-        1.35 + 0.26 * len(order),
+        1.35 + 0.26 * len(shown),
         [
             items_and_clusters(results),
             f"{confidence(results)} over clusters of items",
+            shown_note(order, shown, "accuracy (left)"),
             near_chance_note(subject, order),
             alike_note(results),
         ],
     )
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.75])
-    _accuracy_panel(left, results, subject, names)
+    _accuracy_panel(left, results.sel(language=shown), subject)
     _consistency_panel(right, results, subject)
     return Drawing(
         figure,
@@ -102,10 +104,12 @@ def accuracy_and_consistency(behaviour: xr.Dataset, subject: Subject) -> Drawing
     )
 
 
-def _accuracy_panel(ax: Axes, results: xr.Dataset, subject: Subject, names: list[str]) -> None:
+def _accuracy_panel(ax: Axes, results: xr.Dataset, subject: Subject) -> None:
     shares = [100 * results[f"accuracy{end}"].values for end in ENDS]
+    tags = [str(tag) for tag in results["language"].values]
+    names = [subject.label(tag) + alike_mark(results, tag) for tag in tags]
     rows = np.arange(len(names))
-    hollow = [tag in subject.near_chance for tag in results["language"].values]
+    hollow = [tag in subject.near_chance for tag in tags]
     chance = 100 * float(results["chance"])
     ax.axvline(chance, color=GREY, linestyle="--", linewidth=0.9)
     ax.text(chance, -0.62, " chance", color=GREY, va="bottom", ha="center", fontsize="small")
@@ -127,7 +131,9 @@ def _consistency_panel(ax: Axes, results: xr.Dataset, subject: Subject) -> None:
     ]
     top = max(0.1, np.ceil(np.nanmax(values, initial=0) * 10) / 10)
     image = heat_map(ax, values, tags, tags, (min(0.0, -0.1), top), faint=unsure)
-    ax.set_title("consistency (in brackets: interval includes shuffled items)")
+    written = max(values.shape) <= MOST_ANNOTATED
+    brackets = " (in brackets: interval includes shuffled items)" if written else ""
+    ax.set_title(f"consistency{brackets}")
     ax.figure.colorbar(image, ax=ax, label="Spearman's ρ of choice ranks", aspect=30, pad=0.02)
 
 
@@ -137,7 +143,8 @@ def _accuracy_caption(results: xr.Dataset, subject: Subject, order: list[str]) -
     pairs = results.sel(scope="pivot_pairs")
     near = [subject.label(tag).rstrip("*") for tag in order if tag in subject.near_chance]
     marked = (
-        f" {spoken(near)} {'is' if len(near) == 1 else 'are'} not above chance (hollow, asterisk): "
+        f" {spoken_languages(near)} {'is' if len(near) == 1 else 'are'} not above chance (hollow, "
+        "asterisk): "
         "consistency there says little."
         if near
         else ""
@@ -186,21 +193,26 @@ def transfer(behaviour: xr.Dataset, subject: Subject) -> Drawing:
     """
     order = subject.order(behaviour["language"].values)
     results = behaviour.sel(language=order, language_2=order)
+    lift = results["lift_independent"].sel(sign="positive", language=subject.pivot, drop=True)
+    shown = shown_languages(order, lift.rename(language_2="language"), subject)
+    heights = (0.21 * len(shown), min(0.23 * len(order), 4.6))
     figure = new_figure(
         subject,
         "Transfer between languages, against its baselines",
-        2.0 + 0.44 * len(order),
+        2.0 + sum(heights),
         [
             items_and_clusters(results),
             confidence(results),
+            shown_note(order, shown, "positive transfer above accuracy (top)"),
             near_chance_note(subject, order),
             alike_note(results),
         ],
         legends=1,
     )
-    top, bottom = figure.subplots(2, 2, height_ratios=[1, 1.1])
+    top, bottom = figure.subplots(2, 2, height_ratios=heights)
     for ax, (sign, title) in zip(top, SIGNS, strict=True):
-        _from_pivot_panel(ax, results, subject, sign, title)
+        _from_pivot_panel(ax, results, subject, sign, [t for t in shown if t != subject.pivot])
+        ax.set_title(title.format(pivot=subject.label(subject.pivot)))
     legend_below_title(figure, top[0])
     for ax, (sign, _) in zip(bottom, SIGNS, strict=True):
         _lift_panel(ax, results, subject, sign)
@@ -209,9 +221,8 @@ def transfer(behaviour: xr.Dataset, subject: Subject) -> Drawing:
 
 
 def _from_pivot_panel(
-    ax: Axes, results: xr.Dataset, subject: Subject, sign: str, title: str
+    ax: Axes, results: xr.Dataset, subject: Subject, sign: str, others: list[str]
 ) -> None:
-    others = [tag for tag in results["language"].values if tag != subject.pivot]
     part = results.sel(sign=sign, language=subject.pivot, language_2=others)
     rows = np.arange(len(others))
     for name, marker, color, label in BASELINES:
@@ -225,7 +236,6 @@ def _from_pivot_panel(
     rows_axis(ax, [subject.label(tag) + alike_mark(results, tag) for tag in others])
     ax.set_xlim(0, 100)
     ax.set_xlabel(f"{sign} transfer from {subject.label(subject.pivot)} [%]")
-    ax.set_title(title.format(pivot=subject.label(subject.pivot)))
 
 
 def _lift_panel(ax: Axes, results: xr.Dataset, subject: Subject, sign: str) -> None:

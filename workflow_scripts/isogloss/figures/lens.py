@@ -7,6 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from isogloss.figures.colours import BLACK, BLUE, GREY, PALE, RED
+from isogloss.figures.many import shown_languages, shown_note
 from isogloss.figures.style import (
     FAMILIES_NOTE,
     Drawing,
@@ -27,6 +28,7 @@ from isogloss.figures.style import (
 from isogloss.figures.text import ENDS, between, decimal, percent, points
 
 COLUMNS = 5  # panels of a row of small multiples
+MOST_PANELS = 39  # of languages beside the pivot
 MOST_WITH_BANDS = 4  # languages of one panel whose intervals are all drawn
 LATENT_STYLES = (
     ("prompt", BLACK, "o", "-", "in the prompt's language"),
@@ -42,26 +44,33 @@ def latent_accuracy(trajectories: xr.Dataset, subject: Subject) -> Drawing:
         trajectories: of `isogloss.measures.trajectories.trajectories`.
     """
     order = subject.order(trajectories["language"].values)
-    rows = -(-len(order) // COLUMNS)
+    lead = trajectories["latent_accuracy_contrast"].sel(contrast="pivot_prompt").mean("layer")
+    shown = shown_languages(order, lead, subject, MOST_PANELS)
+    pivot = subject.label(subject.pivot)
+    rows = -(-len(shown) // COLUMNS)
     figure = new_figure(
         subject,
         "Logit lens: accuracy of the choices in three languages, after the same prompt",
         1.15 + 1.5 * rows,
-        [confidence(trajectories), near_chance_note(subject, order)],
+        [
+            confidence(trajectories),
+            shown_note(order, shown, f"accuracy in {pivot} less that in the prompt's language"),
+            near_chance_note(subject, shown),
+        ],
         legends=1,
     )
-    columns = min(COLUMNS, len(order))
+    columns = min(COLUMNS, len(shown))
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    for ax, tag in zip(axes.flat, order, strict=False):
+    for ax, tag in zip(axes.flat, shown, strict=False):
         _accuracy_panel(ax, trajectories.sel(language=tag), subject, tag)
-    for ax in axes.flat[len(order) :]:
+    for ax in axes.flat[len(shown) :]:
         ax.set_axis_off()
     axes[0, 0].set_ylim(0, 100)
     for ax in axes[:, 0]:
         ax.set_ylabel("accuracy [%]")
     for index in range(columns):
-        depth_axis(axes[(len(order) - 1 - index) // columns, index])
-    legend_below_title(figure, axes.flat[min(1, len(order) - 1)])
+        depth_axis(axes[(len(shown) - 1 - index) // columns, index])
+    legend_below_title(figure, axes.flat[min(1, len(shown) - 1)])
     return Drawing(
         figure,
         numbers_of(
@@ -149,12 +158,15 @@ def latent_language(trajectories: xr.Dataset, subject: Subject) -> Drawing:
     """
     order = subject.order(trajectories["language"].values)
     others = [tag for tag in order if tag != subject.pivot]
+    depths = trajectories["settling_depth"].sel(latent="prompt")
+    shown = shown_languages(order, depths, subject)
     figure = new_figure(
         subject,
         "Logit lens: which language, how consistent, and when it settles",
-        max(3.5, 1.4 + 0.2 * len(order)),
+        max(3.5, 1.4 + 0.2 * len(shown)),
         [
             confidence(trajectories),
+            shown_note(order, shown, "settling depth (right)"),
             "thick: mean over languages" if len(others) > MOST_WITH_BANDS else "",
             FAMILIES_NOTE,
             near_chance_note(subject, order),
@@ -169,7 +181,7 @@ def latent_language(trajectories: xr.Dataset, subject: Subject) -> Drawing:
     _lines(axes[1], trajectories, subject, others, "latent_consistency")
     axes[1].set_ylabel("Spearman's ρ")
     axes[1].set_title(f"choice ranks, with those after\nthe {pivot} prompt at this layer")
-    _settling_panel(axes[2], trajectories, subject, order)
+    _settling_panel(axes[2], trajectories, subject, shown)
     legend_below_title(figure, axes[2], "settling of answers", side="right")
     names = ["pivot_log_odds", "pivot_log_odds_first_token", "latent_consistency"]
     names += ["settling_depth", "settling_depth_shuffled"]
@@ -191,12 +203,13 @@ def _lines(ax: Axes, results: xr.Dataset, subject: Subject, tags: list[str], nam
         say_empty(ax, "unknown: no gold choice that is spelled otherwise")
         depth_axis(ax)
         return
-    shown = tags if len(tags) <= MOST_WITH_BANDS else _extremes(values)
+    with_bands = tags if len(tags) <= MOST_WITH_BANDS else _extremes(values)
     band = slice(1, None)  # the lens of the embedding is mostly noise
     for tag in tags:
         line = values.sel(language=tag).values
-        if tag not in shown:
-            ax.plot(depth, line, color=styles[tag]["color"], linewidth=0.7, alpha=0.6)
+        if tag not in with_bands:
+            faint = min(0.6, 15 / len(tags))
+            ax.plot(depth, line, color=styles[tag]["color"], linewidth=0.7, alpha=faint, zorder=1.5)
             continue
         low, high = (results[name + end].sel(language=tag).values for end in ("_low", "_high"))
         color = styles[tag]["color"]
@@ -207,7 +220,8 @@ def _lines(ax: Axes, results: xr.Dataset, subject: Subject, tags: list[str], nam
     depth_axis(ax)
     ends = {tag + subject.mark(tag): float(results[name].sel(language=tag)[-1]) for tag in tags}
     colors = {tag + subject.mark(tag): str(styles[tag]["color"]) for tag in tags}
-    label_ends(ax, float(depth[-1]), ends, colors, 2.2)
+    bands = [tag + subject.mark(tag) for tag in with_bands]
+    label_ends(ax, float(depth[-1]), ends, colors, 2.2, always=bands)
 
 
 def _extremes(values: xr.DataArray) -> list[str]:

@@ -4,6 +4,7 @@ import numpy as np
 import xarray as xr
 
 from isogloss.figures.colours import BLACK, GREY, RED
+from isogloss.figures.many import shown_languages, shown_note
 from isogloss.figures.style import (
     Drawing,
     Subject,
@@ -34,7 +35,9 @@ def pivots(results: xr.Dataset, subject: Subject) -> Drawing:
     Args:
         results: of `isogloss.measures.pivots.pivots`.
     """
-    order = subject.order(results["pivot"].values)
+    every = subject.order(results["pivot"].values)
+    by = results["consistency"].rename(pivot="language")
+    order = shown_languages(every, by, subject)
     part = results.sel(pivot=order)
     figure = new_figure(
         subject,
@@ -43,6 +46,7 @@ def pivots(results: xr.Dataset, subject: Subject) -> Drawing:
         [
             f"{confidence(results)} over clusters of items",
             "thin: over items and languages",
+            shown_note(every, order, "consistency"),
             near_chance_note(subject, order),
         ],
     )
@@ -56,7 +60,8 @@ def pivots(results: xr.Dataset, subject: Subject) -> Drawing:
             bounds = [scale * part[f"{name}_crossed_{end}"].values for end in ("low", "high")]
             ax.hlines(rows, *bounds, color=GREY, linewidth=0.5)
             if np.isfinite(ends[0]).any():
-                ax.axvline(float(np.nanmean(ends[0])), color=GREY, linewidth=0.8, linestyle=":")
+                mean = float(scale * results[name].mean())
+                ax.axvline(mean, color=GREY, linewidth=0.8, linestyle=":")
         for chosen, color in ((~is_pivot, BLACK), (is_pivot, RED)):
             some = [np.where(chosen, values, np.nan) for values in ends]
             dots(ax, some, rows, hollow, color)
@@ -65,7 +70,8 @@ def pivots(results: xr.Dataset, subject: Subject) -> Drawing:
         ax.set_xlabel(unit)
         rows_axis(ax, [subject.label(tag) for tag in order])
     measures = [n for name in PANELS for n in (name, f"{name}_difference") if n in results]
-    numbers = with_reasons(numbers_of(part, measures), part, "transfer_lift")
+    whole = results.sel(pivot=every)
+    numbers = with_reasons(numbers_of(whole, measures), whole, "transfer_lift")
     return Drawing(figure, numbers, _caption(results, subject))
 
 
@@ -88,7 +94,7 @@ def _caption(results: xr.Dataset, subject: Subject) -> str:
         "\n\n*How to read it*: a row per language in the pivot's place, the study's own in colour; "
         "means over all other languages, so each row leaves out another language. Thick "
         "intervals are over questions, thin ones over questions and languages; dotted lines are "
-        "means over the rows. Consistency and transfer rise with the pivot's accuracy (left): a "
+        "means over all pivots. Consistency and transfer rise with the pivot's accuracy (left): a "
         "language is special where it stands out beyond that. The highest of several noisy rows "
         "is too high."
     )

@@ -8,6 +8,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from isogloss.figures.colours import BLACK, GREY, PALE
+from isogloss.figures.many import line_look, named_lines
 from isogloss.figures.style import (
     FAMILIES_NOTE,
     Drawing,
@@ -81,9 +82,10 @@ def _depth_panel(
     others = [tag for tag in order if tag != subject.pivot]
     every = max(1, round(len(depth) / 6))
     pairs = results.sel(language=others, language_2=subject.pivot)
+    named = named_lines(pairs[pair])
     for index, tag in enumerate(others):
-        line = pairs[pair].sel(language=tag).values
-        ax.plot(depth, line, markevery=(index % every, every), **(styles[tag] | {"linewidth": 0.9}))
+        line, look = pairs[pair].sel(language=tag).values, line_look(styles[tag], tag in named)
+        ax.plot(depth, line, markevery=(index % every, every), **look)
     if mean:
         for over, alpha in (("", 0.22), ("_crossed", 0.08)):
             low, high = (results[f"{mean}{over}{end}"].values for end in ("_low", "_high"))
@@ -93,8 +95,8 @@ def _depth_panel(
     if not mean:
         _raw_cosine(ax, results, subject)
     depth_axis(ax)
-    ends = {tag + subject.mark(tag): float(pairs[pair].sel(language=tag)[-1]) for tag in others}
-    colors = {tag + subject.mark(tag): str(styles[tag]["color"]) for tag in others}
+    ends = {tag + subject.mark(tag): float(pairs[pair].sel(language=tag)[-1]) for tag in named}
+    colors = {tag + subject.mark(tag): str(styles[tag]["color"]) for tag in named}
     if mean:
         ends["mean"], colors["mean"] = float(results[mean][-1]), BLACK
     label_ends(ax, float(depth[-1]), ends, colors, 1.8, always=["mean"])
@@ -172,7 +174,7 @@ def language_pairs(similarity: xr.Dataset, subject: Subject) -> Drawing:
     figure = new_figure(
         subject,
         "Pairs of languages: same place, same shape",
-        1.25 + 0.21 * len(order),
+        1.25 + min(0.21 * len(order), 5.2),
         ["mean over the middle half of relative depth", near_chance_note(subject, order)],
     )
     tags = [tag + subject.mark(tag) for tag in order]

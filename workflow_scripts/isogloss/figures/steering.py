@@ -7,6 +7,7 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from isogloss.figures.colours import BLACK, BLUE, DIVERGING, GREEN, GREY, ORANGE, PURPLE, RED, SKY
+from isogloss.figures.many import MOST_IN_TEXT, shown_languages, shown_note, spoken_languages
 from isogloss.figures.style import (
     Drawing,
     Subject,
@@ -31,6 +32,8 @@ CHOSEN = (
     "in part on this item's states; no choice has seen this item's answers. Tests and intervals "
     "choose anew under every sign pattern"
 )
+MOST_SURFACES = 8
+MOST_EFFECTS = 30
 LOOKS = ((BLACK, "o"), (BLUE, "s"), (RED, "^"), (GREEN, "D"), (PURPLE, "v"))
 CONTROL_LOOKS = {
     "random": (GREY, "o"),
@@ -55,7 +58,9 @@ def surface(steering: xr.Dataset, subject: Subject, fitted: str) -> Drawing:
         steering: of `isogloss.steering.effects.steering_effects`.
         fitted: the dataset whose vectors were used.
     """
-    languages, methods = list(steering["language"].values), list(steering["method"].values)
+    every, methods = list(map(str, steering["language"].values)), list(steering["method"].values)
+    effects = steering["effect"].sel({"method": steering.attrs["default_method"]})
+    languages = shown_languages(every, effects, subject, MOST_SURFACES)
     figure = new_figure(
         subject,
         "Steering: change of accuracy at every layer and strength",
@@ -63,6 +68,7 @@ def surface(steering: xr.Dataset, subject: Subject, fitted: str) -> Drawing:
         [
             f"vectors from {fitted}",
             "frames: chosen on the other folds, in how many",
+            shown_note(every, languages, "effect at the chosen setting"),
             near_chance_note(subject, languages),
         ],
     )
@@ -137,22 +143,30 @@ def effect(steering: xr.Dataset, subject: Subject, fitted: str) -> Drawing:
         steering: of `isogloss.steering.effects.steering_effects`.
         fitted: the dataset whose vectors were used.
     """
-    languages = [str(tag) for tag in steering["language"].values]
-    several = len(languages) > 1  # the mean of one language is that language
+    every = [str(tag) for tag in steering["language"].values]
+    effects = steering["effect"].sel({"method": steering.attrs["default_method"]})
+    languages = shown_languages(every, effects, subject, MOST_EFFECTS)
+    shown = steering.sel(language=languages)
+    several = len(every) > 1  # the mean of one language is that language
     names = [subject.label(tag) for tag in languages] + ["mean"] * several
     figure = new_figure(
         subject,
         "Steering at the chosen setting, and its controls",
         1.65 + 0.46 * len(names),
-        [f"vectors from {fitted}", confidence(steering), near_chance_note(subject, languages)],
+        [
+            f"vectors from {fitted}",
+            confidence(steering),
+            shown_note(every, languages, "effect"),
+            near_chance_note(subject, languages),
+        ],
         legends=3,
     )
     left, middle, right = figure.subplots(1, 3, sharey=True)
     hollow = [tag in subject.near_chance for tag in languages] + [False] * several
     pivot = subject.label(subject.pivot)
-    _methods(left, steering, "effect", hollow)
-    _controls(middle, steering, hollow)
-    _methods(right, steering, "consistency_change", hollow, 1.0)
+    _methods(left, shown, "effect", hollow)
+    _controls(middle, shown, hollow)
+    _methods(right, shown, "consistency_change", hollow, 1.0)
     rows_axis(left, names)
     for ax, title, unit in (
         (left, "methods: accuracy", "change [points]"),
@@ -236,14 +250,16 @@ def _effect_caption(results: xr.Dataset, subject: Subject, fitted: str) -> str:
     method = results.attrs["default_method"]
     effects = results.sel({"method": method})
     changes = []
-    for tag in map(str, results["language"].values):
+    every = [str(tag) for tag in results["language"].values]
+    extremes = shown_languages(every, effects["effect"], subject, 2)
+    for tag in every if len(every) <= MOST_IN_TEXT else extremes:
         part = effects.sel(language=tag)
         changes.append(f"{subject.label(tag).rstrip('*')} {between(part, 'effect', points)}")
     alpha = 1 - confidence_of(results)
     p = results[MAIN_CLAIM.p]
     sure = [tag for tag in map(str, results["language"].values) if p.sel(language=tag) < alpha]
     verdict = (
-        f"significant in {spoken([subject.label(tag).rstrip('*') for tag in sure])}"
+        f"significant in {spoken_languages([subject.label(tag).rstrip('*') for tag in sure])}"
         if sure
         else "not significant in any language by itself; an effect of "
         f"{span_of_points(results[MAIN_CLAIM.least])} would have been detected with 80% power"

@@ -15,6 +15,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -40,6 +41,7 @@ GUIDE: dict[str, Any] = {"arrowstyle": "-", "color": PALE, "linewidth": 0.5, "re
 GUIDE |= {"patchA": None, "shrinkA": 0, "shrinkB": 0}
 MOST_NAMED = 14  # lines whose ends are all named
 MOST_ANNOTATED = 14  # languages of a heat map whose cells still hold a legible number
+SMALLEST = 5.0  # size of a name that can still be read [point]
 
 
 @dataclass(frozen=True)
@@ -295,13 +297,13 @@ def heat_map(
     """
     ax.set_facecolor("#efefef")
     image = ax.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
-    ax.set_xticks(range(len(columns)), columns)
-    if len(columns) > MOST_ANNOTATED:  # upright, and as large as a column is wide
-        width: float = ax.get_figure(root=True).get_figwidth()  # type: ignore[union-attr]
-        room = 0.8 * 72 * width / 2.6 / len(columns)
-        size = min(matplotlib.rcParams["font.size"] * 0.92, room)
-        ax.tick_params(axis="x", labelrotation=90, labelsize=size)
-    ax.set_yticks(range(len(rows)), rows)
+    width, height = ax.get_figure(root=True).get_size_inches()  # type: ignore[union-attr]
+    if len(columns) > MOST_ANNOTATED:
+        ax.tick_params(axis="x", labelrotation=90)
+        _name_cells(ax.xaxis, columns, width / 2.6)
+    else:
+        ax.set_xticks(range(len(columns)), columns)
+    _name_cells(ax.yaxis, rows, height * _share_of_height(ax))
     ax.tick_params(length=0, left=False, bottom=False)
     ax.spines[:].set_visible(False)
     if not written or max(values.shape) > MOST_ANNOTATED:
@@ -320,6 +322,27 @@ def heat_map(
         written_in = ax.text(column, row, text, ha="center", va="center", color=ink, fontsize=size)
         written_in.set_in_layout(False)  # inside the axes anyhow; measuring them all takes time
     return image
+
+
+def _share_of_height(ax: Axes) -> float:
+    """What part of a figure's height axes have."""
+    if (spec := ax.get_subplotspec()) is None:
+        return 1.0
+    grid = spec.get_gridspec()
+    heights = np.asarray(grid.get_height_ratios() or np.ones(grid.nrows), float)
+    return float(heights[spec.rowspan.start : spec.rowspan.stop].sum() / heights.sum())
+
+
+def _name_cells(axis: Axis, names: Sequence[str], length: float) -> None:
+    """Names of cells, no larger than a cell; of every second cell, or fewer, where they are many.
+
+    Args: length of the axis [inch], roughly.
+    """
+    room = 0.8 * 72 * length / len(names)
+    step = int(np.ceil(SMALLEST / room))
+    axis.set_ticks(range(0, len(names), step), names[::step])
+    size = min(float(matplotlib.rcParams["font.size"]) * 0.92, step * room)
+    axis.set_tick_params(labelsize=size)
 
 
 def spread(values: Sequence[float], gap: float) -> list[float]:

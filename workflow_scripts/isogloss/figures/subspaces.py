@@ -5,6 +5,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from isogloss.figures.colours import BLACK, BLUE, GREY, ORANGE, PALE
+from isogloss.figures.many import line_look, named_lines, outermost
 from isogloss.figures.style import (
     FAMILIES_NOTE,
     Drawing,
@@ -20,6 +21,7 @@ from isogloss.figures.style import (
 )
 from isogloss.figures.text import decimal, percent
 
+MOST_POINTS = 20  # languages of the map that are named
 SOURCES = (
     ("item", BLUE, "item"),
     ("language", ORANGE, "language"),
@@ -72,10 +74,15 @@ def _offset_map(ax: Axes, results: xr.Dataset, subject: Subject, order: list[str
     ax.axvline(0, color=PALE, linewidth=0.7, zorder=0)
     where = where / scale
     for tag, (x, y) in zip(order, where, strict=True):
-        ax.plot(x, y, **(styles[tag] | {"markersize": 6, "linestyle": "none"}))
+        size = 6 if len(order) <= MOST_POINTS else 4
+        ax.plot(x, y, **(styles[tag] | {"markersize": size, "linestyle": "none"}))
     ax.margins(0.15)
     ax.autoscale_view()
-    label_points(ax, [tag + subject.mark(tag) for tag in order], where, (2.7, 1.9))
+    named = outermost(where, MOST_POINTS) | (np.array(order) == subject.pivot)
+    texts = [
+        tag + subject.mark(tag) for tag, is_named in zip(order, named, strict=True) if is_named
+    ]
+    label_points(ax, texts, where[named], (2.7, 1.9))
     shares = 100 * results["offset_variance"].values
     ax.set_xlabel(f"component 1 ({shares[0]:.0f}% of the offsets' variance)")
     ax.set_ylabel(f"component 2 ({shares[1]:.0f}%)" if len(shares) > 1 else "")
@@ -115,13 +122,14 @@ def _overlap_panel(ax: Axes, results: xr.Dataset, subject: Subject, order: list[
     ax.fill_between(depth, floor, ceiling, color=PALE, alpha=0.45, linewidth=0)
     ax.plot(depth, ceiling, color=BLACK, linewidth=1.4)
     ax.plot(depth, floor, color=GREY, linewidth=1, linestyle=(0, (1, 1)))
+    named = named_lines(pairs["overlap"])
     for tag in others:
-        ax.plot(depth, pairs["overlap"].sel(language=tag), **(styles[tag] | {"linewidth": 0.9}))
+        ax.plot(depth, pairs["overlap"].sel(language=tag), **line_look(styles[tag], tag in named))
     depth_axis(ax)
     ax.set_ylim(bottom=0)
     if len(depth):
-        ends = {t + subject.mark(t): float(pairs["overlap"].sel(language=t)[-1]) for t in others}
-        colors = {t + subject.mark(t): str(styles[t]["color"]) for t in others}
+        ends = {t + subject.mark(t): float(pairs["overlap"].sel(language=t)[-1]) for t in named}
+        colors = {t + subject.mark(t): str(styles[t]["color"]) for t in named}
         ends |= {"ceiling": float(ceiling[-1]), "floor": float(floor[-1])}
         colors |= {"ceiling": BLACK, "floor": GREY}
         label_ends(ax, float(depth[-1]), ends, colors, 1.9, always=("ceiling", "floor"))
@@ -137,8 +145,9 @@ def _angle_panel(ax: Axes, results: xr.Dataset, subject: Subject, order: list[st
     angles = results["principal_angle"].sel(language_2=subject.pivot)
     ranks = np.arange(1, angles.sizes["angle"] + 1)
     others = [tag for tag in order if tag != subject.pivot]
+    named = named_lines(angles.sel(language=others))
     for tag in others:
-        ax.plot(ranks, angles.sel(language=tag), **(styles[tag] | {"linewidth": 0.9}))
+        ax.plot(ranks, angles.sel(language=tag), **line_look(styles[tag], tag in named))
     ax.set_ylim(0, 92)
     ax.set_yticks([0, 30, 60, 90])
     ax.set_xlim(0.6, len(ranks) + 0.4)

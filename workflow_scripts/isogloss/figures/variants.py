@@ -5,6 +5,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 
 from isogloss.figures.colours import BLACK, BLUE, GREEN, GREY, ORANGE, PALE, PURPLE, RED, SKY
+from isogloss.figures.many import shown_languages, shown_note, spoken_languages
 from isogloss.figures.steering import with_pooled
 from isogloss.figures.style import (
     Drawing,
@@ -17,7 +18,6 @@ from isogloss.figures.style import (
     new_figure,
     numbers_of,
     rows_axis,
-    spoken,
 )
 from isogloss.figures.text import ENDS, as_rst, between, decimal, percent, points
 
@@ -46,21 +46,28 @@ def consistency_and_ceiling(variants: xr.Dataset, subject: Subject) -> Drawing:
     """
     order = subject.order(variants["language"].values)
     results = variants.sel(language=order, language_2=order)
-    names = [subject.label(tag) for tag in order] + ["mean"]
+    with_pivot = results["consistency_across_wordings"].sel(language_2=subject.pivot, drop=True)
+    shown = shown_languages(order, with_pivot, subject)
+    names = [subject.label(tag) for tag in shown] + ["mean"]
     figure = new_figure(
         subject,
         "Consistency, and how far a language agrees with itself",
         1.75 + 0.3 * len(names),
-        [wordings_of(results), confidence(results), near_chance_note(subject, order)],
+        [
+            wordings_of(results),
+            confidence(results),
+            shown_note(order, shown, "consistency"),
+            near_chance_note(subject, shown),
+        ],
         legends=2,
     )
     left, right = figure.subplots(1, 2, width_ratios=[1.5, 1])
-    _ceilings(left, results, subject, order)
+    _ceilings(left, results.sel(language=shown), subject, shown)
     rows_axis(left, names)
     left.axvline(1, color=GREY, linewidth=0.8, linestyle=(0, (1, 1)))
     left.set_xlabel("Spearman's ρ of choice ranks")
     left.set_title(f"with {subject.label(subject.pivot)}, under other wordings")
-    _share_bars(right, results)
+    _share_bars(right, results, len(names))
     legend_below_title(figure, left, "left:")
     legend_below_title(figure, right, "right:", line=2)
     variables = ["self_consistency", "correctable", "consistency_same_wording"]
@@ -92,7 +99,7 @@ def _ceilings(ax: Axes, results: xr.Dataset, subject: Subject, order: list[str])
     ax.set_xlim(min(-0.05, least - 0.05), min(max(1.05, largest + 0.05), 1.6))
 
 
-def _share_bars(ax: Axes, results: xr.Dataset) -> None:
+def _share_bars(ax: Axes, results: xr.Dataset, n_rows: int) -> None:
     """What ranks, margins and right answers vary with: a stacked bar each."""
     bars = {
         "choices' ranks": results["rank_share"].sel(scope="all_pairs").to_series(),
@@ -111,6 +118,7 @@ def _share_bars(ax: Axes, results: xr.Dataset) -> None:
     for text, color in SOURCES.values():
         ax.plot([], [], marker="s", color=color, linestyle="none", label=text)
     rows_axis(ax, list(bars))
+    ax.set_ylim(max(len(bars), 0.3 * n_rows) - 0.4, -0.6)  # bars of a figure of many rows stay bars
     ax.set_xlim(0, 102)
     ax.set_xlabel("share of variance [%]")
     ax.set_title("what answers vary with")
@@ -121,8 +129,8 @@ def _ceiling_caption(results: xr.Dataset, subject: Subject) -> str:
     low = [t for t in map(str, results["language"].values)
            if not bool(results["correctable"].sel(language=t))]  # fmt: skip
     left_out = (
-        f" In {spoken([subject.label(tag).rstrip('*') for tag in low])} the model does not agree "
-        "with itself beyond doubt: nothing is corrected there."
+        f" In {spoken_languages([subject.label(t).rstrip('*') for t in low])} the model does not "
+        "agree with itself beyond doubt: nothing is corrected there."
         if low
         else ""
     )
@@ -149,11 +157,13 @@ def ensembles(variants: xr.Dataset, subject: Subject, steering: dict[str, xr.Dat
         variants: of `isogloss.measures.variants.variants`.
         steering: of `steering_effects`, by the dataset of the vectors; the first is shown.
     """
-    order = subject.order(variants["language"].values)
-    results = variants.sel(language=order, language_2=order)
+    every = subject.order(variants["language"].values)
+    results = variants.sel(language=every, language_2=every)
     fitted = next(iter(steering), None)
+    order = shown_languages(every, results["accuracy_gain"], subject)
     names = [subject.label(tag) for tag in order] + ["mean"]
     notes = [wordings_of(results), confidence(results), near_chance_note(subject, order)]
+    notes.append(shown_note(every, order, "gain of accuracy"))
     figure = new_figure(
         subject,
         "Averaging over wordings, beside steering",
@@ -170,7 +180,8 @@ def ensembles(variants: xr.Dataset, subject: Subject, steering: dict[str, xr.Dat
         (right, "consistency_gain", pairs, means, 1, "consistency_change"),
     ):
         values = [
-            scale * np.append(of[name + end].values, mean[f"mean_{name}{end}"]) for end in ENDS
+            scale * np.append(of[name + end].sel(language=order).values, mean[f"mean_{name}{end}"])
+            for end in ENDS
         ]
         shift = 0.15 if fitted else 0.0
         dots(ax, values, rows - shift, hollow, BLACK, "o", "mean of the wordings' scores")
