@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import transformers
 from tests.architectures.families import COMMON, FAMILIES
 from tests.unit.test_cost_tokens import counted_of
 from tests.unit.test_extraction import ask, extract, items
@@ -260,3 +261,9 @@ def test_rows_that_are_not_kept_move_their_time_and_save_their_disk():
     assert kept.disk - saved.disk > 0.5 * rows
     assert saved.seconds > kept.seconds and put_together.seconds < lens.seconds
     assert put_together.disk == lens.disk and put_together.gpu_seconds == 0
+
+
+def test_layers_with_heads_of_their_own_size_are_priced_by_their_mean():
+    name, settings = FAMILIES["Gemma 4"]
+    config = getattr(transformers, name)(**COMMON | settings | {"global_head_dim": 16})
+    assert counted(config, "float32").attended == 4 * (8 + 16) / 2

@@ -117,17 +117,27 @@ def counted(config: Any, dtype: str, trusted: bool = False) -> Model:
     idle = experts * (1 - getattr(config, "num_experts_per_tok", n_experts) / n_experts)
     ends = {made.get_input_embeddings().weight, made.get_output_embeddings().weight}
     wide = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
-    heads, layers = getattr(config, "num_attention_heads", None) or 1, config.num_hidden_layers
+    layers = config.num_hidden_layers
     return Model(
         dtype=dtype,
         stored=BYTES[dtype],
         layers=layers,
         width=config.hidden_size,
         intermediate=max(wide) if isinstance(wide, list) else wide,  # of Gemma 3n, by block
-        attended=heads * (getattr(config, "head_dim", None) or config.hidden_size // heads),
+        attended=_attended(config),
         vocabulary=config.vocab_size,
         block_weights=(whole - idle - sum(end.numel() for end in ends)) / layers,
         weights=whole,
         plain=plain or "",
         padded=not single,
     )
+
+
+def _attended(config: Any) -> int:
+    """Features of all heads of a layer; of Gemma 4, whose layers differ, the mean."""
+    blocks = config.per_layer_config if getattr(config, "is_heterogeneous", False) else [config]
+    sizes = []
+    for block in blocks:
+        heads = getattr(block, "num_attention_heads", None) or 1
+        sizes.append(heads * (getattr(block, "head_dim", None) or block.hidden_size // heads))
+    return round(sum(sizes) / len(sizes))

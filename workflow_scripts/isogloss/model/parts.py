@@ -96,7 +96,8 @@ def find_backbone(model: Any, slug: str) -> tuple[nn.Module, nn.ModuleList]:
     for name, module in modules.items():
         if isinstance(module, nn.ModuleList) and len(module) == n_layers:
             return modules[name.rpartition(".")[0]], module
-    raise unsupported(slug, model, f"no decoder blocks (a list of {n_layers} modules) found")
+    wanted = "" if n_layers is None else f" (a list of {n_layers} modules)"
+    raise unsupported(slug, model, f"no decoder blocks{wanted} found")
 
 
 def softcap_of(model: Any) -> float | None:
