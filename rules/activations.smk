@@ -24,9 +24,9 @@ EXTRACTION_OPTIONS = (
 
 rule extract:
     input:
-        question_files,
-        checkpoint,
-        parts,
+        given(FILES.questions, "dataset"),
+        given(FILES.checkpoint, "model"),
+        given(FILES.parts, "model", "dataset", "key"),
     output:
         f"{EXTRACTED}.json",
     log:
@@ -49,8 +49,8 @@ rule extract:
 
 rule extract_part:
     input:
-        question_files,
-        checkpoint,
+        given(FILES.questions, "dataset"),
+        given(FILES.checkpoint, "model"),
     output:
         temp(f"{EXTRACTED}.{{part}}.json"),
     log:

@@ -10,7 +10,7 @@ rule behaviour:
     input:
         **with_code("behaviour.py"),
         manifest=manifest("activations"),
-        questions=question_files,
+        questions=given(FILES.questions, "dataset"),
     output:
         f"{RESULTS}/{{model}}/{{dataset}}/behaviour.nc",
     log:

@@ -10,9 +10,9 @@ rule breakdown:
     input:
         **with_code("breakdown.py"),
         manifest=manifest("activations"),
-        questions=question_files,
+        questions=given(FILES.questions, "dataset"),
         steered=lambda w: [
-            manifest_of("steered", w.model, fitted, w.dataset)
+            FILES.manifest("steered", w.model, fitted, w.dataset)
             for fitted in STUDY.fitted_for(w.dataset)
         ],
     output:

@@ -32,11 +32,11 @@ os.environ.update(
 from isogloss.errors import InputError
 from isogloss.files.canonical import canonical_json
 from isogloss.imports import imported_modules
-from isogloss.questions.datasets import dataset_files
+from isogloss.study.job_files import JobFiles
 from isogloss.study.keys import STAGES, Artifacts
 from isogloss.study.local_questions import check_pairs_apart
 from isogloss.study.schema import validate
-from isogloss.study.settings import Settings, dump, manifest_name
+from isogloss.study.settings import Settings
 from isogloss.study.study_file import check_free, mapping_of
 
 try:
@@ -52,6 +52,7 @@ except InputError as error:
     sys.exit(f"error: {error}")
 
 ARTIFACTS = Artifacts(SETTINGS)
+FILES = JobFiles(ARTIFACTS)
 STORE, RESULTS = STUDY.store, STUDY.results
 
 
@@ -82,14 +83,21 @@ def values_of(*names):
     return lambda wildcards: values(wildcards, names)
 
 
-def manifest_of(stage: str, *about: str) -> str:
-    """The list of a stage's artifacts for a model and its datasets; settings change its name."""
-    return f"{STORE}/{manifest_name(stage, getattr(SETTINGS, stage)(*about))}"
+def given(method, *names: str):
+    """An input: what a method gives for what some wildcards name."""
+
+    def of_job(wildcards):
+        try:
+            return method(*values(wildcards, names))
+        except InputError as error:
+            sys.exit(f"error: {error}")
+
+    return of_job
 
 
 def manifest(stage: str, *names: str):
     """An input: the list of a stage's artifacts, for what some wildcards name."""
-    return lambda wildcards: manifest_of(stage, *values(wildcards, names))
+    return given(functools.partial(FILES.manifest, stage), *names)
 
 
 def settings(name: str, *names: str):
@@ -121,31 +129,3 @@ def on_this_machine(*names: str, more=lambda wildcards: ""):
     known = SETTINGS.on_this_machine()
     options = " ".join(f"--{name}={shlex.quote(known[name])}" for name in names)
     return lambda wildcards, output: options + more(wildcards)
-
-
-def question_files(wildcards) -> list[str]:
-    """An input: the files of a job's dataset that lie here."""
-    name = wildcards.dataset
-    try:
-        files = dataset_files(dump(STUDY.datasets[name]), STUDY.languages_of(name))
-    except InputError as error:
-        sys.exit(f"error: datasets.{name}: {error}")
-    return list(map(str, files))
-
-
-def checkpoint(wildcards) -> list[str]:
-    """An input: the checkpoint of a model that is trained here; none of another."""
-    model = wildcards.model
-    trained = STUDY.models[model].organism
-    return [f"{STORE}/{ARTIFACTS.organism(model).name}"] if trained else []
-
-
-def manifests_of_variants(wildcards) -> list[str]:
-    """An input: the lists of a dataset's activation files, the main wording's first."""
-    variants = (None, *STUDY.variants_of(wildcards.dataset))
-    return [manifest_of("activations", *values(wildcards, ()), v) for v in variants]
-
-
-def of_every_model(pattern: str):
-    """An input: a file per model, in the study's order."""
-    return lambda wildcards: expand(pattern, model=STUDY.models, **wildcards)

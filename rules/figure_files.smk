@@ -4,14 +4,13 @@ Files of figures, as the report shows them, and the results behind them. No rule
 The list of figures itself is in `isogloss.figures.titles`.
 """
 
+from isogloss.figures.places import placed_figures, scale_stem
 from isogloss.figures.titles import (
     CALIBRATION_FIGURE,
     LADDER_FIGURE,
     MATRIX_FIGURE,
     SCALE_FIGURE,
     figure_files,
-    placed_figures,
-    scale_stem,
 )
 
 WORLD = STUDY.asked_of_the_world
@@ -65,22 +64,6 @@ def all_figures() -> list:
     files = [f for m in STUDY.models for d in STUDY.datasets for f in figures(m, d)]
     files += [f for d in STUDY.questions for f in scale_figure(d)]
     return files + matrix_figure() + organism_figures()
-
-
-def results(model: str, dataset: str) -> list[str]:
-    """The results of a model on a dataset that figures show."""
-    return [f"{RESULTS}/{model}/{dataset}/{n}" for n in STUDY.result_files(dataset)]
-
-
-def of_organisms(name: str) -> list[str]:
-    """A result of every organism of a calibration."""
-    return [f"{RESULTS}/{model}/{WORLD}/{name}.nc" for model in STUDY.planted]
-
-
-def lens_manifest(model: str, dataset: str) -> list[str]:
-    """The list of the lens files that figures show; none where the study has no lens there."""
-    with_lens = "lenses" in STUDY.results_of(dataset)
-    return [manifest_of("lens", model, dataset)] if with_lens else []
 
 
 def in_the_report(name: str, *about: str):

@@ -29,8 +29,8 @@ for MODEL in STUDY.models:
                 f"figures_{MODEL}@{DATASET}"  # which no slug holds
             input:
                 **with_code("figures.py"),
-                results=results(MODEL, DATASET),
-                lenses=lens_manifest(MODEL, DATASET),
+                results=FILES.results(MODEL, DATASET),
+                lenses=FILES.lens(MODEL, DATASET),
             output:
                 figures(MODEL, DATASET),
             log:
@@ -71,7 +71,7 @@ rule summary:
     input:
         **with_code("summary.py"),
         manifests=[
-            manifest_of("activations", m, d)
+            FILES.manifest("activations", m, d)
             for m in STUDY.models
             for d in STUDY.questions
         ],
@@ -79,7 +79,7 @@ rule summary:
             file
             for m in STUDY.models
             for d in STUDY.questions
-            for file in results(m, d)
+            for file in FILES.results(m, d)
             if Path(file).stem != "subspaces"
         ],
         verdicts=[f"{RESULTS}/verdicts.nc"] if STUDY.questions else [],

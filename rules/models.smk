@@ -30,7 +30,7 @@ rule train:
 
 rule readout:
     input:
-        checkpoint,
+        given(FILES.checkpoint, "model"),
     output:
         f"{STORE}/readouts/{{model}}/{{key}}.safetensors",
     log:

@@ -16,12 +16,14 @@ if STUDY.planted:
             custom=sorted(
                 {place.rpartition(":")[0] for place in STUDY.measures.values()}
             ),
-            manifests=[manifest_of("activations", m, WORLD) for m in STUDY.planted],
-            similarity=of_organisms("similarity"),
-            subspaces=of_organisms("subspaces"),
-            behaviour=of_organisms("behaviour"),
-            trajectories=of_organisms("trajectories") if STUDY.with_lens else [],
-            steering=[f for n in STEERED_BY for f in of_organisms(f"steering_{n}")],
+            manifests=[FILES.manifest("activations", m, WORLD) for m in STUDY.planted],
+            similarity=FILES.of_organisms("similarity"),
+            subspaces=FILES.of_organisms("subspaces"),
+            behaviour=FILES.of_organisms("behaviour"),
+            trajectories=FILES.of_organisms("trajectories") if STUDY.with_lens else [],
+            steering=[
+                f for n in STEERED_BY for f in FILES.of_organisms(f"steering_{n}")
+            ],
         output:
             f"{ORGANISMS}/calibration.nc",
         log:

@@ -24,7 +24,7 @@ rule report:
             file
             for m in STUDY.models
             for d in STUDY.datasets
-            for file in results(m, d)
+            for file in FILES.results(m, d)
         ],
         verdicts=[f"{RESULTS}/verdicts.nc"] if STUDY.questions else [],
         figures=all_figures(),

@@ -99,12 +99,6 @@ SHARED_OUT = STUDY.cluster.jobs_per_model > 1
 EXTRACTED = f"{STORE}/manifests/{{model}}/{{dataset}}/activations-{{key}}"
 
 
-def parts(wildcards) -> list[str]:
-    """An input: the lists of the jobs that share the languages; none where one job does all."""
-    numbers = STUDY.extraction_parts(wildcards.dataset)
-    return expand(f"{EXTRACTED}.{{part}}.json", part=numbers, **wildcards)
-
-
 def extraction_spec(wildcards) -> str:
     """A parameter: the settings of a wording's activation files."""
     return canonical_json(SETTINGS.activations(*wording(wildcards)))

@@ -10,10 +10,14 @@ rule scale:
     input:
         **with_code("scale.py"),
         manifests=lambda w: [
-            manifest_of("activations", m, w.dataset) for m in STUDY.models
+            FILES.manifest("activations", m, w.dataset) for m in STUDY.models
         ],
-        similarity=of_every_model(f"{RESULTS}/{{model}}/{{dataset}}/similarity.nc"),
-        behaviour=of_every_model(f"{RESULTS}/{{model}}/{{dataset}}/behaviour.nc"),
+        similarity=expand(
+            f"{RESULTS}/{{model}}/{{{{dataset}}}}/similarity.nc", model=STUDY.models
+        ),
+        behaviour=expand(
+            f"{RESULTS}/{{model}}/{{{{dataset}}}}/behaviour.nc", model=STUDY.models
+        ),
     output:
         f"{RESULTS}/scale/{{dataset}}.nc",
     log:

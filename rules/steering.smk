@@ -31,7 +31,7 @@ rule steer:
     input:
         activations=manifest("activations"),
         vectors=manifest("vectors", "model", "fitted"),
-        checkpoint=checkpoint,
+        checkpoint=given(FILES.checkpoint, "model"),
     output:
         f"{STORE}/manifests/{{model}}/{{dataset}}/steered-{{fitted}}-{{key}}.json",
     log:

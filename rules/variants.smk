@@ -9,7 +9,7 @@ Gives:    {results}/{model}/{dataset}/variants.nc  (variant, language, language_
 rule variants:
     input:
         **with_code("variants.py"),
-        manifests=manifests_of_variants,
+        manifests=given(FILES.wordings),
     output:
         f"{RESULTS}/{{model}}/{{dataset}}/variants.nc",
     log:

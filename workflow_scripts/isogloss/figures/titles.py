@@ -6,8 +6,6 @@ The rules name files by it, and the program draws by it. Nothing here draws.
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from isogloss.study.schema import Config
-
 
 @dataclass(frozen=True)
 class Figure:
@@ -76,17 +74,6 @@ def figures_of(results: Collection[str], fitted: Sequence[str] = ()) -> list[Fig
         for dataset in fitted
         for figure in STEERING_FIGURES
     ]
-
-
-def placed_figures(study: Config, model: str, dataset: str) -> list[tuple[Figure, str]]:
-    """The figures of a model on a dataset, with their paths below the results, without suffix."""
-    figures = figures_of(study.results_of(dataset), study.fitted_for(dataset))
-    return [(figure, f"{model}/{dataset}/figures/{figure.name}") for figure in figures]
-
-
-def scale_stem(figure: Figure, dataset: str = "") -> str:
-    """The path of a figure of all models below the results, without suffix."""
-    return f"scale/figures/{figure.name}" + (f"_{dataset}" if dataset else "")
 
 
 def figure_files(stem: str, formats: Sequence[str]) -> list[str]:

@@ -10,13 +10,12 @@ from urllib.parse import quote
 from markupsafe import Markup
 from PIL import Image
 
+from isogloss.figures.places import placed_figures, scale_stem
 from isogloss.figures.titles import (
     MATRIX_FIGURE,
     SCALE_FIGURE,
     Figure,
     figure_files,
-    placed_figures,
-    scale_stem,
 )
 from isogloss.report.budget import Budget
 from isogloss.report.captions import Caption, read_caption
