@@ -58,7 +58,7 @@ def check(path: Path) -> None:
         "HF_DATASETS_OFFLINE": "1",
     }  # it looks, and fetches nothing
     # What writing the configuration need not wait for.
-    from isogloss.cost.estimate import duration, estimate
+    from isogloss.cost.estimate import Estimate, duration
     from isogloss.cost.stages import Cost
     from isogloss.preflight import check_disk, check_study
     from isogloss.store.names import size_text
@@ -69,7 +69,7 @@ def check(path: Path) -> None:
         say(line)
     if findings.to_fetch:
         say(f"not looked at, because they have to be fetched: {', '.join(findings.to_fetch)}")
-    estimated = estimate(study)
+    estimated = Estimate(study)
     lines = list(estimated.lines())
     left = sum((line.to_do for line in lines), Cost())
     disk, memory = (size_text(round(size)) for size in (left.disk, left.memory))

@@ -23,10 +23,10 @@ def main() -> None:
     args = parser.parse_args()
     os.environ.setdefault("HF_DATASETS_OFFLINE", "1")  # questions are looked up, never downloaded
     # Not before: it lays questions out with torch, which the options need not wait for.
-    from isogloss.cost.estimate import as_table, estimate
+    from isogloss.cost.estimate import Estimate, as_table
 
     study = validate(args.settings, "--spec")
-    estimated = estimate(study, args.machine)
+    estimated = Estimate(study, args.machine)
     about, lines = estimated.machine.about, list(estimated.lines())
     if args.json:
         print(json.dumps([{"machine": about, **asdict(line)} for line in lines], indent=1))

@@ -1,6 +1,6 @@
 """What a study will cost before anyone spends it: every job, what is already there, the totals."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Any
 
 from isogloss.cost import stages
 from isogloss.cost.architecture import Model, loaded_model
-from isogloss.cost.machines import HERE, Machine, named
+from isogloss.cost.machines import HERE, named
 from isogloss.cost.stages import Cost, Work
 from isogloss.cost.tokens import Questions, announced
 from isogloss.errors import InputError
@@ -37,27 +37,19 @@ class Line:
     note: str = ""  # what is unknown; '' for nothing
 
 
-def estimate(study: Config, machine: str | None = None) -> "Estimator":
-    """The jobs of a study on a machine (as `machines.named` takes it; None: the study's)."""
-    likely = "h100" if study.device.startswith("cuda") else HERE
-    name, store = machine or study.estimate.machine or likely, Path(study.store)
-    here = {str(path.relative_to(store)) for path in store.glob("*/*/**/*")}
-    there = here | shared_names(study, otherwise="estimated")
-    return Estimator(study, named(name, cache_folder(study.cache)), there)
-
-
-class Estimator:
-    """The jobs of one study on one machine.
-
-    Args:
-        there: names of the artifacts that need not be made.
+class Estimate:
+    """The jobs of one study on one machine (as `machines.named` takes it; None: the study's).
 
     Attributes:
         notes: what the costs rest on, as its keys.
     """
 
-    def __init__(self, study: Config, machine: Machine, there: Set[str]) -> None:
-        self.study, self.machine, self.there = study, machine, there
+    def __init__(self, study: Config, machine: str | None = None) -> None:
+        likely = "h100" if study.device.startswith("cuda") else HERE
+        name, store = machine or study.estimate.machine or likely, Path(study.store)
+        here = {str(path.relative_to(store)) for path in store.glob("*/*/**/*")}
+        self.there = here | shared_names(study, otherwise="estimated")  # need not be made
+        self.study, self.machine = study, named(name, cache_folder(study.cache))
         self.artifacts = Artifacts(Settings(study, planning=True))
         self.notes: dict[str, None] = {}
         self._items = cache(self._read_items)

@@ -237,21 +237,20 @@ def activation_bytes(work: Work, text: Text, rows: str) -> float:
     Args:
         rows: "keep" or "none".
     """
-
-    def stored(n: float, chunk: int) -> float:
-        """Entries for n of them: whole chunks, none larger than there are entries."""
-        size = max(1, min(chunk, math.ceil(n)))
-        return math.ceil(n / size) * size
-
     model, layers = work.model, len(work.lens_layers)
-    size: float = 2 * stored(work.items, 64) * (model.layers + 1) * model.width * 4
+    size: float = 2 * in_chunks(work.items, 64) * (model.layers + 1) * model.width * 4
     if layers and text.stored_states:
         tokens = text.stored_states + text.phrases
-        of_layer = stored(text.stored_states, 1024) * model.width * model.number_bytes
+        of_layer = in_chunks(text.stored_states, 1024) * model.width * model.number_bytes
         size += layers * (of_layer if rows == "keep" else 4 * tokens)
         size += tokens * (6 * 8 + 4)
     size += work.items * (80 + len(LATENTS) * work.choices * 8 + work.choices * 9)
     return size + FILE_BYTES["activations"]
+
+
+def in_chunks(n: float, chunk: int) -> float:
+    """Entries for n of them: whole chunks, none larger than there are entries."""
+    return n if n <= chunk else math.ceil(n / chunk) * chunk
 
 
 # -- stages on states, on processors ---------------------------------------------------------------
