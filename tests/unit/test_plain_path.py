@@ -55,9 +55,10 @@ def encoder(**settings):
     return AutoModelForCausalLM.from_config(XLMRobertaConfig(**COMMON | settings))
 
 
-def test_an_encoder_is_refused_since_its_states_depend_on_later_tokens():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_encoder_is_refused_since_its_states_depend_on_later_tokens(dtype):
     with pytest.raises(InputError, match=r"m: XLMRoberta.*tokens that come later.*is_decoder"):
-        adapt(encoder(), tiny_tokenizer(True), "m")
+        adapt(encoder().to(dtype), tiny_tokenizer(True), "m")
     assert adapt(encoder(is_decoder=True), tiny_tokenizer(True), "m").path["taken"] == "plain"
 
 
