@@ -123,6 +123,8 @@ def declared(config_class: type) -> dict[str, Any]:
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
             fits = (new for pattern, new in SMALL if re.search(pattern, name))
             settings[name] = min(value, next(fits, value))
+    if "init_std" in defaults:  # else all logits of so small a model are alike
+        settings["init_std"] = COMMON["initializer_range"]
     if defaults.get("head_dim", 0) is None:
         settings["head_dim"] = 8
     known = defaults.keys() | getattr(config_class, "attribute_map", {}).keys()

@@ -50,8 +50,10 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "GPT-BigCode": ("GPTBigCodeConfig", {}),
     "GPT-Neo": ("GPTNeoConfig", {"attention_types": [[["global", "local"], 2]], "window_size": 8}),
     "BLOOM": ("BloomConfig", {}),
-    "XGLM": ("XGLMConfig", {"d_model": 32, "ffn_dim": 64, "num_layers": 4, "attention_heads": 4}),
-    "OPT": ("OPTConfig", {"ffn_dim": 64, "word_embed_proj_dim": 32}),
+    "XGLM": ("XGLMConfig", {
+        "d_model": 32, "ffn_dim": 64, "num_layers": 4, "attention_heads": 4, "init_std": 0.2,
+    }),
+    "OPT": ("OPTConfig", {"ffn_dim": 64, "word_embed_proj_dim": 32, "init_std": 0.2}),
     "Falcon": ("FalconConfig", {"multi_query": True}),
     "Falcon, ALiBi": ("FalconConfig", {"alibi": True, "parallel_attn": False}),
     "MPT": ("MptConfig", {"d_model": 32, "n_heads": 4, "n_layers": 4, "max_seq_len": 512}),
