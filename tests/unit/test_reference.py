@@ -32,11 +32,11 @@ def test_a_table_says_what_the_variables_say_of_themselves():
     )
     lines = variable_table(from_the_paper(dataset, ["cka"])).splitlines()
     assert lines[2:] == [
-        r"| `cka` | layer | debiased \| CKA | items; items and languages | paper |",
-        "| `margin` |  | margin [nat] |  |  |",
-        "| `p_holm` |  | p adjusted by Holm over all tests (language) |  |  |",
-        "| `smallest` |  | 80% power at the corrected alpha |  |  |",
-        "| `lowest_low` |  | a name that ends like a bound |  |  |",
+        r"| `cka` | layer | debiased \| CKA (**paper**) | items, crossed |",
+        "| `margin` |  | margin [nat] |  |",
+        "| `p_holm` |  | p adjusted by Holm over all tests (language) |  |",
+        "| `smallest` |  | 80% power at the corrected alpha |  |",
+        "| `lowest_low` |  | a name that ends like a bound |  |",
     ]
 
 

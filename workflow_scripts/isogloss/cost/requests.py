@@ -67,7 +67,7 @@ def wordings_mb(n_languages: int, n_items: int, n_wordings: int) -> int:
     """Memory of `variants`: Gram matrices three times over, and pairs with each item left out [MB].
 
     >>> wordings_mb(122, 900, 3)
-    12528
+    12527
     """
     states = n_languages * n_wordings
     size = 24 * states * n_items**2 + 16 * n_items * states**2
