@@ -210,16 +210,18 @@ def _cross_fitted_part(
         missing = dict.fromkeys(("shared_correlation", *_tested("shared_correlation")), nothing)
         return {**missing, **dict.fromkeys(names, np.nan)}
     shared, read = [], []
+    # One draw of labels for all folds: each item is fitted on in one fold and read in another, so
+    # that accuracies of the folds go up and down together, in the data and so in the null.
+    labels = label_orders(clusters, len(x), permutations, (seed, 3))
     for fold, within, overall in _projected(x, folds):
-        drawn = [
-            _drawn(clusters[part], len(x), permutations, (seed, fold, i))
-            for i, part in enumerate((folds != fold, folds == fold))
+        parts = (folds != fold, folds == fold)
+        shuffles = [
+            _shuffles(clusters[part], len(x), permutations, (seed, fold, i))
+            for i, part in enumerate(parts)
         ]
-        shuffles, labels = (
-            list(zip(*of_parts, strict=True)) for of_parts in zip(*drawn, strict=True)
-        )
-        shared.append(shared_correlations(*within, shuffles))
-        read.append(separability(*overall, labels))
+        orders = [labels[:, :, part] for part in parts]
+        shared.append(shared_correlations(*within, list(zip(*shuffles, strict=True))))
+        read.append(separability(*overall, list(zip(*orders, strict=True))))
     return _means_over_folds(shared, read)
 
 
@@ -289,14 +291,13 @@ class _Scatter:
         return means, axes_of_scatter(within, k), axes_of_scatter(overall, wide)
 
 
-def _drawn(
+def _shuffles(
     clusters: np.ndarray, n_languages: int, permutations: int, seed: tuple[int, int, int]
-) -> tuple[list[Shuffle], np.ndarray]:
-    """Shuffled pairings and permuted labels of the items of one part of the folds."""
+) -> list[Shuffle]:
+    """Shuffled pairings of the items of one part of the folds."""
     orders = shuffled_orders(clusters, n_languages, permutations, (*seed, 1))
     signs = rare_signs(clusters, n_languages, permutations, (*seed, 2))
-    shuffles = [Shuffle(*both) for both in zip(orders, signs, strict=True)]
-    return shuffles, label_orders(clusters, n_languages, permutations, (*seed, 3))
+    return [Shuffle(*both) for both in zip(orders, signs, strict=True)]
 
 
 def _means_over_folds(
