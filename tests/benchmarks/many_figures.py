@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +20,10 @@ import xarray as xr
 from tests.simulated_states import clustered_states
 from tests.simulated_worlds import Answers, Lens, steering_effects
 
-from isogloss.figures import (
-    behaviour,
-    breakdown,
-    lens,
-    lens_items,
-    pivots,
-    scale,
-    similarity,
-    steering,
-    subspaces,
-    variants,
-)
+from figures import DRAWN, STEERING
+from isogloss.figures import lens_items, scale, variants
 from isogloss.figures.style import Drawing, Subject, save, use_style
+from isogloss.figures.titles import FIGURES
 from isogloss.files.parallel_states import ParallelStates
 from isogloss.measures.behaviour import behaviour as behaviour_of
 from isogloss.measures.breakdown import breakdown as breakdown_of
@@ -145,23 +137,11 @@ def drawings(tags: list[str]) -> dict[str, Callable[[], Drawing]]:
     made["trajectories"] = trajectories_of(lenses)
     near = made["behaviour"]["near_chance"].values.astype(bool)
     subject = Subject("tiny", "planted", "en", frozenset(np.array(tags)[near]))
-    of_result = {
-        "accuracy": ("behaviour", behaviour.accuracy_and_consistency),
-        "transfer": ("behaviour", behaviour.transfer),
-        "breakdown": ("breakdown", breakdown.breakdown),
-        "pivots": ("pivots", pivots.pivots),
-        "lens_accuracy": ("trajectories", lens.latent_accuracy),
-        "lens_language": ("trajectories", lens.latent_language),
-        "place_and_shape": ("similarity", similarity.place_and_shape),
-        "language_pairs": ("similarity", similarity.language_pairs),
-        "language_subspace": ("subspaces", subspaces.language_subspace),
-        "wordings": ("variants", variants.consistency_and_ceiling),
-        "wordings_states": ("variants", variants.states_and_ceiling),
-    }
     steered = made["steering"]
     named: dict[str, Callable[[], Drawing]] = {
-        name: (lambda draw=draw, result=result: draw(made[result], subject))  # type: ignore[misc]
-        for name, (result, draw) in of_result.items()
+        figure.name: partial(DRAWN[figure.name], made[figure.result], subject)
+        for figure in FIGURES
+        if figure.name in DRAWN
     }
     return named | {
         "lens_items": lambda: lens_items.item_lenses(
@@ -170,8 +150,7 @@ def drawings(tags: list[str]) -> dict[str, Callable[[], Drawing]]:
         "wordings_averaged": lambda: variants.ensembles(
             made["variants"], subject, {"planted": steered}
         ),
-        "steering_surface": lambda: steering.surface(steered, subject, "planted"),
-        "steering_effect": lambda: steering.effect(steered, subject, "planted"),
+        **{name: partial(draw, steered, subject, "planted") for name, draw in STEERING.items()},
         "scale": lambda: scale.against_scale(
             made["scale"], replace(subject, model=""), {"tiny": "tiny"}
         ),

@@ -1,5 +1,8 @@
 """A synthetic world: the same facts in languages that have no word in common."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,8 +13,8 @@ from isogloss.questions.world import N_CHOICES, SPECIAL, World, asked_facts, wor
 TAGS = ("qaa", "qab", "qac", "qad")
 
 
-def small(**changes: int | float) -> World:
-    return World(TAGS, **{"entities": 30, "relations": 3, "objects": 9} | changes)  # type: ignore
+def small(**changes: Any) -> World:
+    return replace(World(TAGS, entities=30, relations=3, objects=9), **changes)
 
 
 @pytest.mark.parametrize("words", [1, 2])

@@ -30,7 +30,7 @@ def calls_while_planning(study: Study) -> tuple[str, Counter[tuple[str, str]]]:
     profiled = ("-m", "cProfile", "-o", profile.name, "-m", "snakemake", "--dry-run")
     done = study.python(*profiled, "--configfile", study.written())
     calls: Counter[tuple[str, str]] = Counter()
-    for (file, _, name), (_, count, *_) in pstats.Stats(str(profile)).stats.items():  # type: ignore[attr-defined]
+    for (file, _, name), (_, count, *_) in vars(pstats.Stats(str(profile)))["stats"].items():
         calls[Path(file).name, name] += count
     return checked(done), calls
 
