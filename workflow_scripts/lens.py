@@ -27,7 +27,8 @@ def main() -> None:
     names = {tag: artifact_name("lens", model, dataset, tag, identities[tag]) for tag in sources}
     store = Store.of(args.store, args.sharing, say)
     missing = store.missing(names, partial(progress, label="fetch", unit="file"))
-    say(f"{model}, {dataset}: lens of {len(missing)} of {len(names)} languages to compute")
+    if len(missing) < len(names):
+        say(f"{model}, {dataset}: lens of {len(missing)} of {len(names)} languages to compute")
     if missing:
         from isogloss.model.logit_lens import lens_of_files  # torch takes seconds to import
 

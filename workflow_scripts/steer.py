@@ -39,7 +39,8 @@ def main() -> None:
     }
     store = Store.of(args.store, args.sharing, say)
     missing = store.missing(names, partial(progress, label="fetch", unit="file"))
-    say(f"{settings['slug']}, {place}: steering {len(missing)} of {len(names)} languages")
+    if len(missing) < len(names):
+        say(f"{settings['slug']}, {place}: steering {len(missing)} of {len(names)} languages")
     if missing:
         from isogloss.steering.evaluate import steered_files  # PyTorch, where a model is needed
 

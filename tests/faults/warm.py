@@ -103,8 +103,6 @@ def run_program(request: dict[str, Any]) -> None:
         os.dup2(stream, descriptor)
     os.chdir(request["folder"])
     sys.argv = request["argv"]
-    # What a bar says at its end tells how much was computed: also where that took no minute.
-    importlib.import_module("isogloss.program").SILENT = 0.0
     moment = request.get("moment")
     tracer = Tracer(moment or {})
     if moment:

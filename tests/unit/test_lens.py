@@ -333,7 +333,7 @@ def test_progress_sees_every_layer(tmp_path):
 
     def progress(layers):
         for layer in layers:
-            steps.append(layer.shape)
+            steps.append(layer)
             yield layer
 
     lens_of_file(path, model("gemma2").readout, progress)

@@ -1,5 +1,6 @@
 """The log of a run: few lines, and the reason of a failure last."""
 
+import itertools
 import json
 import logging
 import sys
@@ -11,6 +12,15 @@ import pytest
 from snakemake_interface_logger_plugins.common import LogEvent
 
 import snakemake_logger_plugin_isogloss as plugin
+
+DEFAULT_STUDY = {
+    "readout": 2, "extract": 4, "lens": 4, "steer": 2, "vectors": 2, "behaviour": 4,
+    "breakdown": 4, "similarity": 4, "subspaces": 4, "trajectories": 4, "steering_effects": 2,
+    "scale": 2, "configuration": 1, "figures_a@everyday": 1, "figures_a@lexicon": 1,
+    "figures_b@everyday": 1, "figures_b@lexicon": 1, "figures_scale": 1, "verdicts": 1,
+    "summary": 1, "report": 1,
+}  # fmt: skip
+"""Its jobs, by rule: test_dag.py compares them with the plan."""
 
 
 @pytest.fixture
@@ -58,6 +68,30 @@ def test_a_long_job_has_two_lines_and_a_short_one_has_one(
     assert lines[1] == "start extract m d"
     assert lines[2].startswith("done extract m d 0:00 (86%,")  # 90 s of 105 s, of four jobs
     assert lines[3].startswith("done summary m d 0:00 (90%,") and len(lines) == 4
+
+
+def test_a_study_has_at_most_two_lines_a_job_however_slow_it_is(
+    handler: plugin.LogHandler, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The default study, each event an hour after the one before."""
+    hours = itertools.count(3600.0, 3600.0)
+    monkeypatch.setattr(plugin.time, "monotonic", lambda: next(hours))
+    monkeypatch.setattr(plugin, "estimate", [])
+    said(handler, "stats", event=LogEvent.RUN_INFO, stats=DEFAULT_STUDY | {"all": 1, "total": 48})
+    rules = [rule for rule, count in DEFAULT_STUDY.items() for _ in range(count)]
+    for number, rule in enumerate([*rules, "all"]):
+        start(handler, number, rule)
+        said(handler, None, event=LogEvent.JOB_STARTED, jobs=[number])
+        said(handler, "command", event=LogEvent.SHELLCMD, jobid=number)
+        said(handler, f"Finished jobid: {number}", event=LogEvent.JOB_FINISHED, job_id=number)
+        said(handler, None, event=LogEvent.PROGRESS, done=number + 1, total=48)
+    handler.close()
+    lines = capsys.readouterr().out.splitlines()
+    computing = sum(DEFAULT_STUDY[rule] for rule in ("extract", "lens", "steer"))
+    in_thirds = 2 * computing  # `isogloss.program.progress`, tested in test_program.py
+    closing, snakemakes_own = 10, 1
+    assert len(lines) + in_thirds + closing + snakemakes_own == 100
+    assert sum("  done   " in line for line in lines) == len(rules) and "all" not in lines[-2]
 
 
 def test_routine_is_left_to_snakemakes_file_and_the_rest_is_passed_on(

@@ -1,3 +1,4 @@
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -70,11 +71,33 @@ def test_a_stopped_program_ends_after_what_it_does_on_a_second_thread():
     assert stopped(BEHIND) == "finished\n"
 
 
-def test_nothing_to_do_shows_no_bar(capsys, monkeypatch):
+def lines_of_loops(languages: int, shards: int) -> None:
+    """A job's loop over languages, with one over shards in each step."""
+    for language in program.progress(range(languages), "extract m d", "language"):
+        list(program.progress(range(shards), f"extract m d {language}", "shard"))
+
+
+def test_a_short_job_says_nothing_of_its_progress(capsys, monkeypatch):
     assert list(program.progress([], "verify")) == []
+    monkeypatch.setattr(program.time, "monotonic", lambda: program.STARTED + 59)
+    lines_of_loops(10, 4)
     assert capsys.readouterr().err == ""
-    assert list(program.progress([1, 2], "verify")) == [1, 2]
-    assert capsys.readouterr().err == ""  # it ended within a minute
-    monkeypatch.setattr(program, "SILENT", 0)
-    assert list(program.progress([1, 2], "verify")) == [1, 2]
-    assert "verify: 100%" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("languages", "shards"), [(10, 4), (4, 400), (122, 7), (1, 50)])
+def test_a_long_job_has_two_lines_however_long_it_takes(languages, shards, capsys, monkeypatch):
+    hours = itertools.count(3600, 3600)
+    monkeypatch.setattr(program.time, "monotonic", lambda: program.STARTED + next(hours))
+    lines_of_loops(languages, shards)
+    first, second = capsys.readouterr().err.splitlines()
+    if languages == 10:
+        assert first.endswith("...    extract m d: 4 of 10 languages after 4:00:00")
+        assert second.endswith("...    extract m d: 7 of 10 languages after 7:00:00")
+
+
+def test_a_loop_that_was_left_early_does_not_silence_the_next(capsys, monkeypatch):
+    monkeypatch.setattr(program, "SILENT", 0.0)
+    for _ in program.progress([1, 2], "verify"):
+        break
+    assert list(program.progress([1, 2], "delete", "file")) == [1, 2]
+    assert "delete: 1 of 2 files" in capsys.readouterr().err

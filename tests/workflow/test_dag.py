@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.test_log import DEFAULT_STUDY
 from tests.workflow.conftest import COMPUTE, ROOT, SMALL, Study
 
 from isogloss.study.schema import Config, read
@@ -45,6 +46,8 @@ def test_a_shipped_study_plans_every_job_once_and_fetches_nothing(tree: Study, p
     options = [] if path.stem == "config" else ["--configfile", str(path.relative_to(ROOT))]
     plan = tree.plan(*options)
     assert Counter({r: n for r, n in plan.items() if r in COMPUTE}) == expected_jobs(study)
+    if path.stem == "config":  # what test_log.py counts the lines of
+        assert sorted(plan.values()) == sorted(DEFAULT_STUDY.values())
     assert not tree.cache.exists()
 
 

@@ -6,8 +6,10 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sized
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -105,27 +107,44 @@ def say(text: str) -> None:
 
 
 SILENT = 60.0
-"""In a log, what is behind a bar says nothing before that [s]."""
+"""A job that takes less says nothing of its progress in a log [s]."""
+
+THIRDS = 3
+STARTED = time.monotonic()
+_outermost: list[str] = []
+"""What shows progress in a log: the loop that no other one is around."""
 
 
-def progress(steps: Iterable[Step], label: str, unit: str = "it") -> Iterable[Step]:
-    """The same steps behind a progress bar; in a log, a line every minute of what takes so long."""
-    bar = sys.stderr.isatty()
-    if isinstance(steps, Sized) and not len(steps):
+def progress(steps: Collection[Step], label: str, unit: str = "step") -> Iterable[Step]:
+    """The same steps behind a progress bar; in a log, a line at each third of a long job.
+
+    In a log, loops inside the steps of another are silent: how many lines a job has depends
+    neither on its languages nor on the speed of the machine.
+
+    Args:
+        steps: with a length.
+        label: what is done, and to what.
+        unit: what a step is, in the singular.
+    """
+    if not len(steps):
         return steps
-    return tqdm(
-        steps, desc=label, unit=unit, dynamic_ncols=bar, leave=not bar,
-        mininterval=0.5 if bar else 60.0, maxinterval=10.0 if bar else 60.0,
-        delay=0.0 if bar else SILENT, file=sys.stderr if bar else _Lines(),
-    )  # fmt: skip
+    if sys.stderr.isatty():
+        return tqdm(steps, desc=label, unit=unit, dynamic_ncols=True, leave=False, mininterval=0.5)
+    return _thirds(steps, label, unit)
 
 
-class _Lines:
-    """Standard error for tqdm where it is a log: whole lines in place of carriage returns."""
-
-    def write(self, text: str) -> None:
-        if line := text.strip("\r\n \x1b[A"):
-            print(line, file=sys.stderr, flush=True)
-
-    def flush(self) -> None:
-        sys.stderr.flush()
+def _thirds(steps: Collection[Step], label: str, unit: str) -> Iterator[Step]:
+    if _outermost or len(steps) == 1:
+        yield from steps
+        return
+    _outermost.append(label)
+    try:
+        for done, step in enumerate(steps, start=1):
+            yield step
+            seconds = time.monotonic() - STARTED
+            passed = THIRDS * done // len(steps) > THIRDS * (done - 1) // len(steps)
+            if passed and done < len(steps) and seconds >= SILENT:
+                now, took = time.strftime("%H:%M:%S"), timedelta(seconds=round(seconds))
+                say(f"{now}  ...    {label}: {done} of {len(steps)} {unit}s after {took}")
+    finally:
+        _outermost.pop()

@@ -28,6 +28,9 @@ estimate: list[str] = []
 LONG = {"train", "readout", "extract", "lens", "steer", "similarity", "subspaces", "download"}
 """Rules whose jobs have a line when they start too: the others take seconds."""
 
+TARGET = "all"
+"""A rule that only names what the others make."""
+
 SHORT = 60.0
 """A run that ends before needs no estimate, which takes some seconds of a processor [s]."""
 
@@ -200,7 +203,8 @@ class LogHandler(LogHandlerBase):
         match event:
             case LogEvent.RUN_INFO:
                 planned = Counter(said["stats"])
-                planned.pop("total", None)
+                for name in ("total", TARGET):
+                    planned.pop(name, None)
                 self.progress = Progress(planned)
                 return [f"{now}  {planned.total()} jobs"]
             case LogEvent.JOB_INFO:
@@ -208,6 +212,8 @@ class LogHandler(LogHandlerBase):
                 return [f"{now}  start  {job.name}"] if job.rule in LONG else []
             case LogEvent.JOB_FINISHED:
                 job = self.jobs[said["job_id"]]
+                if job.rule == TARGET:
+                    return []
                 if self.progress:
                     self.progress.finished.append(job)
                     self.progress.look()

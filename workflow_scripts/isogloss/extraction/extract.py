@@ -157,7 +157,7 @@ def extract_languages(
         published(extraction.identity["language"])
 
     with Background(waiting=1) as finishing:
-        for tag in extractions:
+        for tag in progress(extractions, job, "language"):
             extraction = replace(extractions[tag])  # a copy, whose trees go when it is finished
             began, label = time.perf_counter(), f"{job} {tag}"
             with memory_errors(label):

@@ -56,7 +56,8 @@ def load(source: ModelSource, cache: Path, device: str = "auto", tokenizer: Any 
     keep_freed_memory()
     tokenizer = tokenizer or load_tokenizer(folder, source)
     decoder = adapt(model, tokenizer, source.slug)
-    say(f"{where}: {decoder.path['taken']} path: {decoder.reason}")
+    if decoder.path["taken"] != "fast":
+        say(f"{where}: {decoder.path['taken']} path: {decoder.reason}")
     return decoder
 
 

@@ -46,10 +46,12 @@ def lens_of_files(
     """
     with memory_errors(f"{job}: readout"):
         readout = read_readout(readout_path, device_named(device))
-    for language, path in paths.items():
+    for language in progress(paths, job, "language"):
         label = f"{job} {language}"
         with memory_errors(label):
-            lens = lens_of_file(path, readout, partial(progress, label=label, unit="layer"))
+            lens = lens_of_file(
+                paths[language], readout, partial(progress, label=label, unit="layer")
+            )
         yield language, lens
 
 
@@ -112,7 +114,8 @@ def lens_dataset(activations: xr.Dataset, readout: Readout, progress: Any = iter
         known = None
         lens = lens_of_rows(states, computed, readout, targets["row"], targets["token"])
     sums, firsts = [], []
-    for values in progress(chain(lens, [of_model] if last_kept else [])):
+    lens = chain(lens, [of_model] if last_kept else [])
+    for _, values in zip(progress(range(len(layers))), lens, strict=True):
         total, first = phrase_means(values, targets, shape)
         sums.append(total.astype(np.float32))
         firsts.append(first.astype(np.float32))

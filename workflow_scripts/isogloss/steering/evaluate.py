@@ -263,12 +263,13 @@ def steered_languages(
     def runner(label: str) -> Runner:
         return Runner(decoder, readout, budget, partial(progress, label=label, unit="batch"))
 
-    label = f"steer {spec['slug']} {spec['name']} {spec['pivot']}"
+    job = f"steer {spec['slug']} {spec['name']}"
+    label = f"{job} {spec['pivot']}"
     with memory_errors(label):
-        pivot = unsteered_pivot(runner(label), plan, trees(spec["pivot"]))
-    for tag in languages:
+        pivot = unsteered_pivot(Runner(decoder, readout, budget), plan, trees(spec["pivot"]))
+    for tag in progress(languages, job, "language"):
         stored = scores.sel(language=tag)
-        label = f"steer {spec['slug']} {spec['name']} {tag}"
+        label = f"{job} {tag}"
         with memory_errors(label):
             steered = evaluate(
                 runner(label),
