@@ -15,7 +15,7 @@ rule subspaces:
     log:
         "logs/{model}/{dataset}/subspaces.log",
     priority: 50  # the longest of the small jobs: begun last, it would end alone
-    threads: 1
+    threads: threads_of_pairs
     resources:
         **asks(mem_mb=(6000, 200), runtime=(120, 5)),
     params:

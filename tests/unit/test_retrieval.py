@@ -5,13 +5,21 @@ import pytest
 from simulated_states import UNEVEN, clustered_states, planted, spectrum
 
 from isogloss.measures.retrieval import (
+    Galleries,
     candidates,
     hubness,
+    largest,
     largest_gallery,
-    retrieval,
     retrieval_of_pairs,
     unit_states,
 )
+
+
+def retrieval(
+    similarities: np.ndarray, clusters: np.ndarray, gallery: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Accuracy (pair,), and with each cluster left out (cluster, pair)."""
+    return Galleries(clusters, gallery).retrieval(similarities)
 
 
 def cosines(states: np.ndarray) -> np.ndarray:
@@ -103,7 +111,7 @@ def test_left_out_retrieval_equals_that_without_the_cluster():
 def test_both_ways_between_a_language_and_others_are_looked_up_as_each_alone():
     rng, clusters = np.random.default_rng(0), np.arange(24) // 2
     units = unit_states(planted(0.2, rng, 3, 24, 5, distance=0))
-    both = retrieval_of_pairs(units[1:], units[0], clusters, 6)
+    both = retrieval_of_pairs(units[1:], units[0], Galleries(clusters, 6))
     for number, (rows, columns) in enumerate((((1, 2), (0, 0)), ((0, 0), (1, 2)))):
         alone = np.stack([units[a] @ units[b].T for a, b in zip(rows, columns, strict=True)])
         accuracy, left_out, corrected = both[number]
@@ -111,6 +119,17 @@ def test_both_ways_between_a_language_and_others_are_looked_up_as_each_alone():
         np.testing.assert_allclose(accuracy, direct[0])
         np.testing.assert_allclose(left_out, direct[1])
         np.testing.assert_allclose(corrected, retrieval(csls(alone), clusters, 6)[0])
+
+
+@pytest.mark.parametrize("n_items", [7, 30, 95, 240])
+def test_the_largest_are_those_of_a_sorted_row_ties_included(n_items):
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(2, 9, n_items)).round(1).astype(np.float32)
+    for given in (values, values.transpose(0, 2, 1)):
+        k = min(6, given.shape[2])
+        np.testing.assert_array_equal(
+            np.sort(largest(given, k), axis=2), np.sort(given, axis=2)[..., -k:]
+        )
 
 
 def test_every_item_of_a_cluster_is_a_candidate_in_turn():

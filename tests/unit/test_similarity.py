@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from simulated_states import UNEVEN, clustered_states, parallel_states, planted, spectrum
+from threadpoolctl import threadpool_limits
 
 from isogloss.errors import InputError
 from isogloss.files.netcdf import open_netcdf, write_netcdf
@@ -164,6 +165,18 @@ def test_little_memory_changes_no_value(clusters, monkeypatch):
     xr.testing.assert_allclose(parts, whole, atol=2e-6)
     for name in ("item_share_pair_p", "cka_pair_p", "dissociation_p"):
         np.testing.assert_array_equal(parts[name], whole[name])
+
+
+def test_threads_change_no_value():
+    clusters = np.arange(60) // 2
+    layers = [clustered_states(np.random.default_rng(0), clusters, 5, spectrum(50, 0.3), 0.3, 0.5)]
+    results = []
+    for threads in (1, 3):
+        with threadpool_limits(threads, "blas"):
+            results.append(similarity(parallel_states(layers, clusters), "en", 39, 39))
+    xr.testing.assert_allclose(*results, rtol=0, atol=1e-9)
+    for name in ("item_share_pair_p", "cka_pair_p"):
+        np.testing.assert_array_equal(results[0][name], results[1][name])
 
 
 def counted(method, lengths):

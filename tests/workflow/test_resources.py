@@ -134,6 +134,14 @@ def test_the_limit_of_threads_holds_on_processors_too(tree: Study) -> None:
     assert of_steering(asked(tree, *cluster(max_threads=3), device="cpu")) == {(3, 0)}
 
 
+def test_measures_of_many_languages_have_the_threads_of_a_model(tree: Study) -> None:
+    many = asked(tree, "--configfile", "config/studies/belebele-plan.yaml", *cluster(max_threads=6))
+    few = asked(tree, *cluster(max_threads=6))
+    for rule in ("similarity", "subspaces"):
+        assert {r["threads"] for (name, _), r in many.items() if name == rule} == {6}
+        assert {r["threads"] for (name, _), r in few.items() if name == rule} == {1}
+
+
 def test_on_a_cluster_a_model_has_its_gpu_and_threads(tree: Study) -> None:
     there = ("--workflow-profile", "profiles/slurm")
     assert of_steering(asked(tree, *there, device="cpu", cores=64)) == {(8, 1)}

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from isogloss.measures.in_threads import in_threads
 from isogloss.measures.statistics import cluster_codes, sum_by_cluster
 
 ROWS_AT_ONCE = 64  # of a shuffled matrix
@@ -206,11 +207,21 @@ def shuffled_hsics(
     for name, weight in weights.items():
         ours = _Shuffled(first, name, scales[0])
         theirs = ours if same else _Shuffled(second, name, scales[1])
-        for number, (order, other) in enumerate(zip(orders, other_orders, strict=True)):
+
+        def products(
+            shuffle: tuple[np.ndarray, np.ndarray],
+            ours: _Shuffled = ours,
+            theirs: _Shuffled = theirs,
+        ) -> np.ndarray:
+            total = np.zeros(sums.shape[1:])
             for rows in ours.row_parts():
-                moved = ours.moved(order, rows)
-                moved_too = moved if same else theirs.moved(other, rows)
-                sums[number] += weight * (moved @ moved_too.T)
+                moved = ours.moved(shuffle[0], rows)
+                total += moved @ (moved if same else theirs.moved(shuffle[1], rows)).T
+            return total
+
+        shuffles = zip(orders, other_orders, strict=True)
+        for number, of_shuffle in enumerate(in_threads(products, shuffles)):
+            sums[number] += weight * of_shuffle
     return sums * np.multiply.outer(*scales) / (n * (n - 3 if first.single else n - 1))
 
 

@@ -8,6 +8,7 @@ divided by the number of features at the end.
 import numpy as np
 from scipy.sparse import csr_array
 
+from isogloss.measures.in_threads import in_threads
 from isogloss.measures.statistics import cluster_codes, sum_by_cluster
 
 ITEMS_AT_ONCE = 16  # whose products are summed in float32, before they are in float64
@@ -97,14 +98,21 @@ def shuffled_paired_sums(z: np.ndarray, orders: np.ndarray, signs: np.ndarray) -
         orders: (permutation, language, item) from `shuffles.shuffled_orders`.
         signs: (permutation, language, item) from `shuffles.rare_signs`.
     """
-    flat, moved = z.reshape(-1, z.shape[2]), np.empty(z.shape, z.dtype)
-    sums = np.empty((len(orders), len(z), len(z)))
-    for number, (order, sign) in enumerate(zip(orders, signs, strict=True)):
-        flat.take(_rows(order), axis=0, out=moved, mode="clip")
-        if (sign != 1).any():
-            moved *= sign[..., None]
-        sums[number] = paired_sums(moved)
-    return sums
+    flat = z.reshape(-1, z.shape[2])
+
+    def sums(shuffle: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        order, sign = shuffle
+        rows, total = _rows(order), np.zeros((len(z), len(z)))
+        for start in range(0, z.shape[1], ITEMS_AT_ONCE):
+            items = slice(start, start + ITEMS_AT_ONCE)
+            moved = flat.take(rows[:, items], axis=0, mode="clip")
+            if (sign[:, items] != 1).any():
+                moved *= sign[:, items, None]
+            part = moved.reshape(len(z), -1)
+            total += part @ part.T
+        return total
+
+    return np.array(list(in_threads(sums, zip(orders, signs, strict=True))))
 
 
 def shuffled_sums_of_pairs(z: np.ndarray, orders: np.ndarray, signs: np.ndarray) -> np.ndarray:
@@ -120,11 +128,14 @@ def shuffled_sums_of_pairs(z: np.ndarray, orders: np.ndarray, signs: np.ndarray)
         part = np.ascontiguousarray(z[..., start : start + step]).reshape(n_languages * n_items, -1)
         # A matrix of as many permutations as leave their sums in the cache.
         several = max(1, AT_ONCE // 4 // max(n_items * part.shape[1], n_languages * n_items * 10))
-        for some in range(0, len(orders), several):
-            those = slice(some, some + several)
+        some = [slice(at, at + several) for at in range(0, len(orders), several)]
+
+        def of_some(those: slice, part: np.ndarray = part) -> np.ndarray:
             of_items = _picking(orders[those], signs[those], z.dtype) @ part
             squares = (of_items**2).sum(axis=1).reshape(-1, n_items)
-            sums[those] += squares.sum(axis=1, dtype=np.float64)
+            return np.asarray(squares.sum(axis=1, dtype=np.float64))
+
+        sums += np.concatenate(list(in_threads(of_some, some)))
     return sums - squares_alone
 
 

@@ -7,6 +7,8 @@ import numpy as np
 from scipy import linalg
 from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
+from isogloss.measures.in_threads import in_threads
+
 ITERATED_FROM = 2000  # rows of a matrix of which a few eigenvectors come by iteration
 DRAWN_AT_ONCE = 2**25  # random numbers behind the floor
 N_SPLITS = 5  # random halves behind the overlaps
@@ -119,8 +121,11 @@ def split_half_overlaps(states: Languages, clusters: np.ndarray, k: int, seed: i
         first = half_of(clusters, rng)
         if min(first.sum(), (~first).sum()) <= k:
             continue
-        halves = [[principal_axes(x[half], k) for half in (first, ~first)] for x in states]
-        values.append(overlaps(*np.stack(halves, axis=1)))
+
+        def axes(x: np.ndarray, first: np.ndarray = first) -> list[np.ndarray]:
+            return [principal_axes(x[half], k) for half in (first, ~first)]
+
+        values.append(overlaps(*np.stack(list(in_threads(axes, states)), axis=1)))
     if not values:
         return np.full((len(states), len(states)), np.nan)
     mean = np.mean(values, axis=0)

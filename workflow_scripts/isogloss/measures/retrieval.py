@@ -5,6 +5,8 @@ item each of some other clusters. Then unrelated languages find one translation 
 as the gallery has candidates, however alike the items of a cluster are.
 """
 
+import math
+
 import numpy as np
 from scipy.special import gammaln
 
@@ -13,6 +15,7 @@ from isogloss.measures.statistics import cluster_codes, sum_by_cluster
 N_NEIGHBOURS = 10  # of CSLS, as published
 ALL_LAYERS_TO = 30  # languages, up to which retrieval is taken at every layer
 FEW_LAYERS = 7  # with retrieval where there are more, evenly spread
+IN_A_GROUP = 10  # items of whose similarities the largest is taken first
 MOST_GALLERIES = 5  # of which each takes another item of the larger clusters
 
 
@@ -40,21 +43,38 @@ def hubness(cosine: np.ndarray, k: int = N_NEIGHBOURS) -> np.ndarray:
 
     Source: Conneau et al. (2018), Word translation without parallel data.
     """
-    n_items = cosine.shape[2]
-    k = min(k, n_items)
-    return np.asarray(np.partition(cosine, n_items - k, axis=2)[..., n_items - k :].mean(axis=2))
+    return np.asarray(largest(cosine, min(k, cosine.shape[2])).mean(axis=2))
+
+
+def largest(values: np.ndarray, k: int) -> np.ndarray:
+    """The k largest along the last axis, in no order: (pair, item, k).
+
+    They lie in the k groups whose maxima are largest, and only those are looked through: a
+    maximum is one pass at the speed of memory, and a selection is not.
+    """
+    n_groups = values.shape[2] // IN_A_GROUP
+    if n_groups > k:
+        *shape, n = values.shape
+        grouped, left_over = np.split(values, [n_groups * IN_A_GROUP], axis=2)
+        maxima = grouped.reshape(*shape, IN_A_GROUP, n_groups).max(axis=2)
+        best = np.argpartition(maxima, n_groups - k, axis=2)[..., n_groups - k :]
+        best += n * np.arange(math.prod(shape)).reshape(*shape, 1)
+        places = best[:, :, None] + n_groups * np.arange(IN_A_GROUP)[:, None]
+        inside = values.reshape(-1).take(places.reshape(*shape, -1))
+        values = np.concatenate([inside, left_over], axis=2)
+    n = values.shape[2]
+    return np.partition(values, n - k, axis=2)[..., n - k :]
 
 
 def retrieval_of_pairs(
-    rows: np.ndarray, columns: np.ndarray, clusters: np.ndarray, gallery: int
+    rows: np.ndarray, columns: np.ndarray, galleries: "Galleries"
 ) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
     """Retrieval between one language and some others, both ways.
 
     Args:
         rows: (language, item, feature) unit states of the others.
         columns: (item, feature) unit states of the language.
-        clusters: (item,).
-        gallery: candidates per look-up.
+        galleries: that items are looked up in.
 
     Returns:
         Of rows looking up in columns, and of columns looking up in rows, each: accuracy
@@ -64,14 +84,12 @@ def retrieval_of_pairs(
     cosine = (rows.reshape(-1, rows.shape[2]) @ columns.T).reshape(-1, n_items, n_items)
     turned = np.ascontiguousarray(cosine.transpose(0, 2, 1))
     hubs, hubs_turned = hubness(cosine), hubness(turned)
-    both = [
-        (
-            *retrieval(similarities, clusters, gallery),
-            # What CSLS takes off a row changes no order in it.
-            retrieval(similarities - hub[:, None] / 2, clusters, gallery)[0],
-        )
-        for similarities, hub in ((cosine, hubs_turned), (turned, hubs))
-    ]
+    both = []
+    for similarities, hub in ((cosine, hubs_turned), (turned, hubs)):
+        plain = galleries.retrieval(similarities)
+        # What CSLS takes off a row changes no order in it.
+        similarities -= hub[:, None] / 2
+        both.append((*plain, galleries.accuracy(similarities)))
     return both[0], both[1]
 
 
@@ -95,75 +113,81 @@ def largest_gallery(clusters: np.ndarray) -> int:
     return len(np.unique(clusters))
 
 
-def retrieval(
-    similarities: np.ndarray, clusters: np.ndarray, gallery: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """How often the nearest neighbour in another language is the translation.
+class Galleries:
+    """Galleries of a fixed size, of one item per cluster, that items are looked up in.
 
-    Each item is looked up in a gallery of its translation and one item of each of `gallery - 1`
+    Each item is looked up in a gallery of its translation and one item of each of `size - 1`
     other clusters. The mean over all such clusters is exact: where the items of m of the N other
     clusters are nearer than the translation, the chance that a gallery has none of them is
-    C(N - m, gallery - 1) / C(N, gallery - 1). Ties count as nearer.
+    C(N - m, size - 1) / C(N, size - 1). Ties count as nearer.
 
     Args:
-        similarities: (pair, item, item), from items to candidates.
         clusters: (item,).
-        gallery: candidates per look-up, the translation included.
-
-    Returns:
-        accuracy: (pair,), rows look up in columns.
-        left_out: (cluster, pair), the same with each cluster left out (of CSLS' neighbourhoods it
-            is not).
+        size: candidates per look-up, the translation included.
 
     Raises:
-        ValueError: the gallery is larger than the number of clusters.
+        ValueError: a gallery is larger than the number of clusters.
 
     Source: our choice (fixed gallery size: nearest neighbours get harder with more items).
     """
-    if gallery > largest_gallery(clusters):
-        raise ValueError(f"a gallery of {gallery} needs {gallery - 1} other clusters of items")
-    codes = cluster_codes(clusters)
-    translation = np.einsum("pii->pi", similarities)[..., None]
-    drawn = [
-        _with_candidates(_of_candidates(similarities, items) >= translation, codes, gallery)
-        for items in candidates(clusters)
-    ]
-    accuracy, left_out = (np.mean(part, axis=0) for part in zip(*drawn, strict=True))
-    return accuracy, left_out
+
+    def __init__(self, clusters: np.ndarray, size: int) -> None:
+        n_clusters = largest_gallery(clusters)
+        if size > n_clusters:
+            raise ValueError(f"a gallery of {size} needs {size - 1} other clusters of items")
+        self.codes = cluster_codes(clusters)
+        self.sizes = np.bincount(self.codes)
+        self.items = candidates(clusters)
+        self.is_candidate = np.zeros((len(self.codes), len(self.items)), np.float32)
+        for draw, items in enumerate(self.items):
+            self.is_candidate[items, draw] = 1
+        self.of_a_cluster = np.nonzero(self.codes[:, None] == self.codes)
+        self.chances = _chances(n_clusters - 1, size)
+        # Without a cluster, a gallery of all of them is smaller.
+        self.chances_without = _chances(n_clusters - 2, min(size, n_clusters - 1))
+
+    def accuracy(self, similarities: np.ndarray) -> np.ndarray:
+        """How often the nearest neighbour in another language is the translation: (pair,).
+
+        Args:
+            similarities: (pair, item, item), from items to candidates.
+        """
+        return self._accuracy(self._nearer(similarities) @ self.is_candidate)
+
+    def retrieval(self, similarities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`accuracy`, and the same with each cluster left out: (pair,) and (cluster, pair).
+
+        Of CSLS' neighbourhoods no cluster is left out.
+        """
+        nearer = self._nearer(similarities)
+        n_nearer = nearer @ self.is_candidate
+        # Without a cluster, its candidate was among the nearer ones or it was not.
+        stays = _at(self.chances_without, n_nearer)
+        gains = _at(self.chances_without, np.maximum(n_nearer - 1, 0)) - stays
+        of_each = gains.transpose(0, 2, 1).astype(np.float32) @ nearer
+        gained = np.mean([of_each[:, draw, items] for draw, items in enumerate(self.items)], axis=0)
+        stay = stays.mean(axis=2)
+        total = stay.sum(axis=1)[:, None] + gained - sum_by_cluster(stay.T, self.codes).T
+        return self._accuracy(n_nearer), (total / (len(self.codes) - self.sizes)).T
+
+    def _nearer(self, similarities: np.ndarray) -> np.ndarray:
+        """1 where an item of another cluster is no less near than the translation, else 0."""
+        translation = np.einsum("pii->pi", similarities)[..., None]
+        nearer = similarities >= translation
+        nearer[:, *self.of_a_cluster] = False
+        return nearer.astype(np.float32)
+
+    def _accuracy(self, n_nearer: np.ndarray) -> np.ndarray:
+        return np.asarray(_at(self.chances, n_nearer).mean(axis=(1, 2)))
 
 
-def _of_candidates(similarities: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Columns of some items; all of them, in their order, are not copied."""
-    if np.array_equal(items, np.arange(similarities.shape[2])):
-        return similarities
-    return similarities.take(items, axis=2)
-
-
-def _with_candidates(
-    nearer: np.ndarray, codes: np.ndarray, gallery: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """`retrieval` with one candidate a cluster.
-
-    Args:
-        nearer: (pair, item, cluster) bool, no less near than the translation; changed.
-        codes: (item,) numbers of the clusters.
-    """
-    n_items, n_clusters = len(codes), nearer.shape[2]
-    nearer[:, np.arange(n_items), codes] = False
-    n_nearer = nearer.sum(axis=2)
-    accuracy = _gallery_accuracy(n_nearer, n_clusters - 1, gallery).mean(axis=1)
-    # Without a cluster, its candidate was among the nearer ones or it was not.
-    smaller = min(gallery, n_clusters - 1)
-    stays = _gallery_accuracy(n_nearer, n_clusters - 2, smaller)
-    gains = _gallery_accuracy(np.maximum(n_nearer - 1, 0), n_clusters - 2, smaller) - stays
-    gained = (gains[:, None].astype(np.float32) @ nearer.astype(np.float32))[:, 0]
-    total = stays.sum(axis=1)[:, None] + gained - sum_by_cluster(stays.T, codes).T
-    return accuracy, (total / (n_items - np.bincount(codes))).T
-
-
-def _gallery_accuracy(n_nearer: np.ndarray, n_other: int, gallery: int) -> np.ndarray:
-    """C(n_other - n_nearer, gallery - 1) / C(n_other, gallery - 1), 0 where it is impossible."""
-    farther, drawn = np.arange(n_other + 1), gallery - 1
+def _chances(n_other: int, gallery: int) -> np.ndarray:
+    """C(n - m, gallery - 1) / C(n, gallery - 1) for m = 0 to n + 1, 0 where it is impossible."""
+    farther, drawn = np.arange(n_other, -1, -1), gallery - 1
     log = gammaln(farther + 1.0) - gammaln(np.maximum(farther - drawn, 0) + 1.0)
-    chance = np.where(farther >= drawn, np.exp(log - log[-1]), 0.0)
-    return np.where(n_nearer <= n_other, chance[np.maximum(n_other - n_nearer, 0)], 0.0)
+    return np.append(np.where(farther >= drawn, np.exp(log - log[0]), 0.0), 0.0)
+
+
+def _at(chances: np.ndarray, n_nearer: np.ndarray) -> np.ndarray:
+    """The chance for each number of clusters that are nearer."""
+    return chances[n_nearer.astype(np.intp)]

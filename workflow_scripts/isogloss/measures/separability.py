@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.covariance import ledoit_wolf_shrinkage
 
+from isogloss.measures.in_threads import in_threads
+
 
 def lda_scores(fit: np.ndarray, held_out: np.ndarray, shrinkage: float) -> np.ndarray:
     """Log posterior [nat], up to a constant, of each language for held-out states.
@@ -55,7 +57,11 @@ def separability(
     scores = read(x, y)
     right = np.einsum("lil->li", scores)
     others = np.where(np.eye(len(x), dtype=bool)[:, None], -np.inf, scores).max(axis=2)
-    null = [
-        accuracy(read(x[a, np.arange(x.shape[1])], y[b, np.arange(y.shape[1])])) for a, b in orders
-    ]
-    return accuracy(scores), float((right - others).mean()), np.array(null)
+
+    def permuted(order: tuple[np.ndarray, np.ndarray]) -> float:
+        of_fit, of_held_out = order
+        items, held_out_items = np.arange(x.shape[1]), np.arange(y.shape[1])
+        return accuracy(read(x[of_fit, items], y[of_held_out, held_out_items]))
+
+    null = np.array(list(in_threads(permuted, orders)))
+    return accuracy(scores), float((right - others).mean()), null

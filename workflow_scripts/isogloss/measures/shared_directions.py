@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from isogloss.measures.in_threads import in_threads
 from isogloss.measures.principal_axes import largest_eigenpairs
 from isogloss.measures.shuffles import Shuffle
 
@@ -85,5 +86,9 @@ def shared_correlations(
         values[:n] = mean_correlation(projected if then is None else then.of(projected))
         return values
 
-    null = [correlation(a.order, a.signs, b) for a, b in shuffles]
+    def shuffled(shuffle: tuple[Shuffle, Shuffle]) -> np.ndarray:
+        of_fit, of_held_out = shuffle
+        return correlation(of_fit.order, of_fit.signs, of_held_out)
+
+    null = list(in_threads(shuffled, shuffles))
     return correlation(every, None, None), np.array(null).reshape(-1, N_SHARED)

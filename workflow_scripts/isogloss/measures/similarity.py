@@ -21,6 +21,7 @@ from isogloss.errors import InputError
 from isogloss.files.parallel_states import ParallelStates
 from isogloss.measures import cka
 from isogloss.measures import dissociation as middle_half
+from isogloss.measures.in_threads import in_threads
 from isogloss.measures.item_share import (
     left_out_sums,
     paired_sums,
@@ -38,6 +39,7 @@ from isogloss.measures.pooled import (
     with_bounds,
 )
 from isogloss.measures.retrieval import (
+    Galleries,
     largest_gallery,
     layers_with_retrieval,
     retrieval_of_pairs,
@@ -48,7 +50,7 @@ from isogloss.measures.statistics import cluster_codes, sum_by_cluster
 from isogloss.measures.variables import from_the_paper
 
 PAIR = ("layer", "language", "language_2")
-PRODUCTS_AT_ONCE = 2_000_000  # products of states that stay in the cache
+PRODUCTS_AT_ONCE = 1_000_000  # products of states that stay in the cache
 LONG_NAMES = {
     "item_share": "item share over all languages",
     "item_share_pivot": "item share, mean over pairs with the pivot",
@@ -325,8 +327,14 @@ def _retrieval_part(layer: LayerStates, settings: _Settings, measured: bool) -> 
     of_pairs = (layer.n_languages, layer.n_languages)
     accuracy, without_hubs = np.full(of_pairs, np.nan), np.full(of_pairs, np.nan)
     left_out = np.full((len(np.unique(settings.clusters)), *of_pairs), np.nan)
-    for language, others, units in _looked_up(layer) if measured else ():
-        both = retrieval_of_pairs(units[1], units[0], settings.clusters, settings.gallery)
+    galleries = Galleries(settings.clusters, settings.gallery)
+
+    def both_ways(looked_up: LookedUp) -> tuple[int, np.ndarray, Any]:
+        language, others, (of_language, of_others) = looked_up
+        return language, others, retrieval_of_pairs(of_others, of_language, galleries)
+
+    of_layer = in_threads(both_ways, _looked_up(layer) if measured else ())
+    for language, others, both in of_layer:
         places: tuple[tuple[Any, Any], ...] = ((others, language), (language, others))
         for at, (of_each, left, corrected) in zip(places, both, strict=True):
             accuracy[at], without_hubs[at], left_out[:, *at] = of_each, corrected, left
@@ -334,10 +342,12 @@ def _retrieval_part(layer: LayerStates, settings: _Settings, measured: bool) -> 
     return values | {"retrieval_csls": without_hubs}
 
 
-def _looked_up(
-    layer: LayerStates,
-) -> Iterator[tuple[int, np.ndarray, tuple[np.ndarray, np.ndarray]]]:
-    """Every two languages once: a language, some others, and the unit states of both."""
+LookedUp = tuple[int, np.ndarray, tuple[np.ndarray, np.ndarray]]
+"""A language, some others, and the unit states of both."""
+
+
+def _looked_up(layer: LayerStates) -> Iterator[LookedUp]:
+    """Every two languages once."""
     sound = np.flatnonzero(layer.sound) if layer.dimensions.any() else np.zeros(0, int)
     at_once = max(1, PRODUCTS_AT_ONCE // layer.n_items**2)
 

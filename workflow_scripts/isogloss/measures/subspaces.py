@@ -12,6 +12,7 @@ import xarray as xr
 
 from isogloss.errors import InputError
 from isogloss.files.parallel_states import ParallelStates
+from isogloss.measures.in_threads import in_threads
 from isogloss.measures.language_offsets import (
     fold_sums,
     language_basis,
@@ -177,7 +178,8 @@ def _within_part(
     """Within-language subspaces: angles, and overlaps with their ceiling and floor."""
     n = len(x)
     if measured:
-        angle = principal_angles(np.stack([principal_axes(language, k) for language in x]))
+        axes = in_threads(lambda states: principal_axes(states, k), x)
+        angle = principal_angles(np.stack(list(axes)))
         overlap = split_half_overlaps(x, clusters, k, seed)
         floor = overlap_floor(x, k, seed)
     else:

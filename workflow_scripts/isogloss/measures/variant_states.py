@@ -17,7 +17,7 @@ from isogloss.measures.dissociation import is_middle
 from isogloss.measures.language_pairs import CORRELATIONS, pair_means
 from isogloss.measures.layer_pairs import layer_ckas, layer_item_shares
 from isogloss.measures.layer_states import LayerStates
-from isogloss.measures.retrieval import largest_gallery, retrieval, unit_states
+from isogloss.measures.retrieval import Galleries, largest_gallery, unit_states
 from isogloss.measures.self_consistency import Agreement, corrected, noise_share
 from isogloss.measures.statistics import Interval, divide, jackknife_interval, within
 from isogloss.measures.variables import interval_variables, variable
@@ -160,9 +160,9 @@ def _by_wording(pairs: np.ndarray, left_out: np.ndarray, n_wordings: int) -> Agr
 def _retrieved(z: np.ndarray, clusters: np.ndarray) -> float:
     """Retrieval between wordings (wording, item, feature), mean over their ordered pairs."""
     unit = unit_states(z)
-    gallery = min(GALLERY, largest_gallery(clusters))
+    galleries = Galleries(clusters, min(GALLERY, largest_gallery(clusters)))
     accuracy = [
-        retrieval((rows @ columns.T)[None], clusters, gallery)[0]
+        galleries.accuracy((rows @ columns.T)[None])
         for first, rows in enumerate(unit)
         for second, columns in enumerate(unit)
         if first != second
