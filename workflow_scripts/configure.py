@@ -76,7 +76,7 @@ def check(path: Path) -> None:
     unknown = [line.note for line in lines if line.note]
     say(
         f"left to compute: {duration(left.seconds)} of one job after the other, {memory} of memory,"
-        f" {disk} of disk, on {estimated.machine.about} (`snakemake estimate` says it by job)"
+        f" {disk} of disk, on {estimated.machine.about} (by job: `snakemake --cores 1 estimate`)"
         + (f"; unknown: {unknown[0]}" if unknown else "")
     )
     findings.attempt(lambda: check_disk(Path(study.store), left.disk))

@@ -89,7 +89,7 @@ def test_a_marker_of_an_earlier_version_says_the_commit_of_its_snapshot(tmp_path
 def test_without_a_network_a_study_is_planned_and_its_jobs_refuse(tmp_path: Path) -> None:
     message = (
         "models.tiny.revision: which commit maker/tiny@main stands for is not known here .*"
-        "give the commit .40 hex digits., or run `snakemake download`"
+        "give the commit .40 hex digits., or run `snakemake --cores 1 download`"
     )
     with pytest.raises(InputError, match=message) as caught:
         settings(tmp_path).weights_of("tiny")

@@ -289,7 +289,7 @@ def test_an_incomplete_mapping_is_refused(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("offline_cache")
 def test_a_dataset_that_is_not_there_is_refused_with_a_remedy(tmp_path: Path) -> None:
     columns = HUB_EXAMPLES["xcopa"]["columns"]
-    with pytest.raises(InputError, match=r"cannot be had .*snakemake download"):
+    with pytest.raises(InputError, match=r"cannot be had .*snakemake --cores 1 download"):
         load_hub(str(tmp_path / "none"), {"en": "en"}, ["en"], columns, "none")
 
 

@@ -88,7 +88,7 @@ def _asked(repo: str, revision: str, kind: str, where: str) -> str:
         _unreachable[:] = [one_line(error)]
         raise InputError(
             f"{where}: which commit {name} stands for is not known here ({one_line(error)}): give"
-            " the commit (40 hex digits), or run `snakemake download` where there is a network"
+            " the commit (40 hex digits), or run `snakemake --cores 1 download` with a network"
         ) from error
     return str(sha)
 

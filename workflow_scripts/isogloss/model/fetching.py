@@ -116,7 +116,7 @@ def _snapshot(source: ModelSource) -> Path:
     except Exception as error:  # of many kinds, by transport and version: all are about fetching
         raise InputError(
             f"{where}: not fetched, {why_not_fetched(error)}: fetch it where there is a network"
-            " (`snakemake download`), or use a path source"
+            " (`snakemake --cores 1 download`), or use a path source"
         ) from error
 
 

