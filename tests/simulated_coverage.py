@@ -609,30 +609,38 @@ SHARES = {"Behaviour": 2, "Similarity": 0.6, "Subspaces": 0.3}
 WITHOUT_ITEMS = ("Language pairs",)
 
 
-def run(
-    settings: Sequence[Setting],
-    n_worlds: int,
-    seed: int,
-    names: Sequence[str] = (),
-    exact: bool = True,
-    mapped: Callable[..., Iterable["Result"]] = map,
-    known: Sequence["Result"] = (),
-) -> Iterator[Result]:
-    """Every experiment (or those named) in every setting; seeds do not depend on what else runs.
+Task = tuple[str, Setting, int]
 
-    Args:
-        n_worlds: per setting; of some experiments `SHARES` times as many.
-        exact: take the truth from very many items or languages, else from the worlds' mean.
-        mapped: `map`, or a pool's.
-        known: results of the same seed that are there already; those asked for come first, and are
-            not drawn again.
+
+def tasks(settings: Sequence[Setting], n_worlds: int, names: Sequence[str] = ()) -> list[Task]:
+    """Every experiment (or those named) in every setting, with its number of worlds.
+
+    Args: n_worlds per setting; of some experiments `SHARES` times as many.
     """
-    asked = [
+    return [
         (name, setting, max(2, round(n_worlds * SHARES.get(name, 1))))
         for name in EXPERIMENTS
         if not names or name in names
         for setting in (settings[:1] if name in WITHOUT_ITEMS else settings)
     ]
+
+
+def drawn(
+    asked: Sequence[Task],
+    seed: int,
+    exact: bool = True,
+    mapped: Callable[..., Iterable["Result"]] = map,
+    known: Sequence["Result"] = (),
+) -> Iterator[Result]:
+    """Results of tasks; the worlds of one do not depend on what else is drawn.
+
+    Args:
+        asked: see `tasks`.
+        exact: take the truth from very many items or languages, else from the worlds' mean.
+        mapped: `map`, or a pool's.
+        known: results of the same seed that are there already; those asked for come first, and are
+            not drawn again.
+    """
     there = {(result.experiment, result.setting, result.n_worlds): result for result in known}
     yield from (there[task] for task in asked if task in there)
     left = [task for task in asked if task not in there]

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+from simulated_states import clustered_states
 
+from isogloss.measures.item_share import left_out_sums, pair_item_share
 from isogloss.measures.pooled import mean_over_pairs, means_without_language, pooled
+from isogloss.measures.states import standardised
 
 
 def test_means_without_a_language_by_hand():
@@ -52,3 +55,17 @@ def test_bounds_stay_where_values_can_be():
     pairs, without_cluster, _ = crossed_world(np.random.default_rng(0), n_languages=3)
     values = pooled("x", 0.9 + pairs, 0.9 + without_cluster, 0.95, None, (0.0, 1.0))
     assert values["x_crossed_high"] == 1 and values["x_crossed_low"] >= 0
+
+
+def test_intervals_of_a_mean_over_many_dimensions_hold_though_each_correlation_is_too_low():
+    """The bias of 200 correlations of 60 items is as large as the error of their mean."""
+    rng, clusters, width = np.random.default_rng(0), np.arange(60) // 3, 200
+    holds, estimates = [], []
+    for _ in range(60):
+        z = standardised(clustered_states(rng, clusters, 3, (1.0,) * width, 0.7, within=0.3))
+        left_out = left_out_sums(z, clusters) / width
+        values = pooled("share", pair_item_share(z), left_out, 0.95)
+        holds.append(values["share_low"] <= 0.7 <= values["share_high"])
+        estimates.append(values["share"])
+    assert np.mean(estimates) < 0.7 - 0.8 * np.std(estimates)  # as each one's bias is
+    assert np.mean(holds) > 0.9

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
+from simulated_coverage import middle_layer
 from tests.simulated_states import clustered_states, parallel_states
 from tests.simulated_worlds import Wordings, scores_dataset
 
@@ -177,6 +178,22 @@ def test_states_without_noise_are_as_alike_as_their_languages():
     for name in ("item_share", "cka"):
         across, fixed = measured[f"{name}_across"], measured[f"{name}_corrected"]
         np.testing.assert_allclose(across, fixed, atol=1e-6)
+
+
+def test_intervals_of_states_lie_around_what_is_planted_though_correlations_are_too_low():
+    rng, clusters, values, centres = np.random.default_rng(4), np.arange(60) // 3, [], []
+    for _ in range(8):
+        stable, *noise = (
+            np.sqrt(share) * clustered_states(rng, clusters, 4, (1.0,) * 100, within=0.3)
+            for share in (0.7, 0.3, 0.3)
+        )
+        states = [middle_layer(stable + of_wording, clusters) for of_wording in noise]
+        measured = variant_similarity(states)
+        ends = [float(measured[f"item_share_self_middle{end}"]) for end in ("", "_low", "_high")]
+        values.append(ends[0])
+        centres.append((ends[1] + ends[2]) / 2)
+    assert np.mean(values) < 0.698
+    assert np.mean(centres) == pytest.approx(0.7, abs=0.002)
 
 
 def test_less_memory_gives_the_same_values_of_wordings():

@@ -7,6 +7,7 @@ from isogloss.measures.statistics import (
     two_way_jackknife,
     wilson_interval,
     within,
+    without_bias,
 )
 
 # What a mean's interval holds for, by the end of its variables' names.
@@ -62,13 +63,21 @@ def with_bounds(
 ) -> Values:
     """A value with its interval over items, as `name`, `name_low` and `name_high`.
 
+    The interval lies around the value without its bias: a mean over hundreds of dimensions varies
+    too little for the bias of each one's correlation to be left in.
+
     Args: limits are the smallest and the largest value that there can be; shares have Wilson's.
     """
     if limits == SHARES:
         interval = wilson_interval(value, without_cluster, len(without_cluster), confidence)
     else:
-        interval = within(jackknife_interval(value, without_cluster, confidence), limits)
-    return {name: interval.estimate, f"{name}_low": interval.low, f"{name}_high": interval.high}
+        centre = without_bias(value, without_cluster)
+        interval = within(jackknife_interval(centre, without_cluster, confidence), limits)
+    return {
+        name: np.asarray(value, dtype=float),
+        f"{name}_low": interval.low,
+        f"{name}_high": interval.high,
+    }
 
 
 def pooled(
@@ -92,7 +101,8 @@ def pooled(
     mean, by_cluster = mean_over_pairs(pairs, row), mean_over_pairs(without_cluster, row)
     by_language = means_without_language(pairs, row)
     others = np.arange(len(pairs)) != row
-    crossed = two_way_jackknife(mean, by_cluster, by_language[others], confidence)
+    centre = without_bias(mean, by_cluster)
+    crossed = two_way_jackknife(centre, by_cluster, by_language[others], confidence)
     crossed = within(crossed, limits)
     return with_bounds(name, mean, by_cluster, confidence, limits) | {
         f"{name}_crossed_low": crossed.low,

@@ -193,6 +193,23 @@ def jackknife_variance(left_out: np.ndarray) -> np.ndarray:
     return (n - 1) / n * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0)
 
 
+def without_bias(estimate: np.ndarray, left_out: np.ndarray) -> np.ndarray:
+    """An estimate (...) less its bias, as its values with each unit left out (unit, ...) show it.
+
+    A mean has none. A correlation r of n items is about r (1 - r^2) / 2n too near 0, little beside
+    its own error, but much beside that of a mean over many dimensions, which are all off alike.
+
+    Source: Quenouille (1956); of correlations, Olkin and Pratt (1958).
+
+    >>> sample = np.array([1.0, 2.0, 6.0])
+    >>> left_out = np.array([np.delete(sample, i).var() for i in range(3)])
+    >>> bool(np.isclose(without_bias(sample.var(), left_out), sample.var(ddof=1)))
+    True
+    """
+    n = len(left_out)
+    return np.asarray(n * estimate - (n - 1) * left_out.mean(axis=0))
+
+
 def jackknife_interval(
     estimate: np.ndarray, left_out: np.ndarray, confidence: float = 0.95
 ) -> Interval:

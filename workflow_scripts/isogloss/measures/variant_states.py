@@ -19,7 +19,13 @@ from isogloss.measures.layer_pairs import layer_ckas, layer_item_shares
 from isogloss.measures.layer_states import LayerStates
 from isogloss.measures.retrieval import Galleries, largest_gallery, unit_states
 from isogloss.measures.self_consistency import Agreement, corrected, noise_share
-from isogloss.measures.statistics import Interval, divide, jackknife_interval, within
+from isogloss.measures.statistics import (
+    Interval,
+    divide,
+    jackknife_interval,
+    within,
+    without_bias,
+)
 from isogloss.measures.variables import interval_variables, variable
 from isogloss.measures.variance_shares import CROSSED_SOURCES, crossed_share_sums
 
@@ -178,7 +184,10 @@ def _cosine(centred: np.ndarray) -> float:
 
 
 def _interval(rows: np.ndarray, confidence: float, limits: tuple[float, float]) -> Interval:
-    return within(jackknife_interval(rows[0], rows[1:], confidence), limits)
+    """Interval of (row, ...), around the value without its bias as in `pooled`."""
+    centre = without_bias(rows[0], rows[1:])
+    interval = within(jackknife_interval(centre, rows[1:], confidence), limits)
+    return Interval(rows[0], interval.low, interval.high)
 
 
 def _corrected_rows(agreed: Agreement, confidence: float) -> np.ndarray:
