@@ -162,7 +162,10 @@ def test_little_memory_changes_no_value(clusters, monkeypatch):
     monkeypatch.setattr(LayerStates, "language_blocks", counted(LayerStates.language_blocks, rooms))
     parts = similarity(parallel_states(layers, clusters), "en", 39, 39, memory_gb=2e-4)
     assert max(rooms) == 5  # blocks of one language each
-    xr.testing.assert_allclose(parts, whole, atol=2e-6)
+    bounds = [name for name in whole if str(name).endswith(("_low", "_high"))]
+    xr.testing.assert_allclose(parts.drop_vars(bounds), whole.drop_vars(bounds), atol=2e-6)
+    # What they lie around is rounded as often as there are clusters.
+    xr.testing.assert_allclose(parts[bounds], whole[bounds], atol=5e-5)
     for name in ("item_share_pair_p", "cka_pair_p", "dissociation_p"):
         np.testing.assert_array_equal(parts[name], whole[name])
 
