@@ -43,7 +43,7 @@ include: "rules/estimate.smk"
 rule all:
     default_target: True
     input:
-        all_figures(),
+        files_of(all_figures(STUDY)),
         [f"{STORE}/{name}" for name in MANIFESTS],
         f"{RESULTS}/summary.md",
         f"{RESULTS}/report.html",

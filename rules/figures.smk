@@ -32,10 +32,10 @@ for MODEL in STUDY.models:
                 results=FILES.results(MODEL, DATASET),
                 lenses=FILES.lens(MODEL, DATASET),
             output:
-                figures(MODEL, DATASET),
+                files_of(figures_of_model(STUDY, MODEL, DATASET)),
             log:
                 f"logs/{MODEL}/{DATASET}/figures.log",
-            priority: len(placed_figures(STUDY, MODEL, DATASET))
+            priority: len(figures_of_model(STUDY, MODEL, DATASET))
             threads: 1
             resources:
                 **asks(mem_mb=(2000, 0), runtime=(30, 0)),
@@ -53,7 +53,7 @@ rule figures_scale:
         **with_code("figures.py"),
         scale=[f"{RESULTS}/scale/{dataset}.nc" for dataset in STUDY.questions],
     output:
-        [file for dataset in STUDY.questions for file in scale_figure(dataset)],
+        files_of(map(scale_figure, STUDY.questions)),
     log:
         "logs/scale/figures.log",
     threads: 1
@@ -83,7 +83,7 @@ rule summary:
             if Path(file).stem != "subspaces"
         ],
         verdicts=[f"{RESULTS}/verdicts.nc"] if STUDY.questions else [],
-        organisms=list(COMPARED),
+        organisms=COMPARED,
     output:
         summary=report(
             f"{RESULTS}/summary.md",

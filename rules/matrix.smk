@@ -40,7 +40,7 @@ if STUDY.with_matrix:
             **with_code("figures.py"),
             matrix=f"{RESULTS}/steering_matrix.nc",
         output:
-            matrix_figure(),
+            files_of(matrix_figures(STUDY)),
         log:
             "logs/scale/figures_matrix.log",
         threads: 1

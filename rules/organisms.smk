@@ -7,6 +7,9 @@ Gives:    {results}/organisms/calibration.nc  (model, measure, sharing), where s
           {results}/organisms/figures/{calibration,ladder}.{png,pdf,csv,rst}
 """
 
+WORLD, ORGANISMS = STUDY.asked_of_the_world, f"{RESULTS}/organisms"
+COMPARED = [f"{ORGANISMS}/{f.figure.name}.nc" for f in organism_figures(STUDY)]
+
 if STUDY.planted:
     STEERED_BY = STUDY.fitted_for(WORLD)[:1]
 
@@ -65,9 +68,9 @@ if COMPARED:
     rule figures_organisms:
         input:
             **with_code("organism_figures.py"),
-            results=list(COMPARED),
+            results=COMPARED,
         output:
-            organism_figures(),
+            files_of(organism_figures(STUDY)),
         log:
             "logs/organisms/figures.log",
         threads: 1

@@ -27,7 +27,7 @@ rule report:
             for file in FILES.results(m, d)
         ],
         verdicts=[f"{RESULTS}/verdicts.nc"] if STUDY.questions else [],
-        figures=all_figures(),
+        figures=files_of(all_figures(STUDY)),
     output:
         f"{RESULTS}/report.html",
     log:

@@ -22,6 +22,7 @@ from tests.workflow.conftest import (
     SMALL,
     Study,
     copy_tree,
+    made_once,
     merged,
     write_questions,
 )
@@ -156,27 +157,41 @@ def commands_of(study: Study) -> dict[str, list[str]]:
 
 
 @pytest.fixture(scope="session")
-def fresh(tmp_path_factory: pytest.TempPathFactory, warm: Warm) -> Bench:
+def fresh(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest, warm: Warm
+) -> Bench:
     """A study of 98 questions in two languages with its model, nothing computed."""
-    study = Study(copy_tree(tmp_path_factory.mktemp("faults") / "fresh").folder, CONFIG)
-    write_questions(study.folder / "questions", list(LANGUAGES), every=1)
-    for path in (study.folder / "questions").iterdir():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        path.write_text("".join(lines[:QUESTIONS]), encoding="utf-8")
-    made = ["workflow_scripts/make_tiny_model.py", MODEL]
-    assert warm.wait(warm.start(study.folder, made, study.folder / "model.log")) == 0
-    return Bench(study.folder, warm, commands_of(study))
+
+    def make(folder: Path) -> None:
+        study = Study(copy_tree(folder).folder, CONFIG)
+        write_questions(folder / "questions", list(LANGUAGES), every=1)
+        for path in (folder / "questions").iterdir():
+            lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+            path.write_text("".join(lines[:QUESTIONS]), encoding="utf-8")
+        made = ["workflow_scripts/make_tiny_model.py", MODEL]
+        assert warm.wait(warm.start(folder, made, folder / "model.log")) == 0
+        commands = json.dumps(commands_of(study))
+        (folder / "commands.json").write_text(commands, encoding="utf-8")
+
+    folder = made_once(tmp_path_factory, request, "fresh", make)
+    return Bench(folder, warm, json.loads((folder / "commands.json").read_text(encoding="utf-8")))
 
 
 @pytest.fixture(scope="session")
-def done(fresh: Bench, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+def done(
+    fresh: Bench, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Bench:
     """The same, every artifact of the store computed without a disturbance."""
-    bench = fresh.copy(tmp_path_factory.mktemp("faults") / "done")
-    for program in ("extract", "readout", "lens", "vectors", "steer"):
-        code, said = bench.run(program)
-        assert code == 0, said
-    assert not bench.remains()
-    return bench
+
+    def make(folder: Path) -> None:
+        bench = fresh.copy(folder)
+        for program in ("extract", "readout", "lens", "vectors", "steer"):
+            code, said = bench.run(program)
+            assert code == 0, said
+        assert not bench.remains()
+
+    folder = made_once(tmp_path_factory, request, "undisturbed", make)
+    return Bench(folder, fresh.warm, fresh.commands)
 
 
 @pytest.fixture

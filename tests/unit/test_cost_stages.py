@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-import transformers
 from tests.architectures.families import COMMON, FAMILIES
 from tests.unit.test_cost_tokens import counted_of
 from tests.unit.test_extraction import ask, extract, items
@@ -26,9 +25,8 @@ from isogloss.study.schema import Config
 TINY = counted(LlamaConfig(**COMMON, tie_word_embeddings=True), "float32")
 BLOCK, HEAD = 2 * TINY.block_weights, 2 * 384 * 32  # operations per token, and per state
 UNIT = replace(
-    known()["cpu"], blocks=dict.fromkeys(("float32", "bfloat16"), 1.0),
-    head=dict.fromkeys(("float32", "bfloat16"), 1.0), block_call=0.0, write=1e12,
-    load=1e12, model_start=0.0, analysis=1e12, analysis_start=0.0,
+    known()["cpu"], products=dict.fromkeys(("float32", "bfloat16"), 1.0), block_call=0.0,
+    write=1e12, load=1e12, model_start=0.0, analysis=1e12, analysis_start=0.0,
 )  # fmt: skip
 """A machine that does one operation in a second, and takes no time for anything else."""
 
@@ -36,6 +34,10 @@ UNIT = replace(
 def work_of(model=TINY, machine=UNIT, languages=("en", "de"), items=3, choices=4, **settings):
     study = Config.model_validate(Config().model_dump() | settings)
     return Work(study, machine, model, languages, items, choices)
+
+
+def analysed(stage, work):
+    return stages.analyses(work)[stage]
 
 
 def text_of(tokens=10, states=3, n=3):
@@ -201,10 +203,10 @@ def test_more_gpus_hold_more_and_are_no_faster():
 
 def test_the_time_of_pivots_grows_with_pairs_of_languages():
     many, more, single, grouped = (
-        stages.pivots(work_of(pivots="all", languages=["x"] * 8)),
-        stages.pivots(work_of(pivots="all", languages=["x"] * 16)),
-        stages.pivots(work_of(pivots=["en"], languages=["x"] * 8)),
-        stages.breakdown(work_of(languages=["x"] * 8)),
+        analysed("pivots", work_of(pivots="all", languages=["x"] * 8)),
+        analysed("pivots", work_of(pivots="all", languages=["x"] * 16)),
+        analysed("pivots", work_of(pivots=["en"], languages=["x"] * 8)),
+        analysed("breakdown", work_of(languages=["x"] * 8)),
     )
     assert more.seconds == pytest.approx(4 * many.seconds)
     assert many.seconds == pytest.approx(4 * single.seconds) and single.seconds > 0
@@ -217,18 +219,19 @@ def test_memory_of_subspaces_is_that_of_the_states_not_of_their_pairs():
     for permutations, measured in ((19, 50e6), (99, 65e6)):
         how = Config().subspaces.model_dump() | {"permutations": permutations}
         work = work_of(narrow, languages=("x",) * 30, items=300, subspaces=how)
-        beyond = stages.subspaces(work).memory - work.machine.process
+        beyond = analysed("subspaces", work).memory - work.machine.process
         assert measured * 0.9 < beyond < 1.3 * measured
 
 
 def test_memory_of_similarity_is_bounded_but_for_its_results():
     memory = [
-        stages.similarity(
+        analysed(
+            "similarity",
             work_of(
                 languages=("x",) * 122,
                 items=900,
                 similarity=Config().similarity.model_dump() | {"memory_gb": room},
-            )
+            ),
         ).memory
         for room in (1, 2)
     ]
@@ -238,12 +241,13 @@ def test_memory_of_similarity_is_bounded_but_for_its_results():
 
 def test_similarity_without_retrieval_at_every_layer_costs_less():
     some, all_layers = (
-        stages.similarity(
+        analysed(
+            "similarity",
             work_of(
                 languages=("x",) * 122,
                 items=900,
                 similarity=Config().similarity.model_dump() | {"retrieval_layers": layers},
-            )
+            ),
         )
         for layers in (1, 1000)
     )
@@ -261,9 +265,3 @@ def test_rows_that_are_not_kept_move_their_time_and_save_their_disk():
     assert kept.disk - saved.disk > 0.5 * rows
     assert saved.seconds > kept.seconds and put_together.seconds < lens.seconds
     assert put_together.disk == lens.disk and put_together.gpu_seconds == 0
-
-
-def test_layers_with_heads_of_their_own_size_are_priced_by_their_mean():
-    name, settings = FAMILIES["Gemma 4"]
-    config = getattr(transformers, name)(**COMMON | settings | {"global_head_dim": 16})
-    assert counted(config, "float32").attended == 4 * (8 + 16) / 2

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sys
 from datetime import UTC, datetime, timedelta
 
@@ -23,13 +24,23 @@ from isogloss.study.study import Study
 from isogloss.versions import EXTRACTION_VERSION
 
 
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """A tree with a study, its questions and its store."""
+    folder = tmp_path_factory.mktemp("stored")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        write_questions(folder)
+        fill(Study.of(write_config(folder)))
+    return folder
+
+
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A tree with a study, its questions and its store; commands run in it."""
+def home(stored, tmp_path, monkeypatch):
+    """A copy of the tree; commands run in it."""
+    shutil.copytree(stored, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    write_questions(tmp_path)
-    fill(Study.of(write_config(tmp_path)))
     return tmp_path
 
 

@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from zlib import crc32
 import pytest
 from filelock import FileLock
 from tests.patience import PATIENCE
-from tests.workflow import warm
+from tests.workflow import programs, warm
 
 ROOT = Path(__file__).resolve().parents[2]
 TREE = ("Snakefile", "rules", "workflow_scripts", "config", "data", "profiles", "report")
@@ -116,7 +115,7 @@ class Study:
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run Python here, away from the network and from the user's caches."""
         return subprocess.run(
-            [sys.executable, *arguments],
+            [programs.python(), *arguments],
             cwd=self.folder,
             env=self.environment,
             capture_output=True,
@@ -192,23 +191,29 @@ def made_study(folder: Path) -> Study:
     return study
 
 
-def shared_folder(factory: pytest.TempPathFactory, worker: str) -> Path:
-    """One folder for all of pytest-xdist's workers; without them, this run's own."""
-    return factory.getbasetemp() if worker == "master" else factory.getbasetemp().parent
+def made_once(
+    factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+    name: str,
+    make: Callable[[Path], object],
+) -> Path:
+    """A folder of this run of the tests, made by one of pytest-xdist's workers for all."""
+    base = factory.getbasetemp()
+    folder = (base.parent if hasattr(request.config, "workerinput") else base) / name
+    done = folder.with_suffix(".done")
+    with FileLock(folder.with_suffix(".lock")):
+        if not done.exists():
+            assert not folder.exists(), f"{name}: it failed in another worker: see its test"
+            make(folder)
+            done.touch()
+    return folder
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Study:
     """The small study, run to the end once a session. Copy it before changing files in it."""
-    worker = getattr(request.config, "workerinput", {}).get("workerid", "master")
-    folder = shared_folder(tmp_path_factory, worker) / "finished"
-    done = folder.with_suffix(".done")
-    with FileLock(folder.with_suffix(".lock")):
-        if not done.exists():
-            assert not folder.exists(), "the study failed in another worker: see its test"
-            study = made_study(folder)
-            done.write_text(study.run(), encoding="utf-8")
-    return Study(folder, SMALL)
+    made = made_once(tmp_path_factory, request, "finished", lambda path: made_study(path).run())
+    return Study(made, SMALL)
 
 
 @pytest.fixture(scope="session")

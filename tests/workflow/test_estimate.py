@@ -2,11 +2,12 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from tests.workflow.conftest import ROOT, SMALL, Study, merged
+from tests.workflow.conftest import ROOT, SMALL, Study
 
 from isogloss.cost.machines import named
 from isogloss.errors import InputError
@@ -124,29 +125,29 @@ def test_the_plan_for_belebele_is_a_study_and_needs_nothing_to_be_estimated(tree
     for slug in plan.models:
         extract, lens = (jobs[slug, stage]["to_do"] for stage in ("extract", "lens"))
         assert extract["gpu_seconds"] > 3600 and extract["disk"] > 1e11 > lens["disk"]
-    bare = Study(tree.folder, merged(study.config or {}, {"extraction": {"lens_layers": 0}}))
-    without = {(line["model"], line["stage"]): line for line in estimated(bare)}
-    for slug in plan.models:
-        assert (slug, "lens") not in without
-        few, many = (x[slug, "extract"]["to_do"]["disk"] for x in (without, jobs))
-        assert few < many / 2
 
 
-def test_this_machine_is_measured_once_and_every_figure_says_for_which(tree: Study) -> None:
-    path = ROOT / "config/studies/belebele-plan.yaml"
-    cache = tree.folder / "measured"
-    config = yaml.safe_load(path.read_text(encoding="utf-8")) | {"cache": str(cache)}
-    study = Study(tree.folder, config)
+def test_without_the_lens_less_is_stored(finished: Study) -> None:
+    bare = by_stage(estimated(finished.changed(extraction={"lens_layers": 0})))
+    assert "lens" not in bare and "readout" not in bare
+    extract = by_stage(estimated(finished))["extract"]
+    assert bare["extract"]["whole"]["disk"] < extract["whole"]["disk"] / 2
+
+
+def test_this_machine_is_measured_once_and_every_figure_says_for_which(
+    finished: Study, tmp_path: Path
+) -> None:
+    study = finished.changed(cache=str(tmp_path))
     lines = estimated(study, "--machine", "here")
-    (file,) = cache.glob("machines/*.yaml")
+    (file,) = tmp_path.glob("rates/*.yaml")
     rates = yaml.safe_load(file.read_text(encoding="utf-8"))
     assert torch.__version__ in rates["about"]
     assert {line["machine"] for line in lines} == {rates["about"]}
-    assert min(rates["blocks"]["float32"], rates["head"]["bfloat16"], rates["analysis"]) > 1e8
+    assert min(*rates["products"].values(), rates["analysis"]) > 1e8
     file.write_text(yaml.safe_dump(rates | {"about": "kept"}), encoding="utf-8")
     assert {line["machine"] for line in estimated(study, "--machine", "here")} == {"kept"}
     done = study.python(
-        "workflow_scripts/estimate.py", "--spec", json.dumps(config), "--machine", str(file)
+        "workflow_scripts/estimate.py", "--spec", json.dumps(study.config), "--machine", str(file)
     )
     assert done.returncode == 0 and " on kept\n" in done.stdout, done.stderr
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.workflow import programs
 from tests.workflow.conftest import ENVIRONMENT, ROOT, Study, copy_tree
 
 from isogloss.study.schema import validate
@@ -30,7 +31,7 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, list[str]
     study = copy_tree(tmp_path_factory.mktemp("tutorial") / "tree")
     environment = os.environ | ENVIRONMENT | {
         "ISOGLOSS_CACHE": str(study.cache),
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{Path(programs.python()).parent}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": str(study.folder / "workflow_scripts"),
     }  # fmt: skip
     said = []

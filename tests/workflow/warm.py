@@ -12,10 +12,13 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from tests.workflow import programs
+
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload([
-    "snakemake.cli", "snakemake.profiles", "snakemake.report", "docutils.core", "fsspec", "jinja2",
-    "langcodes.language_distance", "pydantic.fields", "scipy.sparse.csgraph", "smart_open", "yte",
+    "babel.localedata", "docutils.core", "fsspec", "jinja2", "langcodes.language_distance",
+    "pydantic.fields", "scipy.sparse.csgraph", "smart_open", "snakemake.cli", "snakemake.profiles",
+    "snakemake.report.html_reporter", "yte",
 ])  # fmt: skip
 
 
@@ -23,10 +26,11 @@ def snakemake(
     arguments: list[str], folder: Path, environment: Mapping[str, str], patience: float
 ) -> subprocess.CompletedProcess[str]:
     """Run Snakemake in a folder; what it said, and its return code."""
+    python = programs.python()
     with tempfile.TemporaryDirectory() as temporary:
         logs = [Path(temporary, name) for name in ("out", "error")]
         process = SERVER.Process(
-            target=_become, args=(arguments, folder, dict(environment), *map(str, logs))
+            target=_become, args=(arguments, folder, dict(environment), python, *map(str, logs))
         )
         process.start()
         process.join(patience)
@@ -37,8 +41,10 @@ def snakemake(
         return subprocess.CompletedProcess(arguments, process.exitcode, *said)
 
 
-def _become(arguments: list[str], folder: Path, environment: dict[str, str], *logs: str) -> None:
-    """Be `python -m snakemake` in a folder."""
+def _become(
+    arguments: list[str], folder: Path, environment: dict[str, str], python: str, *logs: str
+) -> None:
+    """Be `python -m snakemake` in a folder, with a `python` for its jobs."""
     for log, descriptor in zip(logs, (1, 2), strict=True):
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), descriptor)
     os.chdir(folder)
@@ -54,5 +60,5 @@ def _become(arguments: list[str], folder: Path, environment: dict[str, str], *lo
         del sys.modules[name]
     # Tests edit a file twice within a second, in the same length: bytecode could not tell.
     sys.dont_write_bytecode = True
-    sys.argv = ["snakemake", *arguments]
+    sys.executable, sys.argv = python, ["snakemake", *arguments]
     runpy.run_module("snakemake", run_name="__main__", alter_sys=True)

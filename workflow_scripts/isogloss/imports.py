@@ -64,7 +64,9 @@ def _imports(path: Path, whole: bool, root: Path) -> list[tuple[Path, bool]]:
             package = (statement.module or "").split(".")
         for alias in statement.names:
             names = [*package, alias.name]
-            modules += _on_the_way(names if _file(package, alias.name, root) else package, root)
+            modules += _on_the_way(
+                names if _file(tuple(package), alias.name, root) else package, root
+            )
     return modules
 
 
@@ -81,7 +83,8 @@ def _statements(path: Path, whole: bool) -> Iterator[ast.Import | ast.ImportFrom
             yield statement
 
 
-def _file(package: list[str], name: str, root: Path) -> Path | None:
+@functools.cache
+def _file(package: tuple[str, ...], name: str, root: Path) -> Path | None:
     """The file of a module or package; None where there is none below `root`."""
     stem = root.joinpath(*package, name)
     files = (stem / "__init__.py", stem.with_name(f"{name}.py"))
@@ -91,5 +94,5 @@ def _file(package: list[str], name: str, root: Path) -> Path | None:
 def _on_the_way(names: list[str], root: Path) -> Iterator[tuple[Path, bool]]:
     """The file of a module, and the `__init__.py` of every package above it."""
     for depth, name in enumerate(names):
-        if file := _file(names[:depth], name, root):
+        if file := _file(tuple(names[:depth]), name, root):
             yield file, depth == len(names) - 1

@@ -22,7 +22,6 @@ class Model:
     layers: int
     width: int
     intermediate: int  # width of the MLP
-    attended: int  # width of all heads
     vocabulary: int
     block_weights: float  # of one block, that a token meets: of experts, those that it is sent to
     weights: float  # of the whole model
@@ -44,8 +43,8 @@ class Model:
 
     def block_flops(self, text: Text, blocks: float) -> float:
         """Operations of a text through some blocks: two per weight and token, and in attention two
-        products of each sequence with itself."""
-        return blocks * (2 * self.block_weights * text.tokens + 4 * self.attended * text.squares)
+        products of each sequence with itself, with heads as wide together as the states."""
+        return blocks * (2 * self.block_weights * text.tokens + 4 * self.width * text.squares)
 
     def head_flops(self, states: float) -> float:
         """Operations of some states through the unembedding."""
@@ -124,20 +123,9 @@ def counted(config: Any, dtype: str, trusted: bool = False) -> Model:
         layers=layers,
         width=config.hidden_size,
         intermediate=max(wide) if isinstance(wide, list) else wide,  # of Gemma 3n, by block
-        attended=_attended(config),
         vocabulary=config.vocab_size,
         block_weights=(whole - idle - sum(end.numel() for end in ends)) / layers,
         weights=whole,
         plain=plain or "",
         padded=not single,
     )
-
-
-def _attended(config: Any) -> int:
-    """Features of all heads of a layer; of Gemma 4, whose layers differ, the mean."""
-    blocks = config.per_layer_config if getattr(config, "is_heterogeneous", False) else [config]
-    sizes = []
-    for block in blocks:
-        heads = getattr(block, "num_attention_heads", None) or 1
-        sizes.append(heads * (getattr(block, "head_dim", None) or block.hidden_size // heads))
-    return round(sum(sizes) / len(sizes))

@@ -37,6 +37,10 @@ class Line:
     note: str = ""  # what is unknown; '' for nothing
 
 
+WHOLE = {"all": None}
+"""In place of texts by language, for an artifact of a model or of all its languages."""
+
+
 class Estimate:
     """The jobs of one study on one machine (as `machines.named` takes it; None: the study's).
 
@@ -78,13 +82,12 @@ class Estimate:
         how = "counted in a sample" if tokens else "from bytes or words, tokenizer not here"
         path = f"; it takes the plain path: {model.plain}" if model.plain else ""
         self.notes[f"{slug}: tokens {how}{path}"] = None
-        whole = {"all": None}
         if organism := self.study.models[slug].organism:
             cost = partial(stages.train, model, self.machine, organism)
-            yield self._stored(Line("train", slug, ""), ["organism"], whole, cost)
+            yield self._stored(Line("train", slug, ""), ["organism"], WHOLE, cost)
         if self.study.with_lens:
             cost = partial(stages.readout, model, self.machine)
-            yield self._stored(Line("readout", slug, ""), ["readout"], whole, cost)
+            yield self._stored(Line("readout", slug, ""), ["readout"], WHOLE, cost)
         for dataset in self.study.datasets:
             try:
                 yield from self._on_dataset(slug, dataset, model, tokens)
@@ -111,14 +114,12 @@ class Estimate:
 
         yield stored("extract", ["activations", dataset], texts, partial(stages.extract, work))
         if study.with_lens:
-            keep, none = (
-                size_text(
-                    round(sum(stages.activation_bytes(work, t, rows) for t in texts.values()))
-                )
+            sizes = (
+                f"{text_of(sum(stages.activation_bytes(work, t, rows) for t in texts.values()))}"
+                f" with {rows}"
                 for rows in ("keep", "none")
             )
-            note = f"{slug}, {dataset}: extraction.rows: {keep} with keep, {none} with none"
-            self.notes[note] = None
+            self.notes[f"{slug}, {dataset}: extraction.rows: {', '.join(sizes)}"] = None
         for variant in study.variants_of(dataset):
             worded = replace(asked, style=prompt_style(artifacts.settings.prompt(dataset, variant)))
             bare = {t: worded.text(t, control=None, latents=False, **more) for t in tags}
@@ -127,21 +128,17 @@ class Estimate:
         if "lenses" in study.results_of(dataset):
             yield stored("lens", ["lens", dataset], texts, partial(stages.lens, work))
         if dataset in study.vectors_of:
-            cost = partial(stages.vectors, work)
-            yield stored("vectors", ["vectors", dataset], {"all": None}, cost)
+            yield stored("vectors", ["vectors", dataset], WHOLE, partial(stages.vectors, work))
         for fitted in study.fitted_for(dataset):
             stage = "steer" if len(work.steering.fit_on) == 1 else f"steer by {fitted}"
             alone = partial(asked.text, pivot=study.pivot, control=None, latents=False)
             steered = {tag: alone(tag) for tag in work.steering.languages if tag in tags}
-            cost = partial(stages.steer, work)
-            yield stored(stage, ["steered", fitted, dataset], steered, cost)
+            yield stored(stage, ["steered", fitted, dataset], steered, partial(stages.steer, work))
 
-        small = partial(stages.analysis, self.machine)
+        small, grow = partial(stages.analysis, self.machine), stages.analyses(work)
         for file in study.result_files(dataset):
             name = file.removesuffix(".nc")
-            grows = getattr(stages, name, None)  # the others take seconds
-            starts = 4 if name.startswith("steering_") else 1.3
-            whole = grows(work) if grows else small(starts, disk=3e5)
+            whole = grow.get(name) or small(4 if name.startswith("steering_") else 1.3)
             yield self._result(Line(name, slug, dataset), f"{slug}/{dataset}/{file}", whole)
         figure = f"{slug}/{dataset}/figures/place_and_shape.csv"
         yield self._result(Line("figures", slug, dataset), figure, small(7, disk=5e6))
@@ -216,22 +213,25 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
+def text_of(size: float) -> str:
+    """A size for people, "-" for none."""
+    return size_text(round(size)) if size else "-"
+
+
 def as_table(lines: Sequence[Line]) -> str:
     """The jobs of each model and dataset, then the sums by stage and of all."""
     groups: dict[tuple[str, str, str], list[Line]] = {}
     for line in (line for line in lines if line.whole.seconds):
-        stage = line.stage if hasattr(stages, line.stage.split()[0]) else "other analyses"
-        names = (line.model or "-", line.dataset or "-", stage)
-        for group in (names, ("all models", "", stage), ("whole study", "", "")):
+        names = (line.model or "-", line.dataset or "-", line.stage)
+        for group in (names, ("all models", "", line.stage), ("whole study", "", "")):
             groups.setdefault(group, []).append(line)
     last = {"all models": 1, "whole study": 2}
     rows = ["model,dataset,stage,to do,time,memory,disk,GPU memory,GPU hours".split(",")]
     for names in sorted(groups, key=lambda names: last.get(names[0], 0)):
         cost = sum((line.to_do for line in groups[names]), Cost())
         parts, there = (sum(getattr(x, n) for x in groups[names]) for n in ("parts", "there"))
-        sizes = [cost.memory, cost.disk, cost.device_memory]
-        memory, disk, on_gpus = (size_text(round(size)) if size else "-" for size in sizes)
+        sizes = [text_of(size) for size in (cost.memory, cost.disk, cost.device_memory)]
         hours = f"{cost.gpu_seconds / 3600:.1f}" if cost.gpu_seconds else "-"
         to_do, time = f"{parts - there} of {parts}", duration(cost.seconds)
-        rows.append([*names, to_do, time, memory, disk, on_gpus, hours])
+        rows.append([*names, to_do, time, *sizes, hours])
     return "\n".join(aligned(rows))

@@ -1,7 +1,7 @@
 """What machines do in a second: the rates that turn work into time.
 
-The machine at hand is measured once, with a forward and the lens of a small random model, and its
-rates are kept in the cache. Others are in `machines.yaml`, or in a file of the user's.
+The machine at hand is measured once, with a small random model, and its rates are kept in the
+cache. Others are in `machines.yaml`, or in a file of the user's.
 """
 
 import os
@@ -23,9 +23,6 @@ from isogloss.cost.architecture import counted
 from isogloss.cost.tokens import Text
 from isogloss.errors import InputError
 from isogloss.files.atomic import whole_file
-from isogloss.model.adapt import adapt
-from isogloss.model.tiny_models import tiny_tokenizer
-from isogloss.model.token_scores import token_log_probabilities
 from isogloss.program import say
 
 HERE = "here"  # name of the machine that the program runs on
@@ -38,9 +35,8 @@ class Machine:
 
     about: str  # what it is, and where the rates come from
     gpu_memory: float  # of one accelerator [byte]; 0: models run on processors
-    blocks: Mapping[str, float]  # of decoder blocks, by dtype, their calls apart [FLOP/s]
-    head: Mapping[str, float]  # of norm, unembedding and log-sum-exp, by dtype [FLOP/s]
-    steering: float  # share of both that steering reaches
+    products: Mapping[str, float]  # of blocks and unembedding, by dtype, calls apart [FLOP/s]
+    steering: float  # share of these that steering reaches
     block_call: float  # a block's call beyond its products [s]
     load: float  # weights from the disk, converted, or states [byte/s]
     write: float  # a file, to the disk [byte/s]
@@ -67,7 +63,7 @@ def named(name: str, cache: Path) -> Machine:
         return machines[name]
     path = Path(name)
     if name == HERE:
-        path = cache / "machines" / (re.sub(r"\W+", "-", this_machine()) + ".yaml")
+        path = cache / "rates" / (re.sub(r"\W+", "-", this_machine()) + ".yaml")
         if not path.exists():
             say(f"measuring this machine, once, in about ten seconds: {path}")
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,9 +82,9 @@ def named(name: str, cache: Path) -> Machine:
 
 def this_machine() -> str:
     """Cores, processor and torch of this machine: others have other rates."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    processor = (names or [platform.processor() or platform.machine()])[0]
+    described = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    name = re.search(r"^model name\s*: (.*)", described, re.MULTILINE)
+    processor = name[1] if name else platform.processor() or platform.machine()
     return f"{os.cpu_count()} cores of {processor}, torch {torch.__version__}"
 
 
@@ -103,10 +99,7 @@ def measure() -> dict[str, Any]:
     """
     torch.set_num_threads(1)
     at_once = min(8, os.cpu_count() or 1) ** PARALLEL
-    blocks, head = {}, {}
-    for dtype in ("float32", "bfloat16"):
-        of_blocks, of_head, call = _model_rates(dtype)
-        blocks[dtype], head[dtype] = at_once * of_blocks, at_once * of_head
+    products = {dtype: at_once * _products(dtype) for dtype in ("float32", "bfloat16")}
     square, before = torch.randn(1024, 1024, dtype=torch.float64), os.times()
     imports = "import torch, transformers, h5netcdf, xarray"
     subprocess.run([sys.executable, "-c", imports], check=True)
@@ -114,35 +107,29 @@ def measure() -> dict[str, Any]:
     return {
         "like": "cpu",
         "about": f"{this_machine()}, measured here",
-        "blocks": blocks | {"float16": blocks["bfloat16"]},
-        "head": head | {"float16": head["bfloat16"]},
-        "block_call": call,
+        "products": products | {"float16": products["bfloat16"]},
         "model_start": start,
         "analysis": 2 * 1024**3 / _seconds(lambda: square @ square),
         "analysis_start": 0.55 * start,  # as measured on the table's machine
     }
 
 
-def _model_rates(dtype: str) -> tuple[float, float, float]:
-    """Of a thread: FLOP/s of blocks and of the head, and a block's call beside its products [s]."""
+def _products(dtype: str) -> float:
+    """FLOP/s of a thread, in blocks and unembedding together."""
     from transformers import AutoModelForCausalLM, LlamaConfig
 
     config = LlamaConfig(
-        vocab_size=32768, hidden_size=640, intermediate_size=2048, num_hidden_layers=2,
+        vocab_size=32768, hidden_size=640, intermediate_size=2048, num_hidden_layers=4,
         num_attention_heads=4, num_key_value_heads=1, head_dim=256, tie_word_embeddings=True,
     )  # fmt: skip
     made = AutoModelForCausalLM.from_config(config).to(getattr(torch, dtype))
-    priced, decoder = counted(config, dtype), adapt(made, tiny_tokenizer(True), "measured")
-    states, rows = torch.randn(1024, 640).to(made.dtype), torch.arange(1024)
-    short, long = torch.tensor([[2, 3]]), torch.randint(32768, (4, 512))
+    priced, tokens = counted(config, dtype), torch.randint(32768, (1, 512))
     with torch.inference_mode():
-        call = _seconds(lambda: decoder.backbone(input_ids=short, use_cache=False), 20) / 2
-        forward = _seconds(lambda: decoder.backbone(input_ids=long, use_cache=False))
-    lens = _seconds(lambda: token_log_probabilities(states, decoder.readout, rows, rows))
-    flops = priced.block_flops(Text(4 * 512, 4 * 512**2, 4, 0, 0, 0), 2)
-    return flops / (forward - 2 * call), priced.head_flops(1024) / lens, call
+        seconds = _seconds(lambda: made(tokens, use_cache=False).logits.float().logsumexp(-1))
+    flops = priced.block_flops(Text(512, 512**2, 1, 0, 0, 0), 4) + priced.head_flops(512)
+    return flops / seconds
 
 
-def _seconds(what: Callable[[], Any], times: int = 3) -> float:
-    """The shortest of some run times, the first left out [s of the processor]."""
-    return min(repeat(what, number=1, repeat=1 + times, timer=time.process_time)[1:])
+def _seconds(what: Callable[[], Any]) -> float:
+    """The shortest of three run times, after another [s of the processor]."""
+    return min(repeat(what, number=1, repeat=4, timer=time.process_time)[1:])

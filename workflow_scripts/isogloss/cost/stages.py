@@ -1,4 +1,4 @@
-"""What each stage of a study costs, one function per stage: time, memory, disk.
+"""What each stage of a study costs: time, memory, disk.
 
 Work follows from the model's architecture (`architecture`) and from its text (`tokens`); time is
 that work over the machine's rates (`machines`). Constants are measured unless they say otherwise.
@@ -8,6 +8,7 @@ Nothing is run here.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from isogloss.cost.architecture import Model
 from isogloss.cost.machines import Machine
@@ -23,8 +24,6 @@ from isogloss.study.organisms import Organism
 from isogloss.study.schema import Config, Steering
 from isogloss.study.steering_methods import UNSEARCHED
 
-# Structure, attributes and small variables of a file [byte].
-FILE_BYTES = {"activations": 25_000, "lens": 38_000, "vectors": 40_000, "steered": 70_000}
 COMPRESSED = 0.93  # what compression leaves of float32
 DIFFERENT = 0.25  # different states of the embedding, of all its states that predict: 0.1 to 0.4
 BUFFERS = 300e6  # memory beside weights and batches, of a program with a model [byte]
@@ -35,10 +34,6 @@ WRITING = 2.6  # time of writing an activation file, by that of its bytes: shard
 # measured at widths 16 to 176 on a core.
 SEQUENCE, TRAINING, STEP_SECONDS = 5, 0.7, 0.012
 FLOAT32 = 1.6  # how much faster than its usual mix NumPy is where nearly all is in float32
-# Operations in whose time `similarity` looks an entry of an (item, item) matrix up, moves one to
-# its shuffled place, moves a state's feature there, and adds one to a sum over languages.
-LOOKED_UP, MOVED, GATHERED, ADDED = 700, 200, 100, 60
-SHARED = 4000  # the same of a feature of two paired states in `breakdown.item_share_rows`
 
 
 @dataclass(frozen=True)
@@ -70,20 +65,19 @@ class Work:
     wordings: int = 1  # of the questions
     with_rows: bool = True  # whether states are kept for the lens: not of further wordings
 
-    def seconds(self, texts: Sequence[tuple[Text, float, float]], share: float = 1) -> float:
+    def seconds(self, runs: Sequence[tuple[Text, float, float]], share: float = 1) -> float:
         """Run time of texts, each through some blocks, with some of its states through the head.
 
         Args:
             share: of the machine's rates that is reached.
         """
-        model, machine = self.model, self.machine
-        batch, packed = self.study.extraction.batch_tokens, not model.plain
-        seconds = 0.0
-        for text, blocks, states in texts:
-            together = math.ceil(text.tokens / batch) if packed or model.padded else text.sequences
-            seconds += together * blocks * machine.block_call
-            seconds += model.block_flops(text, blocks) / machine.blocks[model.dtype] / share
-            seconds += model.head_flops(states) / machine.head[model.dtype] / share
+        model, batch, seconds = self.model, self.study.extraction.batch_tokens, 0.0
+        for text, blocks, states in runs:
+            together = not model.plain or model.padded
+            calls = math.ceil(text.tokens / batch) if together else text.sequences
+            flops = model.block_flops(text, blocks) + model.head_flops(states)
+            seconds += calls * blocks * self.machine.block_call
+            seconds += flops / self.machine.products[model.dtype] / share
         return seconds
 
     def lens_seconds(self, texts: Sequence[Text]) -> float:
@@ -91,8 +85,7 @@ class Work:
         scores are there already."""
         parts = {0: DIFFERENT, self.model.layers: 0.0}
         layers = sum(parts.get(n, 1.0) for n in self.lens_layers)
-        states = layers * sum(text.stored_states for text in texts)
-        return self.model.head_flops(states) / self.machine.head[self.model.dtype]
+        return self.seconds([(text, 0, layers * text.stored_states) for text in texts])
 
     @property
     def lens_layers(self) -> list[int]:
@@ -141,7 +134,7 @@ def extract(work: Work, texts: Sequence[Text]) -> Cost:
     if items and model.dtype != "float32":
         # The model a second time, in float32, and some questions per language in both types.
         dtypes.append("float32")
-        slower = 1 + machine.blocks[model.dtype] / machine.blocks["float32"]
+        slower = 1 + machine.products[model.dtype] / machine.products["float32"]
         seconds += loading - machine.model_start + forward * slower * min(1, items / work.items)
     memory, on_gpus = model_memory(work, dtypes)
     return Cost(seconds, memory, on_gpus, disk, seconds * model.gpus)
@@ -154,7 +147,7 @@ def lens(work: Work, texts: Sequence[Text]) -> Cost:
     """
     model, machine, layers = work.model, work.machine, len(work.lens_layers)
     # Two numbers for each phrase and layer.
-    disk = sum(COMPRESSED * layers * text.phrases * 8 + FILE_BYTES["lens"] for text in texts)
+    disk = sum(COMPRESSED * layers * text.phrases * 8 + 38_000 for text in texts)
     if work.study.extraction.rows == "none":
         return Cost(machine.model_start + 0.1 * len(texts), machine.process + 1e9, disk=disk)
     state, weight = model.width * model.number_bytes, model.head_weights * model.number_bytes
@@ -200,8 +193,7 @@ def steer(work: Work, texts: Sequence[Text]) -> Cost:
     memory += 2 * min(UNSTEERED, tokens * len(layers) * model.width * model.number_bytes)
     # Unsteered, the grid, the selected setting, its controls, and the pivot's two.
     conditions = 1 + settings * len(layers) + len(how.methods) + controls + 2
-    scores = conditions * work.items * work.choices * 4
-    disk = len(texts) * (COMPRESSED * scores + FILE_BYTES["steered"])
+    disk = len(texts) * (COMPRESSED * conditions * work.items * work.choices * 4 + 70_000)
     return Cost(seconds, memory, on_gpus, disk, seconds * model.gpus)
 
 
@@ -244,8 +236,7 @@ def activation_bytes(work: Work, text: Text, rows: str) -> float:
         of_layer = in_chunks(text.stored_states, 1024) * model.width * model.number_bytes
         size += layers * (of_layer if rows == "keep" else 4 * tokens)
         size += tokens * (6 * 8 + 4)
-    size += work.items * (80 + len(LATENTS) * work.choices * 8 + work.choices * 9)
-    return size + FILE_BYTES["activations"]
+    return size + work.items * (80 + work.choices * (8 * len(LATENTS) + 9)) + 25_000
 
 
 def in_chunks(n: float, chunk: int) -> float:
@@ -256,94 +247,72 @@ def in_chunks(n: float, chunk: int) -> float:
 # -- stages on states, on processors ---------------------------------------------------------------
 
 
+def vectors(work: Work, *_: object) -> Cost:
+    """Means, language subspaces and random directions per fold and layer."""
+    machine, how, width = work.machine, work.steering, work.model.width
+    languages, layers = len(work.languages), len(work.steered_layers)
+    folds = 1 + (2 if work.study.statistics.split else work.study.statistics.folds)
+    states, per_fold = (
+        languages * work.items * width,
+        2 * languages * (2 + how.random_draws) * width,
+    )
+    maps = 2 * states if "linear_map" in how.methods else 0
+    size = 4 * layers * (folds * per_fold + maps)
+    seconds = machine.analysis_start + 16 * layers * states / machine.load
+    return Cost(seconds, machine.process + size + 16 * states, disk=COMPRESSED * size + 40_000)
+
+
 def analysis(
-    machine: Machine, starts: float, flops: float = 0, memory: float = 0, disk: float = 80_000
+    machine: Machine, starts: float, flops: float = 0, memory: float = 0, disk: float = 3e5
 ) -> Cost:
     """A stage that takes some times as long as a program that does nothing, and some operations."""
     seconds = starts * machine.analysis_start + flops / machine.analysis
     return Cost(seconds, machine.process + memory, disk=disk)
 
 
-def vectors(work: Work, *_: object) -> Cost:
-    """Means, language subspaces and random directions per fold and layer."""
-    machine, width, layers = work.machine, work.model.width, len(work.steered_layers)
-    folds = 1 + (2 if work.study.statistics.split else work.study.statistics.folds)
-    languages, draws = len(work.languages), work.steering.random_draws
-    states, per_fold = languages * work.items * width, 2 * languages * (2 + draws) * width
-    maps = 2 * states if "linear_map" in work.steering.methods else 0
-    size = 4 * layers * (folds * per_fold + maps)
-    disk, reading = COMPRESSED * size + FILE_BYTES["vectors"], 16 * layers * states / machine.load
-    return analysis(machine, 1, reading * machine.analysis, size + 16 * states, disk)
+def analyses(work: Work) -> dict[str, Cost]:
+    """Stages on states that grow with the study, by name: the others take seconds.
 
-
-def similarity(work: Work) -> Cost:
-    """Sums over paired items, Gram matrices of languages, products of states for retrieval."""
-    width, layers, n = work.model.width, work.model.layers + 1, work.items
-    languages, how = len(work.languages), work.study.similarity
-    pairs, states = languages**2 / 2, languages * n * width
-    paired = 2 * pairs * n * width * (how.map_permutations + 10)
-    paired += GATHERED * how.map_permutations * states
-    shuffled_grams = how.map_permutations * n**2 * (pairs + MOVED * languages / 2)
-    middle = ADDED * how.permutations * states / 2  # half of the layers
-    flops = layers * (paired + shuffled_grams + middle)
-    with_retrieval = len(layers_with_retrieval(layers, languages, how.retrieval_layers))
-    flops += with_retrieval * pairs * n**2 * (2 * width + LOOKED_UP)
-    memory = min(40 * states + 40 * languages * n**2, how.memory_gb * 1e9)
-    memory += 1e6 * similarity_mb(languages, n, how.permutations + how.map_permutations)
-    disk = 72 * layers * languages**2 + 300_000
-    return analysis(work.machine, 1, flops / FLOAT32, memory, disk)
-
-
-def subspaces(work: Work) -> Cost:
-    """Variance shares at all layers; axes, shared directions and separability at some.
-
-    Time goes into the eigenvectors of all states, those of each language's, and the nulls.
+    Operations are of NumPy's usual mix of types; looking numbers up, moving and
+    adding them counts as so many operations as take its time.
     """
-    how, folds = work.study.subspaces, work.study.statistics.folds
-    width, items, languages = work.model.width, work.items, len(work.languages)
-    states, everywhere = languages * items, work.model.layers + 1
-    side, k = min(states, width), MAX_COMMON
-    eigenvectors = 2 * folds * 25 * (side**3 if side < ITERATED_FROM else 40 * side**2)
-    axes = 40 * languages * (2 * items**2 * width + 25 * items**3)
-    null = items**2 * (languages * k + 2 * items) + states * k * (4 * k + 2 * languages)
-    layers = min(how.layers, everywhere)
-    flops = layers * (eigenvectors + axes + folds * how.permutations * null)
-    # Of a state: its places in the permutations of two nulls, what it is along the axes.
-    memory = min(60 * width * states, how.memory_gb * 1e9)
-    memory += (24 * how.permutations + 1000) * states
-    memory += 8 * (folds + 4) * width**2 if states > width else 16 * states**2
-    size = everywhere * width * languages * 4 + layers * 200 * languages**2 * 4
-    return analysis(work.machine, 1, flops, memory, COMPRESSED * size + 200_000)
-
-
-def behaviour(work: Work) -> Cost:
-    """Measures for each pair of languages, each cluster of questions left out in turn."""
-    pairs = len(work.languages) ** 2
-    memory = PAIR_ITEM_BYTES * min(PAIR_ITEMS_AT_ONCE, pairs * work.items)
-    return analysis(work.machine, 2, 0, memory, 240_000 + 2000 * pairs)
-
-
-def breakdown(work: Work, shares: float = 2) -> Cost:
-    """Item shares of each language: with the pivot over all items, and once more by category."""
-    states = len(work.languages) * work.items * work.model.width
-    flops = work.model.layers / 2 * shares * states * SHARED
-    disk = 400_000 + 400 * shares * len(work.languages)
-    return analysis(work.machine, 2.5, flops, 8 * states, disk)
-
-
-def pivots(work: Work) -> Cost:
-    """Item shares of each language with each pivot; those of two pivots once."""
-    around = work.study.pivots
-    return breakdown(work, len(work.languages) / 2 if around == "all" else len(around))
-
-
-def variants(work: Work) -> Cost:
-    """States of every language and wording against each other, each cluster left out in turn."""
-    width, languages = work.model.width, work.wordings * len(work.languages)
-    layers, states = work.model.layers + 1, languages * work.items
+    study, width, layers = work.study, work.model.width, work.model.layers + 1
+    items, n, cost = work.items, len(work.languages), partial(analysis, work.machine)
+    states, asked = n * items, n * work.wordings  # of a layer; languages in each wording
+    how, sub, folds, pivots = (
+        study.similarity,
+        study.subspaces,
+        study.statistics.folds,
+        study.pivots,
+    )
+    # Sums over paired items and their shuffles, shuffled Gram matrices, products for retrieval.
+    shuffles = how.permutations + how.map_permutations
+    paired = n * (how.map_permutations + 10) + 100 * how.map_permutations + 30 * how.permutations
+    grams = how.map_permutations * items * (n / 2 + 100)
+    retrieved = len(layers_with_retrieval(layers, n, how.retrieval_layers))
+    similar = layers * states * (width * paired + grams) + retrieved * states**2 * (width + 350)
+    # Eigenvectors of all states and of each language's, and nulls, at some layers.
+    side, shared, at = min(states, width), MAX_COMMON, min(sub.layers, layers)
+    spaces = 50 * folds * (side**3 if side < ITERATED_FROM else 40 * side**2)
+    spaces += 40 * n * items**2 * (2 * width + 25 * items)
+    null = items**2 * (n * shared + 2 * items) + states * shared * (4 * shared + 2 * n)
+    spaces += folds * sub.permutations * null
+    permuted = (24 * sub.permutations + 1000) * states + 8 * (folds + 4) * side**2
     # Gram matrices of each language and wording; item shares with each cluster left out.
-    flops = 2.0 * layers * width * work.items * (states + 2 * languages**2)
-    flops += layers * LOOKED_UP * languages * work.items**2
-    memory = 1e6 * wordings_mb(len(work.languages), work.items, work.wordings) + 30 * states * width
-    disk = 200_000 + 200 * layers * len(work.languages) ** 2
-    return analysis(work.machine, 2, flops / FLOAT32, memory, disk)
+    worded = asked * items * (width * (items + 2 * asked) + 350 * items)
+    # Item shares of each language with a pivot, in half of the layers; those of two pivots once.
+    share, around = 2000 * layers * states * width, n / 2 if pivots == "all" else len(pivots)
+    pairs = PAIR_ITEM_BYTES * min(PAIR_ITEMS_AT_ONCE, n * states)
+    similarity = min(40 * states * (width + items), how.memory_gb * 1e9)
+    similarity += 1e6 * similarity_mb(n, items, shuffles)
+    subspaces = min(60 * states * width, sub.memory_gb * 1e9) + permuted
+    variants = 1e6 * wordings_mb(n, items, work.wordings) + 30 * asked * items * width
+    axes = COMPRESSED * 4 * n * (layers * width + at * 200 * n)
+    return {  # starts, operations, memory, disk
+        "behaviour": cost(2, 0, pairs, 240_000 + 2000 * n**2),
+        "breakdown": cost(2.5, 2 * share, 8 * states * width, 400_000),
+        "pivots": cost(2.5, around * share, 8 * states * width, 400_000 + 400 * around * n),
+        "similarity": cost(1, similar / FLOAT32, similarity, 300_000 + 72 * layers * n**2),
+        "subspaces": cost(1, at * spaces, subspaces, 200_000 + axes),
+        "variants": cost(2, 2 * layers * worded / FLOAT32, variants, 200_000 + 200 * layers * n**2),
+    }

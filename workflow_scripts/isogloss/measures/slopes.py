@@ -10,7 +10,6 @@ its interval holds for other items, given these models. Where sizes were trained
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import ndtri, stdtr, stdtrit
 
 from isogloss.measures.statistics import ROUNDING, jackknife_variance
@@ -189,6 +188,8 @@ def over_seeds(
     def half_width(p: float) -> float:
         """Of the interval that leaves out p."""
         return float(np.hypot(ndtri(1 - p / 2) * items, stdtrit(n - 1, 1 - p / 2) * between))
+
+    from scipy.optimize import brentq  # a third of a second, which reading a study need not take
 
     half = half_width(1 - confidence)
     p = SMALLEST_P

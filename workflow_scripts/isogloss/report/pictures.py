@@ -10,13 +10,8 @@ from urllib.parse import quote
 from markupsafe import Markup
 from PIL import Image
 
-from isogloss.figures.places import placed_figures, scale_stem
-from isogloss.figures.titles import (
-    MATRIX_FIGURE,
-    SCALE_FIGURE,
-    Figure,
-    figure_files,
-)
+from isogloss.figures.places import Placed, figures_of_model, matrix_figures, scale_figure
+from isogloss.figures.titles import Figure, figure_files
 from isogloss.report.budget import Budget
 from isogloss.report.captions import Caption, read_caption
 from isogloss.results import StudyResults
@@ -52,28 +47,24 @@ def pictures(study: StudyResults, budget: Budget) -> Iterator[Picture]:
     config = study.config
     for dataset in config.datasets:
         for slug, model in study.model_names.items():
-            for figure, stem in placed_figures(config, slug, dataset):
-                yield _picture(study, budget, figure, stem, (model, slug, dataset))
+            for placed in figures_of_model(config, slug, dataset):
+                yield _picture(study, budget, placed, model)
         if dataset in config.questions:
-            stem = scale_stem(SCALE_FIGURE, dataset)
-            yield _picture(study, budget, SCALE_FIGURE, stem, ("", "", dataset))
-    if config.with_matrix:
-        stem = scale_stem(MATRIX_FIGURE)
-        yield _picture(study, budget, MATRIX_FIGURE, stem, ("", "", ""))
+            yield _picture(study, budget, scale_figure(dataset))
+    for placed in matrix_figures(config):
+        yield _picture(study, budget, placed)
 
 
-def _picture(
-    study: StudyResults, budget: Budget, figure: Figure, stem: str, about: tuple[str, str, str]
-) -> Picture:
-    files = figure_files(stem, study.config.figures.formats)
-    model, slug, dataset = about
+def _picture(study: StudyResults, budget: Budget, placed: Placed, model: str = "") -> Picture:
+    files = figure_files(placed.stem, study.config.figures.formats)
+    figure, slug, dataset = placed.figure, placed.model, placed.dataset
     name = f"the picture of {figure.title}, {slug or 'all models'} on {dataset or 'all datasets'}"
     source, size = "", Markup("")
     if not files[0].endswith(".pdf"):  # which no page shows as a picture
         uri, size = _embedded(study.folder / files[0])
         source = uri if budget.holds(len(uri), name) else quote(files[0])
     links = [(f.rpartition(".")[2].upper(), quote(f)) for f in files if not f.endswith(".rst")]
-    caption = read_caption(study.folder / f"{stem}.rst")
+    caption = read_caption(study.folder / f"{placed.stem}.rst")
     return Picture(figure, model, slug, dataset, source, size, links, caption)
 
 
