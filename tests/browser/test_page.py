@@ -91,6 +91,22 @@ def test_choosing_an_item_shows_its_shares(seen: Visit, page: Path, study: Study
     assert study.questions(DATASET).items["de"][3].question in seen.text("#question")
 
 
+def test_j_and_k_go_through_the_items(seen: Visit, page: Path, study: StudyResults) -> None:
+    items = [str(name) for name in study.behaviour(MODEL, DATASET)["item"].values]
+    seen.open(page, f"#{MODEL}/{DATASET}/lens/{items[0]}/de")
+    for key, at in (("k", 0), ("j", 1), ("j", 2), ("k", 1)):
+        seen.page.keyboard.press(key)
+        seen.page.wait_for_function(f"document.querySelector('#items').value === {items[at]!r}")
+        assert study.questions(DATASET).items["de"][at].question in seen.text("#question")
+    assert seen.page.evaluate("location.hash").endswith(f"/lens/{items[1]}/de")
+    seen.page.focus("#items")
+    seen.page.keyboard.press("j")
+    assert seen.page.input_value("#items") == items[2]
+    seen.page.focus("#search")  # where letters are typed, they stay letters
+    seen.page.keyboard.press("j")
+    assert seen.page.input_value("#search") == "j"
+
+
 def test_a_link_leads_to_an_item_in_its_language(
     seen: Visit, page: Path, study: StudyResults
 ) -> None:

@@ -386,6 +386,13 @@ if ($("#lens")) {
       if (place >= 0 && place < list.length) choose("item", list.options[place].value);
     });
   }
+  document.addEventListener("keydown", (event) => {
+    const button = { j: "next", k: "previous" }[event.key];
+    const typing = event.target.matches("input, select:not(#items), textarea");
+    if (!button || typing || event.ctrlKey || event.metaKey || event.altKey || enlarged.open) return;
+    event.preventDefault(); // in the list, a letter would choose an item that begins with it
+    $(`#${button}`).click();
+  });
 }
 
 // Language map.
