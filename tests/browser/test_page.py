@@ -99,6 +99,11 @@ def test_j_and_k_go_through_the_items(seen: Visit, page: Path, study: StudyResul
         seen.page.wait_for_function(f"document.querySelector('#items').value === {items[at]!r}")
         assert study.questions(DATASET).items["de"][at].question in seen.text("#question")
     assert seen.page.evaluate("location.hash").endswith(f"/lens/{items[1]}/de")
+    columns = """(all) => all.map((text) => [text.getBoundingClientRect().x, text.textContent])
+        .sort((a, b) => a[0] - b[0]).map((pair) => Number.parseInt(pair[1]))"""
+    listed = seen.page.eval_on_selector_all("#steered .role-axis-label text", columns)
+    choices = [number for number in listed if number == number]  # names of conditions are NaN
+    assert len(choices) > 1 and choices == sorted(choices)  # whatever was shown before
     seen.page.focus("#items")
     seen.page.keyboard.press("j")
     assert seen.page.input_value("#items") == items[2]

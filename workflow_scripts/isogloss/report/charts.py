@@ -29,6 +29,10 @@ def chart_specs() -> dict[str, dict[str, Any]]:
     return {name: _styled(chart).to_dict() for name, chart in charts.items()}
 
 
+BY_PLACE = alt.EncodingSortField("place", op="min", order="ascending")
+"""The order of choices: that of the rows would keep places of the item shown before."""
+
+
 def _styled(chart: alt.LayerChart | alt.Chart) -> alt.LayerChart | alt.Chart:
     """Width of its place in the page, colours of the page."""
     fit = alt.AutoSizeParams(type="fit-x", contains="padding")
@@ -65,12 +69,12 @@ def _colours(**limits: Any) -> alt.Scale:
 def choices() -> alt.LayerChart:
     """Share of each choice at every layer; the layer's best choice as a dot.
 
-    Rows: depth (text), at (number), choice, share, best.
+    Rows: depth (text), at (number), choice, place (its number), share, best.
     """
     start, end = alt.param(name="start", value=0), alt.param(name="end", value=1)
     base = _rows().encode(
         alt.X("depth:O", sort=None, title="relative depth").axis(labelAngle=0, labelOverlap=True),
-        alt.Y("choice:N", sort=None, title=None).axis(
+        alt.Y("choice:N", sort=BY_PLACE, title=None).axis(
             labelLimit=130, minExtent=130, ticks=False, domain=False
         ),
         tooltip=["choice:N", "layer:Q", "depth:O", alt.Tooltip("share:Q", format=".3f")],
@@ -117,10 +121,10 @@ def accuracy() -> alt.LayerChart:
 def steered() -> alt.LayerChart:
     """Shares of the choices under every condition of steering.
 
-    Rows: condition, choice (its number), text, share, best.
+    Rows: condition, choice (its number), place (the same to sort by), text, share, best.
     """
     base = _rows().encode(
-        alt.X("choice:N", sort=None, title="choice").axis(labelAngle=0, orient="top"),
+        alt.X("choice:N", sort=BY_PLACE, title="choice").axis(labelAngle=0, orient="top"),
         alt.Y("condition:N", sort=None, title=None).axis(labelLimit=270, ticks=False, domain=False),
         tooltip=["condition:N", "choice:N", "text:N", alt.Tooltip("share:Q", format=".3f")],
     )

@@ -306,7 +306,7 @@ function drawItem(data, items, i) {
       const values = shares(data, i, latent, k), first = best(values);
       values.forEach((share, c) => {
         if (share !== null && tag) rows.push({ layer, at: data.depth[k], depth: depthText(data.depth[k]),
-          choice: choiceText(items.texts[tag][i][TEXTS + c], c, c === gold), share, best: c === first });
+          choice: choiceText(items.texts[tag][i][TEXTS + c], c, c === gold), place: c, share, best: c === first });
       });
     });
     box.hidden = !rows.length || (latent > 0 && tag === state.language);
@@ -329,7 +329,7 @@ function drawSteered(data, items, i) {
     const first = at(part.prediction, k, i);
     for (let c = 0; c < part.shares.shape[2]; c++) {
       const share = at(part.shares, k, i, c);
-      if (share !== null) rows.push({ condition, share, best: c === first,
+      if (share !== null) rows.push({ condition, share, best: c === first, place: c,
         choice: `${c + 1}${c === items.answers[i] ? " ✓" : ""}`, text: items.texts[state.language][i][TEXTS + c] });
     }
   });
