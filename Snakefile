@@ -51,6 +51,8 @@ rule all:
 
 
 refuse_what_no_node_can_meet()
+if workflow.output_settings.dryrun:
+    refuse_what_would_end_the_run()
 
 
 onsuccess:

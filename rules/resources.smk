@@ -61,6 +61,21 @@ def asks(
     return {"mem_mb": memory, "runtime": time, "gpu": devices}
 
 
+def refuse_what_would_end_the_run() -> None:
+    """In a dry-run that has something to extract: name what a run would stop at, a line each."""
+    lists = [name for name, (stage, _) in MANIFESTS.items() if stage == "activations"]
+    if all(Path(STORE, name).exists() for name in lists):
+        return
+    os.environ["HF_DATASETS_OFFLINE"] = "1"  # questions are looked up, never fetched
+    from isogloss.preflight import quick_check
+
+    findings = quick_check(STUDY)
+    if findings.faults:
+        sys.exit("\n".join(f"error: {fault}" for fault in findings.faults))
+    for name, items in findings.items.items() if REQUESTS.shared else ():
+        ARTIFACTS.know(name, items)
+
+
 def runs_a_model(stage: str, of=values_of(), *, runtime, gathers=False):
     """The resources of a rule that runs a model, as `asks`."""
     memory = MODEL_MB[STAGES[stage].rule]

@@ -69,7 +69,7 @@ def check(path: Path) -> None:
         say(line)
     if findings.to_fetch:
         say(f"not looked at, because they have to be fetched: {', '.join(findings.to_fetch)}")
-    estimated = Estimate(study)
+    estimated = Estimate(study, items=findings.items, tokens=findings.tokens)
     lines = list(estimated.lines())
     left = sum((line.to_do for line in lines), Cost())
     disk, memory = (size_text(round(size)) for size in (left.disk, left.memory))

@@ -3,6 +3,7 @@
 import json
 import re
 import runpy
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -307,6 +308,42 @@ def test_a_check_reads_the_questions_and_counts_them_for_the_folds(
     assert said.startswith("error: datasets.own: 30 items in 11 folds leave 2 in one, 3 are needed")
     (tmp_path / "questions/de.jsonl").write_text("{\n", encoding="utf-8")
     assert "de.jsonl:1: (de) not JSON" in faults()[0]
+
+
+def torn(records: list[dict[str, Any]]) -> None:
+    records[3]["answer"] = "B"
+
+
+def many_choices(records: list[dict[str, Any]]) -> None:
+    records[0]["choices"] += [f"choice {n}" for n in range(8)]
+
+
+def few_items(records: list[dict[str, Any]]) -> None:
+    del records[2:]
+
+
+def test_a_dry_run_names_every_mistake_in_the_questions(unmade: Study, tmp_path: Path) -> None:
+    """Those of `configure.py --check` that need no tokenizer, all at once, where a job extracts."""
+    study = unmade.copy(tmp_path / "tree")
+    for mistake in (torn, many_choices, few_items):
+        shutil.copytree(study.folder / "questions", study.folder / mistake.__name__)
+        for path in (study.folder / mistake.__name__).iterdir():
+            records = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+            mistake(records)
+            path.write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
+    names = ("own", "torn", "many_choices", "few_items")
+    datasets = {name: {"source": "jsonl", "path": name} for name in names[1:]}
+    whole = study.changed(datasets=datasets, extraction={"letters": True})
+    done = whole.snakemake("--dry-run")
+    said = sorted(line for line in done.stderr.splitlines() if line.startswith("error: "))
+    named = (
+        "few_items: 2 items in 2 clusters",
+        'torn/en.jsonl:4: item "',
+        "12 choices, letters end at J",
+    )
+    assert done.returncode == 1 and len(said) == len(named), done.stdout + done.stderr
+    assert all(any(part in line for line in said) for part in named), said
+    assert "Traceback" not in done.stderr and "Job stats" not in done.stdout
 
 
 def test_snakemake_elsewhere_says_where_to_run(unmade: Study, tmp_path: Path) -> None:

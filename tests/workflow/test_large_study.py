@@ -16,7 +16,7 @@ MODELS, DATASETS, LANGUAGES = 3, 2, 30
 def large(tmp_path_factory: pytest.TempPathFactory) -> Study:
     """A finished study whose artifacts are all in the place that it shares."""
     folder = tmp_path_factory.mktemp("large") / "study"
-    about = make(folder, MODELS, DATASETS, LANGUAGES, items=12)
+    about = make(folder, MODELS, DATASETS, LANGUAGES, items=15)
     assert about["jobs"] > 15 * MODELS
     sharing = {"kind": "fs", "folder": "store"}
     study = Study(folder, settings(MODELS, DATASETS, tags(LANGUAGES)) | {"sharing": sharing})

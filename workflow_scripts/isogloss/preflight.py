@@ -18,7 +18,6 @@ from isogloss.errors import InputError, one_line
 from isogloss.measures.lens import lens_layers
 from isogloss.measures.statistics import Flips, minimum_detectable_effect
 from isogloss.measures.verdicts import detectable_correlation
-from isogloss.model.load import tokens_here
 from isogloss.model.sources import (
     ModelSource,
     cache_folder,
@@ -47,12 +46,15 @@ class Findings:
         warnings: what would not, but is seldom meant.
         facts: what is known of the study: what it can detect.
         to_fetch: datasets and models that are not here, and so not looked at.
+        items, tokens: questions and tokenizers that were read, for who needs them next.
     """
 
     faults: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     facts: list[str] = field(default_factory=list)
     to_fetch: list[str] = field(default_factory=list)
+    items: dict[str, ParallelItems] = field(default_factory=dict)
+    tokens: dict[str, Tokens] = field(default_factory=dict)
 
     def attempt(self, check: Callable[[], Any]) -> Any:
         """What `check` returns; None, and its fault noted, where it refuses."""
@@ -68,28 +70,49 @@ def check_study(study: Config) -> Findings:
     """Everything that can be known of a study before any model runs."""
     findings = Findings()
     findings.warnings += control_warnings(study)
-    items = {name: items for name in study.datasets if (items := _items(study, name, findings))}
+    for name in study.datasets:
+        _read_items(study, name, findings)
     findings.attempt(lambda: check_pairs_apart(study))
     for slug in study.models:
-        _check_model(study, slug, items, findings)
-    for name, of_dataset in items.items():
+        _check_model(study, slug, findings)
+    for name, of_dataset in findings.items.items():
         findings.facts += detectable_effects(study, name, of_dataset)
     findings.facts += sizes(study)
     findings.attempt(lambda: _check_place(study))
     return findings
 
 
+LANGUAGES_PLANNED = 40
+"""A dry-run leaves datasets of more languages to `configure.py --check`: reading takes too long."""
+
+
+def quick_check(study: Config) -> Findings:
+    """The faults of questions and models' folders that are seen in a second, for a dry-run.
+
+    To load tokenizers and to work out a cost, PyTorch and transformers have to be imported. A
+    shared place that cannot be reached is named by every plan, which goes on without it.
+    """
+    findings = Findings()
+    for name in study.datasets:
+        if len(study.languages_of(name)) <= LANGUAGES_PLANNED:
+            _read_items(study, name, findings)
+    for slug in study.models:
+        findings.attempt(partial(_model_folder, study, slug))
+    return findings
+
+
 # Questions
 
 
-def _items(study: Config, name: str, findings: Findings) -> ParallelItems | None:
-    """The questions of a dataset that lie here, checked; None where they do not, or are wrong."""
+def _read_items(study: Config, name: str, findings: Findings) -> None:
+    """Read the questions of a dataset that lie here, and check them."""
     before = len(findings.faults)
     items = findings.attempt(lambda: checked_questions(study, name))
     if items is None:
         if len(findings.faults) == before:
             findings.to_fetch.append(f"questions of {name}")
-        return None
+        return
+    findings.items[name] = items
     findings.warnings += repeated_questions(items)
     most = study.datasets[name].max_items
     if (
@@ -100,7 +123,6 @@ def _items(study: Config, name: str, findings: Findings) -> ParallelItems | None
         findings.warnings.append(
             f"datasets.{name}.max_items: {most}, there are {len(items.item_ids)}: all are taken"
         )
-    return items
 
 
 def _largest_cluster(items: ParallelItems) -> int:
@@ -144,10 +166,10 @@ def _source(study: Config, slug: str) -> ModelSource:
     return ModelSource.from_spec(slug, model_spec(study, slug))
 
 
-def _check_model(
-    study: Config, slug: str, items: dict[str, ParallelItems], findings: Findings
-) -> None:
+def _check_model(study: Config, slug: str, findings: Findings) -> None:
     """A model's folder, and every prompt and phrase in its tokenizer."""
+    from isogloss.model.load import tokens_here  # PyTorch
+
     before = len(findings.faults)
     folder = findings.attempt(lambda: _model_folder(study, slug))
     if folder is None:
@@ -158,14 +180,15 @@ def _check_model(
     config = findings.attempt(lambda: _configuration(folder, study, slug))
     if tokens is None or config is None:
         return
+    findings.tokens[slug] = tokens
     wanted, layers = study.extraction.lens_layers, config.num_hidden_layers
     if isinstance(wanted, int) and wanted > len(lens_layers(layers, "all")):
         findings.warnings.append(
             f"extraction.lens_layers: {wanted}, {slug} has {layers + 1}, the embedding among them:"
             " all are kept"
         )
-    for name, of_dataset in items.items():
-        findings.attempt(partial(_tokenise, study, slug, name, of_dataset, tokens, config))
+    for name in findings.items:
+        findings.attempt(partial(_tokenise, study, slug, name, findings, config))
 
 
 def _configuration(folder: Path, study: Config, slug: str) -> Any:
@@ -184,9 +207,7 @@ def _configuration(folder: Path, study: Config, slug: str) -> Any:
         ) from error
 
 
-def _tokenise(
-    study: Config, slug: str, name: str, items: ParallelItems, tokens: Tokens, config: Any
-) -> None:
+def _tokenise(study: Config, slug: str, name: str, findings: Findings, config: Any) -> None:
     """Make every question as extraction does.
 
     Raises:
@@ -194,15 +215,16 @@ def _tokenise(
     """
     from isogloss.model.adapt import context_length
 
-    tags = study.languages_of(name)
+    items, tokens, tags = findings.items[name], findings.tokens[slug], study.languages_of(name)
     known = [tag for tag in study.extraction.control if tag in tags]
+    style = prompt_style(dump(study.prompt_of(name)))
     try:
         for tag in tags:
             questions(
                 items,
                 tag,
                 tokens,
-                prompt_style(dump(study.prompt_of(name))),
+                style,
                 pivot=study.pivot,
                 control=control_language(tag, study.pivot, known),
                 pmi=study.extraction.pmi,

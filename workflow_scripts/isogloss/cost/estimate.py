@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from isogloss.cost import stages
@@ -15,6 +16,7 @@ from isogloss.errors import InputError
 from isogloss.model.load import tokens_here
 from isogloss.model.sources import ModelSource, cache_folder
 from isogloss.questions.datasets import load_dataset
+from isogloss.questions.items import ParallelItems
 from isogloss.questions.prompts import Tokens, control_language
 from isogloss.store.names import aligned, size_text
 from isogloss.store.places import shared_names
@@ -42,13 +44,25 @@ WHOLE = {"all": None}
 
 
 class Estimate:
-    """The jobs of one study on one machine (as `machines.named` takes it; None: the study's).
+    """The jobs of one study on one machine.
+
+    Args:
+        study: its configuration.
+        machine: as `machines.named` takes it; None: the study's.
+        items, tokens: by dataset and by model, questions and tokenizers that were read already.
 
     Attributes:
         notes: what the costs rest on, as its keys.
     """
 
-    def __init__(self, study: Config, machine: str | None = None) -> None:
+    def __init__(
+        self,
+        study: Config,
+        machine: str | None = None,
+        *,
+        items: Mapping[str, ParallelItems] = MappingProxyType({}),
+        tokens: Mapping[str, Tokens] = MappingProxyType({}),
+    ) -> None:
         likely = "h100" if study.device.startswith("cuda") else HERE
         name, store = machine or study.estimate.machine or likely, Path(study.store)
         here = {str(path.relative_to(store)) for path in store.glob("*/*/**/*")}
@@ -56,6 +70,7 @@ class Estimate:
         self.study, self.machine = study, named(name, cache_folder(study.cache))
         self.artifacts = Artifacts(Settings(study, planning=True))
         self.notes: dict[str, None] = {}
+        self._known, self._tokens = items, tokens
         self._items = cache(self._read_items)
 
     def lines(self) -> Iterator[Line]:
@@ -78,7 +93,7 @@ class Estimate:
         """The jobs of one model."""
         source = ModelSource.from_spec(slug, model_spec(self.study, slug))
         model = loaded_model(self.study, source, self.machine.gpu_memory)
-        tokens = tokens_here(source, cache_folder(self.study.cache))
+        tokens = self._tokens.get(slug) or tokens_here(source, cache_folder(self.study.cache))
         how = "counted in a sample" if tokens else "from bytes or words, tokenizer not here"
         path = f"; it takes the plain path: {model.plain}" if model.plain else ""
         self.notes[f"{slug}: tokens {how}{path}"] = None
@@ -196,7 +211,9 @@ class Estimate:
         style = prompt_style(self.artifacts.settings.prompt(dataset))
         return Questions(items, len(items.item_ids), style, tokens, *kind)
 
-    def _read_items(self, dataset: str) -> Any:
+    def _read_items(self, dataset: str) -> ParallelItems:
+        if dataset in self._known:
+            return self._known[dataset]
         about = self.artifacts.settings.questions(dataset)
         return load_dataset(about, self.study.languages_of(dataset), dataset)
 

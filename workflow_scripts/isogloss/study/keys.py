@@ -16,6 +16,7 @@ from typing import Any
 
 from isogloss.files.canonical import key_of
 from isogloss.questions.datasets import load_dataset
+from isogloss.questions.items import ParallelItems
 from isogloss.questions.languages import separator
 from isogloss.questions.prompts import control_language
 from isogloss.study.settings import Settings
@@ -206,7 +207,7 @@ class Artifacts:
 
     def __init__(self, settings: Settings) -> None:
         self.settings, self.study = settings, settings.study
-        self._digests = cache(self._read_digests)
+        self._digests_of: dict[str, dict[str, str]] = {}
         self._activation_keys = cache(self._keys_of_activations)
 
     def all(self) -> Iterator[Artifact]:
@@ -270,6 +271,12 @@ class Artifacts:
         digests = self._digests(dataset)
         return {tag: key_of(activation_identity(settings, digests, tag)) for tag in digests}
 
-    def _read_digests(self, dataset: str) -> dict[str, str]:
-        languages = self.study.languages_of(dataset)
-        return load_dataset(self.settings.questions(dataset), languages, dataset).digests()
+    def know(self, dataset: str, items: ParallelItems) -> None:
+        """Take a dataset's questions from who has read them."""
+        self._digests_of[dataset] = items.digests()
+
+    def _digests(self, dataset: str) -> dict[str, str]:
+        if dataset not in self._digests_of:
+            languages = self.study.languages_of(dataset)
+            self.know(dataset, load_dataset(self.settings.questions(dataset), languages, dataset))
+        return self._digests_of[dataset]
