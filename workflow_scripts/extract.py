@@ -49,10 +49,9 @@ def main() -> None:
     }
     store = Store.of(args.store, args.sharing, say)
     missing = store.missing(names, partial(progress, label="fetch", unit="file"))
-    if len(missing) < len(names):
-        there = f"{len(names) - len(missing)} of {len(names)} languages are in the store"
-        extracting = f"; extracting {' '.join(missing)}" if missing else ""
-        say(f"{settings['slug']}, {settings['name']}: {there}{extracting}")
+    there = f"{len(names) - len(missing)} of {len(names)} languages are in the store"
+    extracting = f"; extracting {' '.join(missing)}" if missing else ""
+    say(f"{settings['slug']}, {settings['name']}: {there}{extracting}")
     if missing and args.gather:
         raise InputError(
             f"{settings['slug']}, {settings['name']}: the jobs that share the languages left out "
