@@ -11,7 +11,6 @@ from snakemake.iocontainers import InputFiles
 
 from isogloss.cost.requests import MODEL_MB, Requests, refusal, too_large_for_a_gpu
 from isogloss.cost.side_by_side import runs_on_processors
-from isogloss.measures.retrieval import ALL_LAYERS_TO
 
 REQUESTS = Requests(STUDY, MANIFESTS, ARTIFACTS)
 ATTEMPTS = (1, 2, 3)  # profiles/slurm retries twice
@@ -66,7 +65,7 @@ def refuse_what_would_end_the_run() -> None:
     lists = [name for name, (stage, _) in MANIFESTS.items() if stage == "activations"]
     if all(Path(STORE, name).exists() for name in lists):
         return
-    os.environ["HF_DATASETS_OFFLINE"] = "1"  # questions are looked up, never fetched
+    os.environ.update(HF_DATASETS_OFFLINE="1")  # questions are looked up, never fetched
     from isogloss.preflight import quick_check
 
     findings = quick_check(STUDY)
@@ -94,13 +93,6 @@ def threads_of(rule: str):
     limit = REQUESTS.model_threads  # Snakemake lowers it to --cores
     cores = workflow.resource_settings.cores
     return lambda _: min(limit, cores // at_once(rule)) if ON_PROCESSORS else limit
-
-
-def threads_of_pairs(wildcards):
-    """Threads of a measure of every two languages: of few languages, jobs run side by side."""
-    names = [wildcards.dataset] if "dataset" in wildcards.keys() else STUDY.datasets
-    many = max(len(STUDY.languages_of(name)) for name in names) > ALL_LAYERS_TO
-    return REQUESTS.model_threads if many else 1
 
 
 def refuse_what_no_node_can_meet() -> None:

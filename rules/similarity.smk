@@ -14,7 +14,7 @@ rule similarity:
         f"{RESULTS}/{{model}}/{{dataset}}/similarity.nc",
     log:
         "logs/{model}/{dataset}/similarity.log",
-    threads: threads_of_pairs
+    threads: lambda wildcards: REQUESTS.pair_threads(wildcards.get("dataset"))
     resources:
         **asks(mem_mb=(6000, 200), runtime=(120, 5), more_mb=REQUESTS.for_similarity),
     params:

@@ -15,7 +15,7 @@ rule subspaces:
     log:
         "logs/{model}/{dataset}/subspaces.log",
     priority: 50  # the longest of the small jobs: begun last, it would end alone
-    threads: threads_of_pairs
+    threads: lambda wildcards: REQUESTS.pair_threads(wildcards.get("dataset"))
     resources:
         **asks(mem_mb=(6000, 200), runtime=(120, 5)),
     params:

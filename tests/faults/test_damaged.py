@@ -119,7 +119,7 @@ def test_a_damaged_shard_is_computed_again(
     code, said = bench.run("extract")
     assert code == 0, said
     assert f"{shards[2].relative_to(bench.folder)}: damaged: computing it again" in said
-    assert f": {SHARDS - 1} of {SHARDS} shards are there" in said and " 1/1 [" in said
+    assert f": {SHARDS - 1} of {SHARDS} shards are there" in said
     for ours, theirs in zip(bench.files("*.h5"), done.files("activations/*/*/*/*"), strict=True):
         assert contents(ours) == contents(theirs)
 

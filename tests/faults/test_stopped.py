@@ -39,7 +39,7 @@ def test_a_signal_ends_a_program_in_one_line(
     moment = {"doing": doing, "event": event, "signal": number, "note": note}
     code, said = bench.run(program, moment)
     assert code == 128 + number
-    lines = [line for line in said.splitlines() if "%" not in line and "layer" not in line]
+    lines = [line for line in said.splitlines() if "  ...  " not in line]
     assert lines[-1].startswith(f"stopped by {number.name}: run again") and len(lines) <= 5, said
     assert not bench.files(".*.tmp")
     code, said = bench.run(program)

@@ -19,6 +19,7 @@ import runpy
 import signal
 import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -105,6 +106,7 @@ def run_program(request: dict[str, Any]) -> None:
     sys.argv = request["argv"]
     moment = request.get("moment")
     tracer = Tracer(moment or {})
+    vars(importlib.import_module("isogloss.program"))["STARTED"] = time.monotonic()
     if moment:
         sys.settrace(tracer)
         threading.settrace(tracer)

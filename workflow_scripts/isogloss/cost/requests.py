@@ -7,6 +7,7 @@ from pathlib import Path
 
 from isogloss.cost.side_by_side import memory_mb, models_at_once
 from isogloss.errors import InputError
+from isogloss.measures.retrieval import ALL_LAYERS_TO
 from isogloss.store.places import shared_names
 from isogloss.study.keys import STAGES, Artifacts
 from isogloss.study.resources import Cluster
@@ -199,6 +200,11 @@ class Requests:
         shuffles = how.permutations + how.map_permutations
         more = math.ceil(1000 * max(0, how.memory_gb - SIMILARITY_GB))
         return more + max(similarity_mb(*size, shuffles) for size in self._sizes(dataset))
+
+    def pair_threads(self, dataset: str | None) -> int:
+        """Threads of a measure of every two languages: of few languages, jobs run side by side."""
+        most = max(n_languages for n_languages, _ in self._sizes(dataset))
+        return self.model_threads if most > ALL_LAYERS_TO else 1
 
     def wordings(self, dataset: str | None) -> int:
         """Memory for all wordings of a dataset's questions [MB]; None: of the largest dataset."""

@@ -261,7 +261,7 @@ def steered_languages(
     readout = readout_of(decoder)
 
     def runner(label: str) -> Runner:
-        return Runner(decoder, readout, budget, partial(progress, label=label, unit="batch"))
+        return Runner(decoder, readout, budget, partial(progress, label=label, unit="part"))
 
     job = f"steer {spec['slug']} {spec['name']}"
     label = f"{job} {spec['pivot']}"
