@@ -204,8 +204,8 @@ def made_once(
     with FileLock(folder.with_suffix(".lock")):
         if not done.exists():
             assert not folder.exists(), f"{name}: it failed in another worker: see its test"
-            make(folder)
-            done.touch()
+            said = make(folder)
+            done.write_text(said if isinstance(said, str) else "", encoding="utf-8")
     return folder
 
 
