@@ -87,7 +87,7 @@ def test_an_unknown_model_is_said_in_one_line_and_the_others_are_estimated(finis
     unknown = [line for line in lines if line["model"] == "far"]
     assert len(unknown) == 1 and unknown[0]["whole"]["seconds"] == 0
     assert "\n" not in unknown[0]["note"]
-    assert "fetch it first (`snakemake download`)" in unknown[0]["note"]
+    assert "fetch it first (`snakemake --cores 1 download`)" in unknown[0]["note"]
     assert "estimate.models.far" in unknown[0]["note"]
     assert {line["stage"] for line in lines if line["model"] == "tiny"} >= {"extract", "lens"}
     shape = {"layers": 4, "width": 32, "intermediate": 64, "heads": 4, "kv_heads": 2}

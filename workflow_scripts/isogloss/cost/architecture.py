@@ -68,7 +68,7 @@ def loaded_model(study: Config, source: ModelSource, gpu_memory: float) -> Model
     except Exception as error:  # of many kinds, by transport and by what the file says
         raise InputError(
             f"models.{source.slug}: architecture unknown ({one_line(error)}): fetch it first "
-            f"(`snakemake download`), or give estimate.models.{source.slug}"
+            f"(`snakemake --cores 1 download`), or give estimate.models.{source.slug}"
         ) from error
     stored = 4 if source.source == "package" else BYTES[entry.dtype]
     return replace(model, stored=stored, gpus=gpus(entry, cluster) if gpu_memory else 0)

@@ -203,7 +203,7 @@ class Estimate:
             if (shape := study.estimate.datasets.get(dataset)) is None:
                 raise InputError(
                     f"datasets.{dataset}: size unknown ({error}): fetch it first (`snakemake"
-                    f" download`), or give estimate.datasets.{dataset}"
+                    f" --cores 1 download`), or give estimate.datasets.{dataset}"
                 ) from error
             self.notes[f"{dataset}: not here: sizes as announced in estimate.datasets"] = None
             n_items = study.announced_items(dataset) or 1

@@ -252,10 +252,8 @@ def vectors(work: Work, *_: object) -> Cost:
     machine, how, width = work.machine, work.steering, work.model.width
     languages, layers = len(work.languages), len(work.steered_layers)
     folds = 1 + (2 if work.study.statistics.split else work.study.statistics.folds)
-    states, per_fold = (
-        languages * work.items * width,
-        2 * languages * (2 + how.random_draws) * width,
-    )
+    states = languages * work.items * width
+    per_fold = 2 * languages * (2 + how.random_draws) * width
     maps = 2 * states if "linear_map" in how.methods else 0
     size = 4 * layers * (folds * per_fold + maps)
     seconds = machine.analysis_start + 16 * layers * states / machine.load
@@ -279,12 +277,8 @@ def analyses(work: Work) -> dict[str, Cost]:
     study, width, layers = work.study, work.model.width, work.model.layers + 1
     items, n, cost = work.items, len(work.languages), partial(analysis, work.machine)
     states, asked = n * items, n * work.wordings  # of a layer; languages in each wording
-    how, sub, folds, pivots = (
-        study.similarity,
-        study.subspaces,
-        study.statistics.folds,
-        study.pivots,
-    )
+    how, sub, pivots = study.similarity, study.subspaces, study.pivots
+    folds = study.statistics.folds
     # Sums over paired items and their shuffles, shuffled Gram matrices, products for retrieval.
     shuffles = how.permutations + how.map_permutations
     paired = n * (how.map_permutations + 10) + 100 * how.map_permutations + 30 * how.permutations

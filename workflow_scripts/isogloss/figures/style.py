@@ -19,6 +19,7 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 
 from isogloss.figures.colours import BLACK, CYCLE, DASHES, GREY, MARKERS, PALE, SEQUENTIAL
@@ -150,7 +151,7 @@ def use_style(font_size: float = 8, dpi: int = 160) -> None:
     )
     # Asked for at every measuring of a text; the answer rests on the settings above.
     manager = font_manager.fontManager
-    manager.findfont = cache(partial(type(manager).findfont, manager))  # type: ignore[assignment,method-assign]
+    vars(manager)["findfont"] = cache(partial(type(manager).findfont, manager))
 
 
 def new_figure(
@@ -165,9 +166,9 @@ def new_figure(
         legends: lines kept below the title for `legend_below_title`.
     """
     dpi = matplotlib.rcParams["savefig.dpi"]
-    figure = Figure(figsize=(subject.width, height), dpi=dpi, layout="constrained")
+    room = ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.05, wspace=0.03, hspace=0.04)
+    figure = Figure(figsize=(subject.width, height), dpi=dpi, layout=room)
     FigureCanvasAgg(figure)  # laid out and drawn by one renderer, which measures a text once
-    figure.get_layout_engine().set(w_pad=0.06, h_pad=0.05, wspace=0.03, hspace=0.04)  # type: ignore[union-attr,call-arg]
     figure.suptitle(title + "\n" * legends, x=0.008, ha="left")
     below = " · ".join(part for part in (subject.model, subject.dataset, *notes) if part)
     size = float(matplotlib.rcParams["font.size"]) * 0.82
