@@ -9,7 +9,7 @@ import pytest
 
 from isogloss.errors import InputError
 from isogloss.model.tiny_models import save_tiny_model
-from isogloss.preflight import Findings, check_disk, check_study
+from isogloss.preflight import Findings, check_disk, check_study, quick_check
 from isogloss.study.schema import validate
 
 WORDS = "ant bee cow dog elk fox gnu hen ibis jay koi lynx".split()
@@ -209,6 +209,17 @@ def test_what_has_to_be_fetched_is_named(study: dict[str, Any]) -> None:
         "parameters": 1,
     }  # fmt: skip
     assert check(study).to_fetch == ["the model far"]
+
+
+def test_weights_whose_digest_is_pinned_may_be_elsewhere(study: dict[str, Any]) -> None:
+    study["models"]["tiny"] |= {"path": "elsewhere", "sha256": "0" * 64}
+    findings = check(study)
+    assert not findings.faults and len(findings.warnings) == 1
+    assert "models.tiny.path: elsewhere is not here" in findings.warnings[0]
+    assert not quick_check(validate(study, "study.yaml")).faults
+    del study["models"]["tiny"]["sha256"]
+    (fault,) = quick_check(validate(study, "study.yaml")).faults
+    assert "models.tiny.path: elsewhere is not a folder" in fault
 
 
 def test_a_disk_too_small_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ It looks at what is here (configuration, questions, models and tokenizers, the d
 place) and runs no model. What has to be fetched first is named and not looked at.
 """
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -154,9 +155,16 @@ def control_warnings(study: Config) -> Iterator[str]:
 
 
 def _model_folder(study: Config, slug: str) -> Path | None:
-    """The folder of a model that is here, if it is whole; None where it has to be fetched."""
+    """The folder of a model that is here, if it is whole; None where it has to be fetched.
+
+    None too for a local folder that is not here but known by its digest: who only analyses what
+    others have computed needs no weights.
+    """
     source = _source(study, slug)
     if source.source == "path":
+        assert source.path is not None
+        if source.sha256 and not os.path.lexists(source.path):
+            return None
         return check_usable(local_folder(source), source)
     folder = folder_here(source, cache_folder(study.cache))
     return folder and check_usable(folder, source)
@@ -173,7 +181,12 @@ def _check_model(study: Config, slug: str, findings: Findings) -> None:
     before = len(findings.faults)
     folder = findings.attempt(lambda: _model_folder(study, slug))
     if folder is None:
-        if len(findings.faults) == before:
+        if (path := study.models[slug].path) and len(findings.faults) == before:
+            findings.warnings.append(
+                f"models.{slug}.path: {path} is not here: only what the store and the shared place"
+                " have can be used, nothing of this model can be computed"
+            )
+        elif len(findings.faults) == before:
             findings.to_fetch.append(f"the model {slug}")
         return
     tokens = findings.attempt(lambda: tokens_here(_source(study, slug), cache_folder(study.cache)))
