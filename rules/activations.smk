@@ -11,6 +11,7 @@ Gives:    {store}/activations/{model}/{dataset}/{language}/{key}.h5, not declare
           `extract` lists what they made.
 """
 
+WORDING = ("model", "dataset", "wording")
 EXTRACTION_OPTIONS = (
     "store",
     "sharing",
@@ -34,9 +35,14 @@ rule extract:
     priority: HEAVY_FIRST
     threads: 1 if SHARED_OUT else threads_of("extract")
     resources:
-        **runs_a_model("activations", of=wording, runtime=(240, 30), gathers=SHARED_OUT),
+        **runs_a_model(
+            "activations",
+            of=values_of(*WORDING),
+            runtime=(240, 30),
+            gathers=SHARED_OUT,
+        ),
     params:
-        spec=extraction_spec,
+        spec=settings("activations", *WORDING),
         machine=on_this_machine(
             *EXTRACTION_OPTIONS,
             more=lambda wildcards: " --gather" if SHARED_OUT else "",
@@ -58,9 +64,9 @@ rule extract_part:
     priority: HEAVY_FIRST
     threads: threads_of("extract")
     resources:
-        **runs_a_model("activations", of=wording, runtime=(240, 30)),
+        **runs_a_model("activations", of=values_of(*WORDING), runtime=(240, 30)),
     params:
-        spec=extraction_spec,
+        spec=settings("activations", *WORDING),
         machine=on_this_machine(
             *EXTRACTION_OPTIONS, more=lambda wildcards: f" --part={wildcards.part}"
         ),

@@ -73,9 +73,16 @@ def with_code(program: str) -> dict:
     }
 
 
-def values(wildcards, names) -> list[str]:
-    """What the wildcards of a job stand for; `model` and `dataset` where none are named."""
-    return [getattr(wildcards, name) for name in names or ("model", "dataset")]
+def values(wildcards, names) -> list:
+    """What the wildcards of a job stand for; `model` and `dataset` where none are named.
+
+    A job of `extract` is of a wording too: the variant of the questions that its key belongs to.
+    """
+    known = dict(wildcards.items())
+    if "wording" in names:
+        job = wildcards.model, wildcards.dataset, wildcards.key
+        known["wording"] = SETTINGS.variant_of(*job)
+    return [known[name] for name in names or ("model", "dataset")]
 
 
 def values_of(*names):
@@ -105,12 +112,6 @@ def settings(name: str, *names: str):
     return lambda wildcards: canonical_json(
         getattr(SETTINGS, name)(*(values(wildcards, names) if names else ()))
     )
-
-
-def wording(wildcards) -> tuple:
-    """What a job of `extract` is of: model, dataset, and the variant of the questions, if any."""
-    model, dataset = values(wildcards, ())
-    return model, dataset, SETTINGS.variant_of(model, dataset, wildcards.key)
 
 
 def as_it_is(text: str):

@@ -62,17 +62,10 @@ def asks(
 
 def refuse_what_would_end_the_run() -> None:
     """In a dry-run that has something to extract: name what a run would stop at, a line each."""
-    lists = [name for name, (stage, _) in MANIFESTS.items() if stage == "activations"]
-    if all(Path(STORE, name).exists() for name in lists):
-        return
-    os.environ.update(HF_DATASETS_OFFLINE="1")  # questions are looked up, never fetched
-    from isogloss.preflight import quick_check
+    from isogloss.preflight import faults_before_extraction
 
-    findings = quick_check(STUDY)
-    if findings.faults:
-        sys.exit("\n".join(f"error: {fault}" for fault in findings.faults))
-    for name, items in findings.items.items() if REQUESTS.shared else ():
-        ARTIFACTS.know(name, items)
+    if faults := faults_before_extraction(REQUESTS):
+        sys.exit("\n".join(f"error: {fault}" for fault in faults))
 
 
 def runs_a_model(stage: str, of=values_of(), *, runtime, gathers=False):
@@ -112,8 +105,3 @@ def refuse_what_no_node_can_meet() -> None:
 
 SHARED_OUT = STUDY.cluster.jobs_per_model > 1
 EXTRACTED = f"{STORE}/manifests/{{model}}/{{dataset}}/activations-{{key}}"
-
-
-def extraction_spec(wildcards) -> str:
-    """A parameter: the settings of a wording's activation files."""
-    return canonical_json(SETTINGS.activations(*wording(wildcards)))

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.special import ndtri
 
+from isogloss.cost.requests import Requests
 from isogloss.errors import InputError, one_line
 from isogloss.measures.lens import lens_layers
 from isogloss.measures.statistics import Flips, minimum_detectable_effect
@@ -100,6 +101,20 @@ def quick_check(study: Config) -> Findings:
     for slug in study.models:
         findings.attempt(partial(_model_folder, study, slug))
     return findings
+
+
+def faults_before_extraction(requests: Requests) -> list[str]:
+    """Those that `quick_check` finds, where a run has something to extract."""
+    study, artifacts = requests.study, requests.artifacts
+    lists = [name for name, (stage, _) in requests.manifests.items() if stage == "activations"]
+    if all(Path(study.store, name).exists() for name in lists):
+        return []
+    os.environ.update(HF_DATASETS_OFFLINE="1")  # questions are looked up, never fetched
+    findings = quick_check(study)
+    if not findings.faults and requests.shared:  # the plan asks for digests of the same questions
+        for name, items in findings.items.items():
+            artifacts.know(name, items)
+    return findings.faults
 
 
 # Questions
@@ -205,14 +220,10 @@ def _check_model(study: Config, slug: str, findings: Findings) -> None:
 
 
 def _configuration(folder: Path, study: Config, slug: str) -> Any:
-    from transformers import AutoConfig
+    from isogloss.model.load import read_config
 
     try:
-        trusted = study.models[slug].trust_remote_code
-        config = AutoConfig.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=trusted
-        )
-        return config.get_text_config()
+        return read_config(_source(study, slug), folder).get_text_config()
     except Exception as error:  # of many kinds, by what the file says
         raise InputError(
             f"models.{slug}: {folder}: config.json is not usable ({one_line(error)}): fetch the"

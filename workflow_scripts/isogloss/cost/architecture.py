@@ -6,6 +6,7 @@ from typing import Any
 from isogloss.cost.requests import BYTES, gpus, too_large_for_a_gpu
 from isogloss.cost.tokens import Text
 from isogloss.errors import InputError, one_line
+from isogloss.model.load import read_config
 from isogloss.model.sources import ModelSource, cache_folder, folder_here
 from isogloss.study.schema import Config
 
@@ -76,7 +77,7 @@ def loaded_model(study: Config, source: ModelSource, gpu_memory: float) -> Model
 
 def _configuration(study: Config, source: ModelSource) -> Any:
     """As the study gives it, an organism's, or config.json, of the hub where it is not here."""
-    from transformers import AutoConfig, LlamaConfig
+    from transformers import LlamaConfig
 
     if given := study.estimate.models.get(source.slug):
         return LlamaConfig(**given.model_dump(by_alias=True))
@@ -88,12 +89,7 @@ def _configuration(study: Config, source: ModelSource) -> Any:
     folder = folder_here(source, cache_folder(study.cache))
     if folder is None and source.source != "hub":
         raise InputError("its folder is not here")
-    return AutoConfig.from_pretrained(
-        folder or source.repo,
-        revision=None if folder else source.revision,
-        local_files_only=folder is not None,
-        trust_remote_code=source.trust_remote_code,
-    ).get_text_config()
+    return read_config(source, folder).get_text_config()
 
 
 def counted(config: Any, dtype: str, trusted: bool = False) -> Model:

@@ -223,13 +223,21 @@ def _unpack(config: Any) -> bool:
     return bool(packed)
 
 
-def _config(folder: Path, source: ModelSource, only_first_block: bool) -> Any:
-    """The model's configuration, cut to one block where no more is wanted."""
+def read_config(source: ModelSource, folder: Path | None) -> Any:
+    """A model's config.json, of its folder; None: of the hub."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=source.trust_remote_code
+    return AutoConfig.from_pretrained(
+        folder or source.repo,
+        revision=None if folder else source.revision,
+        local_files_only=folder is not None,
+        trust_remote_code=source.trust_remote_code,
     )
+
+
+def _config(folder: Path, source: ModelSource, only_first_block: bool) -> Any:
+    """The model's configuration, cut to one block where no more is wanted."""
+    config = read_config(source, folder)
     if only_first_block:
         text = config.get_text_config()
         text.num_hidden_layers = 1

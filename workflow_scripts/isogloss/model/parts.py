@@ -24,7 +24,7 @@ SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap
 """What configurations call the cap of the logits (Gemma; RecurrentGemma; xLSTM)."""
 TRACED = 8
 """Tokens of the forward in which the parts are sought."""
-PEEKED, PEEKED_NARROW = 1e-3, 0.1
+PEEKED, PEEKED_NARROW = 1e-3, 0.03
 """How much later tokens may change earlier states by rounding, as shares of their norm: the largest
 in float32; in narrow types, where it may send a token to other experts, the median."""
 
@@ -180,7 +180,7 @@ def _traced(
         blocks, last, not isinstance(outputs[-1], torch.Tensor), takers[0], list(chain), logits
     )
     with _hooks(blocks[-1].register_forward_hook(left)):
-        _logits(model, torch.cat([ids[: TRACED // 2], ids[TRACED // 2 :].roll(1)]), slug)
+        _logits(model, torch.cat([ids[: TRACED // 2], ids[: TRACED // 2].flip(0)]), slug)
     _check_causal(model, last, states[-1], slug)
     return trace
 
