@@ -12,6 +12,7 @@ are reached alike on every machine, however fast it is. `{"count": file}` counts
 `{"shards": file}` writes down which shards there are when the first file is assembled.
 """
 
+import gc
 import importlib
 import json
 import os
@@ -122,6 +123,7 @@ def run_program(request: dict[str, Any]) -> None:
 def main() -> None:
     for name in IMPORTED:
         importlib.import_module(name)
+    gc.freeze()  # a fork that collects would copy what it looks at
     for line in sys.stdin:
         request = json.loads(line)
         if "wait" in request:

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from zlib import crc32
 import pytest
 from filelock import FileLock
 from tests.patience import PATIENCE
-from tests.workflow import programs, warm
+from tests.workflow import programs
 
 ROOT = Path(__file__).resolve().parents[2]
 TREE = ("Snakefile", "rules", "workflow_scripts", "config", "data", "profiles", "report")
@@ -66,6 +67,7 @@ SMALL: dict[str, Any] = {
     },
     "statistics": {"folds": 3},
     "figures": {"dpi": 60},
+    "estimate": {"machine": "cpu"},
 }  # fmt: skip
 """30 questions in three languages; a fourth, sw, has its questions there but is not asked for."""
 
@@ -103,7 +105,7 @@ class Study:
     def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run Snakemake here and return what it said, whether or not it succeeded."""
         options = [] if self.config is None else ["--configfile", self.written()]
-        return warm.snakemake([*arguments, *options], self.folder, self.environment, PATIENCE)
+        return self.python("-m", "snakemake", *arguments, *options)
 
     def written(self) -> str:
         """The configuration as a file of the folder: its name."""
@@ -114,14 +116,20 @@ class Study:
 
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run Python here, away from the network and from the user's caches."""
-        return subprocess.run(
-            [programs.python(), *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-        )
+        command = [programs.python(), *arguments]
+        # Files: what a program leaves running would hold pipes open.
+        with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as error:
+            done = subprocess.run(
+                command,
+                cwd=self.folder,
+                env=self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=error,
+                timeout=PATIENCE,
+            )
+            said = [log.read() for log in (out, error) if log.seek(0) == 0]
+        return subprocess.CompletedProcess(command, done.returncode, *said)
 
     @property
     def environment(self) -> dict[str, str]:

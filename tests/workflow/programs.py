@@ -1,15 +1,17 @@
-"""A `python` whose programs start in a process that has imported their libraries already.
+"""A `python` whose programs, and a `snakemake`, start in a process that imported their libraries.
 
 Tests run hundreds of small jobs, each of which would spend its time importing torch and others.
 The process holds libraries of others only and forks for each program: what belongs to the tree
 under test is imported anew, from the real command line, in the folder where it was given. Anything
-but a program of `workflow_scripts` is run by the interpreter itself.
+but Snakemake and the programs of `workflow_scripts` is run by the interpreter itself.
 """
 
 import atexit
 import functools
+import gc
 import importlib
 import json
+import multiprocessing
 import os
 import runpy
 import select
@@ -21,27 +23,26 @@ import tempfile
 from pathlib import Path
 
 LIBRARIES = [
-    "h5netcdf", "h5py", "jinja2", "langcodes.language_distance", "matplotlib.backends.backend_agg",
+    "babel.localedata", "docutils.core", "fsspec", "h5netcdf", "h5py", "jinja2",
+    "langcodes.language_distance", "matplotlib.backends.backend_agg",
     "matplotlib.backends.backend_pdf", "matplotlib.figure", "pydantic.fields", "safetensors.torch",
-    "scipy.optimize", "scipy.stats", "torch", "transformers.modeling_utils",
+    "scipy.optimize", "scipy.sparse.csgraph", "scipy.stats", "smart_open", "snakemake.cli",
+    "snakemake.profiles", "snakemake.report.html_reporter", "torch", "transformers.modeling_utils",
     "transformers.models.auto.modeling_auto", "transformers.models.gemma3.modeling_gemma3",
     "transformers.models.llama.modeling_llama", "transformers.tokenization_utils_tokenizers",
-    "xarray.backends.h5netcdf_",
+    "xarray.backends.h5netcdf_", "yte",
 ]  # fmt: skip
+FORK = multiprocessing.get_context("fork")
 
-SNAKEMAKE = """#!{python}
-import sys
-sys.executable = {client!r}
-from snakemake.cli import main
-main()
-"""
+SNAKEMAKE = '#!/bin/sh\nexec {client} -m snakemake "$@"\n'
 CLIENT = """#!{python} -IS
 import json, os, signal, socket, sys
-if len(sys.argv) < 2 or not sys.argv[1].startswith("workflow_scripts/"):
-    os.execv({python!r}, [{python!r}, *sys.argv[1:]])
+asked = sys.argv[1:]
+if asked[:2] != ["-m", "snakemake"] and not (asked and asked[0].startswith("workflow_scripts/")):
+    os.execv({python!r}, [{python!r}, *asked])
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
-request = json.dumps([sys.argv[1:], os.getcwd(), dict(os.environ)]).encode()
+request = json.dumps([asked, os.getcwd(), dict(os.environ), __file__]).encode()
 socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
 server.sendall(request)
 answers = server.makefile("r")
@@ -94,14 +95,18 @@ def serve(listener: socket.socket) -> None:
     sys.path.remove(str(Path(__file__).parent))
     for name in LIBRARIES:
         importlib.import_module(name)
+    gc.freeze()  # a fork that collects would look at each of their objects, and copy its page
     attendants: list[int] = []
     while listener in select.select([listener, sys.stdin], [], [])[0]:
         connection, _ = listener.accept()
         attendants = [n for n in attendants if os.waitpid(n, os.WNOHANG)[0] == 0]
         attendants.append(os.fork())
         if attendants[-1] == 0:
-            listener.close()
-            return attend(connection)
+            try:
+                listener.close()
+                attend(connection)
+            finally:
+                os._exit(0)  # where nobody listens any more too
         connection.close()
 
 
@@ -110,22 +115,23 @@ def attend(connection: socket.socket) -> None:
     size, descriptors, *_ = socket.recv_fds(connection, 8, 3)
     with connection.makefile("rb") as stream:
         request = json.loads(stream.read(int.from_bytes(size, "big")))
-    program = os.fork()
-    if program == 0:
-        connection.close()
-        return become(*request, descriptors)
-    connection.sendall(f"{program}\n".encode())
-    _, status = os.waitpid(program, 0)
-    try:
-        connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
-    finally:
-        os._exit(0)  # where nobody listens any more too
+    program = FORK.Process(target=become, args=[*request, descriptors, connection])
+    program.start()
+    connection.sendall(f"{program.pid}\n".encode())
+    program.join()
+    connection.sendall(f"{program.exitcode}\n".encode())
 
 
 def become(
-    argv: list[str], folder: str, environment: dict[str, str], descriptors: list[int]
+    argv: list[str],
+    folder: str,
+    environment: dict[str, str],
+    client: str,
+    descriptors: list[int],
+    connection: socket.socket,
 ) -> None:
     """Be `python argv` in a folder."""
+    connection.close()
     for descriptor, place in zip(descriptors, (0, 1, 2), strict=True):
         os.dup2(descriptor, place)
         os.close(descriptor)
@@ -133,9 +139,17 @@ def become(
     os.environ.clear()
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.path.insert(0, str(Path(folder, argv[0]).parent))
-    sys.argv = argv
-    runpy.run_path(argv[0], run_name="__main__")
+    # As an editable install of the folder would have it.
+    sys.path.insert(0, str(Path(folder, "workflow_scripts")))
+    if argv[0] == "-m":
+        # Tests edit a file twice within a second, in the same length: bytecode could not tell.
+        sys.dont_write_bytecode = True
+        sys.executable, sys.argv = client, argv[1:]
+        sys.path.insert(0, folder)
+        runpy.run_module(argv[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = argv
+        runpy.run_path(argv[0], run_name="__main__")
 
 
 if __name__ == "__main__":
