@@ -212,7 +212,7 @@ def test_shuffled_baseline_shows_position_bias_that_consistency_does_not_tell_ap
 
 
 def test_kappa_is_sklearns(rng):
-    values, n_choices, answers = random_scores(rng, 3, 50, ragged=True)
+    values, n_choices, answers = random_scores(rng, 3, 50)
     values[1] += values[0]
     result = b.behaviour(scores_dataset(values, answers, n_choices))
     expected = cohen_kappa_score(*result.prediction.values[:2])
@@ -389,6 +389,19 @@ def test_lift_is_zero_under_planted_independence(rng):
     assert len(lifts) == 7
     for lift in lifts.values():
         assert largest(lift) < 0.03
+
+
+def test_guessers_share_nothing_where_items_differ_in_their_number_of_choices(rng):
+    n_choices = np.repeat([2, 8], 120)
+    lifts, kappas = [], []
+    for _ in range(30):
+        values = rng.normal(size=(4, 240, 8))
+        values[:, np.arange(8) >= n_choices[:, None]] = np.nan
+        data = scores_dataset(values, np.zeros(240, dtype=int), n_choices=n_choices)
+        result = b.behaviour(data)
+        lifts.append(result["mean_lift_independent"].sel(sign="positive", scope="all_pairs").item())
+        kappas.append(result["mean_kappa"].sel(scope="all_pairs").item())
+    assert abs(np.mean(lifts)) < 0.02 and abs(np.mean(kappas)) < 0.02  # .10 and .12 without strata
 
 
 def test_difficulty_alone_raises_the_first_lift_and_not_the_second(rng):

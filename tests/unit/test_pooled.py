@@ -5,7 +5,7 @@ import pytest
 from simulated_states import clustered_states
 
 from isogloss.measures.item_share import left_out_sums, pair_item_share
-from isogloss.measures.pooled import mean_over_pairs, means_without_language, pooled
+from isogloss.measures.pooled import SHARES, mean_over_pairs, means_without_language, pooled
 from isogloss.measures.states import standardised
 
 
@@ -55,6 +55,16 @@ def test_bounds_stay_where_values_can_be():
     pairs, without_cluster, _ = crossed_world(np.random.default_rng(0), n_languages=3)
     values = pooled("x", 0.9 + pairs, 0.9 + without_cluster, 0.95, None, (0.0, 1.0))
     assert values["x_crossed_high"] == 1 and values["x_crossed_low"] >= 0
+
+
+def test_intervals_of_shares_lie_around_them_though_a_cluster_less_is_a_smaller_gallery():
+    rng = np.random.default_rng(0)
+    pairs = 0.3 + 0.02 * rng.normal(size=(5, 5))
+    without = pairs + 0.005 + 0.001 * rng.normal(size=(40, 5, 5))  # one less to choose among
+    values = pooled("x", pairs, without, 0.95, None, SHARES)
+    mean = mean_over_pairs(pairs)
+    assert values["x_crossed_low"] < mean < values["x_crossed_high"]
+    assert values["x_crossed_low"] + values["x_crossed_high"] == pytest.approx(2 * mean)
 
 
 def test_intervals_of_a_mean_over_many_dimensions_hold_though_each_correlation_is_too_low():

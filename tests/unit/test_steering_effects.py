@@ -503,11 +503,19 @@ def test_transfer_needs_ten_items_and_is_directed():
 def test_kappa_agrees_with_scikit_learn_and_is_nan_without_variety():
     rng = np.random.default_rng(2)
     first, second = rng.integers(0, 3, (2, 50)).astype(float)
-    jackknife = Jackknife.of(np.arange(50))
+    jackknife, alike = Jackknife.of(np.arange(50)), np.full(50, 3)
     expected = cohen_kappa_score(first, second)
-    assert cohens_kappa(first, second, jackknife)[0] == pytest.approx(expected)
+    assert cohens_kappa(first, second, alike, jackknife)[0] == pytest.approx(expected)
+    n_choices = np.repeat([2, 3], 25)
+    of_groups = [np.mean(first[g] == second[g]) for g in (slice(25), slice(25, None))]
+    chance = [
+        sum(np.mean(first[g] == c) * np.mean(second[g] == c) for c in range(3))
+        for g in (slice(25), slice(25, None))
+    ]
+    apart = (np.mean(of_groups) - np.mean(chance)) / (1 - np.mean(chance))
+    assert cohens_kappa(first, second, n_choices, jackknife)[0] == pytest.approx(apart)
     same = np.ones(50)
-    assert np.isnan(cohens_kappa(same, same, jackknife)[0])
+    assert np.isnan(cohens_kappa(same, same, alike, jackknife)[0])
 
 
 def test_rank_among_random_draws():

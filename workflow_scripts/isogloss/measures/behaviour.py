@@ -280,8 +280,13 @@ def _between_clusters(values: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return everything @ everything.T - np.einsum("cld,cmd->lm", within, within)
 
 
-def cohens_kappa(first: np.ndarray, second: np.ndarray, jackknife: Jackknife) -> np.ndarray:
+def cohens_kappa(
+    first: np.ndarray, second: np.ndarray, n_choices: np.ndarray, jackknife: Jackknife
+) -> np.ndarray:
     """Cohen's kappa of two predictions on each row: (item, ...) twice to (row, ...).
+
+    Agreement by chance is that of items with as many choices, (item,) `n_choices`: who guesses
+    among two agrees more often than among eight.
 
     NaN where a prediction is NaN, and where one of the two is the same on all items: they then
     agree as often as by chance whatever the other is.
@@ -289,9 +294,12 @@ def cohens_kappa(first: np.ndarray, second: np.ndarray, jackknife: Jackknife) ->
     n_items = jackknife.sums(np.ones((len(first), *[1] * (first.ndim - 1))))
     agreed = divide(jackknife.sums(first == second), n_items)
     expected = np.zeros_like(agreed)
-    for choice in np.unique(first[np.isfinite(first)]):
-        shares = [divide(jackknife.sums(x == choice), n_items) for x in (first, second)]
-        expected += shares[0] * shares[1]
+    for n in np.unique(n_choices):
+        of = (n_choices == n).reshape(-1, *[1] * (first.ndim - 1))
+        n_of = jackknife.sums(of)
+        for choice in np.unique(first[np.isfinite(first)]):
+            shares = [divide(jackknife.sums(of & (x == choice)), n_of) for x in (first, second)]
+            expected += divide(n_of, n_items) * np.nan_to_num(shares[0] * shares[1])
     kappa = divide(agreed - expected, np.where(1 - expected < 1e-9, 0, 1 - expected))
     known = (np.isfinite(first) & np.isfinite(second)).all(axis=0)
     known &= (first != first[0]).any(axis=0) & (second != second[0]).any(axis=0)
@@ -349,7 +357,7 @@ def behaviour(scores: xr.Dataset, mode: str = "token", confidence: float = 0.95)
         shares = jackknife.means(item_rank_c(values, n_choices, first))
         text = "agreement of rankings, the best choices first (RankC)"
         table.add_pairs("rank_c", [shares], text, first=first)
-        kappa = cohens_kappa(by_item[:, first, None], by_item[:, None, :], jackknife)
+        kappa = cohens_kappa(by_item[:, first, None], by_item[:, None, :], n_choices, jackknife)
         table.add_pairs("kappa", [kappa], "Cohen's kappa of predictions", first=first)
         _add_transfer(table, transfers(predicted, answers, n_choices, jackknife, first), first)
     _add_identity(table, np.concatenate(same_text) / n_choices.sum())

@@ -25,7 +25,13 @@ from isogloss.measures.statistics import (
     two_way_jackknife,
     within,
 )
-from isogloss.measures.transfer import LIFT_REASON, lift_rows, missing_lift, transfer_rows
+from isogloss.measures.transfer import (
+    LIFT_REASON,
+    expected_rows,
+    lift_rows,
+    missing_lift,
+    transfer_rows,
+)
 from isogloss.measures.variables import (
     crossed_bounds,
     from_the_paper,
@@ -203,14 +209,15 @@ def _rows(
     reasons = []
     for group in groups:
         some = group.items[:, None]
-        accuracy = jackknife.means(np.where(some, correct, np.nan))
-        transfer = transfer_rows(np.where(some, pivot_right, 0.0), correct, jackknife)
-        rows["accuracy"].append(accuracy)
+        of_pivot, of_group = np.where(some, pivot_right, 0.0), np.where(some, correct, np.nan)
+        transfer = transfer_rows(of_pivot, correct, jackknife)
+        expected = expected_rows(of_pivot, of_group, n_choices, jackknife)
+        rows["accuracy"].append(jackknife.means(of_group))
         rows["consistency"].append(jackknife.means(np.where(some, consistency, np.nan)))
         rows["transfer"].append(transfer)
         others = correct[np.ix_(group.items, group.languages)]
         reasons.append(missing_lift(right[0][group.items], others))
-        rows["transfer_lift"].append(lift_rows(transfer, accuracy))
+        rows["transfer_lift"].append(lift_rows(transfer, expected))
     return rows, np.array(reasons)
 
 

@@ -10,7 +10,13 @@ from isogloss.files.parallel_states import ParallelStates
 from isogloss.measures.behaviour import choice_scores, predictions, rank_correlation, ranks
 from isogloss.measures.breakdown import crossed_interval, mean_over, middle_item_shares
 from isogloss.measures.statistics import Jackknife, known_width, stacked, within
-from isogloss.measures.transfer import LIFT_REASON, lift_rows, missing_lift, transfer_rows
+from isogloss.measures.transfer import (
+    LIFT_REASON,
+    expected_rows,
+    lift_rows,
+    missing_lift,
+    transfer_rows,
+)
 from isogloss.measures.variables import crossed_bounds, from_the_paper, interval_variables, variable
 
 MEASURES = {
@@ -54,14 +60,15 @@ def pivots(
     jackknife = Jackknife.of(scores["cluster"].values, confidence)
     values = choice_scores(scores, score)
     right = (predictions(values) == scores["answer"].values).astype(float).T
-    ranked = ranks(values, scores["n_choices"].values)
+    n_choices = scores["n_choices"].values
+    ranked = ranks(values, n_choices)
     shares = middle_item_shares(states, around, [np.ones(len(right), bool)], jackknife)[:, 0]
     order = [states.languages.index(tag) for tag in languages]
     rows: dict[str, list[np.ndarray]] = {name: [] for name in MEASURES}
     for tag, of_languages in zip(around, shares, strict=True):
         at = languages.index(tag)
         rho = rank_correlation(ranked, ranked[at : at + 1]).T
-        of_pivot = _answers(right, at, jackknife) | {"consistency": jackknife.means(rho)}
+        of_pivot = _answers(right, at, n_choices, jackknife) | {"consistency": jackknife.means(rho)}
         of_pivot["item_share"] = of_languages[:, order]
         for name, made in of_pivot.items():
             rows[name].append(np.where(np.arange(len(languages)) == at, np.nan, made))
@@ -79,16 +86,20 @@ def pivots(
     return from_the_paper(xr.Dataset(variables, coordinates, about), ["consistency", "transfer"])
 
 
-def _answers(right: np.ndarray, at: int, jackknife: Jackknife) -> dict[str, np.ndarray]:
+def _answers(
+    right: np.ndarray, at: int, n_choices: np.ndarray, jackknife: Jackknife
+) -> dict[str, np.ndarray]:
     """Rows (row, language) of transfer from and to a pivot; right (item, language) 0 or 1."""
-    accuracy, of_pivot = jackknife.means(right), right[:, [at]]
+    of_pivot = right[:, [at]]
+    from_expected = expected_rows(of_pivot, right, n_choices, jackknife)
+    to_expected = expected_rows(right, of_pivot, n_choices, jackknife)
     from_pivot = transfer_rows(of_pivot, right, jackknife)
     to_pivot = transfer_rows(right, of_pivot, jackknife)
     return {
         "transfer": from_pivot,
-        "transfer_lift": lift_rows(from_pivot, accuracy),
+        "transfer_lift": lift_rows(from_pivot, from_expected),
         "transfer_to": to_pivot,
-        "transfer_to_lift": lift_rows(to_pivot, accuracy[:, [at]]),
+        "transfer_to_lift": lift_rows(to_pivot, to_expected),
     }
 
 

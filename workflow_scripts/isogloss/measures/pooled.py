@@ -101,7 +101,8 @@ def pooled(
     mean, by_cluster = mean_over_pairs(pairs, row), mean_over_pairs(without_cluster, row)
     by_language = means_without_language(pairs, row)
     others = np.arange(len(pairs)) != row
-    centre = without_bias(mean, by_cluster)
+    # A share without a cluster is one of a smaller gallery: no bias to extrapolate.
+    centre = mean if limits == SHARES else without_bias(mean, by_cluster)
     crossed = two_way_jackknife(centre, by_cluster, by_language[others], confidence)
     crossed = within(crossed, limits)
     return with_bounds(name, mean, by_cluster, confidence, limits) | {

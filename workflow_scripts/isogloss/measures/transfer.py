@@ -114,6 +114,35 @@ def transfer_rows(source: np.ndarray, target: np.ndarray, jackknife: Jackknife) 
     return np.where(right[0] >= MIN_ITEMS, rows, np.nan)
 
 
+def expected_rows(
+    source: np.ndarray, target: np.ndarray, n_choices: np.ndarray, jackknife: Jackknife
+) -> np.ndarray:
+    """`transfer_rows` as it would be by the target's accuracy alone, on every row.
+
+    Args: source, target as there; n_choices (item,).
+    """
+    by_accuracy = _by_accuracy(source, target, n_choices, jackknife)
+    return divide(by_accuracy, jackknife.sums(source))
+
+
+def _by_accuracy(
+    weight: np.ndarray, right: np.ndarray, n_choices: np.ndarray, jackknife: Jackknife
+) -> np.ndarray:
+    """Expected sum of weight over the items that are right, on every row: (row, ...).
+
+    Accuracy is that on items with as many choices: what has two is right more often than what has
+    eight in every language, whatever they share.
+
+    Args: weight, right (item, ...), which broadcast; n_choices (item,).
+    """
+    total: np.ndarray | float = 0.0
+    for n in np.unique(n_choices):
+        of = (n_choices == n).reshape(-1, *[1] * (right.ndim - 1))
+        accuracy = np.nan_to_num(jackknife.means(np.where(of, right, np.nan)))
+        total = total + jackknife.sums(np.where(of, weight, 0.0)) * accuracy
+    return np.asarray(total)
+
+
 def lift_rows(observed: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """Transfer above what is expected of it, on every row.
 
@@ -181,6 +210,8 @@ class _Expectation:
 
     Attributes:
         jackknife: of the items.
+        right: (item, 1, language) right answers of the second language.
+        n_choices: (item,).
         ease: (item, first language, language) p_i of each pair.
         accuracy: (row, 1, language) of the second language.
         mean_ease: (row, first language, language).
@@ -189,6 +220,8 @@ class _Expectation:
     """
 
     jackknife: Jackknife
+    right: np.ndarray
+    n_choices: np.ndarray
     ease: np.ndarray
     accuracy: np.ndarray
     mean_ease: np.ndarray
@@ -213,6 +246,8 @@ class _Expectation:
         above_chance = (of_others[0] > 0) & ~(jackknife.interval(of_others).low <= 0)
         return cls(
             jackknife,
+            right[:, None, :],
+            n_choices,
             ease,
             accuracy[:, None, :],
             divide(jackknife.sums(ease), n_items[:, :, None]),
@@ -225,8 +260,8 @@ class _Expectation:
 
         Args: weight (item, first language, 1). Returns (row, first language, language).
         """
-        chance = self.accuracy if right else 1 - self.accuracy
-        return self.jackknife.sums(weight) * chance
+        second = self.right if right else 1 - self.right
+        return _by_accuracy(weight, second, self.n_choices, self.jackknife)
 
     def difficulty(self, weight: np.ndarray, right: bool) -> np.ndarray:
         """The same by accuracy and the item's ease; weight (item, first, 1 or language)."""

@@ -12,7 +12,7 @@ import xarray as xr
 
 from isogloss.errors import InputError
 from isogloss.measures.behaviour import choice_scores, cohens_kappa, predictions
-from isogloss.measures.transfer import MIN_ITEMS, lift_rows, transfer_rows
+from isogloss.measures.transfer import MIN_ITEMS, expected_rows, lift_rows, transfer_rows
 from isogloss.steering.answers import (
     HARM,
     HARM_REFERENCE,
@@ -177,7 +177,8 @@ def _add_consistency(
     table.add_change("consistency_change_distinct", "method", entries, note)
     after = answers.mean("predicted", "selected", methods)
     before = answers.unsteered("predicted")
-    kappa = [cohens_kappa(x, pivot[:, None, None], table.jackknife) for x in (after, before)]
+    pairs = [(x, pivot[:, None, None]) for x in (after, before)]
+    kappa = [cohens_kappa(*pair, scores["n_choices"].values, table.jackknife) for pair in pairs]
     note = "change of Cohen's kappa of predictions with the pivot's"
     table.add_rows("kappa_change", ("language", "method"), kappa[0] - kappa[1], note)
 
@@ -185,6 +186,7 @@ def _add_consistency(
 def _add_transfer(table: EffectTable, methods: Sequence[str], pivot_right: np.ndarray) -> None:
     """Positive transfer with the unsteered pivot, both ways."""
     dims, jackknife = ("language", "method"), table.jackknife
+    n_choices = table.answers.first["n_choices"].values
     after = table.answers.mean("correct", "selected", methods)
     before = table.answers.unsteered("correct")
     enough = pivot_right.sum() >= MIN_ITEMS
@@ -193,7 +195,10 @@ def _add_transfer(table: EffectTable, methods: Sequence[str], pivot_right: np.nd
     text = "change of transfer from the pivot"
     table.add_change("transfer_to_change", "method", entries, text, "transfer_to_change_")
     lifts = [
-        lift_rows(transfer_rows(pivot_right, x, jackknife), jackknife.means(x))
+        lift_rows(
+            transfer_rows(pivot_right, x, jackknife),
+            expected_rows(pivot_right, x, n_choices, jackknife),
+        )
         for x in (after, before)
     ]
     text = "change of transfer from the pivot, above the change of accuracy"
