@@ -1,5 +1,7 @@
 """Models side by side: their values, slopes by family, associations, and what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -116,6 +118,16 @@ def test_slopes_are_by_family_and_missing_ones_say_why(dataset):
         "1 size: a slope needs 3"
     )
     assert dataset["n_sizes"].values.tolist() == [3, 1]
+
+
+def test_means_over_other_pairs_of_languages_give_no_slope(models):
+    small = models[0].behaviour.copy(deep=True)
+    small["lift_independent"].loc["positive", LANGUAGES[1], LANGUAGES[2]] = np.nan
+    compared = scale([replace(models[0], behaviour=small), *models[1:]], permutations=19)
+    of_family = compared["reason"].sel(family="a")
+    assert "over other pairs of languages" in str(of_family.sel(measure="lift").values)
+    for other in ("consistency", "lift_to_pivot", "dissociation"):
+        assert str(of_family.sel(measure=other).values) == ""
 
 
 def test_the_slopes_of_the_figure_are_one_family_of_tests(dataset):

@@ -42,6 +42,18 @@ class Measure:
             variable = variable.sel(language=model.similarity["language"].values)
         return variable.values
 
+    def pairs(self, model: ModelResult) -> np.ndarray | None:
+        """(language, language_2) the pairs that its mean is over; None: it is no mean of pairs."""
+        matrix = self.variable.removeprefix("mean_")
+        if "scope" not in self.selection:
+            return None
+        tags = model.similarity["language"].values
+        chosen = {name: value for name, value in self.selection.items() if name != "scope"}
+        known = np.isfinite(getattr(model, self.source)[matrix].sel(chosen))
+        known = known.sel(language=tags, language_2=tags).values
+        to_pivot = self.selection["scope"] == "to_pivot"
+        return known[:, tags == model.similarity.attrs["pivot"]] if to_pivot else known
+
 
 MEASURES = {
     "dissociation": Measure("similarity", "dissociation", "dissociation, all languages"),
@@ -74,6 +86,9 @@ MARKS = {
     "near_chance": ("accuracy's interval does not lie above chance", "1"),
     "mostly_alike": ("most choices are spelled as in another language", "1"),
 }
+OTHER_PAIRS = (
+    "the models' means are over other pairs of languages: some have too few right answers for one"
+)
 HOLDS_FOR_ITEMS = "other items, these models and languages"
 HOLDS_FOR_SEEDS = "other items and other models of these sizes, these languages"
 SLOPE_INTERVALS = (
@@ -221,6 +236,9 @@ def _slope(models: Sequence[ModelResult], measure: Measure, confidence: float) -
     def of_all(end: str) -> np.ndarray:
         return np.array([measure.of(model, end) for model in models])
 
+    pairs = [measure.pairs(model) for model in models]
+    if len({behind.tobytes() for behind in pairs if behind is not None}) > 1:
+        return Slope(reason=OTHER_PAIRS)
     parameters = np.array([model.parameters for model in models], dtype=float)
     without_cluster, without_language = of_all("_without_cluster"), of_all("_without_language")
     return slope_per_decade(parameters, of_all(""), without_cluster, without_language, confidence)
