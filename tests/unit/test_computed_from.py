@@ -12,8 +12,11 @@ from isogloss.files.netcdf import computed_from, open_netcdf, write_netcdf
 from isogloss.results import StudyResults, open_study
 from isogloss.study.job_files import JobFiles
 from isogloss.study.keys import Artifacts
+from isogloss.study.schema import read
+from isogloss.study.settings import Settings
 from isogloss.study.study import Study
 
+ROOT = Path(__file__).resolve().parents[2]
 MODEL = CONFIG["models"]["tiny"]
 OTHERS = {
     "prompt": {"prompt": {"templates": {"default": "{question} ="}}},
@@ -90,6 +93,22 @@ def test_where_the_models_digest_cannot_be_known_a_warning_says_so(folder: Path)
     write_config(folder, "results/config.yaml", models={"tiny": gone})
     with pytest.warns(UserWarning, match=r"similarity\.nc: whether .* is not known: .*tiny"):
         assert open_study(folder / "results").similarity("tiny", "own")["a"].size
+
+
+def test_a_ladder_of_other_checkpoints_is_refused(tmp_path: Path) -> None:
+    file = ROOT / "config/studies/ladder.yaml"
+    config = read(file)
+    artifacts = Artifacts(Settings(config))
+    checkpoints = [tmp_path / "store" / artifacts.organism(model).name for model in config.rungs]
+    spec = artifacts.settings.ladder()
+    write_netcdf(labelled(1.0), tmp_path / "organisms/ladder.nc", spec, checkpoints)
+    assert StudyResults(config, file, tmp_path, tmp_path).ladder()["a"].size
+    recipe = config.models[config.rungs[0]].organism
+    assert recipe
+    recipe.steps += 1
+    assert Settings(config).ladder() == spec
+    with pytest.raises(InputError, match=REFUSED):
+        StudyResults(config, file, tmp_path, tmp_path).ladder()
 
 
 def test_what_is_behind_other_results_is_handed_on(tmp_path: Path) -> None:
