@@ -11,7 +11,7 @@ WORLD, ORGANISMS = STUDY.asked_of_the_world, f"{RESULTS}/organisms"
 COMPARED = [f"{ORGANISMS}/{f.figure.name}.nc" for f in organism_figures(STUDY)]
 
 if STUDY.planted:
-    STEERED_BY = STUDY.fitted_for(WORLD)[:1]
+    STEERED_BY = SETTINGS.calibration()["fitted"]
 
     rule calibration:
         input:

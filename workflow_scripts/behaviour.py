@@ -26,7 +26,7 @@ def main() -> None:
     scores = open_scores(list(files.values()))
     scores = with_spelling(scores, args.settings["questions"], args.settings["dataset"], files)
     results = behaviour(scores, args.settings["score"], args.settings["confidence"])
-    write_netcdf(results, args.output, args.settings)
+    write_netcdf(results, args.output, args.settings, inputs=[args.manifest])
 
 
 def with_spelling(

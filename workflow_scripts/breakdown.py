@@ -45,7 +45,7 @@ def main() -> None:
             steered, scores, groups, languages, seed=settings["seed"], **about
         )
         results = xr.merge([results, effects.assign_coords(group=results["group"])])
-    write_netcdf(results, args.output, settings)
+    write_netcdf(results, args.output, settings, inputs=[args.manifest, *args.steered])
 
 
 if __name__ == "__main__":

@@ -29,8 +29,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
     args = parser.parse_args()
 
-    table = calibration(list(planted_models(args)), args.settings["confidence"])
-    write_netcdf(table, args.output, args.settings)
+    models = list(planted_models(args))
+    table = calibration(models, args.settings["confidence"])
+    inputs = [*args.manifests, *(given for model in models for given in model.results.values())]
+    write_netcdf(table, args.output, args.settings, inputs=inputs)
 
 
 def planted_models(args: Any) -> Iterator[PlantedModel]:

@@ -22,7 +22,8 @@ def main() -> None:
         for model, path in zip(args.settings["models"], args.checkpoints, strict=True)
     ]
     options = {name: args.settings[name] for name in ("losses", "bridge_losses", "confidence")}
-    write_netcdf(ladder(models, **options), args.output, args.settings)
+    table = ladder(models, **options)
+    write_netcdf(table, args.output, args.settings, inputs=args.checkpoints)
 
 
 if __name__ == "__main__":

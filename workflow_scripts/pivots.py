@@ -25,7 +25,7 @@ def main() -> None:
         settings["score"],
         settings["confidence"],
     )
-    write_netcdf(results, args.output, settings)
+    write_netcdf(results, args.output, settings, inputs=[args.manifest])
 
 
 if __name__ == "__main__":

@@ -38,7 +38,9 @@ def main() -> None:
         )
     ]
     settings = {name: args.settings[name] for name in ("permutations", "seed", "confidence")}
-    write_netcdf(scale(models, **settings), args.output, args.settings)
+    tables = [table for model in models for table in (model.similarity, model.behaviour)]
+    inputs = [*args.manifests, *tables]
+    write_netcdf(scale(models, **settings), args.output, args.settings, inputs=inputs)
 
 
 if __name__ == "__main__":

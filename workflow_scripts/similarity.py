@@ -20,7 +20,8 @@ def main() -> None:
     settings = dict(args.settings)
     files = list(read_manifest(args.manifest).values())
     states = open_states(files, settings.pop("pooling"))
-    write_netcdf(similarity(states, **settings), args.output, args.settings)
+    results = similarity(states, **settings)
+    write_netcdf(results, args.output, args.settings, inputs=[args.manifest])
 
 
 if __name__ == "__main__":

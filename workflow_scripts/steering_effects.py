@@ -20,7 +20,9 @@ def main() -> None:
 
     steered = {tag: open_artifact(path) for tag, path in read_manifest(args.manifest).items()}
     scores = open_scores(list(read_manifest(args.activations).values()))
-    write_netcdf(steering_effects(steered, scores, **args.settings), args.output, args.settings)
+    results = steering_effects(steered, scores, **args.settings)
+    inputs = [args.manifest, args.activations]
+    write_netcdf(results, args.output, args.settings, inputs=inputs)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ def main() -> None:
     effects = {
         key: open_netcdf(path) for key, path in zip(product(*axes), args.effects, strict=True)
     }
-    write_netcdf(steering_matrix(effects), args.output, args.settings)
+    table = steering_matrix(effects)
+    write_netcdf(table, args.output, args.settings, inputs=effects.values())
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def main() -> None:
         seed=settings["seed"],
         memory_gb=settings["memory_gb"],
     )
-    write_netcdf(dataset, args.output, settings)
+    write_netcdf(dataset, args.output, settings, inputs=[args.manifest])
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ def main() -> None:
     args = parser.parse_args()
 
     lens = {tag: open_artifact(path) for tag, path in read_manifest(args.manifest).items()}
-    write_netcdf(trajectories(lens, **args.settings), args.output, args.settings)
+    results = trajectories(lens, **args.settings)
+    write_netcdf(results, args.output, args.settings, inputs=[args.manifest])
 
 
 if __name__ == "__main__":

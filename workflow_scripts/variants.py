@@ -26,7 +26,7 @@ def main() -> None:
     results = variants(scores, settings["variants"], settings["score"], settings["confidence"])
     states = [open_states(of_variant, settings["pooling"]) for of_variant in files]
     results = results.merge(variant_similarity(states, settings["confidence"]))
-    write_netcdf(results, args.output, settings)
+    write_netcdf(results, args.output, settings, inputs=args.manifests)
 
 
 if __name__ == "__main__":

@@ -25,8 +25,9 @@ def main() -> None:
     models = args.settings["models"] if args.settings["fitted"] else []
     steering = {model: open_netcdf(path) for model, path in zip(models, args.steering, strict=True)}
     about = {name: args.settings[name] or "" for name in ("dataset", "fitted")}
-    table = verdicts(open_netcdf(args.scale), steering).assign_attrs(about)
-    write_netcdf(table, args.output, args.settings)
+    scale = open_netcdf(args.scale)
+    table = verdicts(scale, steering).assign_attrs(about)
+    write_netcdf(table, args.output, args.settings, inputs=[scale, *steering.values()])
 
 
 if __name__ == "__main__":

@@ -36,6 +36,14 @@ def test_models_and_questions_have_the_worlds_settings_and_its_languages() -> No
     assert of_model["entities"] == 10 and of_model["languages"] == ["qaa", "qab"]
 
 
+def test_a_calibration_says_whose_vectors_it_shows() -> None:
+    """One without steering is none of a study that steers."""
+    controls = {"languages": ["qab"], "controls": ["random", "zero"]}
+    steered = {"steering": {"fit_on": ["facts"], "evaluate_on": ["facts"]} | controls}
+    every = [Settings(validate(study(**changes))).calibration() for changes in ({}, steered)]
+    assert [settings["fitted"] for settings in every] == [[], ["facts"]]
+
+
 def test_an_organism_is_counted_in_float32_and_its_seed_is_the_models() -> None:
     model = validate(study()).models["m"]
     assert model.parameters == 64 * (3 + 2 * 37) + 4 * (10 * 64**2 + 2 * 64) + 64

@@ -81,6 +81,15 @@ def test_the_main_wording_keeps_its_keys_and_manifests(studies):
         )
 
 
+def test_wordings_that_swap_their_names_make_another_result(studies):
+    _, three = studies
+    wordings = three.config.prompt.variants
+    other = dict(zip(wordings, reversed(wordings.values()), strict=True))
+    swapped = three.config.model_copy(deep=True)
+    swapped.prompt.variants = other
+    assert type(three.settings)(swapped).variants("own") != three.settings.variants("own")
+
+
 def test_a_language_has_the_files_of_its_own_template_alone(studies):
     """Another German wording names other German files, and no other ones."""
     _, three = studies

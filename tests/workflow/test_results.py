@@ -6,7 +6,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from tests.workflow.conftest import ROOT, SMALL, Study
 
 import isogloss as iso
 from isogloss.errors import InputError
+from isogloss.files.netcdf import computed_from, open_netcdf, store_name
 from isogloss.results import StudyResults
 from isogloss.samples import samples
 
@@ -97,6 +100,61 @@ def test_results_under_other_settings_are_refused(
     with pytest.raises(InputError, match=f"computed under other settings .* run `{command}`"):
         opened.behaviour("tiny", "own")
     assert opened.subspaces("tiny", "own").sizes["layer"] == 5  # its settings are the same
+
+
+def all_results(study: StudyResults) -> dict[str, Callable[[], xr.Dataset]]:
+    """Every result of the small study, not opened yet."""
+    names = ["behaviour", "breakdown", "similarity", "subspaces", "trajectories", "pivots"]
+    about = {name: ("tiny", "own") for name in [*names, "steering"]}
+    about |= {"scale": ("own",), "verdicts": ()}
+    return {name: partial(getattr(study, name), *given) for name, given in about.items()}
+
+
+def refused(study: StudyResults) -> set[str]:
+    """The results that were computed under other settings."""
+    found = set()
+    for name, opened in all_results(study).items():
+        try:
+            opened()
+        except InputError as error:
+            assert "computed under other settings" in str(error)
+            found.add(name)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("changes", "others"),
+    [
+        ({}, set()),
+        ({"steering": {"strengths": [4.0]}}, {"steering", "breakdown", "verdicts"}),
+        ({"extraction": {"pmi": True}}, "all"),
+        ({"models": {"tiny": {"dtype": "bfloat16"}}}, "all"),
+    ],
+)
+def test_results_of_another_extraction_are_refused(
+    copied: Callable[..., Study],
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    others: set[str] | str,
+) -> None:
+    """Also by the results themselves, where a run has written its configuration and no more yet."""
+    study = copied(**changes)
+    monkeypatch.setenv("ISOGLOSS_CACHE", str(study.cache))
+    opened = iso.open(study.folder / study.written())
+    expected = set(all_results(opened)) if others == "all" else others
+    assert refused(opened) == expected
+    study.run("results/config.yaml")
+    assert refused(iso.open(study.folder / "results")) == expected
+
+
+def test_results_name_what_they_were_computed_from(finished: Study) -> None:
+    files = list((finished.folder / "results").rglob("*.nc"))
+    behind = {path: computed_from(open_netcdf(path)) for path in files}
+    assert all(behind.values())
+    listed = {store_name(p) for p in (finished.folder / "store/manifests").rglob("*.json")}
+    # Steered scores, not results, are made from vectors.
+    assert listed - set().union(*behind.values()) == {n for n in listed if "/vectors-" in n}
+    assert set().union(*behind.values()) <= listed
 
 
 def test_what_is_gone_is_named_with_the_command_that_makes_it(

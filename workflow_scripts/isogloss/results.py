@@ -26,11 +26,12 @@ import xarray as xr
 from isogloss.errors import InputError
 from isogloss.files.activation_file import open_activations
 from isogloss.files.canonical import canonical_json
-from isogloss.files.netcdf import open_artifact, open_netcdf
+from isogloss.files.netcdf import computed_from, open_artifact, open_netcdf, store_name
 from isogloss.model.sources import cache_folder
 from isogloss.questions.datasets import load_dataset
 from isogloss.questions.items import ParallelItems
 from isogloss.store.manifests import read_manifest
+from isogloss.study.keys import Artifacts
 from isogloss.study.schema import Config, read
 from isogloss.study.settings import Settings, manifest_name
 
@@ -94,6 +95,7 @@ class StudyResults:
         self._file = file
         self._settings = Settings(config, root / cache_folder(config.cache), root)
         self._category_of = functools.cache(self._categories)
+        self._names_of = functools.cache(self._store_names)
 
     def behaviour(self, model: str, dataset: str) -> xr.Dataset:
         """Accuracy, consistency and transfer (language, language_2, item, ...)."""
@@ -329,12 +331,38 @@ class StudyResults:
         if not path.exists():
             raise InputError(f"{path}: not computed yet: {self._command(target)}")
         table = open_netcdf(path)
-        if table.attrs.get("spec") != canonical_json(settings):
+        same = table.attrs.get("spec") == canonical_json(settings)
+        if not (same and self._is_from_this_study(table, path)):
             raise InputError(
                 f"{path}: computed under other settings than {self._file} has:"
                 f" {self._command(target)}"
             )
         return self._labelled(table, dataset)
+
+    def _is_from_this_study(self, table: xr.Dataset, path: Path) -> bool:
+        """Whether all that a result was computed from is what the study names today.
+
+        Its own settings say nothing of the model or the prompts. Where the names cannot be known
+        here, such as without a local model's files, a warning says so.
+        """
+        behind = computed_from(table)
+        models = {part for name in behind for part in name.split("/")} & set(self.config.models)
+        try:
+            named = set().union(*map(self._names_of, models))
+        except InputError as error:
+            warnings.warn(
+                f"{path}: whether it was computed under the study's settings is not known: {error}",
+                stacklevel=4,
+            )
+            return bool(behind)
+        return bool(behind) and behind <= named
+
+    def _store_names(self, model: str) -> set[str]:
+        """What the study names of a model in the store, as results name what is behind them."""
+        names = list(self._settings.manifests([model]))
+        if self.config.models[model].organism:
+            names.append(Artifacts(self._settings).organism(model).name)
+        return {store_name(Path(name)) for name in names}
 
     def _listed(self, stage: str, settings: Mapping[str, Any]) -> dict[str, Path]:
         """A stage's artifacts by language, from the manifest that its settings name."""

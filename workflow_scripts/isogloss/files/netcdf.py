@@ -1,6 +1,7 @@
 """netCDF artifacts: labelled datasets of results with the settings that made them."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,17 @@ from isogloss.files.canonical import canonical_json
 from isogloss.files.hdf5 import header, seal, verify_hdf5
 
 
-def write_netcdf(dataset: xr.Dataset, path: Path, spec: Any = None) -> None:
+def write_netcdf(
+    dataset: xr.Dataset, path: Path, spec: Any = None, inputs: Iterable[Path | xr.Dataset] = ()
+) -> None:
     """Write a dataset as netCDF-4, whole or not at all, with the spec that made it.
 
     Args:
         dataset: named dimensions; every variable with `long_name` and `units`.
         path: file to write; its folder is made.
         spec: the settings behind the numbers, kept as canonical JSON in the attribute `spec`.
+        inputs: what the numbers are computed from: manifests, checkpoints, and opened results,
+            which hand on what is behind them. Their names are kept: see `computed_from`.
 
     Raises:
         ValueError: a variable without `long_name` or `units`.
@@ -26,8 +31,27 @@ def write_netcdf(dataset: xr.Dataset, path: Path, spec: Any = None) -> None:
     _check_labels(dataset, path)
     if spec is not None:
         dataset = dataset.assign_attrs(spec=canonical_json(spec))
+    behind = [{store_name(i)} if isinstance(i, Path) else computed_from(i) for i in inputs]
+    if behind:
+        # What is behind all of them, or nothing: half of it would pass for the whole.
+        names = sorted(set().union(*behind)) if all(behind) else []
+        dataset = dataset.assign_attrs(computed_from=canonical_json(names))
     with whole_file(path) as temporary:
         _write(dataset, temporary)
+
+
+def store_name(path: Path) -> str:
+    """What a manifest or a checkpoint is called wherever its store lies; its key is part of it.
+
+    >>> store_name(Path("/scratch/store/manifests/tiny/everyday/activations-0123456789abcdef.json"))
+    'tiny/everyday/activations-0123456789abcdef.json'
+    """
+    return "/".join(path.parts[-3:])
+
+
+def computed_from(dataset: xr.Dataset) -> set[str]:
+    """The manifests and checkpoints behind a result, by `store_name`; none: it is not known."""
+    return set(json.loads(dataset.attrs.get("computed_from", "[]")))
 
 
 def write_artifact(dataset: xr.Dataset, path: Path, spec: Any) -> None:

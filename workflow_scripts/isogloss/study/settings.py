@@ -7,7 +7,7 @@ also name its manifest, the list of its artifacts. What identifies a single arti
 
 import copy
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -260,11 +260,11 @@ class Settings:
             "version": [versions.SCHEMA_VERSION, versions.STEERING_VERSION],
         }
 
-    def manifests(self) -> dict[str, tuple[str, str]]:
-        """The manifests of the study: stage and model by name."""
+    def manifests(self, models: Iterable[str] | None = None) -> dict[str, tuple[str, str]]:
+        """The manifests of some models of the study, by default of all: stage and model by name."""
         study = self.study
         jobs: list[tuple[str, tuple[str, ...]]] = []
-        for model in study.models:
+        for model in study.models if models is None else models:
             jobs += [("activations", (model, dataset)) for dataset in study.datasets]
             jobs += [("activations", (model, d, v)) for d, v in study.worded]
             if study.with_lens:
@@ -329,12 +329,15 @@ class Settings:
         return dump(self.study.behaviour) | self._statistics("confidence") | about
 
     def variants(self, dataset: str) -> dict[str, Any]:
-        """The score of behaviour, the states of similarity, and the names of the wordings."""
+        """The score of behaviour, the states of similarity, and the wordings with their names."""
+        names, prompt = self.study.variants_of(dataset), self.study.prompt_of(dataset)
         return {
             **dump(self.study.behaviour),
             **self._statistics("confidence"),
             "pooling": self.study.similarity.pooling,
-            "variants": [MAIN_VARIANT, *self.study.variants_of(dataset)],
+            "variants": [MAIN_VARIANT, *names],
+            # Two that swap their names are the same files: manifests alone would not tell.
+            "templates": [prompt.templates_of(name) for name in names],
         }
 
     def breakdown(self, dataset: str) -> dict[str, Any]:
@@ -397,7 +400,10 @@ class Settings:
         }
 
     def calibration(self) -> dict[str, Any]:
-        """The organisms with their planted sharing, their questions, and measures of the study."""
+        """The organisms with their planted sharing, their questions, and measures of the study.
+
+        Steering, where there is any, is by the vectors of the first dataset `fitted`.
+        """
         study, name = self.study, self.study.asked_of_the_world
         models = [
             {"slug": slug, "sharing": organism.sharing, "seed": organism.seed}
@@ -408,6 +414,7 @@ class Settings:
             "models": models,
             "dataset": name,
             "questions": dataset_spec(study, name) if models else {},
+            "fitted": study.fitted_for(name)[:1],
             "pooling": study.similarity.pooling,
             "measures": study.measures,
             **self._statistics("confidence"),
