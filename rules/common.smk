@@ -48,11 +48,12 @@ try:
     check_pairs_apart(STUDY)
     SETTINGS = Settings(STUDY, planning=True)
     MANIFESTS = SETTINGS.manifests()
+    ARTIFACTS = Artifacts(SETTINGS)
+    FILES = JobFiles(ARTIFACTS)
+    FILES.check_times()
 except InputError as error:
     sys.exit(f"error: {error}")
 
-ARTIFACTS = Artifacts(SETTINGS)
-FILES = JobFiles(ARTIFACTS)
 STORE, RESULTS = STUDY.store, STUDY.results
 
 

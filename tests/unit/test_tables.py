@@ -19,15 +19,16 @@ ROWS = [
 ]  # fmt: skip
 
 
-def as_csv(rows: list[dict[str, Any]], path: Path, delimiter: str = ",") -> None:
-    with path.with_suffix(".csv" if delimiter == "," else ".tsv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+def as_csv(rows: list[dict[str, Any]], path: Path) -> None:
+    with path.with_suffix(".csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
 
 
 def as_tsv(rows: list[dict[str, Any]], path: Path) -> None:
-    as_csv(rows, path, "\t")
+    lines = ["\t".join(rows[0]), *("\t".join(row.values()).replace("\n", " ") for row in rows)]
+    path.with_suffix(".tsv").write_text("\n".join(lines), "utf-8")
 
 
 def as_parquet(rows: list[dict[str, Any]], path: Path) -> None:
@@ -50,6 +51,7 @@ def test_tables_of_any_kind_give_the_items(
     first, second = items.items["de"]
     assert first.choices == ("honey", "007") and second.choices[0] == "None"
     assert second.answer == 1 and second.category == "food"
+    assert second.question.split() == ["And", '"cows",', "then?"]
     assert all(file.is_file() for file in dataset_files(spec, ["de", "en"]))
 
 
@@ -73,9 +75,56 @@ def test_columns_of_other_names_are_mapped(tmp_path: Path) -> None:
         ),
         (b"question,choice_1,choice_2,answer\n", r"en\.csv: the table is empty"),
         (b"question\xff\n", r"en\.csv: \(en\) cannot be read \(UnicodeDecodeError"),
+        (b"", r"en\.csv: \(en\) the file is empty"),
+        (
+            b"question,choice_1,choice_2,answer\nwhat?,a,b,0,\nwho?,a,b,1,\n",
+            r"en\.csv:2: \(en\) 5 cells, the header has 4: ",
+        ),
+        (b"question,choice_1,choice_2,answer\nwhat?,a,b,0\nwho?,a,b\n", r"en\.csv:3: .* 3 cells"),
+        (b"question,choice_1,choice_1,answer\n", r'en\.csv:1: .* two columns "choice_1"'),
+        (b'question,answer\n"What" then?,0\n', r"en\.csv: \(en\) cannot be read \(Error: "),
+        (b'question,answer\n"What then?,0\n', r"en\.csv: \(en\) cannot be read \(Error: "),
     ],
 )
 def test_a_table_that_cannot_be_used_is_named(tmp_path: Path, content: bytes, named: str) -> None:
     (tmp_path / "en.csv").write_bytes(content)
+    with pytest.raises(InputError, match=named):
+        load_dataset({"source": "table", "path": str(tmp_path)}, ["en"], "own")
+
+
+def tsv(folder: Path, *questions: str) -> dict[str, Any]:
+    """A table of two choices, with these bytes for questions."""
+    rows = [f"{question}\tyes\tno\t0\n" for question in questions]
+    text = "question\tchoice_1\tchoice_2\tanswer\n" + "".join(rows)
+    (folder / "en.tsv").write_text(text, "utf-8")
+    return {"source": "table", "path": str(folder)}
+
+
+def test_cells_of_tsv_files_are_the_text_that_they_are(tmp_path: Path) -> None:
+    texts = ['"Honey", said the bee.', 'Say "honey"', '"Honey" or "milk"?', "a, b"]
+    items = load_dataset(tsv(tmp_path, *texts), ["en"], "own").items["en"]
+    assert [item.question for item in items] == texts
+
+
+@pytest.mark.parametrize(
+    "questions",
+    [
+        ['"Honey', '"Milk'],  # were one question
+        ['"Honey"'],  # was Honey
+        ['"Say ""honey"""'],
+        ['"over\ttwo cells"'],
+        ['"over\ntwo lines"'],
+        ['"'],
+    ],
+)
+def test_what_may_be_quoted_in_tsv_files_is_refused(tmp_path: Path, questions: list[str]) -> None:
+    with pytest.raises(InputError, match=r'en\.tsv:2: \(en\) the cell ".* save .* as CSV'):
+        load_dataset(tsv(tmp_path, *questions), ["en"], "own")
+
+
+def test_two_tables_of_one_language_are_refused(tmp_path: Path) -> None:
+    as_csv(ROWS, tmp_path / "en")
+    as_parquet(ROWS, tmp_path / "en")
+    named = r"en\.parquet: en\.csv is en as well: keep one of them"
     with pytest.raises(InputError, match=named):
         load_dataset({"source": "table", "path": str(tmp_path)}, ["en"], "own")

@@ -149,6 +149,19 @@ EDITS = {
 """By module, the rules that compute again; those that cost hours carry a version instead."""
 
 
+def test_an_edited_question_in_a_file_that_looks_old_is_refused(copied: Copied) -> None:
+    study = copied()
+    path = study.folder / "questions/de.jsonl"
+    times = path.stat()
+    path.write_text(path.read_text("utf-8").replace("?", "??", 1), "utf-8")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # as `mv` and `cp -p` keep it
+    done = study.snakemake("--dry-run")
+    assert done.returncode == 1 and "error: datasets.own: questions/" in done.stderr
+    assert "`touch questions/*`, and run again" in done.stderr
+    touch_all(path.parent)
+    assert study.computing()["extract"] == 1
+
+
 def test_an_edited_question_extracts_its_dataset_only(copied: Copied) -> None:
     study = copied()
     path = study.folder / "questions/de.jsonl"

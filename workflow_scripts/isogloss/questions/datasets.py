@@ -99,7 +99,12 @@ def dataset_files(spec: Mapping[str, Any], languages: Sequence[str]) -> list[Pat
         folders = local_folders(spec["path"], spec.get("configs", {}), languages) or []
         return [file for folder in folders for file in _files_below(folder)]
     if spec["source"] == "harness":
-        return harness.task_files(Path(spec["path"]), spec["configs"])
+        tasks = Path(spec["path"]), spec["configs"]
+        data = harness.data_folders(*tasks, languages)
+        return [
+            *harness.task_files(*tasks),
+            *(file for path in data for file in _files_below(path)),
+        ]
     if spec["source"] not in SUFFIXES:
         return []
     files = language_files(Path(spec["path"]), SUFFIXES[spec["source"]], distinct(languages))

@@ -9,6 +9,7 @@ Source: the task guide of lm-evaluation-harness 0.4 (Gao et al., zenodo.12608602
 """
 
 import ast
+import os
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -81,9 +82,22 @@ def task_files(folder: Path, files: Mapping[str, str]) -> list[Path]:
     return list(dict.fromkeys(path for file in files.values() for path in _chain(folder / file)))
 
 
+def data_folders(folder: Path, files: Mapping[str, str], languages: Sequence[str]) -> list[Path]:
+    """The folders of this machine that the tasks of these languages have their data in."""
+    by_tag = {canonical_tag(tag): folder / file for tag, file in files.items()}
+    read = {reference_of(by_tag), *distinct(languages)}
+    paths = [_data_path(file) for tag, file in by_tag.items() if tag in read]
+    return [path for path in dict.fromkeys(paths) if os.path.isdir(path)]
+
+
 def tasks_are_local(folder: Path, files: Mapping[str, str]) -> bool:
     """Whether the data of all tasks are folders of this machine."""
-    return all(Path(str(task(folder / file)["dataset_path"])).is_dir() for file in files.values())
+    return all(os.path.isdir(_data_path(folder / file)) for file in files.values())
+
+
+def _data_path(file: Path) -> Path:
+    """A folder's path as `table_of` reads it; a repository's name is that of no folder."""
+    return Path(str(task(file)["dataset_path"])).expanduser()
 
 
 def task(path: Path) -> dict[str, Any]:
@@ -133,7 +147,9 @@ def _read_task(path: Path, language: str) -> Rows:
     about = task(path)
     split = str(about.get("test_split") or about.get("validation_split") or "test")
     config = str(about.get("dataset_name") or "default")
-    with table_of(str(about["dataset_path"]), config, split, None) as table:
+    path_of_data = str(about["dataset_path"])
+    # Templates are written for the library's types: `label == 1` is false of the text "1".
+    with table_of(path_of_data, config, split, None, as_text=False) as table:
         rows = table.to_list()
     if not rows:
         raise InputError(f"{path}: the split {split} is empty: name another")
@@ -152,19 +168,30 @@ def _record(row: Mapping[str, Any], number: int, about: Mapping[str, Any], place
         choices = list(choices.values())
     if not isinstance(choices, list) or not choices:
         raise InputError(f"{place}: doc_to_choice gives no list: correct the task")
-    choices = [str(choice) for choice in choices]
+    if no_text := [choice for choice in choices if not isinstance(choice, str)]:
+        raise InputError(f"{place}: doc_to_choice gives {no_text[0]!r}, no text: correct the task")
     target = _value(about["doc_to_target"], row, place)
     answer = choices.index(target) if isinstance(target, str) and target in choices else target
-    if isinstance(answer, str) and answer.strip().isdigit():
-        answer = int(answer)
     if not isinstance(answer, int) or not 0 <= answer < len(choices):
-        raise InputError(f"{place}: doc_to_target gives {target!r}, which is none of the choices")
-    question = _value(about["doc_to_text"], row, place, as_text=True)
+        raise InputError(
+            f"{place}: doc_to_target gives {target!r}, which is none of the choices, nor an index"
+            " from 0: correct the task (digits are an index in a template, text in a text column)"
+        )
+    question = _value(about["doc_to_text"], row, place, lists=False)
+    if isinstance(question, int):
+        raise InputError(
+            f"{place}: doc_to_text gives the number {question}, by which the harness means several"
+            " texts before one choice: give a task with one question and several choices"
+        )
     return {"item_id": str(number), "question": question, "choices": choices, "answer": answer}
 
 
-def _value(template: Any, row: Mapping[str, Any], place: str, as_text: bool = False) -> Any:
-    """A column by its name, else a Jinja template over the row; lists as lists."""
+def _value(template: Any, row: Mapping[str, Any], place: str, lists: bool = True) -> Any:
+    """A column by its name, else a Jinja template over the row, whose digits are a number.
+
+    So does the harness (`doc_to_target` in its api/task.py): "1" in a column is text, which is
+    looked for among the choices; from a template it is an index, whatever the choices are called.
+    """
     if not isinstance(template, str):
         return template
     if template in row:
@@ -173,7 +200,7 @@ def _value(template: Any, row: Mapping[str, Any], place: str, as_text: bool = Fa
         text = str(_jinja().from_string(template).render(**row))
     except Exception as error:  # of many kinds, by what the template does
         raise InputError(f"{place}: {template!r} fails ({one_line(error)}): correct it") from error
-    if as_text or not text.strip().startswith("["):
+    if not (text.isdigit() or lists and text.strip().startswith("[")):
         return text
     try:
         return ast.literal_eval(text.strip())

@@ -264,8 +264,14 @@ def _read_hub(
 
 
 @contextmanager
-def table_of(path: str, config: str, split: str, revision: str | None) -> Iterator[Any]:
+def table_of(
+    path: str, config: str, split: str, revision: str | None, as_text: bool = True
+) -> Iterator[Any]:
     """A table of the datasets library, made from the files as they are now.
+
+    Args:
+        path, config, split, revision: as `load_hub`.
+        as_text: of CSV files every cell is the text that it is, not what the library makes of it.
 
     Raises:
         InputError: whatever keeps it from being had.
@@ -276,7 +282,7 @@ def table_of(path: str, config: str, split: str, revision: str | None) -> Iterat
         folder = _snapshot(path, revision, place)
     with TemporaryDirectory(prefix="isogloss-") as cache:
         try:
-            table = _read_folder(folder, config, split, cache)
+            table = _read_folder(folder, config, split, cache, as_text)
         except Exception as error:  # of many kinds, by format: all are about the data
             raise InputError(
                 f"{place}: cannot be had ({type(error).__name__}: {one_line(error)}): check its"
@@ -285,8 +291,8 @@ def table_of(path: str, config: str, split: str, revision: str | None) -> Iterat
         yield table
 
 
-def _read_folder(folder: Path, config: str, split: str, cache: str) -> Any:
-    """The split of a configuration; of CSV files every cell as the text that it is.
+def _read_folder(folder: Path, config: str, split: str, cache: str, as_text: bool) -> Any:
+    """The split of a configuration; of CSV files, if wanted, every cell as the text that it is.
 
     The library's CSV reader takes the words None and N/A for nothing, and a column of numbers
     for no text: 007 would be 7.
@@ -297,7 +303,7 @@ def _read_folder(folder: Path, config: str, split: str, cache: str) -> Any:
     datasets.disable_progress_bars()
     builder = datasets.load_dataset_builder(str(folder), config, cache_dir=cache)
     table = datasets.load_dataset(str(folder), config, split=split, cache_dir=cache)
-    if not isinstance(builder.config, CsvConfig):
+    if not (as_text and isinstance(builder.config, CsvConfig)):
         return table
     texts = datasets.Features({name: datasets.Value("string") for name in table.column_names})
     options = {"features": texts, "keep_default_na": False, "cache_dir": cache}

@@ -105,13 +105,12 @@ def _other_kind(folder: Path) -> str:
 def _one_file(language: str, paths: Sequence[Path]) -> Path:
     """The file of a language: the one that bears its tag, else the only one."""
     exact = [path for path in paths if path.stem == language]
-    if not exact and len(paths) > 1:
-        first, other = paths[:2]
+    path, *others = exact or paths
+    if others:
+        remedy = "" if exact else f", or call one {language}{path.suffix}"
         raise InputError(
-            f"{other}: {first.name} is {language} as well: keep one of them, or call one"
-            f" {language}{first.suffix}"
+            f"{others[0]}: {path.name} is {language} as well: keep one of them{remedy}"
         )
-    path = (exact or paths)[0]
     if not os.path.isfile(path) and path.suffix:
         raise InputError(f"{path}: ({language}) is no file: put the items of the language there")
     return path

@@ -2,8 +2,10 @@
 
 `<language>.csv`, `.tsv`, `.parquet`, or a folder `<language>/` as `Dataset.save_to_disk`
 writes it. Cells of CSV and TSV are the text that they are: 007 stays 007, None and N/A are words.
+In CSV quotation marks around a cell are quoting, in TSV they are text: nothing is quoted there.
 """
 
+import csv
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -65,8 +67,6 @@ def _read_table(path: Path, language: str, columns: Mapping[str, Any]) -> tuple[
 
 def _content(path: Path, language: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Types of the columns by name, and the rows."""
-    import pandas
-
     try:
         if path.is_dir():
             import datasets
@@ -78,16 +78,62 @@ def _content(path: Path, language: str) -> tuple[dict[str, Any], list[dict[str, 
 
             arrow = pyarrow.parquet.read_table(path)
             return dict.fromkeys(arrow.column_names), arrow.to_pylist()
-        separator = "\t" if path.suffix == ".tsv" else ","
-        frame = pandas.read_csv(
-            path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig"
-        )
-        return dict.fromkeys(map(str, frame.columns)), frame.to_dict("records")
+        lines = _lines(path)
     except Exception as error:  # of many kinds, by format: all are about the file
         raise InputError(
             f"{path}: ({language}) cannot be read ({type(error).__name__}: {one_line(error)}):"
             " save it again as UTF-8 CSV, TSV, Parquet or with Dataset.save_to_disk"
         ) from error
+    _check_lines(lines, path, language)
+    (_, header), *rows = lines
+    return dict.fromkeys(header), [dict(zip(header, row, strict=True)) for _, row in rows]
+
+
+def _lines(path: Path) -> list[tuple[int, list[str]]]:
+    """The cells of a CSV or TSV file, and the number of the line in which each row ends.
+
+    Quoting that is not whole is an error: `"Honey", said the bee.` would lose its quotation marks.
+    """
+    csv.field_size_limit(2**31 - 1)  # contexts may be long
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        if path.suffix == ".tsv":
+            rows = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        else:
+            rows = csv.reader(file, strict=True)
+        return [(rows.line_num, row) for row in rows if row]
+
+
+def _check_lines(lines: Sequence[tuple[int, list[str]]], path: Path, language: str) -> None:
+    """Refuse what would be read as other text, or in other columns, than was meant."""
+    if not lines:
+        raise InputError(
+            f"{path}: ({language}) the file is empty: give it a header and one item per row"
+        )
+    first, header = lines[0]
+    if twice := [name for name in header if name and header.count(name) > 1]:
+        raise InputError(
+            f'{path}:{first}: ({language}) two columns "{twice[0]}": give each its own name'
+        )
+    for number, row in lines:
+        place = f"{path}:{number}: ({language})"
+        if path.suffix == ".tsv" and (cell := next(filter(_may_be_quoted, row), None)):
+            raise InputError(
+                f"{place} the cell {cell[:40]} may be quoted, and TSV has no quoting here: save"
+                " the table as CSV"
+            )
+        if len(row) != len(header):
+            raise InputError(
+                f"{place} {len(row)} cells, the header has {len(header)}: give every row as many"
+            )
+
+
+def _may_be_quoted(cell: str) -> bool:
+    """Whether a program that quotes could have written a cell, or its part before a tab.
+
+    >>> [_may_be_quoted(cell) for cell in ('"Honey"', '"Honey', '"Honey", said the bee.')]
+    [True, True, False]
+    """
+    return cell.startswith('"') and (cell.endswith('"') or cell.count('"') % 2 == 1)
 
 
 def _usual(names: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,12 @@
 """Files that jobs read, by what their wildcards name: the inputs of the rules."""
 
+import itertools
+import os
+from pathlib import Path
+
 from isogloss.errors import InputError
-from isogloss.questions.datasets import dataset_files
+from isogloss.files.atomic import read_object
+from isogloss.questions.datasets import dataset_files, is_local
 from isogloss.study.keys import Artifacts
 from isogloss.study.settings import dump, manifest_name
 
@@ -23,6 +28,41 @@ class JobFiles:
             return list(map(str, dataset_files(dump(self.study.datasets[dataset]), languages)))
         except InputError as error:
             raise InputError(f"datasets.{dataset}: {error}") from error
+
+    def check_times(self) -> None:
+        """Refuse edited questions whose files look older than what was made of them.
+
+        Snakemake goes by the time of modification, which `mv`, `cp -p` and `rsync -t` keep. Where
+        the time of change is a later one, the questions are compared: all of a study that was
+        copied are the same.
+        """
+        for model, dataset in itertools.product(self.study.models, self.study.datasets):
+            listed = Path(self.manifest("activations", model, dataset))
+            old = self._put_here_since(listed, dataset) if listed.exists() else []
+            if old and self._are_others(model, dataset, listed):
+                raise InputError(
+                    f"datasets.{dataset}: {old[0]}: questions have changed, in files that look"
+                    f" older than what was made of them: `touch {Path(old[0]).parent}/*`, and run"
+                    " again"
+                )
+
+    def _put_here_since(self, listed: Path, dataset: str) -> list[str]:
+        """The files of a dataset that were put here after a list was made, and look older."""
+        try:
+            if not is_local(dump(self.study.datasets[dataset]), self.study.languages_of(dataset)):
+                return []
+            files = {file: os.stat(file) for file in self.questions(dataset)}
+        except InputError:
+            return []  # the rules that need them say so
+        made = listed.stat().st_mtime
+        if any(at.st_mtime > made for at in files.values()):
+            return []  # Snakemake compares what these hold, and extracts all of the dataset
+        return [file for file, at in files.items() if at.st_ctime > made]
+
+    def _are_others(self, model: str, dataset: str, listed: Path) -> bool:
+        """Whether a list of activation files is of other questions than those that are here."""
+        keys = {artifact.key for artifact in self.artifacts.activations(model, dataset)}
+        return keys != {Path(a["path"]).stem for a in read_object(listed).get("artifacts", ())}
 
     def checkpoint(self, model: str) -> list[str]:
         """The checkpoint of a model that is trained here; none of another."""
