@@ -68,10 +68,8 @@ wildcard_constraints:
 def with_code(program: str) -> dict:
     """A program and every module that it imports, as inputs: an edit reruns what uses it."""
     path = PROGRAMS / program
-    return {
-        "program": str(path),
-        "library": list(map(str, imported_modules(path, PROGRAMS))),
-    }
+    library = list(map(str, imported_modules(path, PROGRAMS)))
+    return {"program": str(path), "library": library}
 
 
 def values(wildcards, names) -> list:
@@ -81,7 +79,7 @@ def values(wildcards, names) -> list:
     """
     known = dict(wildcards.items())
     if "wording" in names:
-        job = wildcards.model, wildcards.dataset, wildcards.key
+        job = values(wildcards, ("model", "dataset", "key"))
         known["wording"] = SETTINGS.variant_of(*job)
     return [known[name] for name in names or ("model", "dataset")]
 
