@@ -10,10 +10,12 @@ from isogloss.extraction.work_folder import clear
 from isogloss.program import add_settings, add_store, progress, run, say
 from isogloss.questions.datasets import load_dataset
 from isogloss.questions.items import check_enough, repeated_questions
+from isogloss.questions.prompts import prompt_clusters
 from isogloss.store.checkpoints import unpack_organism
 from isogloss.store.local import Store
 from isogloss.store.manifests import write_manifest
 from isogloss.study.keys import activation_identity, artifact_name
+from isogloss.study.settings import prompt_style
 
 
 def main() -> None:
@@ -38,7 +40,8 @@ def main() -> None:
     settings = args.settings
     items = load_dataset(settings["dataset"], settings["languages"], settings["name"])
     if args.folds is not None:
-        check_enough(items.clusters, args.folds, settings["name"])
+        clusters = prompt_clusters(items, prompt_style(settings["prompt"]))
+        check_enough(clusters, args.folds, settings["name"])
     for line in repeated_questions(items):
         say(f"warning: {line}")
     digests = items.digests()

@@ -15,13 +15,23 @@ from simulated_states import (
 )
 
 from isogloss.measures import cka
-from isogloss.measures.shuffles import shuffled_orders
+from isogloss.measures.shuffles import Shuffle, rare_signs, shuffled_orders
 
 
 def pair_cka(grams: np.ndarray, clusters: np.ndarray | None = None) -> np.ndarray:
     """`cka.pair_cka` of Gram matrices; every item a cluster where none are given."""
     clusters = np.arange(grams.shape[1]) if clusters is None else clusters
     return cka.pair_cka(cka.centred_over_clusters(grams, clusters))
+
+
+def shuffles(
+    clusters: np.ndarray, n_languages: int, n_permutations: int, languages: slice = slice(None)
+) -> list[Shuffle]:
+    """Shuffled pairings of some of so many languages."""
+    drawn = (
+        draw(clusters, n_languages, n_permutations, 0) for draw in (shuffled_orders, rare_signs)
+    )
+    return [Shuffle(o[languages], s[languages]) for o, s in zip(*drawn, strict=True)]
 
 
 def naive_unbiased_hsic(k: np.ndarray, m: np.ndarray) -> float:
@@ -144,28 +154,53 @@ def test_left_out_ckas_equal_those_computed_without_the_cluster(clusters):
 @pytest.mark.parametrize("clusters", [np.arange(15), np.array([0, 0, 1, 2, 1, *range(3, 13)])])
 def test_shuffled_ckas_are_those_of_the_shuffled_states(clusters):
     states = planted(0.5, np.random.default_rng(0), 2, 15, 6)
-    orders = shuffled_orders(clusters, 2, 3, 0)
+    drawn = [Shuffle(each.order, np.ones_like(each.signs)) for each in shuffles(clusters, 2, 3)]
     centred = cka.centred_over_clusters(grams_of(states), clusters)
-    shuffled = cka.cosine(cka.shuffled_hsics(centred, centred, orders, orders))
-    for order, values in zip(orders, shuffled, strict=True):
-        moved = np.stack([x[o] for x, o in zip(states, order, strict=True)])
-        np.testing.assert_allclose(values, pair_cka(grams_of(moved), clusters), atol=1e-6)
+    shuffled = cka.cosine(cka.shuffled_hsics(centred, centred, drawn, drawn))
+    for each, values in zip(drawn, shuffled, strict=True):
+        np.testing.assert_allclose(values, pair_cka(grams_of(each.of(states)), clusters), atol=1e-6)
 
 
-@pytest.mark.parametrize("clusters", [np.arange(150), np.arange(150) // 2])
+@pytest.mark.parametrize("clusters", [np.arange(150), np.arange(150) // 2, np.arange(150) // 35])
 def test_languages_in_two_blocks_meet_as_they_do_in_one(clusters):
     states = planted(0.5, np.random.default_rng(0), 5, 150, 6)  # more rows than move at once
-    orders = shuffled_orders(clusters, 5, 3, 0)
+    drawn = [shuffles(clusters, 5, 3, some) for some in (slice(5), slice(2), slice(2, 5))]
     each = [cka.centred_over_clusters(gram[None], clusters) for gram in grams_of(states)]
     whole, first, second = map(cka.side_by_side, (each, each[:2], each[2:]))
-    apart = cka.shuffled_hsics(first, second, orders[:, :2], orders[:, 2:])
-    together = cka.shuffled_hsics(whole, whole, orders, orders)
+    apart = cka.shuffled_hsics(first, second, *drawn[1:])
+    together = cka.shuffled_hsics(whole, whole, drawn[0], drawn[0])
     for of_blocks, of_all in (
         (cka.hsic(first, second), cka.hsic(whole, whole)),
         (cka.left_out_hsics(first, second), cka.left_out_hsics(whole, whole)),
         (apart, together),
     ):
         np.testing.assert_allclose(of_blocks, of_all[..., :2, 2:], atol=1e-6, rtol=1e-6)
+
+
+FEW_PASSAGES = np.repeat(np.arange(12), np.arange(4, 16))
+
+
+def test_a_shuffled_pairing_holds_nothing_of_a_geometry_shared_by_clusters_that_stay():
+    rng = np.random.default_rng(0)
+    states = clustered_states(rng, FEW_PASSAGES, 2, spectrum(60), shared=0.9, within=0.9)
+    centred = cka.centred_over_clusters(grams_of(states), FEW_PASSAGES)
+    drawn = shuffles(FEW_PASSAGES, 2, 400)
+    null = cka.cosine(cka.shuffled_hsics(centred, centred, drawn, drawn))
+    assert null[:, 0, 1].mean() == pytest.approx(0, abs=0.06)
+    np.testing.assert_allclose(null[:, 0, 0], 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("clusters", [FEW_PASSAGES, UNEVEN])
+def test_a_shuffled_pairing_of_rare_sizes_tests_a_shared_geometry_at_its_level(clusters):
+    rng, p = np.random.default_rng(0), []
+    drawn = shuffles(clusters, 2, 99)
+    for _ in range(200):
+        states = clustered_states(rng, clusters, 2, spectrum(8), within=0.5)
+        centred = cka.centred_over_clusters(grams_of(states), clusters)
+        null = cka.cosine(cka.shuffled_hsics(centred, centred, drawn, drawn))[:, 0, 1]
+        p.append((1 + (null >= cka.pair_cka(centred)[0, 1] - 1e-9).sum()) / 100)
+    assert np.mean(np.array(p) <= 0.05) < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 200)
+    assert np.mean(p) == pytest.approx(0.5, abs=0.07)
 
 
 def test_too_few_clusters_are_refused():

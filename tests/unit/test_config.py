@@ -9,7 +9,7 @@ from isogloss.measures.lens import lens_layers
 from isogloss.model.sources import ModelSource
 from isogloss.questions.hub import HUB_EXAMPLES
 from isogloss.study.default_study import commented, schema, tables
-from isogloss.study.keys import steered_identity
+from isogloss.study.keys import activation_identity, steered_identity
 from isogloss.study.schema import Config, read, validate
 from isogloss.study.sections import Dataset
 from isogloss.study.settings import Settings, prompt_style
@@ -255,6 +255,17 @@ def test_a_search_for_controls_is_in_steered_keys_alone_and_only_where_it_is_ask
         about = settings.steered(*pair, "everyday")
         keys.append(steered_identity(about, "v", "a", "p", "de")["steering"])
     assert keys[1] == keys[0] | {"controls_search": True}
+
+
+def test_few_shot_alone_says_how_worked_items_are_taken():
+    """Files of an earlier way are computed anew; keys of other modes stay."""
+    for prompt in ({"mode": "raw"}, {"mode": "chat"}, {"mode": "few_shot", "shots": 2}):
+        content = changed("prompt", prompt) | {"steering": None}
+        settings = Settings(validate(content)).activations("gemma-3-270m", "everyday")
+        identity = activation_identity(settings, {"en": "0", "de": "1"}, "de")
+        assert identity["prompt"].get("worked_items") == (
+            "one pool" if prompt["mode"] == "few_shot" else None
+        )
 
 
 def test_all_faults_are_named_at_once():

@@ -16,7 +16,7 @@ from isogloss.extraction import self_tests as extraction_checks
 from isogloss.extraction import shards as extraction
 from isogloss.extraction.assembly import assemble, target_table
 from isogloss.extraction.capture import capture
-from isogloss.extraction.extract import extract_languages
+from isogloss.extraction.extract import extract_languages, language_extraction
 from isogloss.extraction.language import LanguageExtraction
 from isogloss.extraction.self_tests import check_lens, check_packing, precision
 from isogloss.extraction.shards import compute_shard, compute_shards, first_not_finite, shards
@@ -158,6 +158,19 @@ def test_pmi_and_letters_are_scored_by_the_model(tmp_path):
     for name in ("prompt_mean", "rows_state", "log_probability"):  # extra passes leave no trace
         np.testing.assert_allclose(activations[name], plain[name], atol=1e-4)
     assert activations.sizes["target"] == plain.sizes["target"]
+
+
+def test_items_that_are_worked_for_one_another_are_one_cluster_of_the_file():
+    prompt = {"mode": "few_shot", "template": "Q: {question}\nA:", "shots": 1, "truncate": False}
+    identity = {
+        "language": "de", "pivot": "en", "control": None, "prompt": prompt, "lens_layers": 0,
+        "scores": {"pmi": False, "letters": False},
+    }  # fmt: skip
+    made = language_extraction(tiny_model("llama"), items(), identity, Path("nowhere"))
+    assert made.items.clusters.tolist() == [0, 0, 2, 3, 4]
+    raw = {**identity, "prompt": prompt | {"mode": "raw"}}
+    made = language_extraction(tiny_model("llama"), items(), raw, Path("nowhere"))
+    assert made.items.clusters.tolist() == [0, 1, 2, 3, 4]
 
 
 def test_sentences_have_states_and_no_scores(tmp_path):

@@ -14,6 +14,7 @@ from isogloss.questions.prompts import (
     Tokens,
     control_language,
     mismatched,
+    prompt_clusters,
     prompt_text,
     questions,
     worked_items,
@@ -161,7 +162,7 @@ def test_few_shot_takes_worked_items_of_other_clusters_in_the_prompts_language()
     data = items(5, clusters=[0, 0, 1, 2, 2])
     style = replace(RAW, mode="few_shot", shots=2)
     for index in range(5):
-        shots = worked_items(data.clusters, index, 2)
+        shots = worked_items(data, index, 2)
         assert all(data.clusters[s] != data.clusters[index] for s in shots)
         text = prompt_text(data, "de", index, style)
         parts = text.split("\n\n")
@@ -173,9 +174,32 @@ def test_few_shot_takes_worked_items_of_other_clusters_in_the_prompts_language()
         assert parts[-1] == f"Q: {data.items['de'][index].question}\nA:"
 
 
+def test_worked_items_are_of_the_smallest_clusters_and_the_same_for_all_others():
+    data = items(9, clusters=[4, 4, 4, 2, 3, 1, 2, 1, 0])
+    taken = [worked_items(data, index, 2) for index in range(9)]
+    assert taken == [[4, 8]] * 4 + [[8, 3]] + [[4, 8]] * 3 + [[4, 3]]
+    clusters = prompt_clusters(data, replace(RAW, mode="few_shot", shots=2))
+    assert clusters.tolist() == [4, 4, 4, 0, 0, 1, 0, 1, 0]
+    assert prompt_clusters(data, RAW) is data.clusters
+
+
+@pytest.mark.parametrize("clusters", [range(12), [0, 0, 1, 1, 1, 2, 2, 3, 3, 3, 4, 5], [0, 1] * 6])
+@pytest.mark.parametrize("shots", [1, 3, 5])
+def test_prompts_of_different_clusters_have_no_text_in_common_but_what_all_have(clusters, shots):
+    data, style = items(12, clusters=clusters), replace(RAW, mode="few_shot", shots=shots)
+    texts = [{index, *worked_items(data, index, shots)} for index in range(12)]
+    joined = prompt_clusters(data, style)
+    rest = [index for index in range(12) if joined[index] != joined[data.worked_order[0]]]
+    common = set.intersection(*(texts[index] for index in rest)) if rest else set()
+    for index in rest:
+        assert texts[index] - common == {index}
+    in_the_pool = {i for i in range(12) if i not in rest}
+    assert all(texts[index] <= in_the_pool for index in in_the_pool)
+
+
 def test_few_shot_without_enough_other_clusters_is_refused():
     with pytest.raises(InputError, match="2 shots from other clusters, only 1 items are"):
-        worked_items(np.array([0, 0, 1]), 0, 2)
+        worked_items(items(3, clusters=[0, 0, 1]), 0, 2)
 
 
 def test_few_shot_in_chinese_has_no_space_before_the_answer():

@@ -232,9 +232,31 @@ def test_wordings_that_are_equally_good_do_not_differ_by_the_noise_of_the_best_a
     for _ in range(100):
         right = (rng.random((60, 3, 4)) < 0.5).astype(float)
         naive.append(np.ptp(right.mean(axis=0), axis=0).mean())
-        elsewhere.append(range_elsewhere(right, jackknife)[0].mean())
+        elsewhere.append(range_elsewhere(right, jackknife).estimate)
         right[:, 2] = rng.random((60, 4)) < 0.9
-        better.append(range_elsewhere(right, jackknife)[0].mean())
+        better.append(range_elsewhere(right, jackknife).estimate)
     assert np.mean(naive) > 0.08
     assert abs(np.mean(elsewhere)) < 0.015
     assert np.mean(better) == pytest.approx(0.4, abs=0.03)
+
+
+@pytest.mark.parametrize("accuracies", [(0.5, 0.5, 0.5), (0.5, 0.5, 0.7)])
+@pytest.mark.parametrize("clusters", [np.arange(120), np.arange(120) // 3])
+def test_the_range_of_wordings_covers_and_is_hardly_wider_than_it_has_to_be(accuracies, clusters):
+    """Around what wordings chosen elsewhere differ by on average over worlds."""
+    rng, jackknife, made = np.random.default_rng(0), Jackknife.of(clusters), []
+    for _ in range(200):
+        # Items are easier in one wording than in another, in all languages.
+        easier = rng.normal(0, 0.15, (clusters.max() + 1, 3, 1))[clusters]
+        right = (rng.random((120, 3, 5)) < np.array(accuracies)[:, None] + easier).astype(float)
+        interval = range_elsewhere(right, jackknife)
+        made.append([interval.estimate, interval.low, interval.high])
+    value, low, high = np.array(made).T
+    covered = (low <= value.mean()) & (value.mean() <= high)
+    assert covered.mean() > 0.95 - 2 * np.sqrt(0.05 * 0.95 / 200)
+    assert (high - low).mean() / 2 < 1.5 * 1.96 * value.std()
+
+
+def test_wordings_of_one_cluster_have_no_range():
+    right = np.ones((4, 2, 3))
+    assert np.isnan(range_elsewhere(right, Jackknife.of(np.zeros(4, int))).estimate)

@@ -10,6 +10,8 @@ from isogloss.errors import InputError
 from isogloss.files.netcdf import open_netcdf, write_netcdf
 from isogloss.measures.layer_states import LayerStates
 from isogloss.measures.similarity import similarity
+from isogloss.questions.items import Item, ParallelItems
+from isogloss.questions.prompts import PromptStyle, prompt_clusters, worked_items
 
 SHARES = (0.0, 0.5, 0.7, 0.5, 0.1)
 
@@ -201,3 +203,19 @@ def test_retrieval_is_taken_at_some_layers_where_only_some_are_wanted(planted_da
     assert measured.values.tolist() == [True, False, False, False, True]
     xr.testing.assert_allclose(some.sel(layer=[0, 4]), planted_dataset.sel(layer=[0, 4]))
     xr.testing.assert_identical(some["cka_pair"], planted_dataset["cka_pair"])
+
+
+@pytest.mark.parametrize("clusters", [np.arange(60), np.arange(60) // 2])
+def test_worked_items_in_the_prompts_give_unrelated_languages_nothing_in_common(clusters):
+    asked = tuple(Item(f"q{i}", "", "which?", ("a", "b"), 0) for i in range(60))
+    data, style = ParallelItems("m", {"en": asked}, clusters), PromptStyle("few_shot", {}, shots=3)
+    in_prompts = [[index, *worked_items(data, index, style.shots)] for index in range(60)]
+    rng, ckas, low = np.random.default_rng(0), [], []
+    for _ in range(40):
+        states = rng.normal(size=(3, 60, 32))[:, in_prompts].mean(axis=2)
+        measured = similarity(parallel_states([states], prompt_clusters(data, style)), "en", 19, 39)
+        ckas.append(measured["cka"].item())
+        low.append(float(measured["cka_pair_p"].min()) <= 0.05)
+    # Worked items that differ from item to item: .50 and all of 40.
+    assert np.mean(ckas) == pytest.approx(0, abs=0.01)
+    assert np.mean(low) < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 40)

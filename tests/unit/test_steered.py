@@ -769,3 +769,12 @@ def test_the_oracle_puts_the_pivots_state_of_the_same_question_at_the_prompts_en
         layer = int(evaluation.selected_layer[0, k])
         expected = patched(layer)[fold == k]
         np.testing.assert_allclose(patch.log_probability[0][fold == k], expected, atol=1e-4)
+
+
+def test_items_that_are_worked_for_one_another_are_evaluated_in_one_fold():
+    prompt = {"mode": "few_shot", "templates": {"default": "{question}"}, "truncate": False}
+    spec = {"fitted": "other", "name": "made", "folds": {"folds": 5, "seed": 0, "split": None}}
+    made = replace(items(10), clusters=np.arange(10))
+    design = evaluation.design_of(made, spec | {"prompt": prompt | {"shots": 2}})
+    assert len(set(design.folds[:3])) == 1
+    assert len(set(design.folds)) == 5

@@ -27,7 +27,7 @@ from isogloss.model.load import load
 from isogloss.model.memory import memory_errors
 from isogloss.program import progress
 from isogloss.questions.items import ParallelItems
-from isogloss.questions.prompts import Question, Tokens, questions
+from isogloss.questions.prompts import Question, Tokens, prompt_clusters, questions
 from isogloss.study.settings import check_weights, prompt_style, source_of
 
 
@@ -109,6 +109,7 @@ def language_extraction(
         vocabulary=decoder.vocabulary,
     )
     layers = lens_layers(decoder.n_layers, identity["lens_layers"])
+    items = replace(items, clusters=prompt_clusters(items, style))
     return LanguageExtraction(path, identity, items, asked, layers, decoder.reach)
 
 

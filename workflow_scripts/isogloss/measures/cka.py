@@ -33,6 +33,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from isogloss.measures.in_threads import in_threads
+from isogloss.measures.shuffles import Shuffle
 from isogloss.measures.statistics import cluster_codes, sum_by_cluster
 
 ROWS_AT_ONCE = 64  # of a shuffled matrix
@@ -188,28 +189,34 @@ def _row_products(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return first.transpose(1, 0, 2) @ second.transpose(1, 2, 0)
 
 
+Shuffles = Sequence[Shuffle]
+"""Shuffled pairings of some languages, one per permutation."""
+
+
 def shuffled_hsics(
-    first: Centred, second: Centred, orders: np.ndarray, other_orders: np.ndarray
+    first: Centred, second: Centred, shuffles: Shuffles, other_shuffles: Shuffles
 ) -> np.ndarray:
     """`hsic` under shuffled pairings: (permutation, language, language).
 
+    Signs of clusters go with both sides of the centred entries, so that what a cluster alone in its
+    size shares with itself has the expectation 0, and a language's HSIC with itself stays as it is.
+
     Args:
         first, second: the same object for the pairs of its languages among themselves.
-        orders, other_orders: (permutation, language, item) of `shuffles.shuffled_orders`, of the
-            languages of each.
+        shuffles, other_shuffles: of the languages of each.
     """
     n, same = first.n_clusters, first is second
     scales = _largest(first), _largest(second)
     weights = {"items": 1.0}
     if not first.single:
         weights |= {"means": 2 / (n - 2), "blocks": 2 / ((n - 2) * (n - 3))}
-    sums = np.zeros((len(orders), len(first.items), len(second.items)))
+    sums = np.zeros((len(shuffles), len(first.items), len(second.items)))
     for name, weight in weights.items():
         ours = _Shuffled(first, name, scales[0])
         theirs = ours if same else _Shuffled(second, name, scales[1])
 
         def products(
-            shuffle: tuple[np.ndarray, np.ndarray],
+            shuffle: tuple[Shuffle, Shuffle],
             ours: _Shuffled = ours,
             theirs: _Shuffled = theirs,
         ) -> np.ndarray:
@@ -219,8 +226,8 @@ def shuffled_hsics(
                 total += moved @ (moved if same else theirs.moved(shuffle[1], rows)).T
             return total
 
-        shuffles = zip(orders, other_orders, strict=True)
-        for number, of_shuffle in enumerate(in_threads(products, shuffles)):
+        both = zip(shuffles, other_shuffles, strict=True)
+        for number, of_shuffle in enumerate(in_threads(products, both)):
             sums[number] += weight * of_shuffle
     return sums * np.multiply.outer(*scales) / (n * (n - 3 if first.single else n - 1))
 
@@ -250,8 +257,9 @@ class _Shuffled:
         n = self.matrix.shape[1]
         return [slice(start, min(start + ROWS_AT_ONCE, n)) for start in range(0, n, ROWS_AT_ONCE)]
 
-    def moved(self, order: np.ndarray, rows: slice) -> np.ndarray:
-        """Some rows under other orders (language, item) of the items: (language, entry)."""
+    def moved(self, shuffle: Shuffle, rows: slice) -> np.ndarray:
+        """Some rows under another pairing of the items: (language, entry)."""
+        order = shuffle.order
         of_clusters = self.codes[order][:, self.first_items]
         row_order = order if self.rows_are_items else of_clusters
         column_order = order if self.columns_are_items else of_clusters
@@ -262,6 +270,11 @@ class _Shuffled:
             self.matrix, row_order[:, rows], column_order[:, start:], moved, strict=True
         ):
             matrix.take(of_rows, 0).take(of_columns, 1, out=out, mode="clip")
+        if (shuffle.signs != 1).any():
+            of_clusters = shuffle.signs[:, self.first_items]
+            row_signs = shuffle.signs if self.rows_are_items else of_clusters
+            column_signs = shuffle.signs if self.columns_are_items else of_clusters
+            moved *= row_signs[:, rows, None] * column_signs[:, None, start:]
         if self.symmetric:
             moved[:, :, height:] *= np.float32(np.sqrt(2))
         return moved.reshape(len(moved), -1)

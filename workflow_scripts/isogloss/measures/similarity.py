@@ -45,7 +45,7 @@ from isogloss.measures.retrieval import (
     retrieval_of_pairs,
     unit_states,
 )
-from isogloss.measures.shuffles import MaxT, normalised, rare_signs, shuffled_orders
+from isogloss.measures.shuffles import MaxT, Shuffle, normalised, rare_signs, shuffled_orders
 from isogloss.measures.statistics import cluster_codes, sum_by_cluster
 from isogloss.measures.variables import from_the_paper
 
@@ -106,6 +106,11 @@ class _Settings:
     gallery: int
     confidence: float
     room: float
+
+    def shuffles(self, languages: slice) -> list[Shuffle]:
+        """The shuffled pairings of the maps, of some languages."""
+        both = self.orders[:, languages], self.signs[:, languages]
+        return [Shuffle(*of_each) for of_each in zip(*both, strict=True)]
 
 
 class _Middle:
@@ -271,10 +276,11 @@ def _cka_part(
 ) -> tuple[Values, np.ndarray]:
     """Debiased CKA of one layer, and the same with each cluster left out."""
     null = np.empty((len(settings.orders), layer.n_languages, layer.n_languages))
-    clusters, orders = settings.clusters, settings.orders
+    clusters = settings.clusters
     # In float32: half the bytes to move, and sums in which the last digits do not matter.
     for rows, columns, first, second in centred_pairs(layer, clusters, np.float32):
-        shuffled = cka.shuffled_hsics(first, second, orders[:, rows], orders[:, columns])
+        both = settings.shuffles(rows), settings.shuffles(columns)
+        shuffled = cka.shuffled_hsics(first, second, *both)
         fill(null, rows, columns, shuffled)
     pairs, left_out = layer_ckas(layer, clusters)
     _test(tests["cka_pair"], pairs, cka.cosine(null))

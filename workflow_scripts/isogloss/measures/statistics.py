@@ -154,6 +154,15 @@ class Jackknife:
         )
         return within(Interval(rows[0], low, high), limits)
 
+    def drawn_interval(self, rows: np.ndarray) -> Interval:
+        """Interval of a statistic that jumps: on the data, then on clusters drawn anew (row, ...).
+
+        Source: Efron (1979), the bootstrap's standard error; Student's t.
+        """
+        return _t_interval(
+            rows[0], rows[1:].var(axis=0, ddof=1), self.n_clusters - 1, self.confidence
+        )
+
     def share_interval(self, rows: np.ndarray, n_items: np.ndarray | float) -> Interval:
         """Interval of a share of items: Wilson's, with as many items as its spread is worth.
 

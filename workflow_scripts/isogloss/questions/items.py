@@ -5,6 +5,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -72,6 +73,18 @@ class ParallelItems:
     def answers(self) -> np.ndarray:
         """(item,) int, index of the right choice, -1 for sentences."""
         return np.array([item.answer for item in self._any], dtype=int)
+
+    @cached_property
+    def worked_order(self) -> np.ndarray:
+        """(item,) items as they are taken for worked examples: one of each cluster, then others.
+
+        Those of small clusters first, so that few items have to do with the examples.
+        """
+        _, codes, sizes = np.unique(self.clusters, return_inverse=True, return_counts=True)
+        by_cluster = np.argsort(codes, kind="stable")
+        number = np.empty(len(codes), int)  # of an item in its cluster
+        number[by_cluster] = np.arange(len(codes)) - (np.cumsum(sizes) - sizes)[codes[by_cluster]]
+        return np.lexsort((sizes[codes], number))
 
     @property
     def _any(self) -> tuple[Item, ...]:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,7 @@ class PromptStyle:
 
     Attributes:
         mode: "raw" (the template alone), "chat" (the template as a user's turn in the model's
-            own chat template) or "few_shot" (worked items of other clusters before it).
+            own chat template) or "few_shot" (worked items before it, `worked_items`).
         templates: by language, with "default" for the others; fields {context} and {question}.
         shots: worked items before the question, in few_shot.
         truncate: drop tokens from the left of prompts longer than the context, and count them;
@@ -165,7 +166,7 @@ def _shots(items: ParallelItems, language: str, index: int, style: PromptStyle) 
     if style.mode != "few_shot":
         return ""
     asked, gap = items.items[language], separator(language)
-    worked = [asked[i] for i in worked_items(items.clusters, index, style.shots)]
+    worked = [asked[i] for i in worked_items(items, index, style.shots)]
     return "".join(f"{_fill(style, language, w)}{gap}{w.choices[w.answer]}\n\n" for w in worked)
 
 
@@ -173,20 +174,36 @@ def _fill(style: PromptStyle, language: str, item: Item) -> str:
     return style.template(language).format(context=item.context, question=item.question).strip()
 
 
-def worked_items(clusters: np.ndarray, index: int, shots: int) -> list[int]:
-    """The next `shots` items after this one that belong to other clusters, cyclically.
+def worked_items(items: ParallelItems, index: int, shots: int) -> list[int]:
+    """The first `shots` items of `worked_order` that are of other clusters than this one.
 
-    >>> worked_items(np.array([0, 0, 1, 2]), index=0, shots=2)
-    [2, 3]
+    So they are the same for every item but those of the clusters that they are of. What differed
+    from item to item would be alike in all languages, and pass for states that these share.
     """
-    others = np.roll(np.arange(len(clusters)), -index - 1)
-    chosen = [int(i) for i in others if clusters[i] != clusters[index]][:shots]
+    clusters = items.clusters
+    others = (int(i) for i in items.worked_order if clusters[i] != clusters[index])
+    chosen = list(islice(others, shots))
     if len(chosen) < shots:
         raise InputError(
             f"few_shot: {shots} shots from other clusters, only {len(chosen)} items are: "
             "lower `prompt.shots`"
         )
     return chosen
+
+
+def prompt_clusters(items: ParallelItems, style: PromptStyle) -> np.ndarray:
+    """(item,) clusters of the prompts: items with text of one another in them are one cluster.
+
+    In few_shot the clusters of all worked items: an item of one of them has others in its prompt
+    than the rest have, and one of these is the item that stands in for it.
+    """
+    clusters = items.clusters
+    if style.mode != "few_shot":
+        return clusters
+    one_of_each = np.unique(clusters, return_index=True)[1]
+    shown = {i for index in one_of_each for i in worked_items(items, int(index), style.shots)}
+    pool = np.unique(clusters[list(shown)])
+    return np.where(np.isin(clusters, pool), pool[0], clusters)
 
 
 def mismatched(clusters: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -20,7 +20,7 @@ from isogloss.model.readout import Readout, readout_of
 from isogloss.program import progress
 from isogloss.questions.datasets import load_dataset
 from isogloss.questions.items import ParallelItems, check_apart
-from isogloss.questions.prompts import Tokens, questions
+from isogloss.questions.prompts import Tokens, prompt_clusters, questions
 from isogloss.steering.design import Design, evaluation_design
 from isogloss.steering.plan import PATCH, Label, LanguageConditions, Plan, Setting, patches
 from isogloss.steering.steered_file import SteeredTable
@@ -238,11 +238,9 @@ def steered_languages(
     Raises:
         InputError: unsteered scores are not the stored ones; out of memory.
     """
-    design = evaluation_design(
-        items.clusters, spec["folds"], fitted_here=spec["fitted"] == spec["name"]
-    )
-    plan = Plan.of(spec["steering"], spec["score"], vectors)
     tokens, style = Tokens(decoder.tokenizer, decoder.bos_id), prompt_style(spec["prompt"])
+    design = design_of(items, spec)
+    plan = Plan.of(spec["steering"], spec["score"], vectors)
 
     def trees(tag: str) -> list[Tree]:
         asked = questions(
@@ -283,6 +281,12 @@ def steered_languages(
             )
         check_unsteered(steered, stored, str(decoder.dtype))
         yield tag, steered
+
+
+def design_of(items: ParallelItems, spec: Mapping[str, Any]) -> Design:
+    """How the items are evaluated, in folds of the clusters that their scores are stored with."""
+    clusters = prompt_clusters(items, prompt_style(spec["prompt"]))
+    return evaluation_design(clusters, spec["folds"], fitted_here=spec["fitted"] == spec["name"])
 
 
 def steered_files(

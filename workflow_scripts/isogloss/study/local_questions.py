@@ -3,9 +3,9 @@
 from isogloss.errors import InputError
 from isogloss.questions.datasets import is_local, load_dataset
 from isogloss.questions.items import ParallelItems, check_apart, check_enough
-from isogloss.questions.prompts import LETTERS
+from isogloss.questions.prompts import LETTERS, prompt_clusters
 from isogloss.study.schema import Config
-from isogloss.study.settings import dataset_spec, dump
+from isogloss.study.settings import dataset_spec, dump, prompt_style
 
 
 def checked_questions(study: Config, name: str) -> ParallelItems | None:
@@ -22,7 +22,8 @@ def checked_questions(study: Config, name: str) -> ParallelItems | None:
     if not dataset.is_made_here and not is_local(dump(dataset), languages):
         return None
     items = load_dataset(dataset_spec(study, name), languages, name)
-    check_enough(items.clusters, study.statistics.folds, name)
+    style = prompt_style(dump(study.prompt_of(name)))
+    check_enough(prompt_clusters(items, style), study.statistics.folds, name)
     most = int(items.n_choices.max())
     if study.extraction.letters and most > len(LETTERS):
         raise InputError(

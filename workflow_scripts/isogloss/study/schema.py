@@ -320,7 +320,7 @@ class Config(Strict):
         if "wrong_layer" in steering.controls and len(set(steering.layers)) < 2:
             raise ValueError("steering.controls: wrong_layer needs two layers in steering.layers")
         for name in steering.fit_on:
-            # Worked items are of all folds: what a fold is fitted on would hold its own answers.
+            # Worked items stand before items of all folds: a fit would hold answers of its test.
             if self.prompt_of(name).mode == "few_shot":
                 raise ValueError(
                     f"steering.fit_on: prompts of {name} are few_shot, whose worked items would "

@@ -300,7 +300,9 @@ class Settings:
         left_out = {"variants"} | (
             {"chat_date", "chat_template_kwargs"} if prompt.mode != "chat" else set()
         )
-        return dump(prompt, exclude=left_out) | {"templates": prompt.templates_of(variant)}
+        # Once each item had others: such files are computed anew, all others have their names.
+        pool = {"worked_items": "one pool"} if prompt.mode == "few_shot" else {}
+        return dump(prompt, exclude=left_out) | {"templates": prompt.templates_of(variant)} | pool
 
     def folds(self) -> dict[str, Any]:
         """How clusters fall into folds: apart from `statistics.seed`, which costs no model."""
