@@ -58,7 +58,7 @@ def spec_of(language, **other):
 def extract(folder, language, weights=torch.float32, layers=(0, 2, 4), extra=False, **other):
     decoder, data = model("gemma3", dtype=weights), items()
     style = PromptStyle("raw", {"default": "Q: {question}"})
-    tokens = Tokens(decoder.tokenizer, decoder.bos_id)
+    tokens = Tokens(decoder.tokenizer, decoder.start)
     asked = questions(
         data, language, tokens, style, pivot="en", control=None, pmi=extra, letters=extra
     )

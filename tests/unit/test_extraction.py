@@ -57,7 +57,7 @@ def items(n=5, sentences=False):
 
 
 def ask(decoder, data, language="de", **settings):
-    tokens = Tokens(decoder.tokenizer, decoder.bos_id)
+    tokens = Tokens(decoder.tokenizer, decoder.start)
     settings = {"pivot": "en", "control": "zh"} | settings
     return questions(data, language, tokens, RAW, **settings)
 

@@ -9,12 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tokenizers import processors
 from torch import nn
 
 from isogloss.errors import Damaged, InputError
 from isogloss.files.canonical import key_of
 from isogloss.model import load as models
-from isogloss.model.adapt import adapt
+from isogloss.model.adapt import adapt, begins_with
 from isogloss.model.load import load, load_ends, load_tokenizer
 from isogloss.model.matrix_products import linear
 from isogloss.model.memory import memory_errors
@@ -22,12 +23,15 @@ from isogloss.model.readout import read_readout, readout_of, write_readout
 from isogloss.model.sources import ModelSource
 from isogloss.model.tensor_file import read_tensors
 from isogloss.model.tiny_models import (
+    BOS,
+    EOS,
     FAMILIES,
     WITH_BOS,
     save_tiny_model,
     tiny_model,
     tiny_tokenizer,
 )
+from isogloss.questions.prompts import Tokens
 
 PROGRAMS = Path(__file__).resolve().parents[2] / "workflow_scripts"
 NAME = f"{key_of({})}.safetensors"
@@ -201,7 +205,7 @@ def test_masks_in_the_familys_form_give_the_models_own_result(family, attention)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_bos_is_what_the_tokenizer_begins_text_with(family):
     decoder = tiny_model(family)
-    assert decoder.bos_id == (0 if family in WITH_BOS else None)
+    assert decoder.start == ((0,) if family in WITH_BOS else ())
     ids = decoder.tokenizer("Two plus two").input_ids
     assert ids.count(0) == (1 if family in WITH_BOS else 0)
 
@@ -210,7 +214,27 @@ def test_a_bos_token_that_text_does_not_begin_with_is_not_used():
     decoder = tiny_model("llama")
     decoder.tokenizer.backend_tokenizer.post_processor = None  # as SmolLM's is
     assert decoder.tokenizer.bos_token_id == 0
-    assert adapt(decoder.model, decoder.tokenizer, decoder.slug).bos_id is None
+    assert adapt(decoder.model, decoder.tokenizer, decoder.slug).start == ()
+
+
+@pytest.mark.parametrize(
+    ("template", "start"),
+    [
+        (f"{EOS} $A", (1,)),  # XGLM, BioGPT
+        (f"{BOS} {EOS} $A", (0, 1)),  # as GLM-4's [gMASK]<sop>
+        (f"{EOS} $A {BOS}", (1,)),  # as [CLS] and [SEP]
+        (f"$A {EOS}", ()),
+    ],
+)
+def test_whatever_the_tokenizer_puts_before_a_text_begins_it(template, start):
+    """Whatever it is called, and what it puts behind a text is left out."""
+    tokenizer = tiny_tokenizer(begins_with_bos=False)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=template, special_tokens=[(BOS, 0), (EOS, 1)]
+    )
+    tokens = Tokens(tokenizer, begins_with(tokenizer))
+    body = tuple(tokenizer("two", add_special_tokens=False).input_ids)
+    assert tokens.begin(body) == tokens.begin((*start, *body)) == (*start, *body)
 
 
 @pytest.mark.parametrize("text", ["What do bees make?", "什么 蜂蜜", "उत्तर شهد 🐝", "a  b\n"])
@@ -295,7 +319,7 @@ def test_what_is_saved_is_loaded(family, tmp_path):
     assert torch.equal(logits, expected)
     assert decoder.tokenizer("a 2 什么").input_ids == original.tokenizer("a 2 什么").input_ids
     assert decoder.tokenizer.chat_template == original.tokenizer.chat_template
-    assert (decoder.bos_id, decoder.mask_style) == (original.bos_id, original.mask_style)
+    assert (decoder.start, decoder.mask_style) == (original.start, original.mask_style)
 
 
 def test_settings_of_the_source_reach_the_model(saved, tmp_path):

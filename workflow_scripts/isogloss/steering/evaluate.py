@@ -242,7 +242,7 @@ def steered_languages(
         items.clusters, spec["folds"], fitted_here=spec["fitted"] == spec["name"]
     )
     plan = Plan.of(spec["steering"], spec["score"], vectors)
-    tokens, style = Tokens(decoder.tokenizer, decoder.bos_id), prompt_style(spec["prompt"])
+    tokens, style = Tokens(decoder.tokenizer, decoder.start), prompt_style(spec["prompt"])
 
     def trees(tag: str) -> list[Tree]:
         asked = questions(
