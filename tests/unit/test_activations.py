@@ -330,6 +330,7 @@ def test_scores_of_several_languages(files):
     assert np.isnan(scores["sum"][:, 1, 2]).all() and np.isfinite(scores["sum"][:, :, :2]).all()
     assert scores.identical_to_pivot.dtype == bool
     assert scores.identical_to_pivot.sel(language="de")[0].values.tolist() == [False, False, True]
+    assert scores.n_truncated_tokens.dims == ("language", "item")
     assert "pmi" not in scores and "letter" not in scores
     per_token = choice_scores(scores, "token")
     np.testing.assert_allclose(

@@ -217,6 +217,19 @@ def test_truncation_drops_from_the_left_behind_bos_and_counts():
     assert fits.truncated == 0 and fits.prompt == ask(items())[0].prompt
 
 
+def test_steering_scores_the_prompt_that_extraction_cut():
+    """Extraction makes room for the pivot's phrases, which steering does not score."""
+    long = {**WORDS, "en": ("bee", "a very long English answer indeed", "the city")}
+    data = items(context="x" * 40, choices=long)
+    settings = {"style": replace(RAW, truncate=True), "control": None, "context_length": 60}
+    extracted = ask(data, **settings)
+    dropped = [question.truncated for question in extracted]
+    steered = ask(data, latents=False, dropped=dropped, **settings)
+    assert min(dropped) > 0
+    assert [q.prompt for q in steered] == [q.prompt for q in extracted]
+    assert ask(data, latents=False, **settings)[0].prompt != extracted[0].prompt
+
+
 def test_without_bos_truncation_keeps_no_first_token():
     data, style = items(context="xyz" * 20), replace(RAW, truncate=True)
     whole = ask(data, bos=False)[0]

@@ -220,6 +220,7 @@ def questions(
     letters: bool = False,
     context_length: int | None = None,
     vocabulary: int | None = None,
+    dropped: Sequence[int] | None = None,
 ) -> list[Question]:
     """Every prompt of one language with all that is scored after it.
 
@@ -239,6 +240,8 @@ def questions(
         letters: add one question an item and cyclic rotation of its options.
         context_length: the model's.
         vocabulary: tokens that the model has an embedding of.
+        dropped: by item, tokens that were dropped from the left where more phrases rode along:
+            as many are dropped again, so that the prompt is the same.
 
     Raises:
         InputError: a choice without tokens, a prompt longer than the context, a special token
@@ -267,7 +270,8 @@ def questions(
             made += _letter_questions(items, language, index, tokens, style)
     if vocabulary is not None:
         _check_vocabulary(made, items, language, tokens, vocabulary)
-    return [_fit(q, items, language, style, tokens, context_length) for q in made]
+    cut = dropped if dropped is not None else [0] * len(items.item_ids)
+    return [_fit(q, items, language, style, tokens, context_length, cut[q.item]) for q in made]
 
 
 def _check_vocabulary(
@@ -363,6 +367,7 @@ def _fit(
     style: PromptStyle,
     tokens: Tokens,
     context_length: int | None,
+    dropped: int,
 ) -> Question:
     """Refuse what the model cannot score; truncate from the left where that is asked for."""
     where = f'item "{items.item_ids[question.item]}" ({language})'
@@ -377,7 +382,7 @@ def _fit(
     if len(question.prompt) < (1 if question.kind == "unconditional" else least):
         raise InputError(f"{where}: prompt of {len(question.prompt)} token: change the template")
     longest = max((len(p.tokens) for p in question.phrases), default=0)
-    over = len(question.prompt) + longest - (context_length or 10**9)
+    over = max(dropped, len(question.prompt) + longest - (context_length or 10**9))
     if over <= 0:
         return question
     if not style.truncate:

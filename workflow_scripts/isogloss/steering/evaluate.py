@@ -225,7 +225,7 @@ def steered_languages(
     Args:
         decoder: the model.
         items: the questions.
-        scores: stored unsteered scores of these languages, of `open_scores`.
+        scores: stored unsteered scores of these languages and the pivot, of `open_scores`.
         vectors: from `fit_vectors`.
         spec: the stage's slice of the study: `slug`, `name` and `fitted` (datasets), `pivot`,
             `prompt`, `folds`, `steering`, `score`.
@@ -255,6 +255,7 @@ def steered_languages(
             latents=False,
             context_length=decoder.context_length,
             vocabulary=decoder.vocabulary,
+            dropped=[int(n) for n in scores["n_truncated_tokens"].sel(language=tag)],
         )
         return [lay_out(asked[i], decoder.reach) for i in design.items]
 
