@@ -10,6 +10,7 @@ from architectures.families import VOCABULARY, build
 
 from isogloss.extraction.shards import compute_shard
 from isogloss.files.activation_file import decode_states
+from isogloss.files.canonical import key_of
 from isogloss.model.adapt import adapt
 from isogloss.model.packing import lay_out
 from isogloss.model.readout import read_readout, write_readout
@@ -88,14 +89,15 @@ def check(family: str, dtype: torch.dtype, folder: Path) -> Found:
     at_ends = np.stack([expected[i][1] for i in np.cumsum([0] + [4] * (len(questions) - 1))])
     states = np.linalg.norm(shard["last"] - at_ends, axis=-1) / np.linalg.norm(at_ends, axis=-1)
 
-    write_readout(decoder, folder / "readout", {})
+    readout = folder / f"{key_of({})}.safetensors"
+    write_readout(decoder, readout, {})
     kept = decode_states(shard["lens"], "bfloat16" if shard["lens"].dtype == np.uint16 else "")
     starts = np.cumsum([0] + [len(tree.predicting) for tree in trees])
     row = np.concatenate([t.target_row + s for t, s in zip(trees, starts, strict=False)])
     token = np.concatenate([tree.target_token for tree in trees])
     lens = token_log_probabilities(
         torch.from_numpy(np.ascontiguousarray(kept[:, -1])),
-        read_readout(folder / "readout"),
+        read_readout(readout),
         torch.from_numpy(row),
         torch.from_numpy(token),
     ).numpy()

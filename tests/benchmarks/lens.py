@@ -12,6 +12,7 @@ from benchmarks.material import LONG, Setting
 from benchmarks.measuring import Job, Run, Worker, alternate, check_equal, ratio, seconds
 from benchmarks.table import Row
 
+from isogloss.files.canonical import key_of
 from isogloss.model.logit_lens import lens_of_file
 from isogloss.model.packing import lay_out
 from isogloss.model.readout import read_readout, write_readout
@@ -37,8 +38,9 @@ def prepare_file(setting: Setting) -> Job:
         language = setting.languages(LONG)[0]
         items = tool.items(LONG, language, setting.n(*ROWS_ITEMS))
         file = tool.extract(setting.scratch, items, tool.ask(items, LONG, language), language)
-        readout = setting.scratch / f"{setting.source.dtype}.safetensors"
-        write_readout(tool.decoder, readout, {})
+        spec = {"dtype": setting.source.dtype}
+        readout = setting.scratch / f"{key_of(spec)}.safetensors"
+        write_readout(tool.decoder, readout, spec)
         return file, readout
 
     return job

@@ -34,7 +34,7 @@ class Loaded:
 
     @cached_property
     def tokens(self) -> Tokens:
-        return Tokens(self.decoder.tokenizer, self.decoder.bos_id)
+        return Tokens(self.decoder.tokenizer, self.decoder.start)
 
     @property
     def layers(self) -> list[int]:

@@ -38,7 +38,7 @@ def harness(tool: Loaded) -> Any:
         pretrained=plain_model(tool.setting),
         tokenizer=tool.decoder.tokenizer,
         batch_size=1,
-        add_bos_token=tool.decoder.bos_id is not None,
+        add_bos_token=bool(tool.decoder.start),
     )
 
 
@@ -232,5 +232,5 @@ class Steered:
             steer_path=str(file),
             tokenizer=tool.decoder.tokenizer,
             batch_size=1,
-            add_bos_token=tool.decoder.bos_id is not None,
+            add_bos_token=bool(tool.decoder.start),
         )

@@ -58,7 +58,7 @@ def spec_of(language, **other):
 def extract(folder, language, weights=torch.float32, layers=(0, 2, 4), extra=False, **other):
     decoder, data = model("gemma3", dtype=weights), items()
     style = PromptStyle("raw", {"default": "Q: {question}"})
-    tokens = Tokens(decoder.tokenizer, decoder.bos_id)
+    tokens = Tokens(decoder.tokenizer, decoder.start)
     asked = questions(
         data, language, tokens, style, pivot="en", control=None, pmi=extra, letters=extra
     )
@@ -330,6 +330,7 @@ def test_scores_of_several_languages(files):
     assert np.isnan(scores["sum"][:, 1, 2]).all() and np.isfinite(scores["sum"][:, :, :2]).all()
     assert scores.identical_to_pivot.dtype == bool
     assert scores.identical_to_pivot.sel(language="de")[0].values.tolist() == [False, False, True]
+    assert scores.n_truncated_tokens.dims == ("language", "item")
     assert "pmi" not in scores and "letter" not in scores
     per_token = choice_scores(scores, "token")
     np.testing.assert_allclose(

@@ -24,7 +24,7 @@ def announced_text(shape=SHAPE, **asked):
 def counted_of(data, packed=True, **asked):
     """German questions in the tokens of a tiny model."""
     decoder = model("llama")
-    tokenizer = Tokens(decoder.tokenizer, decoder.bos_id)
+    tokenizer = Tokens(decoder.tokenizer, decoder.start)
     questions = Questions(data, len(data.item_ids), RAW, tokenizer, 384, packed)
     return questions.text(**GERMAN | asked)
 

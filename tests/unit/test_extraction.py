@@ -57,7 +57,7 @@ def items(n=5, sentences=False):
 
 
 def ask(decoder, data, language="de", **settings):
-    tokens = Tokens(decoder.tokenizer, decoder.bos_id)
+    tokens = Tokens(decoder.tokenizer, decoder.start)
     settings = {"pivot": "en", "control": "zh"} | settings
     return questions(data, language, tokens, RAW, **settings)
 
@@ -499,10 +499,11 @@ def test_no_memory_in_the_self_tests_is_said_in_one_line(tmp_path, monkeypatch, 
 def test_no_memory_for_the_lens_is_said_in_one_line(tmp_path, monkeypatch):
     decoder, data = model("llama"), items(2)
     path = extract(decoder, data, ask(decoder, data), tmp_path)
-    write_readout(decoder, tmp_path / "readout", {})
+    readout = tmp_path / f"{key_of({})}.safetensors"
+    write_readout(decoder, readout, {})
     monkeypatch.setattr(logit_lens, "token_log_probabilities", no_memory)
     with pytest.raises(InputError, match="^lens tiny made de: out of memory"):
-        list(lens_of_files({"de": path}, tmp_path / "readout", "cpu", "lens tiny made"))
+        list(lens_of_files({"de": path}, readout, "cpu", "lens tiny made"))
 
 
 def test_a_file_without_rows_has_no_lens(tmp_path):

@@ -224,7 +224,7 @@ def extract(
         np.arange(3),
     )
     style = PromptStyle("raw", {"default": "Q: {question}\nA:"})
-    tokens = Tokens(decoder.tokenizer, decoder.bos_id)
+    tokens = Tokens(decoder.tokenizer, decoder.start)
     asked = questions(data, language, tokens, style, pivot="en", control="zh")
     spec = {"language": language, "pivot": "en", **more}
     path = folder / f"{key_of(spec)}.h5"

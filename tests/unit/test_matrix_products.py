@@ -1,11 +1,13 @@
 """Products through oneDNN are those of torch, whatever the shape."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
-from isogloss.model.matrix_products import linear, speed_up
+from isogloss.model.matrix_products import as_before, linear, speed_up
 
 
 def drawn(*shape: int) -> torch.Tensor:
@@ -35,6 +37,19 @@ def test_a_model_keeps_its_weights_and_gives_the_same():
     torch.testing.assert_close(layer(x), before)
     layer.weight.zero_()
     torch.testing.assert_close(layer(x), layer.bias.expand(4, 8))
+
+
+def test_a_weight_that_is_replaced_is_the_one_that_multiplies():
+    """A user ablates a layer between two evaluations of one model."""
+    layer = nn.Linear(64, 8).requires_grad_(False)
+    speed_up(layer)
+    layer.weight = nn.Parameter(torch.zeros(8, 64), requires_grad=False)
+    torch.testing.assert_close(layer(drawn(4, 64)), layer.bias.expand(4, 8))
+    twin = deepcopy(layer)
+    twin.weight = nn.Parameter(torch.ones(8, 64), requires_grad=False)
+    torch.testing.assert_close(layer(drawn(4, 64)), layer.bias.expand(4, 8))
+    as_before(layer)
+    assert "forward" not in layer.__dict__
 
 
 def test_a_layer_that_a_hook_wraps_is_left_to_it():

@@ -59,7 +59,8 @@ def quantised(weights):
     return {k: gguf.quants.quantize(w, q8) for k, w in weights.items() if w.ndim == 2}
 
 
-def write_gguf(path):
+def write_gguf(path, metadata=lambda writer: None, without=()):
+    """A tiny Llama; `metadata` adds to its header, `without` names tensors that it lacks."""
     from tokenizers.pre_tokenizers import ByteLevel
 
     writer = gguf.GGUFWriter(path, "llama")
@@ -83,7 +84,8 @@ def write_gguf(path):
     writer.add_eos_token_id(1)
     writer.add_add_bos_token(False)
     writer.add_chat_template("{{ messages[0]['content'] }}")
-    weights = tiny_weights()
+    metadata(writer)
+    weights = {k: w for k, w in tiny_weights().items() if k not in without}
     packed = quantised(weights)
     for name, weight in weights.items():
         if name in packed:
@@ -205,6 +207,43 @@ def test_a_gguf_is_parsed_once(tmp_path, monkeypatch):
     monkeypatch.setattr(gguf, "GGUFReader", Counting)
     fetching.convert_gguf(tmp_path / GGUF, tmp_path)
     assert len(parsed) == 1
+
+
+def test_a_gguf_that_lacks_a_tensor_is_refused(tmp_path):
+    """transformers fills it with random numbers: two conversions would differ under one key."""
+    write_gguf(tmp_path / GGUF, without=("blk.0.attn_q.weight", "blk.0.ffn_norm.weight"))
+    with pytest.raises(InputError, match="2 tensors are missing.*layernorm.weight first"):
+        fetching.convert_gguf(tmp_path / GGUF, tmp_path)
+
+
+def test_a_gguf_whose_computation_transformers_reads_past_is_refused(tmp_path):
+    def scaled(writer):
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(8.0)
+        writer.add_sliding_window(16)
+        writer.add_logit_scale(0.5)
+        writer.add_attn_logit_softcapping(50.0)
+        writer.add_tensor("rope_freqs.weight", np.full(8, 8, np.float32))
+
+    write_gguf(tmp_path / GGUF, scaled)
+    with pytest.raises(InputError, match="reads past .* use its safetensors") as caught:
+        fetching.convert_gguf(tmp_path / GGUF, tmp_path)
+    unread = (
+        "rope_freqs.weight", "llama.rope.scaling.type", "llama.rope.scaling.factor",
+        "llama.attention.sliding_window", "llama.logit_scale", "llama.attn_logit_softcapping",
+    )  # fmt: skip
+    assert all(name in str(caught.value) for name in unread)
+
+
+def test_metadata_that_change_nothing_are_no_fault_of_a_gguf(tmp_path):
+    def plain(writer):
+        writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
+        writer.add_sliding_window(0)
+        writer.add_logit_scale(1.0)
+
+    write_gguf(tmp_path / GGUF, plain)
+    fetching.convert_gguf(tmp_path / GGUF, tmp_path)
+    assert (tmp_path / "model.safetensors").exists()
 
 
 def test_no_network_says_what_to_do(wheels, tmp_path, pip_finds):

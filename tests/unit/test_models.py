@@ -9,25 +9,32 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tokenizers import processors
 from torch import nn
 
-from isogloss.errors import InputError
+from isogloss.errors import Damaged, InputError
+from isogloss.files.canonical import key_of
 from isogloss.model import load as models
-from isogloss.model.adapt import adapt
+from isogloss.model.adapt import adapt, begins_with
 from isogloss.model.load import load, load_ends, load_tokenizer
 from isogloss.model.matrix_products import linear
 from isogloss.model.memory import memory_errors
 from isogloss.model.readout import read_readout, readout_of, write_readout
 from isogloss.model.sources import ModelSource
+from isogloss.model.tensor_file import read_tensors
 from isogloss.model.tiny_models import (
+    BOS,
+    EOS,
     FAMILIES,
     WITH_BOS,
     save_tiny_model,
     tiny_model,
     tiny_tokenizer,
 )
+from isogloss.questions.prompts import Tokens
 
 PROGRAMS = Path(__file__).resolve().parents[2] / "workflow_scripts"
+NAME = f"{key_of({})}.safetensors"
 TOKENS = torch.arange(2, 22)[None] * 7 % 384  # longer than the tiny models' window of 8
 
 
@@ -64,8 +71,8 @@ def logits_of(readout, states):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_saved_readout_is_the_models_own_norm_and_head_bit_for_bit(family, dtype, tmp_path):
     decoder = tiny_model(family, dtype=dtype)
-    write_readout(decoder, tmp_path / "readout.safetensors", {})
-    readout = read_readout(tmp_path / "readout.safetensors")
+    write_readout(decoder, tmp_path / NAME, {})
+    readout = read_readout(tmp_path / NAME)
     states, logits = residual_before_final_norm(decoder, TOKENS)
     with torch.no_grad():
         assert torch.equal(readout.norm(states), decoder.final_norm(states))
@@ -99,19 +106,19 @@ def test_readout_keeps_bias_and_bytes(tmp_path):
     parts = SimpleNamespace(
         final_norm=norm, head=nn.Linear(4, 6), softcap=None, scale=None, network=None
     )
-    for name in ("a", "b"):
+    for name in (NAME, "b"):
         write_readout(parts, tmp_path / name, {})
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    assert (tmp_path / NAME).read_bytes() == (tmp_path / "b").read_bytes()
     states = torch.randn(3, 4)
     with torch.no_grad():
         expected = parts.head(norm(states))
-    torch.testing.assert_close(logits_of(read_readout(tmp_path / "a"), states), expected)
+    torch.testing.assert_close(logits_of(read_readout(tmp_path / NAME), states), expected)
 
 
 def test_a_readout_is_read_by_whom_its_folder_is_and_changed_by_fewer(tmp_path):
     tmp_path.chmod(0o777)
-    write_readout(tiny_model("llama"), tmp_path / "readout.safetensors", {})
-    assert (tmp_path / "readout.safetensors").stat().st_mode & 0o777 == 0o664
+    write_readout(tiny_model("llama"), tmp_path / NAME, {})
+    assert (tmp_path / NAME).stat().st_mode & 0o777 == 0o664
 
 
 def test_gemma2_caps_its_logits_and_others_do_not():
@@ -122,12 +129,27 @@ def test_gemma2_caps_its_logits_and_others_do_not():
 
 
 def test_damaged_or_missing_readout_is_named(tmp_path):
-    path = tmp_path / "readout.safetensors"
+    path = tmp_path / NAME
     with pytest.raises(InputError, match="no such readout"):
         read_readout(path)
     write_readout(tiny_model("llama"), path, {})
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(InputError, match="not a readout.*set-aside"):
+    with pytest.raises(InputError, match="not a whole readout.*set-aside"):
+        read_readout(path)
+
+
+def test_a_readout_that_changed_or_is_another_models_is_refused(tmp_path):
+    path, other = tmp_path / NAME, tmp_path / f"{key_of({'model': 'b'})}.safetensors"
+    write_readout(tiny_model("llama"), path, {})
+    shutil.copy(path, other)
+    with pytest.raises(Damaged, match="does not match its name.*set-aside"):
+        read_readout(other)
+    with pytest.raises(Damaged, match="a readout, not the organism"):
+        read_tensors(path, "organism")
+    flipped = bytearray(path.read_bytes())
+    flipped[-5] ^= 64
+    path.write_bytes(flipped)
+    with pytest.raises(Damaged, match="content_digest.*changed since.*set-aside"):
         read_readout(path)
 
 
@@ -183,7 +205,7 @@ def test_masks_in_the_familys_form_give_the_models_own_result(family, attention)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_bos_is_what_the_tokenizer_begins_text_with(family):
     decoder = tiny_model(family)
-    assert decoder.bos_id == (0 if family in WITH_BOS else None)
+    assert decoder.start == ((0,) if family in WITH_BOS else ())
     ids = decoder.tokenizer("Two plus two").input_ids
     assert ids.count(0) == (1 if family in WITH_BOS else 0)
 
@@ -192,7 +214,27 @@ def test_a_bos_token_that_text_does_not_begin_with_is_not_used():
     decoder = tiny_model("llama")
     decoder.tokenizer.backend_tokenizer.post_processor = None  # as SmolLM's is
     assert decoder.tokenizer.bos_token_id == 0
-    assert adapt(decoder.model, decoder.tokenizer, decoder.slug).bos_id is None
+    assert adapt(decoder.model, decoder.tokenizer, decoder.slug).start == ()
+
+
+@pytest.mark.parametrize(
+    ("template", "start"),
+    [
+        (f"{EOS} $A", (1,)),  # XGLM, BioGPT
+        (f"{BOS} {EOS} $A", (0, 1)),  # as GLM-4's [gMASK]<sop>
+        (f"{EOS} $A {BOS}", (1,)),  # as [CLS] and [SEP]
+        (f"$A {EOS}", ()),
+    ],
+)
+def test_whatever_the_tokenizer_puts_before_a_text_begins_it(template, start):
+    """Whatever it is called, and what it puts behind a text is left out."""
+    tokenizer = tiny_tokenizer(begins_with_bos=False)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=template, special_tokens=[(BOS, 0), (EOS, 1)]
+    )
+    tokens = Tokens(tokenizer, begins_with(tokenizer))
+    body = tuple(tokenizer("two", add_special_tokens=False).input_ids)
+    assert tokens.begin(body) == tokens.begin((*start, *body)) == (*start, *body)
 
 
 @pytest.mark.parametrize("text", ["What do bees make?", "什么 蜂蜜", "उत्तर شهد 🐝", "a  b\n"])
@@ -277,7 +319,7 @@ def test_what_is_saved_is_loaded(family, tmp_path):
     assert torch.equal(logits, expected)
     assert decoder.tokenizer("a 2 什么").input_ids == original.tokenizer("a 2 什么").input_ids
     assert decoder.tokenizer.chat_template == original.tokenizer.chat_template
-    assert (decoder.bos_id, decoder.mask_style) == (original.bos_id, original.mask_style)
+    assert (decoder.start, decoder.mask_style) == (original.start, original.mask_style)
 
 
 def test_settings_of_the_source_reach_the_model(saved, tmp_path):

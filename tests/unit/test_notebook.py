@@ -1,15 +1,18 @@
 """A loaded model without a study: its numbers are those of its own forward."""
 
 import json
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import isogloss as iso
 from isogloss.errors import InputError
+from isogloss.model.matrix_products import as_before
 from isogloss.model.tiny_models import tiny_model
 from isogloss.notebook import Evaluation
 
@@ -56,6 +59,20 @@ def test_every_part_is_labelled(result: Evaluation) -> None:
     assert float(result.behaviour.accuracy.sel(language="nl")) <= 1
     assert "item_share" in result.similarity
     assert repr(result) == "<Evaluation: 10 items in en nl fr; 5 layers of 32>"
+
+
+def test_a_model_is_given_back_as_it_was_and_evaluated_as_it_is() -> None:
+    model, tokenizer = deepcopy((tiny_model("llama").model, tiny_model("llama").tokenizer))
+    as_before(model)
+    model.train().requires_grad_(True)
+    first = iso.evaluate(model, tokenizer, QUESTIONS, permutations=19)
+    assert model.training and all(p.requires_grad for p in model.parameters())
+    assert not any("forward" in m.__dict__ for m in model.modules() if isinstance(m, nn.Linear))
+    for block in model.model.layers:
+        zeros = torch.zeros_like(block.mlp.down_proj.weight)
+        block.mlp.down_proj.weight = nn.Parameter(zeros)
+    second = iso.evaluate(model, tokenizer, QUESTIONS, permutations=19)
+    assert np.nanmax(np.abs(first.scores["sum"] - second.scores["sum"])) > 0.01
 
 
 def test_records_that_are_not_parallel_are_named() -> None:

@@ -119,7 +119,7 @@ def test_a_checkpoint_is_an_ordinary_model_with_what_training_reached(tmp_path: 
     folder = unpack(tiny, path, tmp_path / "cache")
     assert unpack(tiny, path, tmp_path / "cache") == folder
     decoder = load(tiny, tmp_path / "cache", "cpu")
-    assert decoder.fast and decoder.bos_id == 0
+    assert decoder.fast and decoder.start == (0,)
     size = sum(p.numel() for p in decoder.model.parameters())
     assert size == n_parameters(WORLD, 16, 2)
     again, corpus, exam = parts()

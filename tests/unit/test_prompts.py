@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from isogloss.errors import InputError
+from isogloss.model.adapt import begins_with
 from isogloss.model.tiny_models import BOS, CHAT_TEMPLATE, FAMILIES, tiny_model, tiny_tokenizer
 from isogloss.questions.items import Item, ParallelItems
 from isogloss.questions.prompts import (
@@ -31,7 +32,7 @@ tokenizer = cache(tiny_tokenizer)
 
 def tokens(bos=True):
     core = tokenizer(bos)
-    return Tokens(core, core.bos_token_id)
+    return Tokens(core, begins_with(core))
 
 
 def items(n=4, clusters=None, choices=WORDS, context="", question="what is it {}?"):
@@ -97,11 +98,11 @@ def test_exactly_one_bos_where_the_model_uses_one_else_none(family, mode):
     decoder = tiny_model(family)
     style = PromptStyle(mode, RAW.templates, shots=1 if mode == "few_shot" else 0)
     asked = questions(
-        items(), "de", Tokens(decoder.tokenizer, decoder.bos_id), style, pivot="en", control="zh",
+        items(), "de", Tokens(decoder.tokenizer, decoder.start), style, pivot="en", control="zh",
         pmi=True, letters=True,
     )  # fmt: skip
     uses_one = family in ("gemma2", "gemma3", "llama", "mistral")
-    assert (decoder.bos_id is not None) == uses_one
+    assert bool(decoder.start) == uses_one
     for question in asked:
         assert question.prompt.count(0) == int(uses_one)
         assert (question.prompt[0] == 0) == uses_one
@@ -129,7 +130,7 @@ def test_chat_without_a_template_is_refused():
     core.chat_template = None
     with pytest.raises(InputError, match="no chat template: use raw"):
         questions(
-            items(), "de", Tokens(core, 0), replace(RAW, mode="chat"), pivot="en", control=None
+            items(), "de", Tokens(core, (0,)), replace(RAW, mode="chat"), pivot="en", control=None
         )
 
 
@@ -240,6 +241,19 @@ def test_truncation_drops_from_the_left_behind_bos_and_counts():
     assert fits.truncated == 0 and fits.prompt == ask(items())[0].prompt
 
 
+def test_steering_scores_the_prompt_that_extraction_cut():
+    """Extraction makes room for the pivot's phrases, which steering does not score."""
+    long = {**WORDS, "en": ("bee", "a very long English answer indeed", "the city")}
+    data = items(context="x" * 40, choices=long)
+    settings = {"style": replace(RAW, truncate=True), "control": None, "context_length": 60}
+    extracted = ask(data, **settings)
+    dropped = [question.truncated for question in extracted]
+    steered = ask(data, latents=False, dropped=dropped, **settings)
+    assert min(dropped) > 0
+    assert [q.prompt for q in steered] == [q.prompt for q in extracted]
+    assert ask(data, latents=False, **settings)[0].prompt != extracted[0].prompt
+
+
 def test_without_bos_truncation_keeps_no_first_token():
     data, style = items(context="xyz" * 20), replace(RAW, truncate=True)
     whole = ask(data, bos=False)[0]
@@ -263,7 +277,7 @@ def test_a_choice_without_tokens_is_refused():
 
     core = tokenizer(True)
     with pytest.raises(InputError, match=r'item "q0" \(de\): choice 1 \(prompt\) has no token'):
-        questions(items(), "de", Forgetful(core, 0), RAW, pivot="en", control="zh")
+        questions(items(), "de", Forgetful(core, (0,)), RAW, pivot="en", control="zh")
 
 
 def test_an_empty_prompt_is_refused():

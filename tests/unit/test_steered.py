@@ -61,7 +61,7 @@ def items(n):
 def asked(family, language="de", n=4):
     decoder = model(family)
     style = PromptStyle("raw", {"default": "Q: {question}\nA:"})
-    tokens = Tokens(decoder.tokenizer, decoder.bos_id)
+    tokens = Tokens(decoder.tokenizer, decoder.start)
     return questions(items(n), language, tokens, style, pivot="en", control=None, latents=False)
 
 

@@ -97,7 +97,7 @@ def _of_one(
         scores = isogloss.steered(short.asked[language][: sizes.every_layer], changes)
         yield from of_numbers(source.slug, computed)
         decoder = isogloss.decoder
-        peers = Peers(source, cache, decoder.tokenizer, decoder.bos_id, sizes.every_layer)
+        peers = Peers(source, cache, decoder.tokenizer, decoder.start, sizes.every_layer)
         yield from of_model(peers, short, every, changes, scores, language)
 
 

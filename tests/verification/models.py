@@ -27,12 +27,12 @@ class Peers:
     """The model as other tools load it; nothing of it is Isogloss's."""
 
     def __init__(
-        self, source: ModelSource, cache: Path, tokenizer: Any, bos_id: int | None, n: int
+        self, source: ModelSource, cache: Path, tokenizer: Any, start: tuple[int, ...], n: int
     ):
         """Args: n is the number of questions per language whose every layer is compared."""
         self.n = n
         self.folder, self.slug = str(fetch(source, cache)), source.slug
-        self.tokenizer, self.bos_id = tokenizer, bos_id
+        self.tokenizer, self.start = tokenizer, start
 
     def plain(self) -> Any:
         """The model as transformers loads it."""
@@ -53,7 +53,7 @@ def choices(peers: Peers, materials: Sequence[Computed]) -> Iterator[Agreement]:
         pretrained=peers.plain(),
         tokenizer=peers.tokenizer,
         batch_size=1,
-        add_bos_token=peers.bos_id is not None,
+        add_bos_token=bool(peers.start),
     )
     for computed in materials:
         for language, asked in computed.asked.items():

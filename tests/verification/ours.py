@@ -135,7 +135,7 @@ class Isogloss:
 
     def compute(self, material: Material, folder: Path, lens: bool = True) -> Computed:
         """Extract every language of the material into activation files, and read their lens."""
-        tokens = Tokens(self.decoder.tokenizer, self.decoder.bos_id)
+        tokens = Tokens(self.decoder.tokenizer, self.decoder.start)
         layers = list(range(self.decoder.n_layers + 1)) if lens else []
         pivot = material.languages[0]
         asked, files, lenses = {}, {}, {}

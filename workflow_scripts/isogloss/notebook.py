@@ -9,7 +9,8 @@
 The same functions as those of a study, so the same numbers; nothing is kept on the disk.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -111,8 +112,8 @@ def evaluate(
     tags = list(items.languages)
     if pivot not in tags:
         raise InputError(f"pivot: {pivot} is not among the languages {' '.join(tags)}: add it")
-    decoder = adapt(model, tokenizer, "model")
-    with TemporaryDirectory(prefix="isogloss-") as folder:
+    with _given_back(model), TemporaryDirectory(prefix="isogloss-") as folder:
+        decoder = adapt(model, tokenizer, "model")
         identities = {
             tag: _identity(decoder, items, tag, pivot, template, control or tags, lens_layers)
             for tag in tags
@@ -133,6 +134,23 @@ def evaluate(
             if len(tags) > 1
             else None,
         )
+
+
+@contextmanager
+def _given_back(model: Any) -> Iterator[None]:
+    """Leave a user's model as it was: its products, what it trains, and its modes."""
+    from isogloss.model.matrix_products import as_before
+
+    trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        as_before(model)
+        for parameter, requires_grad in trained:
+            parameter.requires_grad_(requires_grad)
+        for module, training in modes:
+            module.training = training
 
 
 def _items(questions: Any, languages: Sequence[str] | None) -> ParallelItems:

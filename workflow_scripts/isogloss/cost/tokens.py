@@ -89,7 +89,7 @@ class ByteTokens(Tokens):
     """
 
     def __init__(self, items: ParallelItems, language: str, vocabulary: int) -> None:
-        super().__init__(None, -1)
+        super().__init__(None, (-1,))
         self.language, self.unused = language, count()
         self.kind = "large" if vocabulary >= LARGE_VOCABULARY else "small"
         spoken = {tag: {c for item in of for c in item.choices} for tag, of in items.items.items()}

@@ -98,7 +98,7 @@ def language_extraction(
     asked = questions(
         items,
         identity["language"],
-        Tokens(decoder.tokenizer, decoder.bos_id),
+        Tokens(decoder.tokenizer, decoder.start),
         style,
         pivot=identity["pivot"],
         control=identity["control"],

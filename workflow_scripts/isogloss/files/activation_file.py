@@ -232,7 +232,8 @@ def open_scores(paths: Sequence[Path]) -> xr.Dataset:
     Returns:
         Dataset (language, item, choice), NaN where an item has fewer choices: `sum` [nat],
         `n_tokens`, `n_characters`, `n_bytes`, `identical_to_pivot`, and `pmi`, `letter` where
-        they were extracted; `answer`, `n_choices`, `cluster` (item).
+        they were extracted; `n_truncated_tokens` (language, item); `answer`, `n_choices`,
+        `cluster` (item).
     """
     parts: list[xr.Dataset] = []
     for path in paths:
@@ -245,6 +246,7 @@ def open_scores(paths: Sequence[Path]) -> xr.Dataset:
                 "n_characters": whole.n_characters,
                 "n_bytes": whole.n_bytes,
                 "identical_to_pivot": whole.identical_to_pivot.astype(bool),
+                "n_truncated_tokens": whole.n_truncated_tokens,
             }
         )
         if "unconditional" in whole:

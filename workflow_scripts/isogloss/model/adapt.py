@@ -87,7 +87,7 @@ def adapt(model: Any, tokenizer: Any, slug: str) -> Decoder:
         mask_style="by_layer_type" if getattr(config, "layer_types", None) else "plain",
         layer_types=types,
         sliding_window=config.sliding_window if "sliding_attention" in types else None,
-        bos_id=begins_with(tokenizer),
+        start=begins_with(tokenizer),
         attention=config._attn_implementation,
         blocks_return_tuples=parts.blocks_return_tuples,
         length_scaled=scaled,
@@ -114,13 +114,19 @@ def _layer_types(config: Any, n_layers: int) -> tuple[str, ...]:
     return ("sliding_attention" if slides else "full_attention",) * n_layers
 
 
-def begins_with(tokenizer: Any) -> int | None:
-    """The BOS token where the tokenizer begins text with it, else None.
+def begins_with(tokenizer: Any) -> tuple[int, ...]:
+    """The tokens that the tokenizer itself puts before a text.
 
-    Having a BOS token is not using it: SmolLM's never appears unless a chat template writes it.
+    Most put BOS or nothing, XGLM and BioGPT `</s>`, GLM-4 two tokens. Having a BOS token is not
+    using it: SmolLM's never appears unless a chat template writes it.
     """
-    bos = tokenizer.bos_token_id
-    return bos if bos is not None and tokenizer("a").input_ids[:1] == [bos] else None
+    whole = list(tokenizer("a").input_ids)
+    bare = list(tokenizer("a", add_special_tokens=False).input_ids)
+    places = range(len(whole) - len(bare) + 1)
+    before = next((whole[:i] for i in places if whole[i : i + len(bare)] == bare), [])
+    if not before and whole[:1] == [tokenizer.bos_token_id]:  # it puts BOS even when told not to
+        before = whole[:1]
+    return tuple(before)
 
 
 # Which path

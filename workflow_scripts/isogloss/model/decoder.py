@@ -33,7 +33,7 @@ class Decoder:
             dictionary (a plain mask is silently wrong for Gemma 3); "plain": one mask.
         layer_types: "full_attention" or "sliding_attention", by block.
         sliding_window: tokens that a sliding block sees, itself included; None without such blocks.
-        bos_id: the token that begins every sequence of this model; None when it uses none.
+        start: the tokens that begin every sequence of this model: BOS, mostly, or none.
         attention: attention implementation in use ("segments", "sdpa", "eager", ...).
         blocks_return_tuples: whether a block returns a tuple rather than a tensor.
         network: what is between the blocks and the head, where it is more than the final norm.
@@ -59,7 +59,7 @@ class Decoder:
     mask_style: str
     layer_types: tuple[str, ...]
     sliding_window: int | None
-    bos_id: int | None
+    start: tuple[int, ...]
     attention: str
     blocks_return_tuples: bool
     length_scaled: LengthScaled | None

@@ -4,12 +4,18 @@ Torch and transformers are imported only when something is converted.
 """
 
 import functools
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from isogloss.errors import InputError, one_line
+
+COMPUTES = re.compile("rope.scal|sliding_window|logit|softcap|scale|clamp|temperature")
+"""Metadata that change what a model computes, among those that transformers may read past."""
+NEUTRAL = ("none", 0, 1)
+"""Values of them that leave it as it is."""
 
 
 def convert_gguf(gguf: Path, folder: Path) -> None:
@@ -23,25 +29,24 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
         folder: existing folder to write to.
 
     Raises:
-        InputError: transformers cannot read the file, or memory runs out.
+        InputError: transformers cannot read the file, or reads past what its model computes with;
+            tensors are missing, or memory runs out.
     """
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    place = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
-    try:
-        with _parsed_once():
-            model: Any = AutoModelForCausalLM.from_pretrained(**place, dtype=torch.float32)
-            tokenizer = AutoTokenizer.from_pretrained(**place)
-            _restore_pre_tokenizer(gguf, tokenizer)
-    except MemoryError as error:
-        raise InputError(f"{gguf.name}: out of memory: convert it on a larger machine") from error
-    except (OSError, ValueError, KeyError, NotImplementedError, ImportError) as error:
-        raise InputError(
-            f"{gguf.name}: transformers cannot read it ({one_line(error)}): use another source"
-        ) from error
+    with _parsed_once():
+        model, tokenizer, missing = _read(gguf)
+        if missing:  # transformers would fill them with random numbers and go on
+            raise InputError(
+                f"{gguf.name}: {len(missing)} tensors are missing or misshapen, {missing[0]} "
+                "first: use another source"
+            )
+        if unread := _unread(gguf, model.config):
+            raise InputError(
+                f"{gguf.name}: transformers reads past {', '.join(unread)}, without which it is "
+                "another model: use its safetensors"
+            )
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.hf_quantizer = None
@@ -50,6 +55,52 @@ def convert_gguf(gguf: Path, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
     for file in folder.glob("*.safetensors"):  # written readable by their owner alone
         file.chmod((folder / "config.json").stat().st_mode)
+
+
+def _read(gguf: Path) -> tuple[Any, Any, list[str]]:
+    """Model and tokenizer as transformers reads them, and the weights that the file lacks."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    place: dict[str, Any] = {
+        "pretrained_model_name_or_path": str(gguf.parent),
+        "gguf_file": gguf.name,
+    }
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            **place, dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(**place)
+        _restore_pre_tokenizer(gguf, tokenizer)
+    except MemoryError as error:
+        raise InputError(f"{gguf.name}: out of memory: convert it on a larger machine") from error
+    except (OSError, ValueError, KeyError, NotImplementedError, ImportError) as error:
+        raise InputError(
+            f"{gguf.name}: transformers cannot read it ({one_line(error)}): use another source"
+        ) from error
+    model, report = loaded
+    wrong = sorted(report["missing_keys"]) + [str(key[0]) for key in report["mismatched_keys"]]
+    return model, tokenizer, wrong
+
+
+def _unread(gguf: Path, config: Any) -> list[str]:
+    """Metadata and tensors of a file that change what its model computes, and went unread.
+
+    transformers maps some names of a family and drops the others. What it dropped may still be its
+    default (Gemma 2's soft caps), so values are compared with the configuration that it made.
+    """
+    from gguf import GGUFReader
+
+    reader = GGUFReader(str(gguf))
+    unread = [tensor.name for tensor in reader.tensors if tensor.name.startswith("rope_")]
+    for name, field in reader.fields.items():
+        if COMPUTES.search(name) and not name.startswith(("general.", "tokenizer.")):
+            value, read = field.contents(), getattr(config, name.rsplit(".", 1)[1], None)
+            if name.endswith("sliding_window_pattern"):
+                read = [kind == "sliding_attention" for kind in getattr(config, "layer_types", ())]
+            if value not in (read, *NEUTRAL):
+                unread.append(name)
+    return unread
 
 
 @contextmanager

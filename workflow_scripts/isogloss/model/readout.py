@@ -147,7 +147,7 @@ def read_readout(path: Path, device: torch.device | str = "cpu") -> Readout:
     """The readout that `write_readout` wrote, in the type that it was written in.
 
     Raises:
-        InputError: the file is missing, damaged, or not a readout of this version.
+        InputError: the file is missing; Damaged: it is not what its name says, or has changed.
     """
     if not path.exists():
         raise InputError(f"{path}: no such readout: run the rule that makes it")

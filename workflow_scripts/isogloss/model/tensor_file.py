@@ -52,20 +52,13 @@ def write_tensors(
 def read_tensors(
     path: Path, kind: str, device: torch.device | str = "cpu"
 ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Tensors of an artifact of a kind, and its header.
+    """Tensors of an artifact of a kind, and its header, every bit as it was written.
 
     Raises:
-        Damaged: it is none, or of another version.
+        Damaged: as `verify_tensors`, or an artifact of another kind.
     """
-    try:
-        with safe_open(path, framework="pt", device=str(device)) as file:
-            settings = json.loads((file.metadata() or {})["isogloss"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-        version = settings["version"]
-    except (SafetensorError, KeyError, ValueError, TypeError) as error:
-        raise Damaged(path, f"not a {kind} ({error})") from error
-    _check_version(path, kind, version)
-    return tensors, settings
+    settings, tensors = _verified(path, kind)
+    return {name: tensor.to(device) for name, tensor in tensors.items()}, settings
 
 
 def verify_tensors(path: Path) -> None:
@@ -74,20 +67,30 @@ def verify_tensors(path: Path) -> None:
     Raises:
         Damaged: another one than its name says, another version, not whole, or changed since.
     """
+    _verified(path, kind=None)
+
+
+def _verified(path: Path, kind: str | None) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """Header and tensors of an artifact, once they are what they should be; None: of any kind."""
     try:
         with safe_open(path, framework="pt") as file:
             settings = json.loads((file.metadata() or {})["isogloss"])
-            expected, version = settings.pop("content_digest"), settings["version"]
-            actual = _digest(settings, {name: file.get_tensor(name) for name in file.keys()})
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        expected, version = settings.pop("content_digest"), settings["version"]
+        actual = _digest(settings, tensors)
         key, named = key_of(json.loads(settings["spec"])), settings["key"]
-        kind = settings.get("kind", "readout")
+        found = settings.get("kind", "readout")
     except (SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise Damaged(path, f"not a whole artifact of tensors ({error})") from error
-    _check_version(path, kind, version)
+        wanted = kind or "artifact of tensors"
+        raise Damaged(path, f"not a whole {wanted} ({error})") from error
+    if kind not in (None, found):
+        raise Damaged(path, f"a {found}, not the {kind} that was asked for")
+    _check_version(path, found, version)
     if not path.stem == key == named:
         raise Damaged(path, f"key {key[:12]} does not match its name")
     if actual != expected:
         raise Damaged(path, "its content_digest is another than was written: it has changed since")
+    return settings, tensors
 
 
 def _check_version(path: Path, kind: str, version: Any) -> None:

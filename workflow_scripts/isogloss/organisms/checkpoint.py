@@ -58,7 +58,7 @@ def read_history(path: Path) -> History:
     """What was measured of an organism while it was trained.
 
     Raises:
-        Damaged: no checkpoint, or of another version.
+        Damaged: no checkpoint, of another version, or changed since it was written.
     """
     history: History = read_tensors(path, "organism")[1]["record"]["history"]
     return history

@@ -92,15 +92,15 @@ class Question:
 
 
 class Tokens:
-    """A model's tokeniser with the exact number of BOS tokens, and a memory for phrases.
+    """A model's tokeniser with the exact number of BOS tokens.
 
     Args:
         tokenizer: a fast tokeniser of transformers.
-        bos_id: the token that every sequence of this model begins with; None where it has none.
+        start: the tokens that every sequence of this model begins with: BOS, mostly, or none.
     """
 
-    def __init__(self, tokenizer: Any, bos_id: int | None) -> None:
-        self.tokenizer, self.bos_id = tokenizer, bos_id
+    def __init__(self, tokenizer: Any, start: Sequence[int]) -> None:
+        self.tokenizer, self.start = tokenizer, tuple(start)
 
     @cached_property
     def _special(self) -> re.Pattern | None:
@@ -131,20 +131,19 @@ class Tokens:
         return self.tokenizer(list(texts), add_special_tokens=False).input_ids if texts else []
 
     def begin(self, ids: Sequence[int]) -> tuple[int, ...]:
-        """The ids behind exactly one BOS, or none where the model uses none.
+        """The ids behind exactly one BOS, whatever it is called, or none where the model uses none.
 
         Raises:
             InputError: the text itself spells out BOS more than once.
         """
-        if self.bos_id is None:
-            return tuple(ids)
-        body = list(ids[1:]) if ids and ids[0] == self.bos_id else list(ids)
-        if self.bos_id in body:
+        spelled = tuple(ids[: len(self.start)]) == self.start
+        body = tuple(ids[len(self.start) :] if spelled else ids)
+        if often := max((body.count(token) for token in self.start), default=0):
             raise InputError(
-                f"prompt has {1 + body.count(self.bos_id)} BOS tokens, the model expects 1: "
+                f"prompt has {1 + often} BOS tokens, the model expects 1: "
                 "remove BOS from the template"
             )
-        return (self.bos_id, *body)
+        return (*self.start, *body)
 
     def after(self, prompt: str, phrases: Sequence[str]) -> Iterator[tuple[tuple[int, ...], bool]]:
         """Tokens of each phrase as it stands after a prompt, and whether it merged with it."""
@@ -238,6 +237,7 @@ def questions(
     letters: bool = False,
     context_length: int | None = None,
     vocabulary: int | None = None,
+    dropped: Sequence[int] | None = None,
 ) -> list[Question]:
     """Every prompt of one language with all that is scored after it.
 
@@ -257,6 +257,8 @@ def questions(
         letters: add one question an item and cyclic rotation of its options.
         context_length: the model's.
         vocabulary: tokens that the model has an embedding of.
+        dropped: by item, tokens that were dropped from the left where more phrases rode along:
+            as many are dropped again, so that the prompt is the same.
 
     Raises:
         InputError: a choice without tokens, a prompt longer than the context, a special token
@@ -285,7 +287,8 @@ def questions(
             made += _letter_questions(items, language, index, tokens, style)
     if vocabulary is not None:
         _check_vocabulary(made, items, language, tokens, vocabulary)
-    return [_fit(q, items, language, style, tokens, context_length) for q in made]
+    cut = dropped if dropped is not None else [0] * len(items.item_ids)
+    return [_fit(q, items, language, style, tokens, context_length, cut[q.item]) for q in made]
 
 
 def _check_vocabulary(
@@ -381,6 +384,7 @@ def _fit(
     style: PromptStyle,
     tokens: Tokens,
     context_length: int | None,
+    dropped: int,
 ) -> Question:
     """Refuse what the model cannot score; truncate from the left where that is asked for."""
     where = f'item "{items.item_ids[question.item]}" ({language})'
@@ -390,11 +394,12 @@ def _fit(
                 f"{where}: choice {phrase.choice} ({LATENTS[phrase.latent]}) has no token in this "
                 "model's tokeniser: change its text"
             )
-    least = 1 if question.kind == "unconditional" else 2  # states leave out the first position
-    if len(question.prompt) < least:
+    head = len(tokens.start)
+    least = max(2, head + 1)  # states leave out the first position
+    if len(question.prompt) < (1 if question.kind == "unconditional" else least):
         raise InputError(f"{where}: prompt of {len(question.prompt)} token: change the template")
     longest = max((len(p.tokens) for p in question.phrases), default=0)
-    over = len(question.prompt) + longest - (context_length or 10**9)
+    over = max(dropped, len(question.prompt) + longest - (context_length or 10**9))
     if over <= 0:
         return question
     if not style.truncate:
@@ -402,9 +407,8 @@ def _fit(
             f"{where}: {len(question.prompt) + longest} tokens, the model's context holds "
             f"{context_length}: set prompt.truncate: true, or leave the item out"
         )
-    head = 0 if tokens.bos_id is None else 1
     kept = question.prompt[:head] + question.prompt[head + over :]
-    if len(kept) < 2:
+    if len(kept) < least:
         raise InputError(
             f"{where}: a choice of {longest} tokens leaves no room for the prompt in the model's "
             f"context of {context_length}: leave the item out"

@@ -225,7 +225,7 @@ def steered_languages(
     Args:
         decoder: the model.
         items: the questions.
-        scores: stored unsteered scores of these languages, of `open_scores`.
+        scores: stored unsteered scores of these languages and the pivot, of `open_scores`.
         vectors: from `fit_vectors`.
         spec: the stage's slice of the study: `slug`, `name` and `fitted` (datasets), `pivot`,
             `prompt`, `folds`, `steering`, `score`.
@@ -238,7 +238,7 @@ def steered_languages(
     Raises:
         InputError: unsteered scores are not the stored ones; out of memory.
     """
-    tokens, style = Tokens(decoder.tokenizer, decoder.bos_id), prompt_style(spec["prompt"])
+    tokens, style = Tokens(decoder.tokenizer, decoder.start), prompt_style(spec["prompt"])
     design = design_of(items, spec)
     plan = Plan.of(spec["steering"], spec["score"], vectors)
 
@@ -253,6 +253,7 @@ def steered_languages(
             latents=False,
             context_length=decoder.context_length,
             vocabulary=decoder.vocabulary,
+            dropped=[int(n) for n in scores["n_truncated_tokens"].sel(language=tag)],
         )
         return [lay_out(asked[i], decoder.reach) for i in design.items]
 
