@@ -23,7 +23,8 @@ class Visit:
     def open(self, path: Path, place: str = "") -> None:
         """Show a file and wait until its charts stand."""
         self.page.goto(path.as_uri() + place)
-        self.page.wait_for_function("document.documentElement.dataset.ready === 'yes'")
+        # Not wait_for_function: asking twice it evaluates text, which the page forbids.
+        self.page.wait_for_selector("html[data-ready=yes]", state="attached")
 
     def text(self, selector: str) -> str:
         return " ".join(self.page.inner_text(selector).split())

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.browsing import Visit, visit
+from tests.patience import until
 
 from isogloss.measures.trajectories import shares_among_choices
 from isogloss.questions.items import ParallelItems
@@ -69,7 +70,7 @@ def test_the_table_is_copied(chromium: Any, page: Path, kind: str, start: str, l
     with visit(chromium, permissions=["clipboard-read", "clipboard-write"]) as seen:
         seen.open(page)
         seen.page.click(f"[data-copy={kind}]")
-        seen.page.wait_for_function("document.querySelector('#copied').value")
+        until(lambda: seen.text("#copied"), "the copy")
         text = seen.page.evaluate("navigator.clipboard.readText()")
     assert text.startswith(start) and len(text.splitlines()) == lines
 
@@ -79,7 +80,7 @@ def test_choosing_an_item_shows_its_shares(seen: Visit, page: Path, study: Study
     before = shown_rows(seen, "#choices > div:first-child")
     item = str(study.behaviour(MODEL, DATASET)["item"].values[3])
     seen.page.select_option("#items", item)
-    seen.page.wait_for_function(f"location.hash.includes({item!r})")
+    until(lambda: item in seen.page.url, "the item's address")
     seen.page.wait_for_timeout(200)
     after = shown_rows(seen, "#choices > div:first-child")
     lens = study.lens(MODEL, DATASET, "de")
@@ -96,7 +97,7 @@ def test_j_and_k_go_through_the_items(seen: Visit, page: Path, study: StudyResul
     seen.open(page, f"#{MODEL}/{DATASET}/lens/{items[0]}/de")
     for key, at in (("k", 0), ("j", 1), ("j", 2), ("k", 1)):
         seen.page.keyboard.press(key)
-        seen.page.wait_for_function(f"document.querySelector('#items').value === {items[at]!r}")
+        until(lambda at=at: seen.page.input_value("#items") == items[at], "the next item")
         assert study.questions(DATASET).items["de"][at].question in seen.text("#question")
     assert seen.page.evaluate("location.hash").endswith(f"/lens/{items[1]}/de")
     columns = """(all) => all.map((text) => [text.getBoundingClientRect().x, text.textContent])
