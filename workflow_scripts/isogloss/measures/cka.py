@@ -269,7 +269,8 @@ class _Shuffled:
         for matrix, of_rows, of_columns, out in zip(
             self.matrix, row_order[:, rows], column_order[:, start:], moved, strict=True
         ):
-            matrix.take(of_rows, 0).take(of_columns, 1, out=out, mode="clip")
+            # Places are inside; NumPy looks them up a third faster where it may wrap than clip.
+            matrix.take(of_rows, 0).take(of_columns, 1, out=out, mode="wrap")
         if (shuffle.signs != 1).any():
             of_clusters = shuffle.signs[:, self.first_items]
             row_signs = shuffle.signs if self.rows_are_items else of_clusters

@@ -6,14 +6,14 @@ divided by the number of features at the end.
 """
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import csc_array
 
 from isogloss.measures.in_threads import in_threads
 from isogloss.measures.statistics import cluster_codes, sum_by_cluster
 
 ITEMS_AT_ONCE = 16  # whose products are summed in float32, before they are in float64
-AT_ONCE = 4_000_000  # states times features of all languages that shuffled sums are taken of
-FEWEST_FEATURES = 64  # of them, below which moving a state is not worth its look-up
+FEATURES_AT_ONCE = 32  # of states that meet: as many as make adding them worth their look-up
+SUMS_AT_ONCE = 250_000  # numbers that they are added to, which stay in the cache
 
 
 def pair_item_share(z: np.ndarray) -> np.ndarray:
@@ -121,34 +121,38 @@ def shuffled_sums_of_pairs(z: np.ndarray, orders: np.ndarray, signs: np.ndarray)
     The sum of all languages' states squared, less their own squares: no pair is looked at.
     """
     squares_alone = sum(float(np.vdot(of_item, of_item)) for of_item in z.transpose(1, 0, 2))
-    n_languages, n_items, n_features = z.shape
-    step = max(FEWEST_FEATURES, AT_ONCE // (n_languages * n_items))
-    sums = np.zeros(len(orders))
-    for start in range(0, n_features, step):
-        part = np.ascontiguousarray(z[..., start : start + step]).reshape(n_languages * n_items, -1)
-        # A matrix of as many permutations as leave their sums in the cache.
-        several = max(1, AT_ONCE // 4 // max(n_items * part.shape[1], n_languages * n_items * 10))
-        some = [slice(at, at + several) for at in range(0, len(orders), several)]
+    n_items, n_features = z.shape[1:]
+    starts = range(0, n_features, FEATURES_AT_ONCE)
+    parts = [np.concatenate(z[..., start : start + FEATURES_AT_ONCE]) for start in starts]
+    several = max(1, SUMS_AT_ONCE // (n_items * FEATURES_AT_ONCE))
 
-        def of_some(those: slice, part: np.ndarray = part) -> np.ndarray:
-            of_items = _picking(orders[those], signs[those], z.dtype) @ part
-            squares = (of_items**2).sum(axis=1).reshape(-1, n_items)
-            return np.asarray(squares.sum(axis=1, dtype=np.float64))
+    def of_some(those: slice) -> np.ndarray:
+        meeting, sums = _meeting(orders[those], signs[those], z.dtype), np.zeros(len(orders[those]))
+        for part in parts:
+            of_items = meeting @ part
+            sums += (of_items**2).reshape(len(sums), -1).sum(axis=1, dtype=np.float64)
+        return sums
 
-        sums += np.concatenate(list(in_threads(of_some, some)))
-    return sums - squares_alone
+    some = [slice(at, at + several) for at in range(0, len(orders), several)]
+    return np.concatenate([np.zeros(0), *in_threads(of_some, some)]) - squares_alone
 
 
-def _picking(orders: np.ndarray, signs: np.ndarray, dtype: np.dtype) -> csr_array:
+def _meeting(orders: np.ndarray, signs: np.ndarray, dtype: np.dtype) -> csc_array:
     """A matrix (permutation x item, language x item) that sums the states which meet as one item.
+
+    By columns: a state is read once, and added to the sums of all permutations.
 
     Args: orders and signs (permutation, language, item).
     """
     n_permutations, n_languages, n_items = orders.shape
-    members = orders + np.arange(n_languages, dtype=np.int32)[:, None] * np.int32(n_items)
-    members, data = (a.transpose(0, 2, 1).ravel() for a in (members, signs.astype(dtype)))
-    starts = np.arange(n_permutations * n_items + 1, dtype=np.int32) * np.int32(n_languages)
-    return csr_array((data, members, starts), (len(starts) - 1, n_languages * n_items))
+    of_states = np.empty((n_languages, n_items, n_permutations), np.int32)
+    data = np.empty(of_states.shape, dtype)
+    places = np.arange(n_permutations * n_items, dtype=np.int32).reshape(n_permutations, 1, n_items)
+    for array, values in ((of_states, places), (data, signs)):
+        np.put_along_axis(array.transpose(2, 0, 1), orders.astype(np.intp), values, axis=2)
+    starts = np.arange(0, data.size + 1, n_permutations, dtype=np.int32)
+    shape = (n_permutations * n_items, n_languages * n_items)
+    return csc_array((data.ravel(), of_states.ravel(), starts), shape)
 
 
 def _rows(order: np.ndarray) -> np.ndarray:
