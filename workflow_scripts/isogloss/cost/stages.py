@@ -281,7 +281,7 @@ def analyses(work: Work) -> dict[str, Cost]:
     folds = study.statistics.folds
     # Sums over paired items and their shuffles, shuffled Gram matrices, products for retrieval.
     shuffles = how.permutations + how.map_permutations
-    paired = n * (how.map_permutations + 10) + 100 * how.map_permutations + 30 * how.permutations
+    paired = n * (how.map_permutations + 10) + 100 * how.map_permutations + 15 * how.permutations
     grams = how.map_permutations * items * (n / 2 + 100)
     retrieved = len(layers_with_retrieval(layers, n, how.retrieval_layers))
     similar = layers * states * (width * paired + grams) + retrieved * states**2 * (width + 350)
