@@ -81,6 +81,13 @@ def test_a_study_without_a_fault_has_none_and_says_what_it_can_show(study: dict[
     ]
 
 
+def test_questions_that_show_one_another_are_one_cluster(study: dict[str, Any]) -> None:
+    study |= {"prompt": {"mode": "few_shot", "shots": 2}, "steering": None}
+    findings = check(study)
+    assert not findings.faults
+    assert findings.facts[0].startswith("own: 12 questions in 10 clusters")
+
+
 def no_model(study: dict[str, Any]) -> None:
     study["models"]["tiny"]["path"] = "elsewhere"
 

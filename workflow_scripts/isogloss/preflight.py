@@ -28,7 +28,7 @@ from isogloss.model.sources import (
     local_folder,
 )
 from isogloss.questions.items import ParallelItems, repeated_questions
-from isogloss.questions.prompts import Tokens, control_language, questions
+from isogloss.questions.prompts import Tokens, control_language, prompt_clusters, questions
 from isogloss.store.names import size_text
 from isogloss.store.places import place_of
 from isogloss.study.local_questions import check_pairs_apart, checked_questions
@@ -272,15 +272,16 @@ def detectable_effects(study: Config, name: str, items: ParallelItems) -> Iterat
     """
     if name not in study.questions:
         return
-    clusters, tags = len(np.unique(items.clusters)), study.languages_of(name)
+    clusters = prompt_clusters(items, prompt_style(dump(study.prompt_of(name))))
+    tags = study.languages_of(name)
     pairs = len(tags) * (len(tags) - 1) // 2
-    line = f"{name}: {len(items.item_ids)} questions in {clusters} clusters"
+    line = f"{name}: {len(items.item_ids)} questions in {len(np.unique(clusters))} clusters"
     if study.steering and name in study.steering.evaluate_on:
         changes = np.zeros(len(items.item_ids))
         changes[:: round(1 / FLIPS)] = 1.0
         changes[:: 2 * round(1 / FLIPS)] = -1.0
         alpha = 0.05 / len(study.steering.languages)
-        least = minimum_detectable_effect(changes, items.clusters, alpha, flips=Flips.of(changes))
+        least = minimum_detectable_effect(changes, clusters, alpha, flips=Flips.of(changes))
         line += (
             f"; a change of accuracy under steering is detected from {100 * least:.0f} points on in"
             f" one language, if {FLIPS:.0%} of the answers change"
