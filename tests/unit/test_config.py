@@ -293,6 +293,18 @@ def test_sentences_cannot_be_evaluated_but_can_be_fitted_on():
         validate(content)
 
 
+@pytest.mark.parametrize("place", ["prompt", "datasets.flores.prompt"])
+def test_sentences_have_no_answers_that_few_shot_could_show(place):
+    content = changed("datasets/flores", {"source": "sentences", "path": "data/flores"})
+    few = {"mode": "few_shot", "shots": 2}
+    content["steering"], content["prompt"] = None, few if place == "prompt" else {}
+    content["datasets"]["flores"]["prompt"] = None if place == "prompt" else few
+    with pytest.raises(InputError, match=r"datasets\.flores: .*few_shot.*prompt: \{mode: raw\}"):
+        validate(content)
+    content["datasets"]["flores"]["prompt"] = {"mode": "raw"}
+    assert validate(content).prompt_of("flores").mode == "raw"
+
+
 @pytest.mark.parametrize("key", ["fit_on", "evaluate_on"])
 def test_steered_languages_are_those_of_the_datasets_that_they_need(key):
     content = changed("datasets/small", {"source": "jsonl", "path": "x", "languages": ["en", "de"]})
