@@ -290,6 +290,21 @@ def test_items_are_candidates_where_the_pivot_is_right_and_the_answer_wrong():
     assert margin[0] == pytest.approx(4.0)  # (9 - 1) nat over 2 tokens
 
 
+@pytest.mark.parametrize(
+    ("score", "tokens", "said"),
+    [("token", 2, "log-probability per token)"), ("sum", 1, "log-probability)")],
+)
+def test_single_items_are_shown_by_the_score_of_the_study(results, score, tokens, said):
+    table = trajectories_of(results["lenses"], score)
+    drawing = lens_items.item_lenses(results["lenses"], table, questions(), SUBJECT, 1)
+    assert said in drawing.caption
+    example = lens_items.choose_examples(results["lenses"], table, SUBJECT, 1)[0]
+    of_item = results["lenses"][example.language].sel(latent="prompt").isel(item=example.item)
+    scores = of_item["log_probability"].transpose("layer", "choice").values / tokens
+    rest = np.log(example.shares[0]) - scores  # the same for all choices of a layer
+    np.testing.assert_allclose(rest, np.broadcast_to(rest[:, :1], rest.shape), atol=1e-9)
+
+
 def test_the_item_of_median_margin_is_shown(results):
     trajectories = results["trajectories"]
     example = lens_items.choose_examples(results["lenses"], trajectories, SUBJECT, 1)[0]
@@ -306,6 +321,7 @@ def test_the_item_of_median_margin_is_shown(results):
 def test_languages_near_chance_are_shown_last(results):
     examples = lens_items.choose_examples(results["lenses"], results["trajectories"], SUBJECT, 3)
     assert examples[-1].language == "sw"
+    assert "those not above chance last" in DRAWN["lens_items"](results).caption
 
 
 def test_shares_are_among_the_choices_that_an_item_has():
