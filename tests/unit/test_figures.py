@@ -421,6 +421,17 @@ THIRTY = (
 ).split()
 
 
+def test_of_many_steered_languages_the_caption_says_that_it_names_two(results):
+    effects = results["steering"]
+    places = [place % effects.sizes["language"] for place in range(10)]
+    tags = ["de", "es", "fr", "it", "pt", "ru", "pl", "cs", "id", "tr"]
+    many = effects.isel(language=places).assign_coords(language=tags)
+    finding = steering.effect(many, SUBJECT, "planted").caption.partition("\n\n")[0]
+    assert "percentage points (the highest and the lowest of 10 languages)" in finding
+    few = steering.effect(effects, SUBJECT, "planted").caption
+    assert "the lowest of" not in few
+
+
 def test_thirty_languages_are_distinct_without_their_colours():
     styles = language_styles(THIRTY, Subject("m", "d", "en"))
     looks = {(style["marker"], style["linestyle"]) for tag, style in styles.items() if tag != "en"}
