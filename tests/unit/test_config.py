@@ -293,6 +293,16 @@ def test_sentences_cannot_be_evaluated_but_can_be_fitted_on():
         validate(content)
 
 
+def test_the_lens_reads_the_last_layer():
+    """What it calls the answer, and what settles, is what stands there."""
+    content = changed("extraction/lens_layers", [0.5, 0.75])
+    with pytest.raises(InputError, match=r"extraction\.lens_layers: .*1\.0.*last layer"):
+        validate(content)
+    for depths in ([0.5, 1.0], [1.0], []):
+        content["extraction"]["lens_layers"] = depths
+        assert validate(content).extraction.lens_layers == depths
+
+
 @pytest.mark.parametrize("place", ["prompt", "datasets.flores.prompt"])
 def test_sentences_have_no_answers_that_few_shot_could_show(place):
     content = changed("datasets/flores", {"source": "sentences", "path": "data/flores"})
