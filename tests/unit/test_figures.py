@@ -421,6 +421,17 @@ THIRTY = (
 ).split()
 
 
+@pytest.mark.parametrize("layers", [[1, 2, 3], [3]])
+def test_without_the_embedding_the_lens_leaves_no_layer_out(results, layers):
+    kept = results["trajectories"].isel(layer=layers).copy(deep=True)
+    kept["pivot_log_odds"][:, 0] += 9.0  # the layer to name
+    drawing = lens.latent_language(kept, SUBJECT)
+    depth = float(kept["relative_depth"][0])
+    assert f"at relative depth {depth:.2f}, from" in drawing.caption
+    band = drawing.figure.axes[0].collections[0].get_paths()[0]
+    assert len(np.unique(band.vertices[:, 0])) == len(layers)
+
+
 def test_of_many_steered_languages_the_caption_says_that_it_names_two(results):
     effects = results["steering"]
     places = [place % effects.sizes["language"] for place in range(10)]
