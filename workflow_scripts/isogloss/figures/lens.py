@@ -225,7 +225,7 @@ def _lines(ax: Axes, results: xr.Dataset, subject: Subject, tags: list[str], nam
 
 
 def _first_read(results: xr.Dataset | xr.DataArray) -> int:
-    """Index of the first layer behind the embedding, whose lens is mostly noise; 0 where none is."""
+    """Index of the first layer behind the embedding, whose lens is mostly noise."""
     depths = results["relative_depth"].values
     return int(depths[0] == 0 and len(depths) > 1)
 

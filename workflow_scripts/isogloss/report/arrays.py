@@ -21,7 +21,7 @@ ENDS = {"value": "", "low": "_low", "high": "_high"}
 BY_LAYER = {
     "item_share_pair": "item share (same place)",
     "cka_pair": "debiased CKA (same shape)",
-    "retrieval": "translation is the nearest neighbour, of the first language in the second [share]",
+    "retrieval": "nearest neighbour is the translation, of the first language in the second",
 }
 ONCE = {"consistency": "consistency of answers [Spearman's ρ]"}
 
