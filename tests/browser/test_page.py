@@ -158,6 +158,23 @@ def test_the_map_shows_a_pair_as_the_results_have_it(
         assert any(f"value: {value:.3f}" in label for label in shown_rows(seen, "#pairs"))
 
 
+def test_the_map_says_from_which_language_to_which_translations_are_looked_up(
+    seen: Visit, page: Path, study: StudyResults
+) -> None:
+    retrieval = study.similarity(MODEL, DATASET)["retrieval"]
+    layer = retrieval.sizes["layer"] // 2
+    for a, b, names in (
+        ("de", "es", "German looked up in Spanish"),
+        ("es", "de", "Spanish looked up in German"),
+    ):
+        seen.open(page, f"#{MODEL}/{DATASET}/map/retrieval/{a}/{b}")
+        value = float(retrieval.sel(language=a, language_2=b)[layer])
+        said = seen.text("#pair-text").replace("−", "-")
+        assert said.startswith(f"{names}: {value:.3f}") and "; chance gives" in said
+    exceeded = f"exceed in {100 * (1 - study.config.statistics.confidence):g}% of cases"
+    assert exceeded in seen.text("#map")
+
+
 def test_figures_have_their_finding_and_their_files_beside_them(seen: Visit, page: Path) -> None:
     seen.open(page)
     pictures = seen.page.eval_on_selector_all(

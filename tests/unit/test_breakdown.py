@@ -160,6 +160,21 @@ def test_small_groups_are_marked_and_shown():
     assert set(MEASURES) <= set(table.data_vars)
 
 
+def test_a_few_items_that_are_all_wrong_are_no_certainty():
+    rng = np.random.default_rng(0)
+    scores, _ = scores_in(rng)
+    rare = scores["cluster"].values < 2
+    gold = np.arange(4) == scores["answer"].values[:, None]
+    scores["sum"] = scores["sum"].where(~(gold & rare[:, None]), -99.0)
+    categories = np.where(rare, "rare", "usual").tolist()
+    table = breakdown(scores, states_in(rng, scores), groups_of(categories, OTHERS))
+    at = table.sel(group="category: rare")
+    assert at["accuracy"] == 0 and (at["accuracy_language"] == 0).all()
+    for name in ("accuracy", "accuracy_crossed", "accuracy_language", "accuracy_difference"):
+        assert np.isnan([at[f"{name}_{end}"].values for end in ("low", "high")]).all(), name
+    assert np.isfinite(table.sel(group="category: usual")["accuracy_difference_low"])
+
+
 @pytest.fixture
 def planted():
     """Steering that turns German items 20 to 29 right, and Swahili ones 12 to 15."""

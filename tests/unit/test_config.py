@@ -293,6 +293,28 @@ def test_sentences_cannot_be_evaluated_but_can_be_fitted_on():
         validate(content)
 
 
+def test_the_lens_reads_the_last_layer():
+    """What it calls the answer, and what settles, is what stands there."""
+    content = changed("extraction/lens_layers", [0.5, 0.75])
+    with pytest.raises(InputError, match=r"extraction\.lens_layers: .*1\.0.*last layer"):
+        validate(content)
+    for depths in ([0.5, 1.0], [1.0], []):
+        content["extraction"]["lens_layers"] = depths
+        assert validate(content).extraction.lens_layers == depths
+
+
+@pytest.mark.parametrize("place", ["prompt", "datasets.flores.prompt"])
+def test_sentences_have_no_answers_that_few_shot_could_show(place):
+    content = changed("datasets/flores", {"source": "sentences", "path": "data/flores"})
+    few = {"mode": "few_shot", "shots": 2}
+    content["steering"], content["prompt"] = None, few if place == "prompt" else {}
+    content["datasets"]["flores"]["prompt"] = None if place == "prompt" else few
+    with pytest.raises(InputError, match=r"datasets\.flores: .*few_shot.*prompt: \{mode: raw\}"):
+        validate(content)
+    content["datasets"]["flores"]["prompt"] = {"mode": "raw"}
+    assert validate(content).prompt_of("flores").mode == "raw"
+
+
 @pytest.mark.parametrize("key", ["fit_on", "evaluate_on"])
 def test_steered_languages_are_those_of_the_datasets_that_they_need(key):
     content = changed("datasets/small", {"source": "jsonl", "path": "x", "languages": ["en", "de"]})

@@ -148,13 +148,12 @@ def test_the_lens_grows_with_states_layers_and_vocabulary():
         work = work_of(model, extraction={"lens_layers": depths})
         return stages.lens(work, [text_of()]).seconds
 
-    single = flops([0.25])
-    assert single == pytest.approx(9 * HEAD)
-    assert flops([0.25, 0.5, 0.75]) == pytest.approx(3 * single)
-    assert flops([0.25], 768) == pytest.approx(2 * single)
     # The last layer's scores are the model's; at the embedding many states are the same.
-    assert flops([0.0, 0.5]) == pytest.approx((1 + stages.DIFFERENT) * single)
-    assert flops([0.5, 1.0]) == pytest.approx(single)
+    single = flops([0.25, 1.0])
+    assert single == pytest.approx(9 * HEAD)
+    assert flops([0.25, 0.5, 0.75, 1.0]) == pytest.approx(3 * single)
+    assert flops([0.25, 1.0], 768) == pytest.approx(2 * single)
+    assert flops([0.0, 0.5, 1.0]) == pytest.approx((1 + stages.DIFFERENT) * single)
 
 
 def test_steering_by_hand():

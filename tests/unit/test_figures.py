@@ -290,6 +290,21 @@ def test_items_are_candidates_where_the_pivot_is_right_and_the_answer_wrong():
     assert margin[0] == pytest.approx(4.0)  # (9 - 1) nat over 2 tokens
 
 
+@pytest.mark.parametrize(
+    ("score", "tokens", "said"),
+    [("token", 2, "log-probability per token)"), ("sum", 1, "log-probability)")],
+)
+def test_single_items_are_shown_by_the_score_of_the_study(results, score, tokens, said):
+    table = trajectories_of(results["lenses"], score)
+    drawing = lens_items.item_lenses(results["lenses"], table, questions(), SUBJECT, 1)
+    assert said in drawing.caption
+    example = lens_items.choose_examples(results["lenses"], table, SUBJECT, 1)[0]
+    of_item = results["lenses"][example.language].sel(latent="prompt").isel(item=example.item)
+    scores = of_item["log_probability"].transpose("layer", "choice").values / tokens
+    rest = np.log(example.shares[0]) - scores  # the same for all choices of a layer
+    np.testing.assert_allclose(rest, np.broadcast_to(rest[:, :1], rest.shape), atol=1e-9)
+
+
 def test_the_item_of_median_margin_is_shown(results):
     trajectories = results["trajectories"]
     example = lens_items.choose_examples(results["lenses"], trajectories, SUBJECT, 1)[0]
@@ -306,6 +321,7 @@ def test_the_item_of_median_margin_is_shown(results):
 def test_languages_near_chance_are_shown_last(results):
     examples = lens_items.choose_examples(results["lenses"], results["trajectories"], SUBJECT, 3)
     assert examples[-1].language == "sw"
+    assert "those not above chance last" in DRAWN["lens_items"](results).caption
 
 
 def test_shares_are_among_the_choices_that_an_item_has():
@@ -403,6 +419,28 @@ def test_the_scripts_of_the_questions_have_glyphs(text):
 THIRTY = (
     "en de nl sv da es fr it pt ro ru pl cs uk bg hi bn mr ur fa zh ar he am id ms tl tr sw yo ta"
 ).split()
+
+
+@pytest.mark.parametrize("layers", [[1, 2, 3], [3]])
+def test_without_the_embedding_the_lens_leaves_no_layer_out(results, layers):
+    kept = results["trajectories"].isel(layer=layers).copy(deep=True)
+    kept["pivot_log_odds"][:, 0] += 9.0  # the layer to name
+    drawing = lens.latent_language(kept, SUBJECT)
+    depth = float(kept["relative_depth"][0])
+    assert f"at relative depth {depth:.2f}, from" in drawing.caption
+    band = drawing.figure.axes[0].collections[0].get_paths()[0]
+    assert len(np.unique(band.vertices[:, 0])) == len(layers)
+
+
+def test_of_many_steered_languages_the_caption_says_that_it_names_two(results):
+    effects = results["steering"]
+    places = [place % effects.sizes["language"] for place in range(10)]
+    tags = ["de", "es", "fr", "it", "pt", "ru", "pl", "cs", "id", "tr"]
+    many = effects.isel(language=places).assign_coords(language=tags)
+    finding = steering.effect(many, SUBJECT, "planted").caption.partition("\n\n")[0]
+    assert "percentage points (the highest and the lowest of 10 languages)" in finding
+    few = steering.effect(effects, SUBJECT, "planted").caption
+    assert "the lowest of" not in few
 
 
 def test_thirty_languages_are_distinct_without_their_colours():

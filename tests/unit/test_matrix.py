@@ -42,6 +42,15 @@ def test_cells_are_the_pooled_effects_of_the_first_method(matrix):
     np.testing.assert_allclose(cell["effect_p_holm"], [[0.004, 0.09], [1, 1]])
 
 
+def test_an_effect_is_named_where_transfer_is_unknown(matrix):
+    use_style()
+    few_right = matrix.copy(deep=True)
+    for end in ("", "_low", "_high", "_p", "_p_holm"):
+        few_right[f"transfer_to_change{end}"].loc[{"fitted": "a", "dataset": "a"}] = np.nan
+    caption = across_datasets(few_right, Subject("", "", "en"), {"m": "m", "n": "n"}).caption
+    assert "m: a on a (+10.0 [+5.0, +15.0])" in caption
+
+
 def test_the_figure_brackets_what_is_not_significant(matrix):
     use_style()
     labels = {"m": "m (4-bit)", "n": "n"}

@@ -204,7 +204,7 @@ def _lines(ax: Axes, results: xr.Dataset, subject: Subject, tags: list[str], nam
         depth_axis(ax)
         return
     with_bands = tags if len(tags) <= MOST_WITH_BANDS else _extremes(values)
-    band = slice(1, None)  # the lens of the embedding is mostly noise
+    band = slice(_first_read(results), None)
     for tag in tags:
         line = values.sel(language=tag).values
         if tag not in with_bands:
@@ -224,10 +224,17 @@ def _lines(ax: Axes, results: xr.Dataset, subject: Subject, tags: list[str], nam
     label_ends(ax, float(depth[-1]), ends, colors, 2.2, always=bands)
 
 
+def _first_read(results: xr.Dataset | xr.DataArray) -> int:
+    """Index of the first layer behind the embedding, whose lens is mostly noise."""
+    depths = results["relative_depth"].values
+    return int(depths[0] == 0 and len(depths) > 1)
+
+
 def _extremes(values: xr.DataArray) -> list[str]:
     """The languages that are lowest and highest where their mean is farthest from 0."""
     mean = values.mean("language")
-    peak = 1 + int(abs(mean[1:]).fillna(-1).argmax("layer"))  # the embedding's lens is noise
+    first = _first_read(values)
+    peak = first + int(abs(mean[first:]).fillna(-1).argmax("layer"))
     known = values.isel(layer=peak).dropna("language")
     return [str(known.idxmin("language").item()), str(known.idxmax("language").item())]
 
@@ -256,7 +263,8 @@ def _language_caption(results: xr.Dataset, subject: Subject, others: list[str]) 
     pivot = subject.label(subject.pivot)
     odds = results["pivot_log_odds"].sel(language=others)
     mean = odds.mean("language")
-    peak = 1 + int(mean[1:].fillna(-np.inf).argmax("layer"))  # the embedding's lens is noise
+    first = _first_read(odds)
+    peak = first + int(mean[first:].fillna(-np.inf).argmax("layer"))
     in_prompt = float(results["settling_depth"].sel(language=others, latent="prompt").mean())
     through = float(results["settling_depth"].sel(language=others, latent="pivot").mean())
     return (

@@ -36,17 +36,18 @@ class Example:
     shares: np.ndarray
 
 
-def candidates(lens: xr.Dataset, layer: int) -> tuple[np.ndarray, np.ndarray]:
+def candidates(lens: xr.Dataset, layer: int, score: str = "token") -> tuple[np.ndarray, np.ndarray]:
     """Items whose answer is wrong at the end, though the pivot's is right at a layer.
 
     Args:
         lens: a lens file.
         layer: index of the layer at which the pivot's choices are read.
+        score: that ranks the choices, "token" or "sum".
 
     Returns:
         (item,) bool, and the margin (item,) of the pivot's gold choice there [nat].
     """
-    shares = shares_among_choices(lens, DRAWN_LATENTS)
+    shares = shares_among_choices(lens, DRAWN_LATENTS, score)
     gold = lens["answer"].values
     items = np.arange(len(gold))
     with np.errstate(divide="ignore"):
@@ -68,14 +69,14 @@ def choose_examples(
     Languages near chance come last; where no item qualifies, all items do.
     """
     others = [tag for tag in subject.order(list(lenses)) if tag != subject.pivot]
-    ranked = []
+    score, ranked = trajectories.attrs["score"], []
     for tag in others:
         accuracy = trajectories["latent_accuracy"].sel(language=tag, latent="pivot")
-        fits, margin = candidates(lenses[tag], int(accuracy.fillna(-1).values.argmax()))
+        fits, margin = candidates(lenses[tag], int(accuracy.fillna(-1).values.argmax()), score)
         qualified = np.flatnonzero(fits) if fits.any() else np.arange(len(fits))
         by_margin = qualified[np.argsort(margin[qualified], kind="stable")]
         item = int(by_margin[len(by_margin) // 2])
-        shares = shares_among_choices(lenses[tag], DRAWN_LATENTS)[:, :, item]
+        shares = shares_among_choices(lenses[tag], DRAWN_LATENTS, score)[:, :, item]
         rank = (tag in subject.near_chance, -int(fits.sum()))
         ranked.append((rank, Example(tag, item, shares)))
     return [example for _, example in sorted(ranked, key=lambda pair: pair[0])[:count]]
@@ -224,10 +225,12 @@ def _caption(
     subject: Subject,
 ) -> str:
     pivot = subject.label(subject.pivot)
-    parts = []
+    score, parts = trajectories.attrs["score"], []
+    per_token = " per token" if score == "token" else ""
     for example in examples:
         accuracy = trajectories["latent_accuracy"].sel(language=example.language, latent="pivot")
-        fits, _ = candidates(lenses[example.language], int(accuracy.fillna(-1).values.argmax()))
+        best = int(accuracy.fillna(-1).values.argmax())
+        fits, _ = candidates(lenses[example.language], best, score)
         parts.append(f"{int(fits.sum())} of {len(fits)} in {subject.label(example.language)}")
     named = spoken([as_rst(items.item_ids[e.item]) for e in examples])
     return (
@@ -236,8 +239,9 @@ def _caption(
         f"prompt and at the layer where they are read best, are answered rightly: {spoken(parts)}. "
         f"Shown: {named}.\n\n"
         "*How to read it*: rows are choices, columns layers by relative depth; the colour is a "
-        "choice's share among the choices of the item (softmax of its latent log-probability per "
-        "token). The framed row is the right answer, the red dot each layer's best choice. Items "
-        "are chosen by rule: the languages with the most such items, and in each the item whose "
-        f"margin in {pivot} is the median, so neither the clearest nor the faintest."
+        "choice's share among the choices of the item (softmax of its latent log-probability"
+        f"{per_token}). The framed row is the right answer, the red dot each layer's best choice. "
+        "Items are chosen by rule: the languages with the most such items, those not above chance last, "
+        "and in each the item (where there is no such one, of all items) whose margin in "
+        f"{pivot} is the median, so neither the clearest nor the faintest."
     )

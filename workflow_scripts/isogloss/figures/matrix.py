@@ -66,7 +66,7 @@ def across_datasets(matrix: xr.Dataset, subject: Subject, labels: dict[str, str]
 def _caption(matrix: xr.Dataset, labels: dict[str, str]) -> str:
     said = []
     for slug in map(str, matrix["model"].values):
-        cells = matrix.sel(model=slug).stack(cell=("fitted", "dataset")).dropna("cell")
+        cells = matrix.sel(model=slug).stack(cell=("fitted", "dataset"))
         sure = cells.isel(cell=np.flatnonzero(cells["effect_p_holm"] <= 1 - confidence_of(matrix)))
         listed = [
             f"{as_rst(str(fitted))} on {as_rst(str(dataset))} "

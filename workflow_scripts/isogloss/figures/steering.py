@@ -255,6 +255,11 @@ def _effect_caption(results: xr.Dataset, subject: Subject, fitted: str) -> str:
     for tag in every if len(every) <= MOST_IN_TEXT else extremes:
         part = effects.sel(language=tag)
         changes.append(f"{subject.label(tag).rstrip('*')} {between(part, 'effect', points)}")
+    of_many = (
+        f" (the highest and the lowest of {len(every)} languages)"
+        if len(every) > MOST_IN_TEXT
+        else ""
+    )
     alpha = 1 - confidence_of(results)
     p = results[MAIN_CLAIM.p]
     sure = [tag for tag in map(str, results["language"].values) if p.sel(language=tag) < alpha]
@@ -267,8 +272,8 @@ def _effect_caption(results: xr.Dataset, subject: Subject, fitted: str) -> str:
     named = as_rst(fitted)
     return (
         f"**{subject.model} on {subject.dataset}**, vectors from {named}: {words(method)} towards "
-        f"{subject.label(subject.pivot)} changes accuracy by {spoken(changes)} percentage points, "
-        f"{between(effects, 'pooled_effect', points)} in the mean (p = "
+        f"{subject.label(subject.pivot)} changes accuracy by {spoken(changes)} percentage points"
+        f"{of_many}, {between(effects, 'pooled_effect', points)} in the mean (p = "
         f"{decimal(results[MAIN_CLAIM.pooled_p], 4)}); {verdict} (sign-flip tests, "
         f"{MAIN_CLAIM.tests}).{_controls_text(results)}\n\n"
         f"*How to read it*: {CHOSEN}. Left, each method; middle, "

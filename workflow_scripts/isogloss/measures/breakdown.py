@@ -235,16 +235,18 @@ def _measure(
     for values, group in zip(rows, groups, strict=True):
         behind = group.items
         mean = mean_over(values, group.languages)
-        means.append(jackknife.interval(mean, limits, behind))
+        means.append(known_width(jackknife.interval(mean, limits, behind)))
         both = crossed_interval(values, mean, group.languages, jackknife.confidence)
-        crossed.append(within(both, limits))
+        crossed.append(known_width(within(both, limits)))
         # A language without a value in a group of items is in neither mean.
         whole = mean_over(rows[0], np.isfinite(values[0]) if group.of_items else every)
         difference = known_width(jackknife.interval(mean - whole, behind=behind))
+        if np.isnan(means[-1].low):  # all that varies is then the whole
+            difference = Interval(difference.estimate, means[-1].low, means[-1].high)
         apart.append(difference if group.grouping != "all" else _nothing(difference))
         chosen = np.where(group.languages, values, np.nan)
         by_items = np.broadcast_to(behind[:, None], (len(behind), values.shape[1]))
-        by_language.append(jackknife.interval(chosen, limits, by_items))
+        by_language.append(known_width(jackknife.interval(chosen, limits, by_items)))
     level = jackknife.confidence
     return (
         interval_variables(name, ("group",), stacked(means), text, "1", level)

@@ -472,20 +472,25 @@ def _settling_by_score(files: Mapping[str, xr.Dataset]) -> dict[str, xr.Variable
     return {"settling_layer_by_score": variable(dims, np.stack(means), text)}
 
 
-def shares_among_choices(lens: xr.Dataset, latents: Sequence[str]) -> np.ndarray:
+def shares_among_choices(
+    lens: xr.Dataset, latents: Sequence[str], score: str = "token"
+) -> np.ndarray:
     """Probability of each choice among the choices of its item.
 
     Args:
         lens: a lens file.
         latents: of its latent languages, those wanted.
+        score: that ranks the choices, as of `trajectories`: "token" or "sum".
 
     Returns:
-        (latent, layer, item, choice): the softmax of the log-probabilities per token; NaN for
-        choices that an item does not have.
+        (latent, layer, item, choice): the softmax of the log-probabilities, per token or of whole
+        choices; NaN for choices that an item does not have.
     """
     lens = lens.sel(latent=list(latents))
-    tokens = lens["n_tokens"].where(lens["n_tokens"] > 0)
-    scores = (lens["log_probability"] / tokens).transpose("latent", "layer", "item", "choice")
+    scores = lens["log_probability"]
+    if score == "token":
+        scores = scores / lens["n_tokens"].where(lens["n_tokens"] > 0)
+    scores = scores.transpose("latent", "layer", "item", "choice")
     exists = np.arange(scores.sizes["choice"]) < lens["n_choices"].values[:, None]
     values = np.where(exists, scores.values.astype(float), -np.inf)
     with np.errstate(invalid="ignore"):

@@ -21,7 +21,7 @@ ENDS = {"value": "", "low": "_low", "high": "_high"}
 BY_LAYER = {
     "item_share_pair": "item share (same place)",
     "cka_pair": "debiased CKA (same shape)",
-    "retrieval": "translation is the nearest neighbour [share]",
+    "retrieval": "nearest neighbour is the translation, of the first language in the second",
 }
 ONCE = {"consistency": "consistency of answers [Spearman's ρ]"}
 
@@ -96,7 +96,8 @@ def lens_part(study: StudyResults, model: str, dataset: str, ids: Sequence[str])
         "chance": known(trajectories["chance"]),
         # (latent, layer, item, choice)
         "shares": {
-            tag: packed(shares_among_choices(lens, LATENTS)) for tag, lens in lenses.items()
+            tag: packed(shares_among_choices(lens, LATENTS, trajectories.attrs["score"]))
+            for tag, lens in lenses.items()
         },
         "prediction": packed(behaviour["prediction"].sel(language=tags)),
         "settles": packed(

@@ -402,6 +402,9 @@ function ordered(data) {
   const key = (tag) => (state.order === "name" ? "" : languages[tag][state.order]) + "\u0000" + named(tag);
   return tags.sort((x, y) => key(x).localeCompare(key(y)));
 }
+// Retrieval, which alone has a chance level, goes from one language to another.
+const isSymmetric = (measure) => measure.chance === undefined;
+const pairName = (measure, a, b) => `${named(a)} ${isSymmetric(measure) ? "and" : "looked up in"} ${named(b)}`;
 function drawMap() {
   const data = pairs();
   $("#map .empty").hidden = Boolean(data);
@@ -419,11 +422,11 @@ function drawMap() {
   if (index(state.a) < 0) state.a = study.pivot;
   if (index(state.b) < 0 || state.a === state.b) state.b = data.languages.find((tag) => tag !== state.a);
   for (const end of ["a", "b"]) fill($(`#map [data-state=${end}]`), tags.map((tag) => [tag, named(tag)]), state[end]);
-  const rows = [];
+  const rows = [], both = isSymmetric(measure);
   for (const a of tags) {
     for (const b of tags) {
-      rows.push({ a, b, place_a: tags.indexOf(a), place_b: tags.indexOf(b), names: `${named(a)}, ${named(b)}`, value: a === b ? null : at(measure.value, layer, index(a), index(b)),
-        chosen: (a === state.a && b === state.b) || (a === state.b && b === state.a) });
+      rows.push({ a, b, place_a: tags.indexOf(a), place_b: tags.indexOf(b), names: pairName(measure, a, b), value: a === b ? null : at(measure.value, layer, index(a), index(b)),
+        chosen: (a === state.a && b === state.b) || (both && a === state.b && b === state.a) });
     }
   }
   const off = [];
@@ -449,8 +452,8 @@ function drawPair(data, measure, layer) {
     threshold: read("threshold", k) ?? read("null", k), now: k === layer }));
   const here = rows[layer], said = (v) => (v === null ? "unknown" : v.toFixed(3).replace("-", "−"));
   const interval = here.low === null ? "" : ` [${said(here.low)}, ${said(here.high)}]`;
-  $("#pair-text").textContent = `${named(state.a)} and ${named(state.b)}: ${said(here.value)}${interval}` +
-    (here.null === null ? "" : `; shuffled items give ${said(here.null)}`) +
+  $("#pair-text").textContent = `${pairName(measure, state.a, state.b)}: ${said(here.value)}${interval}` +
+    (here.null === null ? "" : `; ${isSymmetric(measure) ? "shuffled items give" : "chance gives"} ${said(here.null)}`) +
     (count < 2 ? "." : `, at layer ${here.layer} (depth ${depthText(here.at)}).`);
   say($("#pair"), $("#pair-text").textContent);
   $("#pair").hidden = count < 2;

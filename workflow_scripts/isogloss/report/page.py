@@ -99,6 +99,7 @@ def render_page(study: StudyResults, most_bytes: int = MOST_BYTES) -> str:
         remarks=markdown(remarks(results)) if results else "",
         pictures=in_reading_order(shown),
         measures={**BY_LAYER, **ONCE},
+        level=f"{100 * (1 - study.config.statistics.confidence):g}%",
         left_out=budget.left_out,
         data=parts | {"charts": charts, "languages": languages, "pivot": study.config.pivot,
                       "models": study.model_names, "measures": {**BY_LAYER, **ONCE}},

@@ -187,6 +187,11 @@ class Config(Strict):
                 self._templates_known(f"datasets.{name}.prompt", dataset.prompt)
             if dataset.prompt and dataset.prompt.variants and dataset.source == "sentences":
                 raise ValueError(f"datasets.{name}.prompt.variants: sentences have no choices")
+            if dataset.source == "sentences" and self.prompt_of(name).mode == "few_shot":
+                raise ValueError(
+                    f"datasets.{name}: sentences have no answers for few_shot to show: give it a "
+                    "prompt of its own, as prompt: {mode: raw}"
+                )
             self._variants_differ(name)
         self._seeds_apart()
         self._templates_known("prompt", self.prompt)

@@ -282,7 +282,8 @@ class Extraction(Strict):
     lens_layers: Annotated[int, Field(ge=0, le=10_000)] | Literal["all"] | list[Depth] = Field(
         7,
         description="layers whose states are kept for the lens: all, a number of them evenly "
-        "spread, or relative depths; 0 keeps none (27B x 122 languages would be terabytes)",
+        "spread, or relative depths, 1.0 among them; 0 keeps none (27B x 122 languages would be "
+        "terabytes)",
     )
     rows: Literal["keep", "none"] = Field(
         "keep",
@@ -302,6 +303,13 @@ class Extraction(Strict):
     )
 
     _lists = field_validator("control")(no_repeats)
+
+    @field_validator("lens_layers")
+    @classmethod
+    def _with_the_last(cls, value: int | str | list[float]) -> int | str | list[float]:
+        if isinstance(value, list) and value and max(value) < 1:
+            raise ValueError("1.0 must be among them: the answer is read at the last layer")
+        return value
 
 
 class Behaviour(Strict):
