@@ -178,6 +178,24 @@ def test_two_sizes_leave_every_claim_about_size_undecided_and_no_other():
     assert table.attrs["n_tests"] == 5 * 2
 
 
+def test_a_model_that_a_slope_leaves_out_is_not_in_its_sample():
+    """Where no answer changes there is no interval, and where states are alike no dissociation."""
+    scale, effects = world(1)
+    again = [scale.assign_coords(model=[f"{slug}-again" for slug in SIZES]), scale]
+    twice = xr.concat(again, "model", data_vars="minimal").assign(
+        slope=scale["slope"], n_sizes=scale["n_sizes"]
+    )
+    lost = {"model": "middle-again", "measure": "dissociation"}
+    twice["value"] = twice["value"].copy()
+    twice["value"].loc[lost] = np.nan
+    steered = effects | {f"{slug}-again": made for slug, made in effects.items()}
+    ends = [f"pooled_effect{end}" for end in ("_low", "_high")]
+    nothing = effects["large"].assign({name: np.nan * effects["large"][name] for name in ends})
+    table = verdicts(twice, steered | {"large-again": nothing})
+    n_models = {claim: int(rows(table, claim)["n_models"][0]) for claim in BY_SIZE}
+    assert n_models == {"size_dissociation": 5, "size_transfer": 6, "steering_size": 5}
+
+
 def test_what_is_not_steered_is_missing_and_no_test():
     table = verdicts(world(1)[0], {})
     for claim in (*STEERING, "steering_size"):

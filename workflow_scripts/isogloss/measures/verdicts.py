@@ -345,6 +345,12 @@ def _too_few_sizes(scale: xr.Dataset, family: str) -> str:
     return f"{n} {plural}: a claim about size needs {MIN_SIZES}" if n < MIN_SIZES else ""
 
 
+def _with_value(scale: xr.Dataset, models: Sequence[str], measure: str) -> list[str]:
+    """The models that a slope of a measure is of."""
+    values = scale["value"].sel(model=list(models), measure=measure)
+    return [str(model) for model in values.dropna("model")["model"].values]
+
+
 def _slope_findings(scale: xr.Dataset) -> list[Finding]:
     """Dissociation and transfer against size, by family."""
     findings = []
@@ -355,7 +361,8 @@ def _slope_findings(scale: xr.Dataset) -> list[Finding]:
             missing = _too_few_sizes(scale, family)
             if not missing and not np.isfinite(values).all():
                 missing = "a model without the measure, or nothing varies over clusters"
-            findings.append(Finding(claim, family, _sample(scale, models), missing, values))
+            behind = models if missing else _with_value(scale, models, measure)
+            findings.append(Finding(claim, family, _sample(scale, behind), missing, values))
     return findings
 
 
@@ -394,12 +401,14 @@ def _steering_size_findings(scale: xr.Dataset, steering: Mapping[str, xr.Dataset
             missing = "nothing is steered on this dataset"
             findings.append(Finding(claim, family, _sample(scale, models), missing))
             continue
-        sample = _sample(scale, steered, steering[steered[0]])
         changes = np.array([_steered(steering[m], "steering_accuracy")[:3] for m in steered])
         parameters = scale["parameters"].sel(model=steered).values
         change, low, high = changes.T
         slope = slope_of_estimates(parameters, change, low, high, confidence)
         missing = _too_few_sizes(scale, family) or slope.reason
         values = [slope.value, slope.low, slope.high, slope.p]
+        known = np.isfinite(low + high) | bool(missing)  # the slope is of these
+        behind = [model for model, is_known in zip(steered, known, strict=True) if is_known]
+        sample = _sample(scale, behind, steering[steered[0]])
         findings.append(Finding(claim, family, sample, missing, values))
     return findings
