@@ -216,6 +216,30 @@ def test_five_languages_are_too_few_for_an_association():
         assert missing == {"5 languages: an association over languages needs 6"}
 
 
+def without_similarity(made: ModelResult, tag: str) -> ModelResult:
+    """The model, the states of one language degenerate."""
+    similarity, other = made.similarity, made.similarity["language"] != tag
+    alike = similarity["item_share_middle"].where(other)
+    alike = alike.where(other.rename(language="language_2"))
+    by_language = similarity["dissociation_by_language"].where(other)
+    changed = similarity.assign(item_share_middle=alike, dissociation_by_language=by_language)
+    return replace(made, similarity=changed)
+
+
+def test_a_language_without_similarity_is_in_no_association_and_costs_the_others_nothing():
+    made = without_similarity(model(np.random.default_rng(0), "small", 1), "th")
+    table = verdicts(scale([made], permutations=399), {})
+    for claim in ("consistency_similarity", "accuracy_similarity"):
+        row = rows(table, claim)
+        assert row["missing"] == "" and np.isfinite(row["effect"]) and row["n_languages"] == N - 1
+    five = without_similarity(made, "ja")
+    table = verdicts(scale([five], permutations=399), {})
+    for claim in ("consistency_similarity", "accuracy_similarity"):
+        row = rows(table, claim)
+        assert row["missing"].item().startswith("5 languages: an association")
+        assert np.isnan(row["effect"]) and row["n_languages"] == N - 2
+
+
 def test_where_nothing_varies_that_is_said():
     measured, effects = world(1)
     measured, small = measured.copy(deep=True), effects["small"].copy(deep=True)

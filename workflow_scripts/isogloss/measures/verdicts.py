@@ -283,9 +283,17 @@ def _similarity_findings(scale: xr.Dataset) -> list[Finding]:
         for subject, models in subjects(scale).items():
             by_model = [[float(table[f"{name}{e}"].sel(model=m)) for e in ENDS] for m in models]
             values = _over_seeds(by_model, float(scale.attrs["confidence"]), is_correlation=True)
-            missing = _missing_association(scale.sizes["language"], values)
-            findings.append(Finding(claim, subject, _sample(scale, models), missing, values))
+            compared = _compared(scale, models)
+            missing = _missing_association(compared.sizes["language"], values)
+            findings.append(Finding(claim, subject, _sample(compared, models), missing, values))
     return findings
+
+
+def _compared(scale: xr.Dataset, models: Sequence[str]) -> xr.Dataset:
+    """The scale of the languages that have a similarity in all of some models; with the pivot."""
+    apart = scale["dissociation_by_language"].sel(model=list(models))
+    known = apart.notnull().all("model") | (scale["language"] == scale.attrs["pivot"])
+    return scale.isel(language=np.flatnonzero(known))
 
 
 ENDS = ("", "_low", "_high", "_p")
