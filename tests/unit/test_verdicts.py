@@ -267,6 +267,14 @@ def test_what_correction_leaves_open_is_undecided_though_its_interval_excludes_n
     ]
 
 
+@pytest.mark.parametrize("confidence, p", [(0.95, 0.05), (0.9, 0.1), (0.8, 0.2), (0.99, 0.01)])
+def test_a_p_at_its_level_is_a_verdict_at_every_confidence(confidence, p):
+    """Intervals exclude 0 there, and 1 - 0.9 is less than 0.1 by rounding."""
+    ends = np.array([0.1]), np.array([0.3])
+    assert decide(*ends, np.array([p]), np.ones(1), confidence)[0] == SUPPORTED
+    assert decide(*ends, np.array([p + 1e-4]), np.ones(1), confidence)[0] == UNDECIDED
+
+
 def test_tables_of_nothing_seldom_hold_a_verdict():
     rng = np.random.default_rng(0)
     wrong = []

@@ -20,7 +20,7 @@ import numpy as np
 import xarray as xr
 
 from isogloss.measures.slopes import MIN_SIZES, over_seeds, slope_of_estimates
-from isogloss.measures.statistics import detectable, fisher_z, holm
+from isogloss.measures.statistics import detectable, fisher_z, holm, significant
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 MIN_LANGUAGES = 6
@@ -145,7 +145,7 @@ def decide(
     ['supported', 'contradicted', 'undecided']
     """
     adjusted = holm(np.where(np.isfinite(low) & np.isfinite(high), p, np.nan))
-    sure = adjusted <= 1 - confidence
+    sure = significant(adjusted, confidence)
     above, below = sure & (low > 0), sure & (high < 0)
     for_it = np.where(sign > 0, above, below)
     against = np.where(sign > 0, below, above)
