@@ -149,6 +149,20 @@ def test_intervals_of_groups_and_differences_cover():
     assert all(np.mean(hits) > 0.95 - 2.5 * error for hits in covered.values()), covered
 
 
+def test_other_languages_too_are_never_surer_than_these_alone():
+    """A group of three clusters has two degrees of freedom, however many the others have."""
+    rng = np.random.default_rng(0)
+    scores, _ = scores_in(rng)
+    categories = ["rare" if c < 3 else "usual" for c in scores["cluster"].values]
+    table = breakdown(scores, states_in(rng, scores), groups_of(categories, OTHERS))
+    for name in MEASURES:
+        of_groups = table.isel(group=np.isfinite(table[f"{name}_crossed_low"]))
+        assert (of_groups[f"{name}_crossed_low"] <= of_groups[f"{name}_low"] + 1e-12).all()
+        assert (of_groups[f"{name}_crossed_high"] >= of_groups[f"{name}_high"] - 1e-12).all()
+    at = table.sel(group="category: rare")
+    assert np.isfinite(at["consistency_crossed_low"])
+
+
 def test_small_groups_are_marked_and_shown():
     rng = np.random.default_rng(0)
     scores, categories = scores_in(rng)

@@ -178,6 +178,24 @@ def test_two_sizes_leave_every_claim_about_size_undecided_and_no_other():
     assert table.attrs["n_tests"] == 5 * 2
 
 
+def test_a_model_that_a_slope_leaves_out_is_not_in_its_sample():
+    """Where no answer changes there is no interval, and where states are alike no dissociation."""
+    scale, effects = world(1)
+    again = [scale.assign_coords(model=[f"{slug}-again" for slug in SIZES]), scale]
+    twice = xr.concat(again, "model", data_vars="minimal").assign(
+        slope=scale["slope"], n_sizes=scale["n_sizes"]
+    )
+    lost = {"model": "middle-again", "measure": "dissociation"}
+    twice["value"] = twice["value"].copy()
+    twice["value"].loc[lost] = np.nan
+    steered = effects | {f"{slug}-again": made for slug, made in effects.items()}
+    ends = [f"pooled_effect{end}" for end in ("_low", "_high")]
+    nothing = effects["large"].assign({name: np.nan * effects["large"][name] for name in ends})
+    table = verdicts(twice, steered | {"large-again": nothing})
+    n_models = {claim: int(rows(table, claim)["n_models"][0]) for claim in BY_SIZE}
+    assert n_models == {"size_dissociation": 5, "size_transfer": 6, "steering_size": 5}
+
+
 def test_what_is_not_steered_is_missing_and_no_test():
     table = verdicts(world(1)[0], {})
     for claim in (*STEERING, "steering_size"):
@@ -196,6 +214,30 @@ def test_five_languages_are_too_few_for_an_association():
     for claim in ("consistency_similarity", "accuracy_similarity"):
         missing = set(rows(table, claim)["missing"].values)
         assert missing == {"5 languages: an association over languages needs 6"}
+
+
+def without_similarity(made: ModelResult, tag: str) -> ModelResult:
+    """The model, the states of one language degenerate."""
+    similarity, other = made.similarity, made.similarity["language"] != tag
+    alike = similarity["item_share_middle"].where(other)
+    alike = alike.where(other.rename(language="language_2"))
+    by_language = similarity["dissociation_by_language"].where(other)
+    changed = similarity.assign(item_share_middle=alike, dissociation_by_language=by_language)
+    return replace(made, similarity=changed)
+
+
+def test_a_language_without_similarity_is_in_no_association_and_costs_the_others_nothing():
+    made = without_similarity(model(np.random.default_rng(0), "small", 1), "th")
+    table = verdicts(scale([made], permutations=399), {})
+    for claim in ("consistency_similarity", "accuracy_similarity"):
+        row = rows(table, claim)
+        assert row["missing"] == "" and np.isfinite(row["effect"]) and row["n_languages"] == N - 1
+    five = without_similarity(made, "ja")
+    table = verdicts(scale([five], permutations=399), {})
+    for claim in ("consistency_similarity", "accuracy_similarity"):
+        row = rows(table, claim)
+        assert row["missing"].item().startswith("5 languages: an association")
+        assert np.isnan(row["effect"]) and row["n_languages"] == N - 2
 
 
 def test_where_nothing_varies_that_is_said():
@@ -223,6 +265,14 @@ def test_what_correction_leaves_open_is_undecided_though_its_interval_excludes_n
         SUPPORTED,
         CONTRADICTED,
     ]
+
+
+@pytest.mark.parametrize("confidence, p", [(0.95, 0.05), (0.9, 0.1), (0.8, 0.2), (0.99, 0.01)])
+def test_a_p_at_its_level_is_a_verdict_at_every_confidence(confidence, p):
+    """Intervals exclude 0 there, and 1 - 0.9 is less than 0.1 by rounding."""
+    ends = np.array([0.1]), np.array([0.3])
+    assert decide(*ends, np.array([p]), np.ones(1), confidence)[0] == SUPPORTED
+    assert decide(*ends, np.array([p + 1e-4]), np.ones(1), confidence)[0] == UNDECIDED
 
 
 def test_tables_of_nothing_seldom_hold_a_verdict():

@@ -20,6 +20,7 @@ from isogloss.figures.style import (
 )
 from isogloss.figures.text import ENDS, as_rst, between, decimal, percent, points
 from isogloss.files.netcdf import confidence_of
+from isogloss.measures.statistics import significant
 
 MOST_CATEGORIES = 20
 PANELS = {
@@ -98,9 +99,10 @@ def _name(group: xr.Dataset) -> str:
 def _caption(results: xr.Dataset, subject: Subject) -> str:
     said = [_differences(results, name) for name in ("accuracy", "item_share")]
     if "steering_effect_p_holm" in results:
-        alpha = 1 - confidence_of(results)
         first = results.isel(fitted=0)
-        sure = first.isel(group=np.flatnonzero(first["steering_effect_p_holm"] <= alpha))
+        sure = first.isel(
+            group=significant(first["steering_effect_p_holm"].values, confidence_of(results))
+        )
         changed = _listed(sure, "steering_effect", points)
         said.append(f"steering changes accuracy in {changed or 'no group'} (Holm over groups)")
     return (

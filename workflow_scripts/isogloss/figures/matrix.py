@@ -15,6 +15,7 @@ from isogloss.figures.style import (
 )
 from isogloss.figures.text import as_rst, between, points
 from isogloss.files.netcdf import confidence_of
+from isogloss.measures.statistics import significant
 from isogloss.steering.matrix import EFFECTS
 
 A_ROW = 3  # panels beside one another
@@ -46,7 +47,7 @@ def across_datasets(matrix: xr.Dataset, subject: Subject, labels: dict[str, str]
         ax.set_visible(False)
     for ax, model in zip(axes.flat, models, strict=False):
         cell = matrix.sel(model=model)
-        faint = ~(cell["effect_p_holm"].values <= 1 - confidence_of(matrix))
+        faint = ~significant(cell["effect_p_holm"].values, confidence_of(matrix))
         values = 100 * cell["effect"].values
         image = heat_map(
             ax, values, names["fitted"], names["dataset"], (-reach, reach), DIVERGING, "{:+.1f}",
@@ -67,7 +68,7 @@ def _caption(matrix: xr.Dataset, labels: dict[str, str]) -> str:
     said = []
     for slug in map(str, matrix["model"].values):
         cells = matrix.sel(model=slug).stack(cell=("fitted", "dataset"))
-        sure = cells.isel(cell=np.flatnonzero(cells["effect_p_holm"] <= 1 - confidence_of(matrix)))
+        sure = cells.isel(cell=significant(cells["effect_p_holm"].values, confidence_of(matrix)))
         listed = [
             f"{as_rst(str(fitted))} on {as_rst(str(dataset))} "
             f"({between(sure.isel(cell=i), 'effect', points)})"

@@ -23,6 +23,7 @@ from isogloss.figures.style import (
 )
 from isogloss.figures.text import ENDS, as_rst, between, decimal, points, span, span_of_points
 from isogloss.files.netcdf import confidence_of
+from isogloss.measures.statistics import significant
 from isogloss.study.steering_methods import ALL_METHODS, MAIN_CLAIM
 
 # What the selection has seen, and what it has not.
@@ -260,12 +261,12 @@ def _effect_caption(results: xr.Dataset, subject: Subject, fitted: str) -> str:
         if len(every) > MOST_IN_TEXT
         else ""
     )
-    alpha = 1 - confidence_of(results)
-    p = results[MAIN_CLAIM.p]
-    sure = [tag for tag in map(str, results["language"].values) if p.sel(language=tag) < alpha]
+    sure = results["language"].values[
+        significant(results[MAIN_CLAIM.p].values, confidence_of(results))
+    ]
     verdict = (
-        f"significant in {spoken_languages([subject.label(tag).rstrip('*') for tag in sure])}"
-        if sure
+        f"significant in {spoken_languages([subject.label(str(tag)).rstrip('*') for tag in sure])}"
+        if len(sure)
         else "not significant in any language by itself; an effect of "
         f"{span_of_points(results[MAIN_CLAIM.least])} would have been detected with 80% power"
     )

@@ -26,7 +26,7 @@ from isogloss.figures.text import (
 )
 from isogloss.figures.verdicts import verdict_section
 from isogloss.files.netcdf import confidence_of
-from isogloss.measures.statistics import detectable
+from isogloss.measures.statistics import detectable, significant
 from isogloss.questions.languages import language_name
 from isogloss.study.steering_methods import MAIN_CLAIM, family_of
 
@@ -456,12 +456,12 @@ def lens_line(trajectories: xr.Dataset, pivot: str) -> str:
 
 
 def _steering_line(effects: xr.Dataset, method: str) -> str:
-    results, alpha = effects.sel({"method": method}), 1 - confidence_of(effects)
+    results, confidence = effects.sel({"method": method}), confidence_of(effects)
     family = family_of(method, effects.attrs["default_method"])
     sure = [
         t
         for t in map(str, results["language"].values)
-        if float(results[family.p].sel(language=t)) < alpha
+        if significant(float(results[family.p].sel(language=t)), confidence)
     ]
     pooled = _with_bounds(results, "pooled_effect", points)
     each = (
@@ -472,7 +472,7 @@ def _steering_line(effects: xr.Dataset, method: str) -> str:
     )
     p = float(results[family.pooled_p])
     verdict = (f"p = {p:.2g}" if np.isfinite(p) else f"p = {NOTHING}") + family.pooled_tests
-    if not p < alpha:
+    if not significant(p, confidence):
         verdict += f", {span_of_points(results[family.pooled_least])} detectable"
     return (
         f"{str(method).replace('_', ' ')} changes accuracy by {pooled} points in the mean over "

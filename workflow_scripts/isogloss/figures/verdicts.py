@@ -7,6 +7,7 @@ import xarray as xr
 
 from isogloss.figures.text import as_markdown, decimal, markdown_table, points
 from isogloss.files.netcdf import confidence_of
+from isogloss.measures.statistics import significant
 from isogloss.measures.verdicts import CLAIMS, UNDECIDED
 from isogloss.questions.languages import language_name
 
@@ -72,7 +73,7 @@ def _evidence(row: Mapping[str, Any], verdicts: xr.Dataset) -> str:
     said = f"{said} ({claim.test})."
     if row["verdict"] != UNDECIDED:
         return said
-    if row["p"] <= 1 - confidence_of(verdicts):
+    if significant(row["p"], confidence_of(verdicts)):
         tests = verdicts.attrs["n_tests"]
         said += f" The interval leaves out 0, but not after correction for {tests} tests."
     size = f"{least.lstrip('+')}{unit}"

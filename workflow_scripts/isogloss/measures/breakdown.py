@@ -22,6 +22,7 @@ from isogloss.measures.statistics import (
     divide,
     known_width,
     stacked,
+    sum_by_cluster,
     two_way_jackknife,
     within,
 )
@@ -236,7 +237,8 @@ def _measure(
         behind = group.items
         mean = mean_over(values, group.languages)
         means.append(known_width(jackknife.interval(mean, limits, behind)))
-        both = crossed_interval(values, mean, group.languages, jackknife.confidence)
+        drawn = np.append(True, sum_by_cluster(behind, jackknife.codes) > 0)  # clusters it has
+        both = crossed_interval(values, mean[drawn], group.languages, jackknife.confidence)
         crossed.append(known_width(within(both, limits)))
         # A language without a value in a group of items is in neither mean.
         whole = mean_over(rows[0], np.isfinite(values[0]) if group.of_items else every)
@@ -274,7 +276,11 @@ def mean_over(rows: np.ndarray, languages: np.ndarray) -> np.ndarray:
 def crossed_interval(
     rows: np.ndarray, mean: np.ndarray, languages: np.ndarray, confidence: float
 ) -> Interval:
-    """Interval of a mean over languages for other items and other languages of the group."""
+    """Interval of a mean over languages for other items and other languages of the group.
+
+    Args: rows (row, language) and mean (row,) on the data, then without each cluster of the group:
+    of rows the first alone is read.
+    """
     values = rows[0, languages & np.isfinite(rows[0])]
     n = len(values)
     without = (values.sum() - values) / (n - 1) if n > 1 else np.full(n, np.nan)

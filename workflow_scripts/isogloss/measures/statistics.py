@@ -321,6 +321,15 @@ def _at_least(values: np.ndarray, observed: np.ndarray) -> np.ndarray:
     return np.abs(values) >= np.abs(observed) - ROUNDING * np.maximum(1, np.abs(observed))
 
 
+def significant(p: np.ndarray | float, confidence: float) -> np.ndarray:
+    """Where p is at most 1 - confidence, up to rounding: 1 - 0.9 is less than 0.1 in binary.
+
+    >>> [bool(significant(*test)) for test in ((0.05, 0.95), (0.1, 0.9), (0.11, 0.9))]
+    [True, True, False]
+    """
+    return np.asarray(p) <= 1 - confidence + ROUNDING
+
+
 def holm(p_values: np.ndarray) -> np.ndarray:
     """Holm-adjusted p values over one family (any shape); NaN are no tests and stay NaN.
 

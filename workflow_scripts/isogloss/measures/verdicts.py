@@ -20,7 +20,7 @@ import numpy as np
 import xarray as xr
 
 from isogloss.measures.slopes import MIN_SIZES, over_seeds, slope_of_estimates
-from isogloss.measures.statistics import detectable, fisher_z, holm
+from isogloss.measures.statistics import detectable, fisher_z, holm, significant
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 MIN_LANGUAGES = 6
@@ -145,7 +145,7 @@ def decide(
     ['supported', 'contradicted', 'undecided']
     """
     adjusted = holm(np.where(np.isfinite(low) & np.isfinite(high), p, np.nan))
-    sure = adjusted <= 1 - confidence
+    sure = significant(adjusted, confidence)
     above, below = sure & (low > 0), sure & (high < 0)
     for_it = np.where(sign > 0, above, below)
     against = np.where(sign > 0, below, above)
@@ -283,9 +283,17 @@ def _similarity_findings(scale: xr.Dataset) -> list[Finding]:
         for subject, models in subjects(scale).items():
             by_model = [[float(table[f"{name}{e}"].sel(model=m)) for e in ENDS] for m in models]
             values = _over_seeds(by_model, float(scale.attrs["confidence"]), is_correlation=True)
-            missing = _missing_association(scale.sizes["language"], values)
-            findings.append(Finding(claim, subject, _sample(scale, models), missing, values))
+            compared = _compared(scale, models)
+            missing = _missing_association(compared.sizes["language"], values)
+            findings.append(Finding(claim, subject, _sample(compared, models), missing, values))
     return findings
+
+
+def _compared(scale: xr.Dataset, models: Sequence[str]) -> xr.Dataset:
+    """The scale of the languages that have a similarity in all of some models; with the pivot."""
+    apart = scale["dissociation_by_language"].sel(model=list(models))
+    known = apart.notnull().all("model") | (scale["language"] == scale.attrs["pivot"])
+    return scale.isel(language=np.flatnonzero(known))
 
 
 ENDS = ("", "_low", "_high", "_p")
@@ -345,6 +353,12 @@ def _too_few_sizes(scale: xr.Dataset, family: str) -> str:
     return f"{n} {plural}: a claim about size needs {MIN_SIZES}" if n < MIN_SIZES else ""
 
 
+def _with_value(scale: xr.Dataset, models: Sequence[str], measure: str) -> list[str]:
+    """The models that a slope of a measure is of."""
+    values = scale["value"].sel(model=list(models), measure=measure)
+    return [str(model) for model in values.dropna("model")["model"].values]
+
+
 def _slope_findings(scale: xr.Dataset) -> list[Finding]:
     """Dissociation and transfer against size, by family."""
     findings = []
@@ -355,7 +369,8 @@ def _slope_findings(scale: xr.Dataset) -> list[Finding]:
             missing = _too_few_sizes(scale, family)
             if not missing and not np.isfinite(values).all():
                 missing = "a model without the measure, or nothing varies over clusters"
-            findings.append(Finding(claim, family, _sample(scale, models), missing, values))
+            behind = models if missing else _with_value(scale, models, measure)
+            findings.append(Finding(claim, family, _sample(scale, behind), missing, values))
     return findings
 
 
@@ -394,12 +409,14 @@ def _steering_size_findings(scale: xr.Dataset, steering: Mapping[str, xr.Dataset
             missing = "nothing is steered on this dataset"
             findings.append(Finding(claim, family, _sample(scale, models), missing))
             continue
-        sample = _sample(scale, steered, steering[steered[0]])
         changes = np.array([_steered(steering[m], "steering_accuracy")[:3] for m in steered])
         parameters = scale["parameters"].sel(model=steered).values
         change, low, high = changes.T
         slope = slope_of_estimates(parameters, change, low, high, confidence)
         missing = _too_few_sizes(scale, family) or slope.reason
         values = [slope.value, slope.low, slope.high, slope.p]
+        known = np.isfinite(low + high) | bool(missing)  # the slope is of these
+        behind = [model for model, is_known in zip(steered, known, strict=True) if is_known]
+        sample = _sample(scale, behind, steering[steered[0]])
         findings.append(Finding(claim, family, sample, missing, values))
     return findings
