@@ -240,8 +240,8 @@ def _caption(
         f"Shown: {named}.\n\n"
         "*How to read it*: rows are choices, columns layers by relative depth; the colour is a "
         "choice's share among the choices of the item (softmax of its latent log-probability"
-        f"{per_token}). The framed row is the right answer, the red dot each layer's best choice. "
-        "Items are chosen by rule: the languages with the most such items, those not above chance last, "
-        "and in each the item (where there is no such one, of all items) whose margin in "
-        f"{pivot} is the median, so neither the clearest nor the faintest."
+        f"{per_token}). The framed row is the right answer, the red dot each layer's best "
+        "choice. Items are chosen by rule: the languages with the most such items, those not "
+        "above chance last, and in each the item (where there is no such one, of all items) "
+        f"whose margin in {pivot} is the median, so neither the clearest nor the faintest."
     )
