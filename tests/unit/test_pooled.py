@@ -51,6 +51,15 @@ def test_what_a_comparison_of_models_needs_is_kept():
     np.testing.assert_allclose(values["x_without_language"], means_without_language(pairs))
 
 
+def test_an_interval_holds_its_estimate_however_far_the_bias_is_taken_to_be():
+    pairs, n_clusters = np.full((3, 3), 0.5), 10
+    noise = 1e-4 * np.random.default_rng(0).normal(size=(n_clusters, 3, 3))
+    for biased in (0.48, 0.52):
+        values = pooled("x", pairs, biased + noise + noise.transpose(0, 2, 1), 0.95)
+        for end in ("", "_crossed"):
+            assert values[f"x{end}_low"] <= values["x"] <= values[f"x{end}_high"]
+
+
 def test_bounds_stay_where_values_can_be():
     pairs, without_cluster, _ = crossed_world(np.random.default_rng(0), n_languages=3)
     values = pooled("x", 0.9 + pairs, 0.9 + without_cluster, 0.95, None, (0.0, 1.0))

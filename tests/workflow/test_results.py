@@ -251,3 +251,16 @@ def test_samples_of_the_harness_hold_the_scores(study: StudyResults) -> None:
     prompt, choice = third["arguments"][1]
     assert third["doc"]["question"] in prompt and choice == " " + third["doc"]["choices"][1]
     assert third["acc"] == float(np.argmax(values) == third["target"])
+
+
+def test_samples_of_questions_that_were_edited_are_refused(
+    copied: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = copied()
+    monkeypatch.setenv("ISOGLOSS_CACHE", str(study.cache))
+    path = study.folder / "questions/de.jsonl"
+    path.write_text(path.read_text(encoding="utf-8").replace("?", "??"), encoding="utf-8")
+    opened = iso.open(study.folder / "results")
+    with pytest.raises(InputError, match=r"datasets.own: its questions \(de\) have changed"):
+        list(samples(opened, "tiny", "own", "de"))
+    assert list(samples(opened, "tiny", "own", "es"))

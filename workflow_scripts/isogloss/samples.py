@@ -3,11 +3,13 @@
 Source: `samples_<task>_<date>.jsonl` of the harness (0.4) with `--log_samples`.
 """
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from isogloss.errors import InputError
 from isogloss.questions.languages import separator
 from isogloss.questions.prompts import prompt_text
 from isogloss.results import StudyResults
@@ -27,11 +29,17 @@ def samples(
         model, dataset, language: of them.
 
     Raises:
-        InputError: the study has no such thing, or it is not computed.
+        InputError: the study has no such thing, it is not computed, or the questions are others
+            by now.
     """
     stored = study.activations(model, dataset, language)
     scores = np.asarray(stored.log_probability.sel(latent="prompt"), dtype=float)
     items = study.questions(dataset)
+    if json.loads(stored.attrs["spec"])["items"][language] != items.digest(language):
+        raise InputError(
+            f"datasets.{dataset}: its questions ({language}) have changed since extraction: run"
+            " again"
+        )
     style = prompt_style(study.config.prompt_of(dataset).model_dump(mode="json"))
     for index, item in enumerate(items.items[language]):
         likelihoods = scores[index, : len(item.choices)].tolist()

@@ -449,7 +449,7 @@ def lens_line(trajectories: xr.Dataset, pivot: str) -> str:
     return (
         f"the lens reads the choices best in {language_name(pivot)}, compared with the prompt's "
         f"language, at relative depth {decimal(float(at['relative_depth']))}: {percent(through)} "
-        f"right{by_choices}, {_with_bounds(at, name, points)} points more than in "
+        f"right{by_choices}, a difference of {_with_bounds(at, name, points)} points from "
         "the prompt's language, mean over languages. That depth is chosen because the difference "
         "is largest there, which the interval does not allow for."
     )

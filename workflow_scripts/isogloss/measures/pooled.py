@@ -3,6 +3,7 @@
 import numpy as np
 
 from isogloss.measures.statistics import (
+    holding,
     jackknife_interval,
     two_way_jackknife,
     wilson_interval,
@@ -72,7 +73,8 @@ def with_bounds(
         interval = wilson_interval(value, without_cluster, len(without_cluster), confidence)
     else:
         centre = without_bias(value, without_cluster)
-        interval = within(jackknife_interval(centre, without_cluster, confidence), limits)
+        around = within(jackknife_interval(centre, without_cluster, confidence), limits)
+        interval = holding(value, around)
     return {
         name: np.asarray(value, dtype=float),
         f"{name}_low": interval.low,
@@ -104,7 +106,7 @@ def pooled(
     # A share without a cluster is one of a smaller gallery: no bias to extrapolate.
     centre = mean if limits == SHARES else without_bias(mean, by_cluster)
     crossed = two_way_jackknife(centre, by_cluster, by_language[others], confidence)
-    crossed = within(crossed, limits)
+    crossed = holding(mean, within(crossed, limits))
     return with_bounds(name, mean, by_cluster, confidence, limits) | {
         f"{name}_crossed_low": crossed.low,
         f"{name}_crossed_high": crossed.high,

@@ -300,6 +300,13 @@ def within(interval: Interval, limits: tuple[float, float]) -> Interval:
     return Interval(interval.estimate, low, high)
 
 
+def holding(estimate: np.ndarray, interval: Interval) -> Interval:
+    """The interval of an estimate, widened as far as it: around a value without its bias, an
+    interval may leave out the very number that it stands beside."""
+    low, high = np.minimum(interval.low, estimate), np.maximum(interval.high, estimate)
+    return Interval(np.asarray(estimate, dtype=float), low, high)
+
+
 def _t_interval(
     estimate: np.ndarray, variance: np.ndarray, degrees: np.ndarray | int, confidence: float
 ) -> Interval:

@@ -22,6 +22,7 @@ from isogloss.measures.self_consistency import Agreement, corrected, noise_share
 from isogloss.measures.statistics import (
     Interval,
     divide,
+    holding,
     jackknife_interval,
     within,
     without_bias,
@@ -186,8 +187,7 @@ def _cosine(centred: np.ndarray) -> float:
 def _interval(rows: np.ndarray, confidence: float, limits: tuple[float, float]) -> Interval:
     """Interval of (row, ...), around the value without its bias as in `pooled`."""
     centre = without_bias(rows[0], rows[1:])
-    interval = within(jackknife_interval(centre, rows[1:], confidence), limits)
-    return Interval(rows[0], interval.low, interval.high)
+    return holding(rows[0], within(jackknife_interval(centre, rows[1:], confidence), limits))
 
 
 def _corrected_rows(agreed: Agreement, confidence: float) -> np.ndarray:
