@@ -345,7 +345,7 @@ def test_the_lens_is_read_against_the_choices_alone_and_the_prompts_language():
     coords |= {"relative_depth": ("layer", [0.0, 0.5, 1.0])}
     line = list(findings(result(trajectories=xr.Dataset(data, coords))))[1]
     assert "at relative depth 0.50: 60% right (by the choices alone: 35%)" in line
-    assert "+23.0 [+18.0, +28.0] points more" in line
+    assert "a difference of +23.0 [+18.0, +28.0] points from the prompt" in line
 
 
 def worded(noise, n_items=60):
