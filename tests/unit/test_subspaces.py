@@ -144,7 +144,9 @@ def test_items_are_paired_anew_once_for_all_folds(monkeypatch):
     seen = []
 
     def correlated(x, y, shuffles):
-        seen.append([[(s.order.tolist(), s.signs.tolist()) for s in p] for p in zip(*shuffles)])
+        seen.append(
+            [[(s.order.tolist(), s.signs.tolist()) for s in p] for p in zip(*shuffles, strict=True)]
+        )
         return shared_correlations(x, y, shuffles)
 
     monkeypatch.setattr("isogloss.measures.subspaces.shared_correlations", correlated)

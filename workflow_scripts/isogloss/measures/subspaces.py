@@ -309,7 +309,7 @@ def _pairings(
 
 
 def _shuffles(orders: np.ndarray, signs: np.ndarray, part: np.ndarray) -> list[Shuffle]:
-    """The pairings of `_pairings` in some whole folds, items numbered as there; part (item,) bool."""
+    """The pairings of `_pairings` in a part (item,) of whole folds, items numbered as there."""
     place = (np.cumsum(part) - 1).astype(orders.dtype)
     inside = place[orders[:, :, part]], signs[:, :, part]
     return [Shuffle(*both) for both in zip(*inside, strict=True)]
