@@ -77,6 +77,15 @@ def test_a_measure_in_the_other_direction_fails() -> None:
     assert float(turned_row["rank_correlation"]) > 0.9 and not bool(turned_row["tracks"])
 
 
+def test_a_language_with_itself_is_no_overlap() -> None:
+    overlap = np.where(np.eye(3, dtype=bool), 1.0, 0.2)
+    subspaces = xr.Dataset(
+        {"overlap_normalised": (("layer", "language", "language_2"), overlap[None])},
+        {"relative_depth": ("layer", [0.5]), "language": list("abc"), "language_2": list("abc")},
+    )
+    assert YARDSTICKS["overlap"].of(subspaces) == pytest.approx(0.2)
+
+
 def test_curves_are_means_with_intervals_over_seeds(table: xr.Dataset) -> None:
     of = table.sel(measure="cka", sharing=0.5)
     assert float(of["mean"]) == pytest.approx(0.5)

@@ -264,7 +264,7 @@ def test_few_shot_alone_says_how_worked_items_are_taken():
         settings = Settings(validate(content)).activations("gemma-3-270m", "everyday")
         identity = activation_identity(settings, {"en": "0", "de": "1"}, "de")
         assert identity["prompt"].get("worked_items") == (
-            "one pool" if prompt["mode"] == "few_shot" else None
+            "one pool, one cluster" if prompt["mode"] == "few_shot" else None
         )
 
 

@@ -82,6 +82,18 @@ def test_mismatched_phrases_are_the_gold_of_an_item_of_another_cluster():
         assert ("pivot_mismatched", 0) in phrases
 
 
+@pytest.mark.parametrize("shots", [0, 4])
+def test_mismatched_phrases_are_of_the_partners_that_the_lens_finds(shots):
+    """It knows the clusters of the file alone, in which few_shot has joined some."""
+    data = items(8)
+    style = replace(RAW, mode="few_shot", shots=shots) if shots else RAW
+    partner = mismatched(prompt_clusters(data, style))
+    for question in ask(data, style=style):
+        other = data.items["de"][partner[question.item]]
+        expected = " " + other.choices[other.answer]
+        assert by_role(question)["prompt_mismatched", 0] == expected
+
+
 def test_the_pivots_own_prompts_have_no_pivot_phrases():
     roles = {role for role, _ in by_role(ask(items(), "en")[0])}
     assert roles == {"prompt", "control", "prompt_mismatched"}

@@ -55,6 +55,18 @@ def test_tables_of_any_kind_give_the_items(
     assert all(file.is_file() for file in dataset_files(spec, ["de", "en"]))
 
 
+def test_an_empty_cell_names_no_cluster(tmp_path: Path) -> None:
+    rows = [
+        {"item_id": str(n), "question": f"{n}?", "choice_1": f"a{n}", "choice_2": f"b{n}",
+         "answer": "0", "cluster": "text 1" if n < 2 else ""}
+        for n in range(5)
+    ]  # fmt: skip
+    for language in ("en", "de"):
+        as_csv(rows, tmp_path / language)
+    items = load_dataset({"source": "table", "path": str(tmp_path)}, ["de", "en"], "own")
+    assert items.clusters.tolist() == [0, 0, 1, 2, 3]
+
+
 def test_columns_of_other_names_are_mapped(tmp_path: Path) -> None:
     as_csv([{"Frage": "eins?", "A": "ja", "B": "nein", "key": "B"}] * 2, tmp_path / "de")
     columns = {"question": "{Frage}", "choices": ["A", "B"], "answer": "key",

@@ -53,6 +53,15 @@ def test_items_ask_the_same_facts_in_every_language_with_the_worlds_own_words() 
     assert items.clusters.max() == 29  # 40 items about 30 entities
 
 
+@pytest.mark.parametrize(("entities", "relations"), [(11, 4), (24, 5), (29, 3), (30, 3), (7, 5)])
+def test_all_facts_are_asked_for_before_any_is_again(entities: int, relations: int) -> None:
+    """With 59 entities and 4 relations, the second turn of the entities asked for the first's."""
+    world = small(entities=entities, relations=relations)
+    asked = asked_facts(world, world.facts.size, seed=0)
+    assert len(set(zip(asked.entity, asked.relation, strict=True))) == world.facts.size
+    assert len(set(asked.entity[:entities])) == entities
+
+
 def test_a_dataset_has_the_items_of_its_world_in_some_languages() -> None:
     about = {"entities": 30, "relations": 3, "objects": 9, "words": 1, "coverage": 0.5, "seed": 0}
     spec = {"source": "world", "items": 20, "seed": 3, "world": about | {"languages": list(TAGS)}}

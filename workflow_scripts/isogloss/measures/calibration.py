@@ -60,11 +60,16 @@ class Yardstick:
 
 
 def _middle(name: str, **chosen: str | int) -> Callable[[xr.Dataset], float]:
-    """Mean of a variable over the middle half of depth, and over whatever else it has."""
+    """Mean of a variable over the middle half of depth, and over whatever else it has.
+
+    Of pairs over those of two languages: with itself a language has all in common.
+    """
 
     def mean(result: xr.Dataset) -> float:
-        inside = is_middle(result["relative_depth"].values)
-        return float(result[name].sel(chosen).isel(layer=inside).mean())
+        values = result[name].sel(chosen)
+        if "language_2" in values.dims:
+            values = values.where(values["language"] != values["language_2"])
+        return float(values.isel(layer=is_middle(result["relative_depth"].values)).mean())
 
     return mean
 

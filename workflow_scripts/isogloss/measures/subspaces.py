@@ -212,15 +212,13 @@ def _cross_fitted_part(
         missing = dict.fromkeys(("shared_correlation", *_tested("shared_correlation")), nothing)
         return {**missing, **dict.fromkeys(names, np.nan)}
     shared, read = [], []
-    # One draw of labels for all folds: each item is fitted on in one fold and read in another, so
-    # that accuracies of the folds go up and down together, in the data and so in the null.
+    # One draw for all folds: each item is fitted on in one fold and read in another, so that what
+    # is found in the folds goes up and down together, in the data and so in the null.
     labels = label_orders(clusters, len(x), permutations, (seed, 3))
+    pairings = _pairings(clusters, folds, len(x), permutations, seed)
     for fold, within, overall in _projected(x, folds):
         parts = (folds != fold, folds == fold)
-        shuffles = [
-            _shuffles(clusters[part], len(x), permutations, (seed, fold, i))
-            for i, part in enumerate(parts)
-        ]
+        shuffles = [_shuffles(*pairings, part) for part in parts]
         orders = [labels[:, :, part] for part in parts]
         shared.append(shared_correlations(*within, list(zip(*shuffles, strict=True))))
         read.append(separability(*overall, list(zip(*orders, strict=True))))
@@ -293,13 +291,28 @@ class _Scatter:
         return means, axes_of_scatter(within, k), axes_of_scatter(overall, wide)
 
 
-def _shuffles(
-    clusters: np.ndarray, n_languages: int, permutations: int, seed: tuple[int, int, int]
-) -> list[Shuffle]:
-    """Shuffled pairings of the items of one part of the folds."""
-    orders = shuffled_orders(clusters, n_languages, permutations, (*seed, 1))
-    signs = rare_signs(clusters, n_languages, permutations, (*seed, 2))
-    return [Shuffle(*both) for both in zip(orders, signs, strict=True)]
+def _pairings(
+    clusters: np.ndarray, folds: np.ndarray, n_languages: int, permutations: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shuffled pairings that leave every item in its fold.
+
+    Returns: orders and signs (permutation, language, item) of all items.
+    """
+    orders = np.empty((permutations, n_languages, len(folds)), np.min_scalar_type(-len(folds)))
+    signs = np.empty(orders.shape, np.int8)
+    for fold in np.unique(folds).tolist():
+        items = np.flatnonzero(folds == fold)
+        inside = clusters[items], n_languages, permutations
+        orders[:, :, items] = items[shuffled_orders(*inside, (seed, fold, 1))]
+        signs[:, :, items] = rare_signs(*inside, (seed, fold, 2))
+    return orders, signs
+
+
+def _shuffles(orders: np.ndarray, signs: np.ndarray, part: np.ndarray) -> list[Shuffle]:
+    """The pairings of `_pairings` in a part (item,) of whole folds, items numbered as there."""
+    place = (np.cumsum(part) - 1).astype(orders.dtype)
+    inside = place[orders[:, :, part]], signs[:, :, part]
+    return [Shuffle(*both) for both in zip(*inside, strict=True)]
 
 
 def _means_over_folds(

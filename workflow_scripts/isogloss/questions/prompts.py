@@ -264,7 +264,8 @@ def questions(
         InputError: a choice without tokens, a prompt longer than the context, a special token
             spelled out by an item, a token beyond the vocabulary, a chat template that moves.
     """
-    partner = mismatched(items.clusters) if latents else None
+    # Of the clusters that the file says, by which the lens finds the partners again.
+    partner = mismatched(prompt_clusters(items, style)) if latents else None
     spoken = dict.fromkeys(tag for tag in (language, pivot, control) if tag and tag in items.items)
     for tag in spoken if latents else [language]:
         tokens.check_texts(items, tag)

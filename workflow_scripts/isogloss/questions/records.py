@@ -188,7 +188,7 @@ def item_of_record(record: Mapping[str, Any], place: str) -> tuple[Item, int]:
         choices=tuple(clean[2:]),
         answer=record["answer"],
         category=record.get("category"),
-        cluster=record.get("cluster"),
+        cluster=record.get("cluster") or None,
     )
     if not item.choices:
         raise InputError(f"{place}: has 0 choices: give at least 2")

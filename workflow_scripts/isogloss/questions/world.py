@@ -10,6 +10,7 @@ facts.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -213,7 +214,11 @@ def asked_facts(world: World, n_items: int, seed: int) -> AskedFacts:
     order = draw.permutation(world.entities)
     row = np.arange(n_items)
     entity = order[row % world.entities]
-    relation = (row + row // world.entities) % world.relations
+    # Each turn of the entities is further on, by so many that no fact is asked for twice.
+    n, shift = world.entities, 1
+    while gcd(n + shift, world.relations) > 1:
+        shift += 1
+    relation = (row + shift * (row // n)) % world.relations
     gold = world.facts[entity, relation]
     others = np.argsort(draw.random((n_items, world.objects - 1)), axis=1)[:, : N_CHOICES - 1]
     others += others >= gold[:, None]

@@ -300,8 +300,9 @@ class Settings:
         left_out = {"variants"} | (
             {"chat_date", "chat_template_kwargs"} if prompt.mode != "chat" else set()
         )
-        # Once each item had others: such files are computed anew, all others have their names.
-        pool = {"worked_items": "one pool"} if prompt.mode == "few_shot" else {}
+        # Once each item had others, then mismatched phrases were of the dataset's clusters: such
+        # files are computed anew, all others have their names.
+        pool = {"worked_items": "one pool, one cluster"} if prompt.mode == "few_shot" else {}
         return dump(prompt, exclude=left_out) | {"templates": prompt.templates_of(variant)} | pool
 
     def folds(self) -> dict[str, Any]:
