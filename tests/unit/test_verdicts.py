@@ -12,7 +12,7 @@ from tests.unit.test_scale import CLUSTERS, N, result, with_ends
 from isogloss.figures.verdicts import verdict_section
 from isogloss.measures.associations import symmetric
 from isogloss.measures.model_results import ModelResult
-from isogloss.measures.scale import scale
+from isogloss.measures.scale import OTHER_PAIRS, scale
 from isogloss.measures.statistics import detectable
 from isogloss.measures.verdicts import (
     CLAIMS,
@@ -255,6 +255,13 @@ def test_where_nothing_varies_that_is_said():
     assert "no answer changed" in said["steering_accuracy"]
     assert said["steering_size"] == "2 sizes: a slope needs 3"
     assert (rows(table, "steering_transfer")["verdict"] == SUPPORTED).all()
+
+
+def test_what_is_missing_of_a_slope_is_what_the_scale_says():
+    measured, effects = world(1)
+    reason = xr.full_like(measured["slope"], OTHER_PAIRS, dtype=object)
+    table = verdicts(measured.assign(slope=measured["slope"] * np.nan, reason=reason), effects)
+    assert set(rows(table, "size_transfer")["missing"].values) == {OTHER_PAIRS}
 
 
 def test_what_correction_leaves_open_is_undecided_though_its_interval_excludes_nothing():

@@ -368,7 +368,7 @@ def _slope_findings(scale: xr.Dataset) -> list[Finding]:
             values = [float(slope[f"slope{end}"]) for end in ENDS]
             missing = _too_few_sizes(scale, family)
             if not missing and not np.isfinite(values).all():
-                missing = "a model without the measure, or nothing varies over clusters"
+                missing = str(slope["reason"].item()) or "nothing varies over clusters"
             behind = models if missing else _with_value(scale, models, measure)
             findings.append(Finding(claim, family, _sample(scale, behind), missing, values))
     return findings
