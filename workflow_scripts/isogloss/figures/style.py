@@ -298,7 +298,9 @@ def heat_map(
     """
     ax.set_facecolor("#efefef")
     image = ax.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
-    width, height = ax.get_figure(root=True).get_size_inches()  # type: ignore[union-attr]
+    figure = ax.get_figure(root=True)
+    assert figure is not None, "axes without a figure"
+    width, height = figure.get_size_inches()
     if len(columns) > MOST_ANNOTATED:
         ax.tick_params(axis="x", labelrotation=90)
         _name_cells(ax.xaxis, columns, width / 2.6)

@@ -25,8 +25,8 @@ def shuffled_orders(
     size = np.bincount(codes)[codes]
     n_clusters, n_items = int(codes.max()) + 1, len(codes)
     # The places of all permutations are drawn before the items' within them.
-    places, withins = np.random.default_rng(seed), np.random.default_rng(seed)
-    withins.bit_generator.advance(n_permutations * n_languages * n_clusters)  # type: ignore[attr-defined]
+    later = np.random.PCG64(seed).advance(n_permutations * n_languages * n_clusters)
+    places, withins = np.random.default_rng(seed), np.random.Generator(later)
     # The smallest type: of many languages these are the largest array there is.
     dtype = np.min_scalar_type(-n_items)
     orders = np.empty((n_permutations, n_languages, n_items), dtype)

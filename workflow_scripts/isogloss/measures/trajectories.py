@@ -165,8 +165,10 @@ def _of_phrase(lens: xr.Dataset, name: str, choice: np.ndarray) -> np.ndarray:
 # Labelled wrappers
 
 
-def lens_scores(lens: xr.Dataset, score: str = "token") -> np.ndarray:
-    """Latent scores of the choices: (latent, layer, item, choice), latents as `CHOICE_LATENTS`.
+def lens_scores(
+    lens: xr.Dataset, score: str = "token", latents: Sequence[str] = CHOICE_LATENTS
+) -> np.ndarray:
+    """Latent scores of the choices: (latent, layer, item, choice), latents as asked for.
 
     NaN where the item has no such choice, or the file no such latent language.
 
@@ -174,7 +176,7 @@ def lens_scores(lens: xr.Dataset, score: str = "token") -> np.ndarray:
         lens: a lens file.
         score: "token" [nat per token] or "sum" [nat].
     """
-    read = lens.sel(latent=list(CHOICE_LATENTS))
+    read = lens.sel(latent=list(latents))
     sums = read["log_probability"].transpose("latent", "layer", "item", "choice").values
     values = np.asarray(sums, dtype=float)
     if score == "token":
@@ -486,13 +488,6 @@ def shares_among_choices(
         (latent, layer, item, choice): the softmax of the log-probabilities, per token or of whole
         choices; NaN for choices that an item does not have.
     """
-    lens = lens.sel(latent=list(latents))
-    scores = lens["log_probability"]
-    if score == "token":
-        scores = scores / lens["n_tokens"].where(lens["n_tokens"] > 0)
-    scores = scores.transpose("latent", "layer", "item", "choice")
-    exists = np.arange(scores.sizes["choice"]) < lens["n_choices"].values[:, None]
-    values = np.where(exists, scores.values.astype(float), -np.inf)
-    with np.errstate(invalid="ignore"):
-        total = np.logaddexp.reduce(values, axis=-1, keepdims=True)
-        return np.where(exists, np.exp(values - total), np.nan)
+    values = lens_scores(lens, score, latents)
+    known = np.where(np.isnan(values), -np.inf, values)
+    return np.exp(values - np.logaddexp.reduce(known, axis=-1, keepdims=True))
