@@ -228,6 +228,21 @@ def test_steering_is_that_of_its_effects_in_every_group(planted):
     assert (at["steering_effect_p_holm"].fillna(1) >= at["steering_effect_p"].fillna(0)).all()
 
 
+def test_groups_are_few_by_the_items_that_steering_was_evaluated_on(planted):
+    """With sets apart, a group of many clusters may have few of them in the set for tests."""
+    files, scores = planted
+    tested = np.arange(16, 40)
+    groups = groups_of(["turned" if i < 20 else "other" for i in range(40)], ["de", "sw"])
+    part = {tag: file.isel(item=tested) for tag, file in files.items()}
+    few = {}
+    for name, of in (("all", files), ("part", part)):
+        table = steering_breakdown({"x": of}, scores, groups, ["de", "sw"], n_perm=99)
+        few[name] = table["steering_few"].isel(fitted=0).values[: len(groups)].tolist()
+    names = [group.name for group in groups]
+    assert {n for n, is_few in zip(names, few["all"], strict=True) if is_few} == set()
+    assert {n for n, is_few in zip(names, few["part"], strict=True) if is_few} == {"turned"}
+
+
 def test_where_a_language_is_right_everywhere_there_is_no_lift_and_it_is_said_why():
     """Not a lift of 0 that looks certain: nothing is left to compare with."""
     rng = np.random.default_rng(1)

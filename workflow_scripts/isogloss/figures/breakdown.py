@@ -49,7 +49,7 @@ def breakdown(results: xr.Dataset, subject: Subject) -> Drawing:
         1.35 + 0.2 * len(names),
         [
             f"{confidence(results)} over clusters of items",
-            "hollow: few clusters" if bool(part["few"].any()) else "",
+            "hollow: few clusters" if any(_few(part, name).any() for name in panels) else "",
             f"{n_left_out} smaller categories left out" if n_left_out else "",
             f"steered with vectors from {part['fitted'].values[0]}"
             if "fitted" in part.dims
@@ -64,7 +64,7 @@ def breakdown(results: xr.Dataset, subject: Subject) -> Drawing:
         values = part.isel(fitted=0) if "fitted" in part[name].dims else part
         ends = [scale * values[name + end].values for end in ENDS]
         ax.axvline(ends[0][0], color=GREY, linewidth=0.8, linestyle=(0, (1, 1)))
-        dots(ax, ends, np.arange(len(names)), part["few"].values.astype(bool).tolist(), BLACK)
+        dots(ax, ends, np.arange(len(names)), _few(values, name).tolist(), BLACK)
         for border in borders:
             ax.axhline(border, color=PALE, linewidth=1.2)
         dashes(ax, ends[0])
@@ -83,6 +83,12 @@ def _shown(results: xr.Dataset) -> np.ndarray:
     categories = np.flatnonzero(grouping == "category")
     largest = categories[np.argsort(-sizes[categories], kind="stable")][:MOST_CATEGORIES]
     return np.sort(np.concatenate([np.flatnonzero(grouping != "category"), largest]))
+
+
+def _few(part: xr.Dataset, name: str) -> np.ndarray:
+    """(..., group) which groups have few clusters behind a measure."""
+    steered = name.startswith("steering_")
+    return np.asarray(part["steering_few" if steered else "few"].values.astype(bool))
 
 
 def _name(group: xr.Dataset) -> str:

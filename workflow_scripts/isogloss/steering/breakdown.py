@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import xarray as xr
 
-from isogloss.measures.groups import Group
+from isogloss.measures.groups import MIN_CLUSTERS, Group
 from isogloss.measures.statistics import Interval, holm
 from isogloss.measures.variables import interval_variables, variable
 from isogloss.steering.answers import SteeredAnswers, checked_files
@@ -42,7 +42,8 @@ def steering_breakdown(
 
     Returns:
         `EFFECTS` (fitted, group) and by language, with intervals; p, and p adjusted by
-        Holm over the groups, by dataset of vectors.
+        Holm over the groups, by dataset of vectors. `steering_few`, where fewer than `MIN_CLUSTERS`
+        clusters of a group are evaluated: a split evaluates some of the items.
     """
     places = {str(item): place for place, item in enumerate(scores["item"].values)}
     made = []
@@ -79,7 +80,10 @@ def _of_vectors(
     """
     method = answers.labels("selected")[0]
     places = [list(languages).index(tag) for tag in answers.languages]
-    variables: dict[str, xr.Variable] = {}
+    clusters = answers.first["cluster"].values
+    counts = np.array([len(np.unique(clusters[group.items[items]])) for group in groups])
+    note = f"fewer than {MIN_CLUSTERS} clusters of evaluated items: numbers say little"
+    variables = {"steering_few": variable(("group",), counts < MIN_CLUSTERS, note)}
     for name, (field, text) in EFFECTS.items():
         change = getattr(answers, field)[..., answers.searched(method)] - answers.unsteered(field)
         text = f"{text}, {method.replace('_', ' ')}"
