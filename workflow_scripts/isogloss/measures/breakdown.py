@@ -6,7 +6,8 @@ it is part of, cluster by cluster.
 """
 
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import xarray as xr
@@ -15,16 +16,19 @@ from isogloss.files.parallel_states import ParallelStates
 from isogloss.measures.behaviour import choice_scores, predictions, rank_correlation, ranks
 from isogloss.measures.dissociation import is_middle
 from isogloss.measures.groups import GROUPINGS, MIN_CLUSTERS, Group
-from isogloss.measures.states import degenerate_reason, mean_and_spread, standardised
+from isogloss.measures.states import degenerate_reason, mean_and_spread
 from isogloss.measures.statistics import (
     Interval,
     Jackknife,
+    cluster_codes,
     divide,
+    holding,
     known_width,
     stacked,
     sum_by_cluster,
     two_way_jackknife,
     within,
+    without_bias,
 )
 from isogloss.measures.transfer import (
     LIFT_REASON,
@@ -49,16 +53,17 @@ MEASURES = {
 }
 
 
+BIASED = ("item_share",)
+"""Whose intervals lie around the value less its bias: means of correlations, see `without_bias`."""
+
+
 # Kernels
 
 
 def item_share_rows(
     first: np.ndarray, second: np.ndarray, items: np.ndarray, jackknife: Jackknife
 ) -> np.ndarray:
-    """Item share of two languages over some items, and nearly that with each cluster left out.
-
-    What a cluster adds to the mean correlation of the dimensions is taken to first order, which
-    costs as much as the correlation itself, however many clusters there are.
+    """Item share of two languages over some items, and that with each cluster left out.
 
     Args:
         first, second: (item, feature) states of the same items.
@@ -67,31 +72,58 @@ def item_share_rows(
 
     Returns:
         (row,): the value, then without each cluster (a cluster without such items: the value).
-
-    Source: infinitesimal jackknife of a correlation (Efron 1981).
     """
-    z = standardised(np.stack([first[items], second[items]]))
-    return _rows_of_standardised(z[0], z[1], items, jackknife)
+    z = [_standardised_alone(states[items]) for states in (first, second)]
+    codes = cluster_codes(jackknife.codes[items])
+    left_out = [_LeftOut.of(states, codes) for states in z]
+    return _in_rows(left_out[0].correlations(left_out[1], codes), items, jackknife)
 
 
-def _rows_of_standardised(
-    first: np.ndarray, second: np.ndarray, items: np.ndarray, jackknife: Jackknife
-) -> np.ndarray:
-    """`item_share_rows` of states of the chosen items that are standardised; the same both ways."""
-    if not first.shape[1]:
-        return np.full(jackknife.n_clusters + 1, np.nan)
-    a, b = first.astype(np.float64), second.astype(np.float64)
-    products = a * b
-    correlation = products.mean(axis=0)
-    a **= 2
-    b **= 2
-    a += b
-    by_item = np.zeros(len(items))
-    by_item[items] = products.mean(axis=1) - a @ correlation / (2 * len(correlation))
-    share, counts = float(correlation.mean()), jackknife.sums(items.astype(float))
-    # Influences sum to 0: those of a cluster are what the others lack without it.
-    left_out = share + divide(jackknife.sums(by_item)[1:] - by_item.sum(), counts[1:])
-    return np.concatenate([[share], left_out])
+@dataclass(frozen=True)
+class _LeftOut:
+    """States of one language, and their moments with each cluster left out, in float64.
+
+    Attributes:
+        states: (item, feature), standardised; NaN in dimensions that are constant.
+        mean, scale: (cluster, feature), scale the inverse of the standard deviation.
+    """
+
+    states: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def of(cls, states: np.ndarray, codes: np.ndarray) -> "_LeftOut":
+        x, left = states.astype(np.float64), _left(codes)
+        mean = divide(-sum_by_cluster(x, codes), left)
+        square = divide(len(codes) - sum_by_cluster(x**2, codes), left)
+        return cls(x, mean, 1 / np.sqrt((square - mean**2).clip(min=1e-6)))
+
+    def correlations(self, other: "_LeftOut", codes: np.ndarray) -> np.ndarray:
+        """(row,) mean correlation of the dimensions, on the items and without each cluster."""
+        products = self.states * other.states
+        varies = ~np.isnan(products[0])
+        if not varies.any():
+            return np.full(int(codes.max()) + 2, np.nan)
+        total = products.sum(axis=0)
+        without = divide(total - sum_by_cluster(products, codes), _left(codes))
+        without -= self.mean * other.mean
+        without *= self.scale
+        without *= other.scale
+        of_all = total[varies].mean() / len(codes)
+        return np.concatenate([[of_all], without[:, varies].mean(axis=1)])
+
+
+def _left(codes: np.ndarray) -> np.ndarray:
+    """(cluster, 1) how many items are left without each cluster."""
+    return (len(codes) - np.bincount(codes))[:, None]
+
+
+def _in_rows(of_clusters: np.ndarray, items: np.ndarray, jackknife: Jackknife) -> np.ndarray:
+    """Values of some items and of the clusters they are of, as rows of all clusters."""
+    rows = np.full(jackknife.n_clusters + 1, of_clusters[0])
+    rows[1 + np.unique(jackknife.codes[items])] = of_clusters[1:]
+    return rows
 
 
 def middle_item_shares(
@@ -122,17 +154,20 @@ def middle_item_shares(
         x = states.at(int(layer))
         usable = [not degenerate_reason(of_language) for of_language in x]
         for s, items in enumerate(subsets):
+            codes = cluster_codes(jackknife.codes[items])
             z = [_standardised_alone(of_language[items]) for of_language in x]
-            for a, b in combinations(range(len(x)), 2):
-                # Of two pivots the share is the same both ways.
-                at = [(place[home], other) for home, other in ((a, b), (b, a)) if home in place]
-                if not at:
-                    continue
-                rows = np.asarray(np.nan)
-                if usable[a] and usable[b]:
-                    rows = _rows_of_standardised(*_in_common(z[a], z[b]), items, jackknife)
-                for p, other in at:
+            for home, p in place.items():
+                of_home = _LeftOut.of(z[home], codes)
+                for other in range(len(x)):
+                    if other == home or place.get(other, p) < p:
+                        continue
+                    rows = np.asarray(np.nan)
+                    if usable[home] and usable[other]:
+                        both = of_home.correlations(_LeftOut.of(z[other], codes), codes)
+                        rows = _in_rows(both, items, jackknife)
                     total[p, s, :, other] += rows
+                    if other in place:  # of two pivots the share is the same both ways
+                        total[place[other], s, :, home] += rows
     return divide(total, np.asarray(float(len(layers))))
 
 
@@ -140,12 +175,6 @@ def _standardised_alone(states: np.ndarray) -> np.ndarray:
     """States (item, feature) of one language, NaN in dimensions that are constant."""
     mean, spread = mean_and_spread(states)
     return np.asarray((states - mean) / spread, np.float32)
-
-
-def _in_common(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both without the dimensions that are constant in either."""
-    varies = ~np.isnan(first[0] + second[0])
-    return (first, second) if varies.all() else (first[:, varies], second[:, varies])
 
 
 # The whole
@@ -231,24 +260,25 @@ def _measure(
     limits: tuple[float, float],
 ) -> dict[str, xr.Variable]:
     """The variables of one measure from its rows (row, language) by group."""
-    every = np.ones(rows[0].shape[1], bool)
+    every, biased = np.ones(rows[0].shape[1], bool), name in BIASED
+    interval = partial(jackknife.interval, biased=biased)
     means, crossed, apart, by_language = [], [], [], []
     for values, group in zip(rows, groups, strict=True):
         behind = group.items
         mean = mean_over(values, group.languages)
-        means.append(known_width(jackknife.interval(mean, limits, behind)))
+        means.append(known_width(interval(mean, limits, behind)))
         drawn = np.append(True, sum_by_cluster(behind, jackknife.codes) > 0)  # clusters it has
-        both = crossed_interval(values, mean[drawn], group.languages, jackknife.confidence)
-        crossed.append(known_width(within(both, limits)))
+        chosen = np.where(group.languages, values, np.nan)
+        both = crossed_interval(chosen[0], mean[drawn], limits, jackknife.confidence, biased)
+        crossed.append(known_width(both))
         # A language without a value in a group of items is in neither mean.
         whole = mean_over(rows[0], np.isfinite(values[0]) if group.of_items else every)
-        difference = known_width(jackknife.interval(mean - whole, behind=behind))
+        difference = known_width(interval(mean - whole, behind=behind))
         if np.isnan(means[-1].low):  # all that varies is then the whole
             difference = Interval(difference.estimate, means[-1].low, means[-1].high)
         apart.append(difference if group.grouping != "all" else _nothing(difference))
-        chosen = np.where(group.languages, values, np.nan)
         by_items = np.broadcast_to(behind[:, None], (len(behind), values.shape[1]))
-        by_language.append(known_width(jackknife.interval(chosen, limits, by_items)))
+        by_language.append(known_width(interval(chosen, limits, by_items)))
     level = jackknife.confidence
     return (
         interval_variables(name, ("group",), stacked(means), text, "1", level)
@@ -274,17 +304,26 @@ def mean_over(rows: np.ndarray, languages: np.ndarray) -> np.ndarray:
 
 
 def crossed_interval(
-    rows: np.ndarray, mean: np.ndarray, languages: np.ndarray, confidence: float
+    by_language: np.ndarray,
+    mean: np.ndarray,
+    limits: tuple[float, float],
+    confidence: float,
+    biased: bool = False,
 ) -> Interval:
     """Interval of a mean over languages for other items and other languages of the group.
 
-    Args: rows (row, language) and mean (row,) on the data, then without each cluster of the group:
-    of rows the first alone is read.
+    Args:
+        by_language: (language,) values, NaN of those that the mean leaves out.
+        mean: (row,) on the data, then without each cluster of the group.
+        limits: the smallest and the largest value that it can have.
+        biased: as `Jackknife.interval` has it.
     """
-    values = rows[0, languages & np.isfinite(rows[0])]
+    values = by_language[np.isfinite(by_language)]
     n = len(values)
     without = (values.sum() - values) / (n - 1) if n > 1 else np.full(n, np.nan)
-    return two_way_jackknife(mean[0], mean[1:], without, confidence)
+    centre = without_bias(mean[0], mean[1:]) if biased else mean[0]
+    crossed = within(two_way_jackknife(centre, mean[1:], without, confidence), limits)
+    return holding(mean[0], crossed) if biased else crossed
 
 
 def _nothing(interval: Interval) -> Interval:

@@ -1,6 +1,7 @@
 """Every language as pivot: what others share with it, in answers and in representations."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import xarray as xr
@@ -8,8 +9,8 @@ import xarray as xr
 from isogloss.errors import InputError
 from isogloss.files.parallel_states import ParallelStates
 from isogloss.measures.behaviour import choice_scores, predictions, rank_correlation, ranks
-from isogloss.measures.breakdown import crossed_interval, mean_over, middle_item_shares
-from isogloss.measures.statistics import Jackknife, known_width, stacked, within
+from isogloss.measures.breakdown import BIASED, crossed_interval, mean_over, middle_item_shares
+from isogloss.measures.statistics import Jackknife, known_width, stacked
 from isogloss.measures.transfer import (
     LIFT_REASON,
     expected_rows,
@@ -119,18 +120,18 @@ def _measure(
     """The variables of one measure from its rows (row, language) by pivot."""
     every = np.ones(rows[0].shape[1], bool)
     means = np.stack([mean_over(values, every) for values in rows], axis=1)
-    level = jackknife.confidence
-    interval = jackknife.interval(means, limits)
+    level, biased = jackknife.confidence, name in BIASED
+    interval = partial(jackknife.interval, biased=biased)
     of_pivots = mean_over(means, np.ones(means.shape[1], bool))
-    apart = known_width(jackknife.interval(means - of_pivots[:, None]))
+    apart = known_width(interval(means - of_pivots[:, None]))
     both = [
-        within(crossed_interval(values, mean, every, level), limits)
+        crossed_interval(values[0], mean, limits, level, biased)
         for values, mean in zip(rows, means.T, strict=True)
     ]
-    by_language = stacked([jackknife.interval(values, limits) for values in rows])
+    by_language = stacked([interval(values, limits) for values in rows])
     note = f"{text}, less the mean over these pivots"
     return (
-        interval_variables(name, ("pivot",), interval, text, "1", level)
+        interval_variables(name, ("pivot",), interval(means, limits), text, "1", level)
         | crossed_bounds(name, ("pivot",), stacked(both), text, level)
         | interval_variables(f"{name}_difference", ("pivot",), apart, note, "1", level)
         | interval_variables(

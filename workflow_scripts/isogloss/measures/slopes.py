@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri, stdtr, stdtrit
 
-from isogloss.measures.statistics import ROUNDING, jackknife_variance
+from isogloss.measures.statistics import ROUNDING, few_variance, jackknife_variance
 
 SMALLEST_P = 1e-12
 MIN_SIZES = 3  # of a family with a slope
@@ -80,7 +80,7 @@ def slope_per_decade(
     spread = float(weights @ weights)
     seeds = seed_variance(parameters[known], values[known], without_cluster[known])
     estimate = _estimate(value, items, seeds, spread, len(by_cluster) - 1)
-    crossed = estimate.variance + float(jackknife_variance(by_language))
+    crossed = estimate.variance + float(few_variance(by_language))
     wide = _half_width(crossed, min(estimate.degrees, len(by_language) - 1), confidence)
     return Slope(value, *estimate.bounds(confidence), value - wide, value + wide, estimate.p)
 

@@ -95,6 +95,7 @@ class Jackknife:
         rows: np.ndarray,
         limits: tuple[float, float] = NO_LIMITS,
         behind: np.ndarray | None = None,
+        biased: bool = False,
     ) -> Interval:
         """Interval of a statistic computed from each row's sums: (row, ...) to (...).
 
@@ -104,15 +105,18 @@ class Jackknife:
             rows: the statistic on each row.
             limits: the smallest and the largest value that it can have.
             behind: (item, ...) bool, items that it is of, where not all.
+            biased: whether the interval lies around the statistic less its bias, see
+                `without_bias`; it holds the statistic itself.
         """
-        if behind is None:
-            return within(jackknife_interval(rows[0], rows[1:], self.confidence), limits)
-        n = (sum_by_cluster(behind.astype(int), self.codes) > 0).sum(axis=0)
+        every = np.ones(len(self.codes), bool) if behind is None else behind
+        n = (sum_by_cluster(every.astype(int), self.codes) > 0).sum(axis=0)
         # The other clusters' rows are the data's, and add nothing to either sum.
         away = rows[1:] - rows[0]
         squares = (away**2).sum(axis=0) - divide(away.sum(axis=0) ** 2, n)
         variance = divide((n - 1) * squares.clip(min=0), n)
-        return within(_t_interval(rows[0], variance, n - 1, self.confidence), limits)
+        centre = rows[0] - divide((n - 1) * away.sum(axis=0), n) if biased else rows[0]
+        interval = within(_t_interval(centre, variance, n - 1, self.confidence), limits)
+        return holding(rows[0], interval) if biased else interval
 
     def mean_interval(
         self, values: np.ndarray, limits: tuple[float, float] = NO_LIMITS
@@ -202,6 +206,19 @@ def jackknife_variance(left_out: np.ndarray) -> np.ndarray:
     return (n - 1) / n * ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0)
 
 
+def few_variance(left_out: np.ndarray) -> np.ndarray:
+    """Variance of an estimate over few units that are not normal, such as languages.
+
+    `jackknife_variance` by n / (n - 1), which of many units is the same. With Student's t on n - 1
+    degrees of freedom, five values that are uniform are covered .949 of .95 (.935 without it), the
+    mean of the products of their pairs .943 (.928), five that are normal .964.
+
+    Source: HC3 of MacKinnon and White (1985), the jackknife that leaves (n - 1) / n out.
+    """
+    n = len(left_out)
+    return jackknife_variance(left_out) * n / max(n - 1, 1)
+
+
 def without_bias(estimate: np.ndarray, left_out: np.ndarray) -> np.ndarray:
     """An estimate (...) less its bias, as its values with each unit left out (unit, ...) show it.
 
@@ -267,7 +284,7 @@ def two_way_jackknife(
     The variance is the sum of both jackknives'. What is neither the items' nor the languages'
     alone is in both, so where it prevails the interval is too wide, never too narrow. Student's t
     has the languages' degrees of freedom, the fewer: a percentile bootstrap over both covers .83
-    of .95 at five languages.
+    of .95 at five languages. That of languages is `few_variance`.
 
     Args:
         estimate: (...).
@@ -283,7 +300,7 @@ def two_way_jackknife(
     clustering, without their third, which may leave a negative sum.
     """
     fewest = min(len(without_cluster), len(without_language)) - 1
-    variance = jackknife_variance(without_cluster) + jackknife_variance(without_language)
+    variance = jackknife_variance(without_cluster) + few_variance(without_language)
     return _t_interval(estimate, variance, fewest, confidence)
 
 
