@@ -7,7 +7,7 @@ it is part of, cluster by cluster.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import xarray as xr
@@ -20,7 +20,6 @@ from isogloss.measures.states import degenerate_reason, mean_and_spread
 from isogloss.measures.statistics import (
     Interval,
     Jackknife,
-    cluster_codes,
     divide,
     holding,
     known_width,
@@ -73,50 +72,69 @@ def item_share_rows(
     Returns:
         (row,): the value, then without each cluster (a cluster without such items: the value).
     """
-    z = [_standardised_alone(states[items]) for states in (first, second)]
-    codes = cluster_codes(jackknife.codes[items])
-    left_out = [_LeftOut.of(states, codes) for states in z]
-    return _in_rows(left_out[0].correlations(left_out[1], codes), items, jackknife)
+    places, sizes = _by_cluster(items, jackknife)
+    left_out = [_LeftOut.of(states[places], sizes) for states in (first, second)]
+    return _in_rows(left_out[0].correlations(left_out[1]), items, jackknife)
+
+
+def _by_cluster(items: np.ndarray, jackknife: Jackknife) -> tuple[np.ndarray, np.ndarray]:
+    """Places of some items, cluster after cluster, and the (cluster,) sizes of these."""
+    places = np.flatnonzero(items)
+    codes = jackknife.codes[places]
+    return places[np.argsort(codes, kind="stable")], np.unique(codes, return_counts=True)[1]
 
 
 @dataclass(frozen=True)
 class _LeftOut:
-    """States of one language, and their moments with each cluster left out, in float64.
+    """States of one language, and their moments with each cluster left out.
 
     Attributes:
-        states: (item, feature), standardised; NaN in dimensions that are constant.
+        states: (item, feature) float32, cluster after cluster, standardised; NaN in dimensions that
+            are constant.
+        sizes: (cluster,) items of each.
         mean, scale: (cluster, feature), scale the inverse of the standard deviation.
     """
 
     states: np.ndarray
+    sizes: np.ndarray
     mean: np.ndarray
     scale: np.ndarray
 
     @classmethod
-    def of(cls, states: np.ndarray, codes: np.ndarray) -> "_LeftOut":
-        x, left = states.astype(np.float64), _left(codes)
-        mean = divide(-sum_by_cluster(x, codes), left)
-        square = divide(len(codes) - sum_by_cluster(x**2, codes), left)
-        return cls(x, mean, 1 / np.sqrt((square - mean**2).clip(min=1e-6)))
+    def of(cls, states: np.ndarray, sizes: np.ndarray) -> "_LeftOut":
+        """Of states as they are."""
+        mean, spread = mean_and_spread(states)
+        z = ((states - mean) / spread).astype(np.float32)
+        n, left = len(z), _left(sizes)
+        mean = divide(-_sums(z, sizes), left)
+        square = divide(n - _sums(z**2, sizes), left)
+        return cls(z, sizes, mean, 1 / np.sqrt((square - mean**2).clip(min=1e-6)))
 
-    def correlations(self, other: "_LeftOut", codes: np.ndarray) -> np.ndarray:
+    def correlations(self, other: "_LeftOut") -> np.ndarray:
         """(row,) mean correlation of the dimensions, on the items and without each cluster."""
         products = self.states * other.states
         varies = ~np.isnan(products[0])
         if not varies.any():
-            return np.full(int(codes.max()) + 2, np.nan)
-        total = products.sum(axis=0)
-        without = divide(total - sum_by_cluster(products, codes), _left(codes))
+            return np.full(len(self.sizes) + 1, np.nan)
+        total = products.sum(axis=0, dtype=np.float64)
+        without = total.astype(np.float32) - _sums(products, self.sizes)
+        without /= _left(self.sizes)
         without -= self.mean * other.mean
         without *= self.scale
         without *= other.scale
-        of_all = total[varies].mean() / len(codes)
-        return np.concatenate([[of_all], without[:, varies].mean(axis=1)])
+        of_rows = without.mean(axis=1) if varies.all() else without[:, varies].mean(axis=1)
+        return np.concatenate([[total[varies].mean() / len(products)], of_rows])
 
 
-def _left(codes: np.ndarray) -> np.ndarray:
-    """(cluster, 1) how many items are left without each cluster."""
-    return (len(codes) - np.bincount(codes))[:, None]
+def _sums(states: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """(cluster, feature) sums of states that are in the order of their clusters."""
+    return np.add.reduceat(states, np.cumsum(sizes) - sizes, axis=0)
+
+
+def _left(sizes: np.ndarray) -> np.ndarray:
+    """(cluster, 1) how many items are left without each cluster; NaN for none."""
+    left = sizes.sum() - sizes
+    return np.where(left > 0, left, np.nan).astype(np.float32)[:, None]
 
 
 def _in_rows(of_clusters: np.ndarray, items: np.ndarray, jackknife: Jackknife) -> np.ndarray:
@@ -148,33 +166,39 @@ def middle_item_shares(
     place = {states.languages.index(tag): p for p, tag in enumerate(pivots)}
     shape = (len(place), len(subsets), jackknife.n_clusters + 1, len(states.languages))
     total = np.zeros(shape)
-    for home, p in place.items():
-        total[p, ..., home] = np.nan
     for layer in layers:
         x = states.at(int(layer))
         usable = [not degenerate_reason(of_language) for of_language in x]
         for s, items in enumerate(subsets):
-            codes = cluster_codes(jackknife.codes[items])
-            z = [_standardised_alone(of_language[items]) for of_language in x]
-            for home, p in place.items():
-                of_home = _LeftOut.of(z[home], codes)
-                for other in range(len(x)):
-                    if other == home or place.get(other, p) < p:
-                        continue
-                    rows = np.asarray(np.nan)
-                    if usable[home] and usable[other]:
-                        both = of_home.correlations(_LeftOut.of(z[other], codes), codes)
-                        rows = _in_rows(both, items, jackknife)
-                    total[p, s, :, other] += rows
-                    if other in place:  # of two pivots the share is the same both ways
-                        total[place[other], s, :, home] += rows
+            total[:, s] += _shares_at(x, usable, place, items, jackknife)
     return divide(total, np.asarray(float(len(layers))))
 
 
-def _standardised_alone(states: np.ndarray) -> np.ndarray:
-    """States (item, feature) of one language, NaN in dimensions that are constant."""
-    mean, spread = mean_and_spread(states)
-    return np.asarray((states - mean) / spread, np.float32)
+def _shares_at(
+    x: np.ndarray,
+    usable: Sequence[bool],
+    place: Mapping[int, int],
+    items: np.ndarray,
+    jackknife: Jackknife,
+) -> np.ndarray:
+    """(pivot, row, language) `item_share_rows` of a layer's states (language, item, feature).
+
+    Args: usable (language,), whether its states can have a similarity; place, of each pivot among
+    the pivots, by its place among the languages.
+    """
+    places, sizes = _by_cluster(items, jackknife)
+    left_out = lru_cache(len(place))(lambda language: _LeftOut.of(x[language, places], sizes))
+    shares = np.full((len(place), jackknife.n_clusters + 1, len(x)), np.nan)
+    for home, p in place.items():
+        of_home = left_out(home)
+        for other in range(len(x)):
+            if other == home or place.get(other, p) < p or not (usable[home] and usable[other]):
+                continue
+            rows = _in_rows(of_home.correlations(left_out(other)), items, jackknife)
+            shares[p, :, other] = rows
+            if other in place:  # of two pivots the share is the same both ways
+                shares[place[other], :, home] = rows
+    return shares
 
 
 # The whole
