@@ -82,7 +82,7 @@ class Claim:
     @property
     def interval(self) -> Interval:
         """NaN bounds where nothing varies: no flips say nothing about how sure that is."""
-        half = np.where(self.error > ROUNDING, self.critical * self.error, np.nan)
+        half = self.critical * np.where(self.error > ROUNDING, self.error, np.nan)
         return Interval(self.estimate, self.estimate - half, self.estimate + half)
 
 
