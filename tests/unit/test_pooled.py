@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
-from simulated_states import clustered_states
+from simulated_states import cluster_sizes, clustered_states
 
 from isogloss.measures.item_share import left_out_sums, pair_item_share
 from isogloss.measures.pooled import SHARES, mean_over_pairs, means_without_language, pooled
 from isogloss.measures.states import standardised
+from isogloss.measures.statistics import Jackknife, without_bias
 
 
 def test_means_without_a_language_by_hand():
@@ -88,3 +89,28 @@ def test_intervals_of_a_mean_over_many_dimensions_hold_though_each_correlation_i
         estimates.append(values["share"])
     assert np.mean(estimates) < 0.7 - 0.8 * np.std(estimates)  # as each one's bias is
     assert np.mean(holds) > 0.9
+
+
+# Questions that have answers in common are often one large cluster and many small ones.
+LARGE = cluster_sizes({1: 36, 24: 1})
+
+
+def test_a_mean_has_no_bias_however_unequal_its_clusters():
+    values = np.random.default_rng(0).normal(size=len(LARGE))
+    rows = Jackknife.of(LARGE).means(values)
+    sizes = np.bincount(LARGE)
+    assert without_bias(rows[0], rows[1:], sizes) == pytest.approx(rows[0], abs=1e-12)
+    assert abs(without_bias(rows[0], rows[1:]) - rows[0]) > 0.01
+
+
+def test_a_large_cluster_does_not_pull_the_interval_of_item_share_away():
+    rng, width, worlds, sizes = np.random.default_rng(0), 4, 300, np.bincount(LARGE)
+    holds: dict[bool, list[bool]] = {True: [], False: []}
+    for _ in range(worlds):
+        z = standardised(clustered_states(rng, LARGE, 3, (1.0,) * width, 0.5, within=0.8))
+        maps = pair_item_share(z), left_out_sums(z, LARGE) / width
+        for sized, hits in holds.items():
+            values = pooled("share", *maps, 0.95, None, sizes=sizes if sized else None)
+            hits.append(values["share_low"] <= 0.5 <= values["share_high"])
+    assert np.mean(holds[True]) > np.mean(holds[False]) + 0.02
+    assert np.mean(holds[True]) > 0.9

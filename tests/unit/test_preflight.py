@@ -81,6 +81,11 @@ def test_a_study_without_a_fault_has_none_and_says_what_it_can_show(study: dict[
     ]
 
 
+def test_what_a_study_can_show_is_at_its_own_level(study: dict[str, Any]) -> None:
+    study["statistics"] |= {"confidence": 0.99}
+    assert "is detected from 65 points on" in check(study).facts[0]
+
+
 def test_questions_that_show_one_another_are_one_cluster(study: dict[str, Any]) -> None:
     study |= {"prompt": {"mode": "few_shot", "shots": 2}, "steering": None}
     findings = check(study)

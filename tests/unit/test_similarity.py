@@ -10,6 +10,7 @@ from isogloss.errors import InputError
 from isogloss.files.netcdf import open_netcdf, write_netcdf
 from isogloss.measures.layer_states import LayerStates
 from isogloss.measures.similarity import similarity
+from isogloss.measures.statistics import without_bias
 from isogloss.questions.items import Item, ParallelItems
 from isogloss.questions.prompts import PromptStyle, prompt_clusters, worked_items
 
@@ -219,3 +220,14 @@ def test_worked_items_in_the_prompts_give_unrelated_languages_nothing_in_common(
     # Worked items that differ from item to item: .50 and all of 40.
     assert np.mean(ckas) == pytest.approx(0, abs=0.01)
     assert np.mean(low) < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 40)
+
+
+def test_clusters_count_by_their_items_where_items_count_and_alike_in_cka():
+    rng, sizes = np.random.default_rng(0), np.bincount(UNEVEN)
+    states = clustered_states(rng, UNEVEN, 3, (1.0,) * 8, 0.5, within=0.8)
+    made = similarity(parallel_states([states] * 3, UNEVEN), "en", 19, 19)
+    for name, weights in (("dissociation", sizes), ("cka_middle_mean", None)):
+        centre = without_bias(made[name].values, made[f"{name}_without_cluster"].values, weights)
+        for over in ("", "_crossed"):
+            middle = (made[f"{name}{over}_low"] + made[f"{name}{over}_high"]) / 2
+            assert float(middle) == pytest.approx(centre, abs=1e-9)

@@ -9,6 +9,7 @@ from isogloss.measures.slopes import (
     seed_variance,
     slope_of_estimates,
     slope_per_decade,
+    without_flips,
 )
 
 SIZES = np.array([2.7e8, 1e9, 4e9])
@@ -181,3 +182,23 @@ def test_estimates_without_an_interval_have_no_place_in_a_slope():
     low, high = values - 0.1, np.array([0.2, 0.3, np.nan])
     slope = slope_of_estimates(SIZES, values, low, high)
     assert slope.reason == "2 sizes: a slope needs 3" and np.isnan(slope.value)
+
+
+def test_a_slope_over_steering_is_free_of_bias_if_models_without_a_change_stay():
+    """240 questions in one language, four sizes; the largest often change no answer."""
+    rng, sizes, n = np.random.default_rng(0), 10.0 ** np.arange(8, 12), 240
+    gains, losses = np.array([0.08, 0.04, 0.004, 0.002]), np.array([0.02, 0.01, 0.001, 0.001])
+    truth = np.polyfit(np.log10(sizes), gains - losses, 1)[0]
+    slopes = {"out": [], "kept": []}
+    for _ in range(1000):
+        drawn = rng.random((n, len(sizes)))
+        changes = (drawn < gains) * 1.0 - ((drawn >= gains) & (drawn < gains + losses))
+        mean, error = changes.mean(axis=0), changes.std(axis=0, ddof=1) / np.sqrt(n)
+        half, none = 1.959964 * error, error == 0
+        for how, of_none in (("out", np.nan), ("kept", without_flips(n)[1])):
+            reach = np.where(none, of_none, half)
+            slopes[how].append(slope_of_estimates(sizes, mean, mean - reach, mean + reach))
+    bias = {how: np.nanmean([s.value for s in made]) - truth for how, made in slopes.items()}
+    assert abs(bias["kept"]) < 0.0006 < 0.001 < abs(bias["out"])
+    covers = [s.low <= truth <= s.high for s in slopes["kept"]]
+    assert within_two_errors(np.mean(covers), 0.95, 1000)

@@ -196,6 +196,18 @@ def test_a_model_that_a_slope_leaves_out_is_not_in_its_sample():
     assert n_models == {"size_dissociation": 5, "size_transfer": 6, "steering_size": 5}
 
 
+def test_a_size_at_which_no_answer_changes_stays_in_the_slope():
+    measured, effects = world(1)
+    values = [f"pooled_effect{end}" for end in ("", "_low", "_high")]
+    large = effects["large"].assign({name: np.nan * effects["large"][name] for name in values})
+    large["pooled_effect"] = ("method", [0.0, 0.0])
+    found = rows(verdicts(measured, effects | {"large": large}), "steering_size")
+    change = [float(of["pooled_effect"][0]) for of in (effects["small"], effects["middle"], large)]
+    assert found["missing"] == "" and found["n_models"] == 3
+    assert float(found["effect"][0]) == pytest.approx((change[2] - change[0]) / 2)
+    assert found["effect_low"] < found["effect"] < found["effect_high"]
+
+
 def test_what_is_not_steered_is_missing_and_no_test():
     table = verdicts(world(1)[0], {})
     for claim in (*STEERING, "steering_size"):

@@ -267,8 +267,8 @@ def detectable_effects(study: Config, name: str, items: ParallelItems) -> Iterat
     """The smallest effects that tests on a dataset detect with 80% power, as the run will say them.
 
     Source: `minimum_detectable_effect`, where a share `FLIPS` of the answers changes in each
-    steered language, at the 5% level over these languages together; correlations over pairs of
-    languages as if pairs were independent, which they are not.
+    steered language, at the study's level over these languages together; correlations over pairs
+    of languages as if pairs were independent, which they are not.
     """
     if name not in study.questions:
         return
@@ -276,11 +276,12 @@ def detectable_effects(study: Config, name: str, items: ParallelItems) -> Iterat
     tags = study.languages_of(name)
     pairs = len(tags) * (len(tags) - 1) // 2
     line = f"{name}: {len(items.item_ids)} questions in {len(np.unique(clusters))} clusters"
+    level = 1 - study.statistics.confidence
     if study.steering and name in study.steering.evaluate_on:
         changes = np.zeros(len(items.item_ids))
         changes[:: round(1 / FLIPS)] = 1.0
         changes[:: 2 * round(1 / FLIPS)] = -1.0
-        alpha = 0.05 / len(study.steering.languages)
+        alpha = level / len(study.steering.languages)
         least = minimum_detectable_effect(changes, clusters, alpha, flips=Flips.of(changes))
         line += (
             f"; a change of accuracy under steering is detected from {100 * least:.0f} points on in"
@@ -288,7 +289,7 @@ def detectable_effects(study: Config, name: str, items: ParallelItems) -> Iterat
         )
     if pairs > 3:
         half = np.tanh(ndtri(0.975) / np.sqrt(pairs - 3))
-        least = detectable_correlation(-half, half, 0.95, 0.05)
+        least = detectable_correlation(-half, half, 0.95, level)
         line += f"; a correlation over its {pairs} pairs of languages from {least:.2f} on, at best"
     yield line
 

@@ -291,9 +291,8 @@ def _measure(
         behind = group.items
         mean = mean_over(values, group.languages)
         means.append(known_width(interval(mean, limits, behind)))
-        drawn = np.append(True, sum_by_cluster(behind, jackknife.codes) > 0)  # clusters it has
         chosen = np.where(group.languages, values, np.nan)
-        both = crossed_interval(chosen[0], mean[drawn], limits, jackknife.confidence, biased)
+        both = crossed_interval(chosen[0], mean, behind, jackknife, limits, biased)
         crossed.append(known_width(both))
         # A language without a value in a group of items is in neither mean.
         whole = mean_over(rows[0], np.isfinite(values[0]) if group.of_items else every)
@@ -330,23 +329,27 @@ def mean_over(rows: np.ndarray, languages: np.ndarray) -> np.ndarray:
 def crossed_interval(
     by_language: np.ndarray,
     mean: np.ndarray,
+    items: np.ndarray,
+    jackknife: Jackknife,
     limits: tuple[float, float],
-    confidence: float,
-    biased: bool = False,
+    biased: bool,
 ) -> Interval:
     """Interval of a mean over languages for other items and other languages of the group.
 
     Args:
         by_language: (language,) values, NaN of those that the mean leaves out.
-        mean: (row,) on the data, then without each cluster of the group.
-        limits: the smallest and the largest value that it can have.
-        biased: as `Jackknife.interval` has it.
+        mean: (row,).
+        items: (item,) bool, those that the mean is of.
+        limits, biased: as `Jackknife.interval` has them.
     """
     values = by_language[np.isfinite(by_language)]
     n = len(values)
     without = (values.sum() - values) / (n - 1) if n > 1 else np.full(n, np.nan)
-    centre = without_bias(mean[0], mean[1:]) if biased else mean[0]
-    crossed = within(two_way_jackknife(centre, mean[1:], without, confidence), limits)
+    sizes = sum_by_cluster(items.astype(int), jackknife.codes)
+    left_out = mean[1:][sizes > 0]
+    centre = without_bias(mean[0], left_out, sizes[sizes > 0]) if biased else mean[0]
+    crossed = two_way_jackknife(centre, left_out, without, jackknife.confidence)
+    crossed = within(crossed, limits)
     return holding(mean[0], crossed) if biased else crossed
 
 

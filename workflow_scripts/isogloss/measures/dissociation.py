@@ -39,6 +39,7 @@ def dissociation(
     share_left_out: np.ndarray,
     cka_left_out: np.ndarray,
     null: np.ndarray,
+    sizes: np.ndarray,
     row: int,
     confidence: float,
 ) -> xr.Dataset:
@@ -49,6 +50,7 @@ def dissociation(
         middle: (layer,) bool of `is_middle`.
         share_left_out, cka_left_out: (cluster, language, language), means over the middle half.
         null: (permutation,) item share there, items shuffled, mean over pairs.
+        sizes: (cluster,) items of each cluster.
         row: index of the pivot.
         confidence: of the intervals.
 
@@ -60,11 +62,12 @@ def dissociation(
         maps[name].values[middle].mean(axis=0) for name in ("item_share_pair", "cka_pair")
     )
     apart, apart_left_out = 1 - share, 1 - share_left_out
-    values = pooled("dissociation", apart, apart_left_out, confidence, None, LIMITS)
-    values |= pooled("dissociation_pivot", apart, apart_left_out, confidence, row, LIMITS)
+    maps_apart = apart, apart_left_out, confidence
+    values = pooled("dissociation", *maps_apart, None, LIMITS, sizes)
+    values |= pooled("dissociation_pivot", *maps_apart, row, LIMITS, sizes)
     values |= pooled("cka_middle_mean", cka, cka_left_out, confidence)
     by_language = with_bounds(
-        "dissociation_by_language", apart[row], apart_left_out[:, row], confidence, LIMITS
+        "dissociation_by_language", apart[row], apart_left_out[:, row], confidence, LIMITS, sizes
     )
     score, shuffled = values["dissociation"], 1 - null
     p = (1 + (shuffled <= score + 1e-6).sum()) / (1 + len(shuffled))

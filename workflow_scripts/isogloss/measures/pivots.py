@@ -121,11 +121,12 @@ def _measure(
     every = np.ones(rows[0].shape[1], bool)
     means = np.stack([mean_over(values, every) for values in rows], axis=1)
     level, biased = jackknife.confidence, name in BIASED
+    items = np.ones(len(jackknife.codes), bool)
     interval = partial(jackknife.interval, biased=biased)
     of_pivots = mean_over(means, np.ones(means.shape[1], bool))
     apart = known_width(interval(means - of_pivots[:, None]))
     both = [
-        crossed_interval(values[0], mean, limits, level, biased)
+        crossed_interval(values[0], mean, items, jackknife, limits, biased)
         for values, mean in zip(rows, means.T, strict=True)
     ]
     by_language = stacked([interval(values, limits) for values in rows])

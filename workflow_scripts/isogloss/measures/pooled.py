@@ -61,18 +61,21 @@ def with_bounds(
     without_cluster: np.ndarray,
     confidence: float,
     limits: tuple[float, float] = CORRELATIONS,
+    sizes: np.ndarray | None = None,
 ) -> Values:
     """A value with its interval over items, as `name`, `name_low` and `name_high`.
 
     The interval lies around the value without its bias: a mean over hundreds of dimensions varies
     too little for the bias of each one's correlation to be left in.
 
-    Args: limits are the smallest and the largest value that there can be; shares have Wilson's.
+    Args:
+        limits: the smallest and the largest value that there can be; shares have Wilson's.
+        sizes: (cluster,) as of `without_bias`.
     """
     if limits == SHARES:
         interval = wilson_interval(value, without_cluster, len(without_cluster), confidence)
     else:
-        centre = without_bias(value, without_cluster)
+        centre = without_bias(value, without_cluster, sizes)
         around = within(jackknife_interval(centre, without_cluster, confidence), limits)
         interval = holding(value, around)
     return {
@@ -89,6 +92,7 @@ def pooled(
     confidence: float,
     row: int | None = None,
     limits: tuple[float, float] = CORRELATIONS,
+    sizes: np.ndarray | None = None,
 ) -> Values:
     """The mean of a map over pairs of languages, with the ends of BOUNDS.
 
@@ -99,15 +103,16 @@ def pooled(
         confidence: of the intervals.
         row: the language whose pairs alone the mean is over; the others stand for more of them.
         limits: the smallest and the largest value that there can be.
+        sizes: (cluster,) as of `without_bias`.
     """
     mean, by_cluster = mean_over_pairs(pairs, row), mean_over_pairs(without_cluster, row)
     by_language = means_without_language(pairs, row)
     others = np.arange(len(pairs)) != row
     # A share without a cluster is one of a smaller gallery: no bias to extrapolate.
-    centre = mean if limits == SHARES else without_bias(mean, by_cluster)
+    centre = mean if limits == SHARES else without_bias(mean, by_cluster, sizes)
     crossed = two_way_jackknife(centre, by_cluster, by_language[others], confidence)
     crossed = holding(mean, within(crossed, limits))
-    return with_bounds(name, mean, by_cluster, confidence, limits) | {
+    return with_bounds(name, mean, by_cluster, confidence, limits, sizes) | {
         f"{name}_crossed_low": crossed.low,
         f"{name}_crossed_high": crossed.high,
         f"{name}_without_cluster": by_cluster,

@@ -107,6 +107,11 @@ class _Settings:
     confidence: float
     room: float
 
+    @property
+    def sizes(self) -> np.ndarray:
+        """(cluster,) items of each cluster."""
+        return np.bincount(cluster_codes(self.clusters))
+
     def shuffles(self, languages: slice) -> list[Shuffle]:
         """The shuffled pairings of the maps, of some languages."""
         both = self.orders[:, languages], self.signs[:, languages]
@@ -198,7 +203,14 @@ def similarity(
     dataset = _assemble(states, layers, reasons, tests, settings)
     if inside.any():
         score = middle_half.dissociation(
-            dataset, inside, middle.share, middle.cka, middle.null, settings.row, confidence
+            dataset,
+            inside,
+            middle.share,
+            middle.cka,
+            middle.null,
+            settings.sizes,
+            settings.row,
+            confidence,
         )
     else:
         score = middle_half.no_dissociation(dataset)
@@ -395,9 +407,11 @@ def _with_means(name: str, pairs: np.ndarray, left_out: np.ndarray, settings: _S
     all_pairs, pivot_pairs = MEANS[name]
     confidence = settings.confidence
     limits = SHARES if name == "retrieval" else CORRELATIONS
-    values = with_bounds(name, pairs, left_out, confidence, limits)
-    values |= pooled(all_pairs, pairs, left_out, confidence, None, limits)
-    values |= pooled(pivot_pairs, pairs, left_out, confidence, settings.row, limits)
+    # In CKA a cluster counts the same whatever its size.
+    sizes = settings.sizes if name == "item_share_pair" else None
+    values = with_bounds(name, pairs, left_out, confidence, limits, sizes)
+    values |= pooled(all_pairs, pairs, left_out, confidence, None, limits, sizes)
+    values |= pooled(pivot_pairs, pairs, left_out, confidence, settings.row, limits, sizes)
     # By layer, nothing compares models: what a slope would need is for the middle half alone.
     return {key: value for key, value in values.items() if "_without_" not in key}
 

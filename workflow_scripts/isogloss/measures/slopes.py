@@ -122,6 +122,23 @@ def slope_of_estimates(
     return Slope(value, *estimate.bounds(confidence), p=estimate.p)
 
 
+def without_flips(n_clusters: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Bounds of a change of accuracy where no answer changed, for a slope over such changes.
+
+    No changes are no certainty, and nothing else says how sure the 0 is. But a slope that leaves
+    such models out chooses them by their outcome: it is off by a seventh in simulated worlds, and
+    covers .91 of .95.
+
+    Source: one cluster more that changes either way, Bonett and Price (2012), Adjusted Wald
+    confidence interval for a difference of binomial proportions based on paired data.
+
+    >>> [round(bound, 4) for bound in without_flips(118)]
+    [-0.0231, 0.0231]
+    """
+    half = float(ndtri((1 + confidence) / 2)) * 2**0.5 / (n_clusters + 2)
+    return -half, half
+
+
 def slope_over_seeds(parameters: np.ndarray, values: np.ndarray, confidence: float = 0.95) -> Slope:
     """Least-squares slope on log10(parameters) of sizes that were trained several times.
 

@@ -109,13 +109,18 @@ class Jackknife:
                 `without_bias`; it holds the statistic itself.
         """
         every = np.ones(len(self.codes), bool) if behind is None else behind
-        n = (sum_by_cluster(every.astype(int), self.codes) > 0).sum(axis=0)
+        sizes = sum_by_cluster(every.astype(float), self.codes)
+        n = (sizes > 0).sum(axis=0)
         # The other clusters' rows are the data's, and add nothing to either sum.
         away = rows[1:] - rows[0]
         squares = (away**2).sum(axis=0) - divide(away.sum(axis=0) ** 2, n)
         variance = divide((n - 1) * squares.clip(min=0), n)
-        centre = rows[0] - divide((n - 1) * away.sum(axis=0), n) if biased else rows[0]
-        interval = within(_t_interval(centre, variance, n - 1, self.confidence), limits)
+        bias = 0.0
+        if biased:
+            sizes = sizes.reshape(sizes.shape + (1,) * (away.ndim - sizes.ndim))
+            bias = ((1 - divide(sizes, sizes.sum(axis=0))) * away).sum(axis=0)
+        around = _t_interval(rows[0] - bias, variance, n - 1, self.confidence)
+        interval = within(around, limits)
         return holding(rows[0], interval) if biased else interval
 
     def mean_interval(
@@ -219,13 +224,20 @@ def few_variance(left_out: np.ndarray) -> np.ndarray:
     return jackknife_variance(left_out) * n / max(n - 1, 1)
 
 
-def without_bias(estimate: np.ndarray, left_out: np.ndarray) -> np.ndarray:
+def without_bias(
+    estimate: np.ndarray, left_out: np.ndarray, sizes: np.ndarray | None = None
+) -> np.ndarray:
     """An estimate (...) less its bias, as its values with each unit left out (unit, ...) show it.
 
     A mean has none. A correlation r of n items is about r (1 - r^2) / 2n too near 0, little beside
     its own error, but much beside that of a mean over many dimensions, which are all off alike.
 
-    Source: Quenouille (1956); of correlations, Olkin and Pratt (1958).
+    Args:
+        sizes: (unit,) items of each unit, where every item counts the same; None where every unit
+            does. A large unit moves the estimate more when it is left out, which is no bias.
+
+    Source: Quenouille (1956); units of other sizes, Busing, Meijer and van der Leeden (1999),
+    Delete-m jackknife for unequal m; of correlations, Olkin and Pratt (1958).
 
     >>> sample = np.array([1.0, 2.0, 6.0])
     >>> left_out = np.array([np.delete(sample, i).var() for i in range(3)])
@@ -233,7 +245,8 @@ def without_bias(estimate: np.ndarray, left_out: np.ndarray) -> np.ndarray:
     True
     """
     n = len(left_out)
-    return np.asarray(n * estimate - (n - 1) * left_out.mean(axis=0))
+    counts = np.ones(n) if sizes is None else np.asarray(sizes, dtype=float)
+    return np.asarray(n * estimate - np.tensordot(1 - counts / counts.sum(), left_out, 1))
 
 
 def jackknife_interval(

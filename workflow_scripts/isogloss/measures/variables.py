@@ -35,8 +35,11 @@ def interval_variables(
     >>> half = Interval(np.array(0.5), np.array(0.4), np.array(0.6))
     >>> sorted(interval_variables("accuracy", (), half, "accuracy"))
     ['accuracy', 'accuracy_high', 'accuracy_low']
+    >>> made = interval_variables("accuracy", (), half, "accuracy", confidence=0.975)
+    >>> made["accuracy_low"].attrs["long_name"]
+    'accuracy, lower bound, 97.5% interval over clusters of items'
     """
-    level = f"{confidence:.0%} interval over {over}"
+    level = f"{100 * confidence:g}% interval over {over}"
     return {
         name: variable(dims, interval.estimate, long_name, units),
         f"{name}_low": variable(dims, interval.low, f"{long_name}, lower bound, {level}", units),

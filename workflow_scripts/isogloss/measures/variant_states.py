@@ -6,7 +6,7 @@ its own (item x language) is told from what the wording does. Layer by layer, ov
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import xarray as xr
@@ -21,6 +21,7 @@ from isogloss.measures.retrieval import Galleries, largest_gallery, unit_states
 from isogloss.measures.self_consistency import Agreement, corrected, noise_share
 from isogloss.measures.statistics import (
     Interval,
+    cluster_codes,
     divide,
     holding,
     jackknife_interval,
@@ -33,6 +34,25 @@ from isogloss.measures.variance_shares import CROSSED_SOURCES, crossed_share_sum
 GALLERY = 50
 NAMES = {"item_share": "item share", "cka": "debiased CKA"}
 PAIR = ("language", "language_2")
+
+
+@dataclass(frozen=True)
+class _Intervals:
+    """How the intervals of a measure are made, around its value without its bias as in `pooled`.
+
+    Attributes:
+        confidence: of the intervals.
+        sizes: (cluster,) as of `without_bias`: in CKA a cluster counts the same whatever its size.
+    """
+
+    confidence: float
+    sizes: np.ndarray | None = None
+
+    def of(self, rows: np.ndarray, limits: tuple[float, float] = CORRELATIONS) -> Interval:
+        """Interval of (row, ...)."""
+        centre = without_bias(rows[0], rows[1:], self.sizes)
+        around = jackknife_interval(centre, rows[1:], self.confidence)
+        return holding(rows[0], within(around, limits))
 
 
 def variant_similarity(
@@ -64,13 +84,15 @@ def variant_similarity(
     if len(states) < 2:
         raise InputError("variants: states of one wording: two or more are needed")
     clusters, middle = np.asarray(first.clusters), is_middle(first.depths)
+    sizes = np.bincount(cluster_codes(clusters))
+    intervals = {"item_share": _Intervals(confidence, sizes), "cka": _Intervals(confidence)}
     layers: list[Mapping[str, xr.Variable]] = []
     inside: dict[str, Agreement] = {}
     together = _side_by_side(states)
     for index in range(len(first.depths)):
         layer = LayerStates(together, index, 1e9 * memory_gb)
         measured, described = _one_layer(layer, len(states), clusters)
-        layers.append(described | _summaries(measured, confidence))
+        layers.append(described | _summaries(measured, intervals))
         if middle[index]:
             share = 1 / middle.sum()
             inside = {name: _added(inside.get(name), of, share) for name, of in measured.items()}
@@ -82,7 +104,7 @@ def variant_similarity(
         "language_2": list(first.languages),
         "source": list(CROSSED_SOURCES),
     }
-    return xr.Dataset(stacked | _middle(inside, confidence), coordinates)
+    return xr.Dataset(stacked | _middle(inside, intervals), coordinates)
 
 
 def _side_by_side(states: Sequence[ParallelStates]) -> ParallelStates:
@@ -184,15 +206,9 @@ def _cosine(centred: np.ndarray) -> float:
     return float(((together - n) / (n * (n - 1))).mean())
 
 
-def _interval(rows: np.ndarray, confidence: float, limits: tuple[float, float]) -> Interval:
-    """Interval of (row, ...), around the value without its bias as in `pooled`."""
-    centre = without_bias(rows[0], rows[1:])
-    return holding(rows[0], within(jackknife_interval(centre, rows[1:], confidence), limits))
-
-
-def _corrected_rows(agreed: Agreement, confidence: float) -> np.ndarray:
+def _corrected_rows(agreed: Agreement, intervals: _Intervals) -> np.ndarray:
     """Agreement between languages corrected for that within them: (row, language, language)."""
-    return corrected(agreed.across, _interval(agreed.alone, confidence, CORRELATIONS).low > 0)
+    return corrected(agreed.across, intervals.of(agreed.alone).low > 0)
 
 
 def _mean_rows(rows: np.ndarray) -> np.ndarray:
@@ -201,17 +217,17 @@ def _mean_rows(rows: np.ndarray) -> np.ndarray:
     return pair_means(rows, scope[None])[:, 0]
 
 
-def _summaries(measured: Mapping[str, Agreement], confidence: float) -> dict[str, xr.Variable]:
+def _summaries(
+    measured: Mapping[str, Agreement], intervals: Mapping[str, _Intervals]
+) -> dict[str, xr.Variable]:
     """Each measure within a language, between languages and corrected, of one layer."""
     made: dict[str, xr.Variable] = {}
     for name, agreed in measured.items():
         text = f"{NAMES[name]} within a language, between wordings"
-        alone = _interval(agreed.alone, confidence, CORRELATIONS)
-        made |= interval_variables(
-            f"{name}_self", ("language",), alone, text, confidence=confidence
-        )
+        alone, level = intervals[name].of(agreed.alone), intervals[name].confidence
+        made |= interval_variables(f"{name}_self", ("language",), alone, text, confidence=level)
         apart = ~np.eye(agreed.same.shape[-1], dtype=bool)
-        fixed = _corrected_rows(agreed, confidence)
+        fixed = _corrected_rows(agreed, intervals[name])
         for end, rows, text in (
             ("same", agreed.same, "between languages, under the same wording"),
             ("across", agreed.across, "between languages, under different wordings"),
@@ -219,12 +235,12 @@ def _summaries(measured: Mapping[str, Agreement], confidence: float) -> dict[str
         ):
             text = f"{NAMES[name]} {text}"
             made[f"{name}_{end}"] = variable(PAIR, np.where(apart, rows[0], np.nan), text)
-        made |= _means(name, agreed, fixed, confidence)
+        made |= _means(name, agreed, fixed, intervals[name])
     return made
 
 
 def _means(
-    name: str, agreed: Agreement, fixed: np.ndarray, confidence: float, end: str = "mean"
+    name: str, agreed: Agreement, fixed: np.ndarray, intervals: _Intervals, end: str = "mean"
 ) -> dict[str, xr.Variable]:
     """Means over languages and pairs, with intervals."""
     made: dict[str, xr.Variable] = {}
@@ -235,25 +251,28 @@ def _means(
         ("across", _mean_rows(agreed.across), "between languages, different wordings", limited),
         ("corrected", _mean_rows(fixed), "between languages, corrected", free),
     ):
-        interval = _interval(rows, confidence, limits)
+        interval, level = intervals.of(rows, limits), intervals.confidence
         text = f"{NAMES[name]} {text}, mean" + (" over the middle half" if end == "middle" else "")
-        made |= interval_variables(f"{name}_{kind}_{end}", (), interval, text, "1", confidence)
+        made |= interval_variables(f"{name}_{kind}_{end}", (), interval, text, "1", level)
     return made
 
 
-def _middle(inside: Mapping[str, Agreement], confidence: float) -> dict[str, xr.Variable]:
+def _middle(
+    inside: Mapping[str, Agreement], intervals: Mapping[str, _Intervals]
+) -> dict[str, xr.Variable]:
     """Means over the middle half of relative depth, and the noise in dissociation.
 
     Args: inside: mean agreement of the layers there, of each measure; empty where there are none.
     """
     made: dict[str, xr.Variable] = {}
     for name, agreed in inside.items():
-        made |= _means(name, agreed, _corrected_rows(agreed, confidence), confidence, "middle")
+        how = intervals[name]
+        made |= _means(name, agreed, _corrected_rows(agreed, how), how, "middle")
         if name == "item_share":
             rows = noise_share(agreed.alone.mean(axis=1), _mean_rows(agreed.across))
-            interval = _interval(rows, confidence, (-np.inf, np.inf))
+            interval = how.of(rows, (-np.inf, np.inf))
             text = "share of dissociation that is there within a language too, middle half of depth"
             made |= interval_variables(
-                "dissociation_noise_share", (), interval, text, "1", confidence
+                "dissociation_noise_share", (), interval, text, "1", how.confidence
             )
     return made

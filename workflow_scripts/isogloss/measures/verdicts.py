@@ -19,13 +19,16 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import xarray as xr
 
-from isogloss.measures.slopes import MIN_SIZES, over_seeds, slope_of_estimates
+from isogloss.measures.slopes import MIN_SIZES, over_seeds, slope_of_estimates, without_flips
 from isogloss.measures.statistics import detectable, fisher_z, holm, significant
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 MIN_LANGUAGES = 6
 """Of an association: over five languages, intervals of rank correlations cover .85 of .95."""
 NO_VALUES = (float("nan"),) * 4
+NO_CHANGES = (
+    "no answer changed, all clusters changed by the same amount, or too few are right in the pivot"
+)
 
 
 @dataclass(frozen=True)
@@ -386,7 +389,7 @@ def _steering_findings(scale: xr.Dataset, steering: Mapping[str, xr.Dataset]) ->
             by_model = [_steered(steering[model], claim) for model in models]
             values = _over_seeds(by_model, float(scale.attrs["confidence"]))
             tested = np.isfinite(values).all()
-            missing = "" if tested else "no answer changed, or too few are right in the pivot"
+            missing = "" if tested else NO_CHANGES
             sample = _sample(scale, models, steering[models[0]])
             findings.append(Finding(claim, subject, sample, missing, values))
     return findings
@@ -399,6 +402,14 @@ def _steered(effects: xr.Dataset, claim: str) -> list[float]:
     return [float(effect[key]) for key in (name, f"{name}_low", f"{name}_high", p)]
 
 
+def _accuracy_change(effects: xr.Dataset, confidence: float) -> tuple[float, float, float]:
+    """Pooled change of accuracy with bounds, where no answer changed those of `without_flips`."""
+    change, low, high, _ = _steered(effects, "steering_accuracy")
+    if change == 0 and not np.isfinite(low + high):
+        low, high = without_flips(int(effects.attrs["n_clusters"]), confidence)
+    return change, low, high
+
+
 def _steering_size_findings(scale: xr.Dataset, steering: Mapping[str, xr.Dataset]) -> list[Finding]:
     """What steering does to accuracy against size, by family."""
     claim, findings = "steering_size", []
@@ -409,7 +420,7 @@ def _steering_size_findings(scale: xr.Dataset, steering: Mapping[str, xr.Dataset
             missing = "nothing is steered on this dataset"
             findings.append(Finding(claim, family, _sample(scale, models), missing))
             continue
-        changes = np.array([_steered(steering[m], "steering_accuracy")[:3] for m in steered])
+        changes = np.array([_accuracy_change(steering[m], confidence) for m in steered])
         parameters = scale["parameters"].sel(model=steered).values
         change, low, high = changes.T
         slope = slope_of_estimates(parameters, change, low, high, confidence)
