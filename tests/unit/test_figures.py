@@ -530,6 +530,15 @@ def test_pairs_that_are_not_known_are_no_span(results):
     assert "debiased CKA is unknown." in caption and "item share in the middle" in caption
 
 
+def test_captions_name_languages_of_which_a_few_questions_decide_cka(results):
+    dataset = results["similarity"].copy(deep=True)
+    for draw in (similarity.place_and_shape, similarity.language_pairs):
+        assert "massive activations" not in draw(dataset, SUBJECT).caption
+    dataset["few_decide"][-1] = True
+    for draw in (similarity.place_and_shape, similarity.language_pairs):
+        assert "of the states in Swahili (massive activations)" in draw(dataset, SUBJECT).caption
+
+
 def test_one_component_holds(results):
     dataset = results["subspaces"].copy(deep=True)
     dataset["language_rank"][:] = 1

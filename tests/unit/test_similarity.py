@@ -86,6 +86,23 @@ def test_retrieval_gives_massive_dimensions_no_more_weight_than_others():
     assert abs(d["cosine_centred"].values[0, 0, 1]) < 0.3
 
 
+def test_languages_of_which_a_few_items_decide_cka_are_marked():
+    """Massive activations beside the first token, in 3 of 60 prompts of the second language."""
+    rng = np.random.default_rng(0)
+    states = planted(0.6, rng, 3, 60, 40)
+    plain = similarity(parallel_states([states] * 3), "en", 19, 19)
+    assert float(plain["share_of_few"].max()) < 0.2 and not plain["few_decide"].any()
+    states[1, :3, 0] += 100
+    massive = similarity(parallel_states([states] * 3), "en", 19, 19)
+    assert massive["few_decide"].values.tolist() == [False, True, False]
+    assert float(massive["share_of_few"][0, 1]) > 0.8
+    # What the mark is for: these lose the language, item share loses a dimension of 40.
+    before, after = (d.isel(layer=0, language=0, language_2=1) for d in (plain, massive))
+    assert after["cka_pair"] < 0.2 * before["cka_pair"]
+    assert after["cosine_centred"] < 0.9 * before["cosine_centred"]
+    assert after["item_share_pair"] > 0.95 * before["item_share_pair"]
+
+
 def test_the_dataset_survives_its_file(planted_dataset, tmp_path):
     write_netcdf(planted_dataset, tmp_path / "similarity.nc")
     again = open_netcdf(tmp_path / "similarity.nc")

@@ -63,6 +63,7 @@ def similarity():
         bounds = with_bounds(f"{name}_crossed", (), value, half=0.15)
         data |= {end: bounds[end] for end in bounds if end != f"{name}_crossed"}
     data |= {"dissociation_null": ((), 1.0), "dissociation_p": ((), 0.001)}
+    data |= {"few_decide": ("language", np.zeros(3, np.int8))}
     return xr.Dataset(data, coords={"language": LANGUAGES})
 
 
@@ -124,6 +125,17 @@ def table_of(text, heading):
     lines = text.split(f"## {heading}", 1)[1].split("|\n\n")[0].split("\n")
     rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("|")]
     return [row for row in rows if set(row) != {"---"}]
+
+
+def test_cka_that_a_few_questions_decide_is_marked_wherever_it_is_read():
+    assert "‡" not in text_of([result()]).split("‡ marks languages")[0]
+    few = similarity()
+    few["few_decide"].loc[{"language": "de"}] = 1
+    text = text_of([result(similarity=few)])
+    rows = table_of(text, "everyday: main table")
+    assert [row[1].endswith("‡") for row in rows[1:]] == [False, True, False]
+    overall = text.split("Means over languages and their pairs.")[1].split("## ")[0]
+    assert "0.30 [0.25, 0.35] ‡ | [0.15, 0.45] ‡ |" in overall
 
 
 def test_the_main_table_has_a_row_a_model_and_language_with_the_pivot_first():

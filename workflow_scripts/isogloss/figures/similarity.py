@@ -21,6 +21,7 @@ from isogloss.figures.style import (
     near_chance_note,
     new_figure,
     numbers_of,
+    spoken,
 )
 from isogloss.figures.text import decimal
 from isogloss.files.netcdf import confidence_of
@@ -139,7 +140,7 @@ def _caption(results: xr.Dataset, subject: Subject, order: list[str]) -> str:
         f"relative depth {decimal(results['relative_depth'][peak])}) and {decimal(shares[-1])} at "
         f"the end; the dissociation score is {between_both(results, 'dissociation')} "
         f"({decimal(results['dissociation_null'])} with shuffled items)"
-        f"{_apart_text(apart.dropna(), subject)}.\n\n"
+        f"{_apart_text(apart.dropna(), subject)}.{few_sentence(results, subject)}\n\n"
         "*How to read it*: thin lines, each language with "
         f"{subject.label(subject.pivot)}; thick line, all languages (or all pairs), with its "
         "intervals: dark for other items in these languages, pale for other items and other "
@@ -148,6 +149,19 @@ def _caption(results: xr.Dataset, subject: Subject, order: list[str]) -> str:
         "shuffled (for retrieval, chance); the grey band reaches up to what shuffled items exceed "
         f"in {100 * (1 - confidence_of(results)):g}% of cases anywhere on the map. The cosine "
         "without centring (black) is high for any two items, so it says little about translations."
+    )
+
+
+def few_sentence(results: xr.Dataset, subject: Subject) -> str:
+    """In which languages a few questions decide CKA and the cosine; nothing where in none."""
+    tags = results["language"].values[results["few_decide"].values.astype(bool)]
+    if not len(tags):
+        return ""
+    names = spoken([subject.label(str(tag)).rstrip("*") for tag in tags])
+    return (
+        " A twentieth of the questions has most of the variance of the states in "
+        f"{names} (massive activations): there, and in means over all languages, CKA and the "
+        "cosine rest on these few. Item share does not."
     )
 
 
@@ -205,7 +219,7 @@ def _pairs_caption(results: xr.Dataset, subject: Subject) -> str:
     return (
         f"**{subject.model} on {subject.dataset}**: over pairs of languages, item share in the "
         f"middle half of depth {extremes('item_share_middle')} and debiased CKA "
-        f"{extremes('cka_middle')}.\n\n"
+        f"{extremes('cka_middle')}.{few_sentence(results, subject)}\n\n"
         "*How to read it*: left, whether translations lie at the same place; right, whether items "
         "are arranged alike, whatever the place. The two need not agree: what is high on the right "
         "and low on the left has the same geometry in other directions."

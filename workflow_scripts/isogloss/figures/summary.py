@@ -33,7 +33,7 @@ from isogloss.study.steering_methods import MAIN_CLAIM, family_of
 # What the main table says of steering, after its own prefix.
 STEERING_COLUMNS = ("fitted", "method", "effect", "low", "high", MAIN_CLAIM.p, MAIN_CLAIM.least)
 NOTHING = "–"
-ALIKE_MARK = "†"
+ALIKE_MARK, FEW_MARK = "†", "‡"
 SHARE = partial(percent, unit="")  # the header of its column says %
 CHECKS_NOTE = (
     "Steering by 0 must change nothing within a batch. In a narrow type another batch rounds "
@@ -90,8 +90,10 @@ class Result:
 
     def marks(self, tag: str) -> str:
         """What stands behind a language's name where its numbers need care."""
+        few = bool(self.similarity["few_decide"].sel(language=tag))
         near, alike = tag in self.near_chance, tag in self.mostly_alike
-        return f" {'*' * near}{ALIKE_MARK * alike}" if near or alike else ""
+        marks = f"{'*' * near}{ALIKE_MARK * alike}{FEW_MARK * few}"
+        return f" {marks}" if marks else ""
 
     def _marked(self, name: str) -> list[str]:
         marked = self.behaviour[name].astype(bool)
@@ -240,7 +242,9 @@ def opening(results: Sequence[Result]) -> str:
         "transfer say little there. No lift (–): where a language is right on all items, or on "
         f"hardly any, nothing can be compared. {ALIKE_MARK} marks languages that spell most "
         "choices as another one does (numbers, names): agreement may be a preference for certain "
-        "strings there, whatever is asked."
+        f"strings there, whatever is asked. {FEW_MARK} marks languages where a twentieth of the "
+        "questions has most of the variance of the states (massive activations): CKA, cosines and "
+        "mean differences rest on these few."
     )
 
 
@@ -298,6 +302,7 @@ def _overall_table(results: Sequence[Result]) -> str:
     for result in results:
         pairs = result.behaviour.sel(scope="all_pairs")
         similarity = result.similarity
+        few = f" {FEW_MARK}" if bool(similarity["few_decide"].any()) else ""
         rows.append(
             [
                 result.model,
@@ -307,8 +312,8 @@ def _overall_table(results: Sequence[Result]) -> str:
                 _with_bounds(similarity, "dissociation"),
                 _crossed(similarity, "dissociation"),
                 decimal(float(similarity["dissociation_null"])),
-                _with_bounds(similarity, "cka_middle_mean"),
-                _crossed(similarity, "cka_middle_mean"),
+                _with_bounds(similarity, "cka_middle_mean") + few,
+                _crossed(similarity, "cka_middle_mean") + few,
             ]
         )
     return (

@@ -46,6 +46,7 @@ from isogloss.measures.retrieval import (
     unit_states,
 )
 from isogloss.measures.shuffles import MaxT, Shuffle, normalised, rare_signs, shuffled_orders
+from isogloss.measures.states import share_of_few
 from isogloss.measures.statistics import cluster_codes, sum_by_cluster
 from isogloss.measures.variables import from_the_paper
 
@@ -78,6 +79,8 @@ LONG_NAMES = {
     "retrieval_mean": "translations retrieved, mean over pairs",
     "retrieval_pivot": "translations retrieved, mean over pairs with the pivot",
     "retrieval_chance": "translations retrieved by chance",
+    "share_of_few": "share of the variance over items that a twentieth of them has",
+    "few_decide": "a few items have most of the variance, mean over the middle half",
     "degenerate": "states that can have no similarity",
     "reason": "why states can have no similarity",
 } | middle_half.LONG_NAMES
@@ -201,6 +204,8 @@ def similarity(
         if inside[index]:
             middle.add(share_left_out, cka_left_out, null)
     dataset = _assemble(states, layers, reasons, tests, settings)
+    of_few = dataset["share_of_few"].isel(layer=inside) if inside.any() else dataset["share_of_few"]
+    dataset["few_decide"] = of_few.mean("layer") > 0.5
     if inside.any():
         score = middle_half.dissociation(
             dataset,
@@ -306,6 +311,8 @@ def _cosine_part(layer: LayerStates, clusters: np.ndarray) -> Values:
         centred = name == "cosine_centred"
         norms = [np.linalg.norm(_states(layer, n, centred), axis=1) for n in layer.all_languages]
         values[name], values[f"{name}_null"] = _cosines(layer, centred, norms, clusters)
+        if centred:
+            values["share_of_few"] = np.array([share_of_few(of_language) for of_language in norms])
     return values
 
 
