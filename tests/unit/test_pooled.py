@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
-from simulated_states import cluster_sizes, clustered_states
+from simulated_states import cluster_sizes, clustered_states, grams_of, spectrum
 
+from isogloss.measures.cka import centred_over_clusters, left_out_ckas, pair_cka
 from isogloss.measures.item_share import left_out_sums, pair_item_share
 from isogloss.measures.pooled import SHARES, mean_over_pairs, means_without_language, pooled
 from isogloss.measures.states import standardised
@@ -56,7 +57,8 @@ def test_an_interval_holds_its_estimate_however_far_the_bias_is_taken_to_be():
     pairs, n_clusters = np.full((3, 3), 0.5), 10
     noise = 1e-4 * np.random.default_rng(0).normal(size=(n_clusters, 3, 3))
     for biased in (0.48, 0.52):
-        values = pooled("x", pairs, biased + noise + noise.transpose(0, 2, 1), 0.95)
+        without = biased + noise + noise.transpose(0, 2, 1)
+        values = pooled("x", pairs, without, 0.95, sizes=np.ones(n_clusters))
         for end in ("", "_crossed"):
             assert values[f"x{end}_low"] <= values["x"] <= values[f"x{end}_high"]
 
@@ -84,7 +86,7 @@ def test_intervals_of_a_mean_over_many_dimensions_hold_though_each_correlation_i
     for _ in range(60):
         z = standardised(clustered_states(rng, clusters, 3, (1.0,) * width, 0.7, within=0.3))
         left_out = left_out_sums(z, clusters) / width
-        values = pooled("share", pair_item_share(z), left_out, 0.95)
+        values = pooled("share", pair_item_share(z), left_out, 0.95, sizes=np.bincount(clusters))
         holds.append(values["share_low"] <= 0.7 <= values["share_high"])
         estimates.append(values["share"])
     assert np.mean(estimates) < 0.7 - 0.8 * np.std(estimates)  # as each one's bias is
@@ -100,17 +102,41 @@ def test_a_mean_has_no_bias_however_unequal_its_clusters():
     rows = Jackknife.of(LARGE).means(values)
     sizes = np.bincount(LARGE)
     assert without_bias(rows[0], rows[1:], sizes) == pytest.approx(rows[0], abs=1e-12)
-    assert abs(without_bias(rows[0], rows[1:]) - rows[0]) > 0.01
+    assert abs(without_bias(rows[0], rows[1:], np.ones(len(sizes))) - rows[0]) > 0.01
 
 
 def test_a_large_cluster_does_not_pull_the_interval_of_item_share_away():
     rng, width, worlds, sizes = np.random.default_rng(0), 4, 300, np.bincount(LARGE)
+    alike = np.ones(len(sizes))
     holds: dict[bool, list[bool]] = {True: [], False: []}
     for _ in range(worlds):
         z = standardised(clustered_states(rng, LARGE, 3, (1.0,) * width, 0.5, within=0.8))
         maps = pair_item_share(z), left_out_sums(z, LARGE) / width
         for sized, hits in holds.items():
-            values = pooled("share", *maps, 0.95, None, sizes=sizes if sized else None)
+            values = pooled("share", *maps, 0.95, None, sizes=sizes if sized else alike)
             hits.append(values["share_low"] <= 0.5 <= values["share_high"])
     assert np.mean(holds[True]) > np.mean(holds[False]) + 0.02
     assert np.mean(holds[True]) > 0.9
+
+
+def test_a_few_items_far_from_all_others_pass_for_no_bias_of_cka():
+    """Massive activations: 3% of the items are far out along one dimension, the same in all
+    languages as often as not. What leaving them out changes is no bias to be taken off."""
+    rng, n, spread = np.random.default_rng(0), 60, spectrum(8, 1)
+    share, far = 0.03, 10.0
+    massive = share * (1 - share) * far**2
+    truth = ((0.5 * spread**2) ** 2).sum() + (massive / 2) ** 2
+    truth /= (spread**4).sum() + massive**2
+    holds: dict[str, list[bool]] = {"as it is": [], "less a bias": []}
+    for _ in range(300):
+        common, apart = rng.random((1, n)) < share, rng.random((3, n)) < share
+        out = np.where(rng.random((3, n)) < np.sqrt(0.5), common, apart)
+        states = clustered_states(rng, np.arange(n), 3, spread, 0.5)
+        grams = grams_of(np.concatenate([states, far * out[..., None]], axis=2))
+        centred = centred_over_clusters(grams, np.arange(n))
+        maps = pair_cka(centred), left_out_ckas(centred)
+        for hits, sizes in zip(holds.values(), (None, np.ones(n)), strict=True):
+            values = pooled("cka", *maps, 0.95, sizes=sizes)
+            hits.append(values["cka_low"] <= truth <= values["cka_high"])
+    assert np.mean(holds["as it is"]) > np.mean(holds["less a bias"]) + 0.05
+    assert np.mean(holds["as it is"]) > 0.85

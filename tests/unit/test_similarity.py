@@ -239,12 +239,13 @@ def test_worked_items_in_the_prompts_give_unrelated_languages_nothing_in_common(
     assert np.mean(low) < 0.05 + 2 * np.sqrt(0.05 * 0.95 / 40)
 
 
-def test_clusters_count_by_their_items_where_items_count_and_alike_in_cka():
+def test_intervals_of_item_share_have_its_bias_taken_off_and_those_of_cka_none():
     rng, sizes = np.random.default_rng(0), np.bincount(UNEVEN)
     states = clustered_states(rng, UNEVEN, 3, (1.0,) * 8, 0.5, within=0.8)
     made = similarity(parallel_states([states] * 3, UNEVEN), "en", 19, 19)
-    for name, weights in (("dissociation", sizes), ("cka_middle_mean", None)):
-        centre = without_bias(made[name].values, made[f"{name}_without_cluster"].values, weights)
+    share, cka = made["dissociation"], made["cka_middle_mean"]
+    centre = without_bias(share.values, made["dissociation_without_cluster"].values, sizes)
+    for measure, expected in ((share, centre), (cka, float(cka))):
         for over in ("", "_crossed"):
-            middle = (made[f"{name}{over}_low"] + made[f"{name}{over}_high"]) / 2
-            assert float(middle) == pytest.approx(centre, abs=1e-9)
+            low, high = (made[f"{measure.name}{over}_{end}"] for end in ("low", "high"))
+            assert float(low + high) / 2 == pytest.approx(float(expected), abs=1e-9)

@@ -55,6 +55,20 @@ def means_without_language(matrix: np.ndarray, row: int | None = None) -> np.nda
     return means
 
 
+def centre_of(
+    value: np.ndarray, without_cluster: np.ndarray, sizes: np.ndarray | None
+) -> np.ndarray:
+    """What the interval of a value (...) lies around: where sizes are given, itself less its bias.
+
+    Item share is a mean over hundreds of dimensions, which varies too little for the bias of each
+    one's correlation to be left in. Debiased CKA has hardly any; where a few items are far from all
+    others, what leaving them out changes would pass for one.
+
+    Args: without_cluster (cluster, ...), sizes (cluster,) as of `without_bias`.
+    """
+    return value if sizes is None else without_bias(value, without_cluster, sizes)
+
+
 def with_bounds(
     name: str,
     value: np.ndarray,
@@ -65,17 +79,15 @@ def with_bounds(
 ) -> Values:
     """A value with its interval over items, as `name`, `name_low` and `name_high`.
 
-    The interval lies around the value without its bias: a mean over hundreds of dimensions varies
-    too little for the bias of each one's correlation to be left in.
-
     Args:
         limits: the smallest and the largest value that there can be; shares have Wilson's.
-        sizes: (cluster,) as of `without_bias`.
+        sizes: (cluster,) items of each cluster where the interval is to lie around the value
+            without its bias, see `centre_of`.
     """
     if limits == SHARES:
         interval = wilson_interval(value, without_cluster, len(without_cluster), confidence)
     else:
-        centre = without_bias(value, without_cluster, sizes)
+        centre = centre_of(value, without_cluster, sizes)
         around = within(jackknife_interval(centre, without_cluster, confidence), limits)
         interval = holding(value, around)
     return {
@@ -103,13 +115,12 @@ def pooled(
         confidence: of the intervals.
         row: the language whose pairs alone the mean is over; the others stand for more of them.
         limits: the smallest and the largest value that there can be.
-        sizes: (cluster,) as of `without_bias`.
+        sizes: (cluster,) as of `with_bounds`.
     """
     mean, by_cluster = mean_over_pairs(pairs, row), mean_over_pairs(without_cluster, row)
     by_language = means_without_language(pairs, row)
     others = np.arange(len(pairs)) != row
-    # A share without a cluster is one of a smaller gallery: no bias to extrapolate.
-    centre = mean if limits == SHARES else without_bias(mean, by_cluster, sizes)
+    centre = centre_of(mean, by_cluster, sizes)
     crossed = two_way_jackknife(centre, by_cluster, by_language[others], confidence)
     crossed = holding(mean, within(crossed, limits))
     return with_bounds(name, mean, by_cluster, confidence, limits, sizes) | {

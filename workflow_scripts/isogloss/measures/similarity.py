@@ -414,7 +414,6 @@ def _with_means(name: str, pairs: np.ndarray, left_out: np.ndarray, settings: _S
     all_pairs, pivot_pairs = MEANS[name]
     confidence = settings.confidence
     limits = SHARES if name == "retrieval" else CORRELATIONS
-    # In CKA a cluster counts the same whatever its size.
     sizes = settings.sizes if name == "item_share_pair" else None
     values = with_bounds(name, pairs, left_out, confidence, limits, sizes)
     values |= pooled(all_pairs, pairs, left_out, confidence, None, limits, sizes)

@@ -224,29 +224,26 @@ def few_variance(left_out: np.ndarray) -> np.ndarray:
     return jackknife_variance(left_out) * n / max(n - 1, 1)
 
 
-def without_bias(
-    estimate: np.ndarray, left_out: np.ndarray, sizes: np.ndarray | None = None
-) -> np.ndarray:
+def without_bias(estimate: np.ndarray, left_out: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """An estimate (...) less its bias, as its values with each unit left out (unit, ...) show it.
 
     A mean has none. A correlation r of n items is about r (1 - r^2) / 2n too near 0, little beside
     its own error, but much beside that of a mean over many dimensions, which are all off alike.
 
     Args:
-        sizes: (unit,) items of each unit, where every item counts the same; None where every unit
-            does. A large unit moves the estimate more when it is left out, which is no bias.
+        sizes: (unit,) items of each unit: without a large one the estimate moves more, which is no
+            bias.
 
     Source: Quenouille (1956); units of other sizes, Busing, Meijer and van der Leeden (1999),
     Delete-m jackknife for unequal m; of correlations, Olkin and Pratt (1958).
 
     >>> sample = np.array([1.0, 2.0, 6.0])
     >>> left_out = np.array([np.delete(sample, i).var() for i in range(3)])
-    >>> bool(np.isclose(without_bias(sample.var(), left_out), sample.var(ddof=1)))
+    >>> bool(np.isclose(without_bias(sample.var(), left_out, np.ones(3)), sample.var(ddof=1)))
     True
     """
-    n = len(left_out)
-    counts = np.ones(n) if sizes is None else np.asarray(sizes, dtype=float)
-    return np.asarray(n * estimate - np.tensordot(1 - counts / counts.sum(), left_out, 1))
+    others = 1 - sizes / np.sum(sizes)
+    return np.asarray(len(left_out) * estimate - np.tensordot(others, left_out, 1))
 
 
 def jackknife_interval(

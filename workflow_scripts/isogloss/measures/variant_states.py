@@ -17,6 +17,7 @@ from isogloss.measures.dissociation import is_middle
 from isogloss.measures.language_pairs import CORRELATIONS, pair_means
 from isogloss.measures.layer_pairs import layer_ckas, layer_item_shares
 from isogloss.measures.layer_states import LayerStates
+from isogloss.measures.pooled import centre_of
 from isogloss.measures.retrieval import Galleries, largest_gallery, unit_states
 from isogloss.measures.self_consistency import Agreement, corrected, noise_share
 from isogloss.measures.statistics import (
@@ -26,7 +27,6 @@ from isogloss.measures.statistics import (
     holding,
     jackknife_interval,
     within,
-    without_bias,
 )
 from isogloss.measures.variables import interval_variables, variable
 from isogloss.measures.variance_shares import CROSSED_SOURCES, crossed_share_sums
@@ -38,11 +38,11 @@ PAIR = ("language", "language_2")
 
 @dataclass(frozen=True)
 class _Intervals:
-    """How the intervals of a measure are made, around its value without its bias as in `pooled`.
+    """How the intervals of a measure are made, around what `pooled.centre_of` says.
 
     Attributes:
         confidence: of the intervals.
-        sizes: (cluster,) as of `without_bias`: in CKA a cluster counts the same whatever its size.
+        sizes: (cluster,) items of each cluster, of item share.
     """
 
     confidence: float
@@ -50,7 +50,7 @@ class _Intervals:
 
     def of(self, rows: np.ndarray, limits: tuple[float, float] = CORRELATIONS) -> Interval:
         """Interval of (row, ...)."""
-        centre = without_bias(rows[0], rows[1:], self.sizes)
+        centre = centre_of(rows[0], rows[1:], self.sizes)
         around = jackknife_interval(centre, rows[1:], self.confidence)
         return holding(rows[0], within(around, limits))
 
