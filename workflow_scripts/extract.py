@@ -10,7 +10,7 @@ from isogloss.extraction.work_folder import clear
 from isogloss.program import add_settings, add_store, progress, run, say
 from isogloss.questions.datasets import load_dataset
 from isogloss.questions.items import check_enough, repeated_questions
-from isogloss.questions.prompts import prompt_clusters
+from isogloss.questions.prompts import other_partners, prompt_clusters
 from isogloss.store.checkpoints import unpack_organism
 from isogloss.store.local import Store
 from isogloss.store.manifests import write_manifest
@@ -39,13 +39,14 @@ def main() -> None:
 
     settings = args.settings
     items = load_dataset(settings["dataset"], settings["languages"], settings["name"])
+    style = prompt_style(settings["prompt"])
     if args.folds is not None:
-        clusters = prompt_clusters(items, prompt_style(settings["prompt"]))
+        clusters = prompt_clusters(items, style)
         check_enough(clusters, args.folds, settings["name"])
     for line in repeated_questions(items):
         say(f"warning: {line}")
-    digests = items.digests()
-    identities = {tag: activation_identity(settings, digests, tag) for tag in digests}
+    digests, repartnered = items.digests(), other_partners(items, style, settings["pivot"])
+    identities = {tag: activation_identity(settings, digests, tag, repartnered) for tag in digests}
     names = {
         tag: artifact_name("activations", settings["slug"], settings["name"], tag, identities[tag])
         for tag in (args.part.languages(items.languages) if args.part else items.languages)

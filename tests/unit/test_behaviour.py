@@ -613,6 +613,18 @@ def test_a_taste_for_certain_strings_shows_without_the_question(rng):
     assert lift > 0.2 and alone == pytest.approx(float(lift), abs=0.2)
 
 
+@pytest.mark.parametrize("mode", ["sum", "token", "char", "byte"])
+def test_what_the_choices_give_alone_is_by_the_score_of_the_rest(rng, mode):
+    """The question adds nothing: whatever ranks the choices ranks them alike without it."""
+    values, _, answers = random_scores(rng, 3, 60)
+    data = scores_dataset(values, answers)
+    for name in ("n_tokens", "n_characters", "n_bytes"):
+        data[name] = (data["sum"].dims, rng.integers(1, 9, values.shape))
+    result = b.behaviour(data.assign(pmi=data["sum"] * 0), mode)
+    for name in ("accuracy", "mean_consistency"):
+        np.testing.assert_allclose(result[f"{name}_choices_only"], result[name])
+
+
 @pytest.mark.parametrize("at_once", [1, 2 * 5 * 90])
 def test_pairs_in_parts_are_as_all_at_once(study, at_once, monkeypatch):
     data, _ = study

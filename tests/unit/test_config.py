@@ -268,6 +268,18 @@ def test_few_shot_alone_says_how_worked_items_are_taken():
         )
 
 
+def test_questions_with_few_answers_alone_say_how_phrases_are_mismatched():
+    """Their files are computed anew; all others keep their names."""
+    study = validate(changed("steering", None))
+    settings = Settings(study).activations("gemma-3-270m", "everyday")
+    of = settings, {"en": "0", "de": "1"}, "de"
+    before = activation_identity(*of)
+    assert activation_identity(*of, {"en"}) == before and "mismatched" not in before
+    assert activation_identity(*of, {"de"}) == before | {"mismatched": "another answer"}
+    worded = {**settings, "extraction": {**settings["extraction"], "latents": False}}
+    assert "mismatched" not in activation_identity(worded, *of[1:], {"de"})
+
+
 def test_all_faults_are_named_at_once():
     content = changed("statistics/folds", 1)
     content["figures"]["dpi"] = "fine"

@@ -24,6 +24,7 @@ from isogloss.extraction.work_folder import write_shard
 from isogloss.files.activation_file import open_activations
 from isogloss.files.canonical import key_of
 from isogloss.files.hdf5 import check_header, content_digest, verify_hdf5
+from isogloss.measures.trajectories import pivot_log_odds
 from isogloss.model import logit_lens
 from isogloss.model.load import load
 from isogloss.model.logit_lens import lens_of_file, lens_of_files
@@ -171,6 +172,30 @@ def test_items_that_are_worked_for_one_another_are_one_cluster_of_the_file():
     raw = {**identity, "prompt": prompt | {"mode": "raw"}}
     made = language_extraction(tiny_model("llama"), items(), raw, Path("nowhere"))
     assert made.items.clusters.tolist() == [0, 1, 2, 3, 4]
+
+
+def test_the_lens_finds_the_partners_of_questions_with_few_answers(tmp_path):
+    """Every mismatched phrase is another right choice, and the file says whose."""
+    decoder, answers = model("llama"), [0, 0, 1, 0, 0, 1, 0]
+    asked = {
+        tag: tuple(Item(f"q{i}", "", f"{tag} {i}?", words, a) for i, a in enumerate(answers))
+        for tag, words in (("en", ("yes", "no")), ("de", ("ja", "nein")))
+    }
+    data = ParallelItems("made", asked, np.arange(len(answers)))
+    prompt = {"mode": "raw", "template": "Q: {question}\nA:", "shots": 0, "truncate": False}
+    identity = {
+        "language": "de", "pivot": "en", "control": None, "prompt": prompt, "lens_layers": "all",
+        "scores": {"pmi": False, "letters": False}, "mismatched": "another answer",
+    }  # fmt: skip
+    made = language_extraction(decoder, data, identity, tmp_path / f"{key_of(identity)}.h5")
+    assemble(made, {}, compute_shards(decoder, made, 128))
+    lens = lens_of_file(made.path, decoder.readout)
+    partner = lens.mismatched_item.values
+    assert (data.answers[partner] != data.answers).all()
+    after = lens.log_probability.sel(latent="prompt_mismatched", choice=0).values
+    own = lens.log_probability.sel(latent="prompt").values
+    assert after == pytest.approx(own[:, range(7), 1 - data.answers], abs=1e-4)
+    assert pivot_log_odds(lens).corrected.shape == (5, 7)
 
 
 def test_sentences_have_states_and_no_scores(tmp_path):

@@ -116,6 +116,26 @@ def test_clusters_are_connected_components_of_contexts_and_mutual_golds() -> Non
     assert find_clusters(items).tolist() == [0, 0, 0, 1, 1, 2]
 
 
+@given(st.lists(st.tuples(st.permutations("abcdef"), st.integers(2, 4)), max_size=9))
+def test_clusters_join_whatever_has_each_others_gold_answers(drawn: list) -> None:
+    """As every pair of items says, taken one by one."""
+    items = [question(str(n), *letters[:size]) for n, (letters, size) in enumerate(drawn)]
+    expected = list(range(len(items)))
+    for _ in items:
+        for one, first in enumerate(items):
+            for two, second in enumerate(items):
+                if first.choices[0] in second.choices and second.choices[0] in first.choices:
+                    expected[one] = expected[two] = min(expected[one], expected[two])
+    found = find_clusters(items).tolist()
+    assert found == [sorted(set(expected)).index(label) for label in expected]
+
+
+def test_thousands_of_yes_or_no_questions_are_one_cluster() -> None:
+    """Their pairs would be 200 million."""
+    asked = [question(str(n), "yes", "no", answer=n % 2) for n in range(20_000)]
+    assert not find_clusters(asked).any()
+
+
 def test_a_named_cluster_wins_over_what_items_share() -> None:
     items = [
         replace(question("0", "x", "y", context="One."), cluster="p"),

@@ -61,6 +61,29 @@ def test_every_part_is_labelled(result: Evaluation) -> None:
     assert repr(result) == "<Evaluation: 10 items in en nl fr; 5 layers of 32>"
 
 
+def test_right_choices_that_are_alike_in_one_language_have_partners_of_their_own() -> None:
+    """French says the same for two answers: the lens there has other partners, and says so."""
+    questions = {
+        tag: [
+            record | {"choices": [c.replace("ant", "cow") for c in record["choices"]]}
+            if tag == "fr"
+            else record
+            for record in (r | {"answer": 0, "cluster": r["item_id"]} for r in QUESTIONS[tag])
+        ]
+        for tag in ("en", "nl", "fr")
+    }
+    for record in questions["fr"][:9]:
+        record["choices"][0] = "fr cow"
+    decoder = tiny_model("llama")
+    result = iso.evaluate(decoder.model, decoder.tokenizer, questions, permutations=19)
+    partner = result.lens.mismatched_item.sel(language="fr").values.astype(int)
+    right = np.array([record["choices"][0] for record in questions["fr"]])
+    assert (right[partner] != right).all()
+    assert result.lens.mismatched_item.sel(language="nl").isnull().all()
+    # Only the last right choice follows the others' prompts, and one of them follows its prompt.
+    assert result.trajectories.pivot_log_odds_items.values.tolist() == [0, 10, 2]
+
+
 def test_a_model_is_given_back_as_it_was_and_evaluated_as_it_is() -> None:
     model, tokenizer = deepcopy((tiny_model("llama").model, tiny_model("llama").tokenizer))
     as_before(model)

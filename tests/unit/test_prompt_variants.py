@@ -7,10 +7,12 @@ from tests.unit.test_extraction import items, model
 
 from isogloss.errors import InputError
 from isogloss.extraction.extract import language_extraction
-from isogloss.questions.prompts import LATENTS
+from isogloss.files.canonical import key_of
+from isogloss.questions.items import Item, ParallelItems
+from isogloss.questions.prompts import LATENTS, other_partners
 from isogloss.study.keys import Artifacts, activation_identity
 from isogloss.study.schema import validate
-from isogloss.study.settings import manifest_name
+from isogloss.study.settings import manifest_name, prompt_style
 from isogloss.study.study import Study
 
 MAIN = {"default": "{context}\nQ: {question}\nA:"}
@@ -100,6 +102,32 @@ def test_a_language_has_the_files_of_its_own_template_alone(studies):
         for settings in (three.settings, type(three.settings)(changed))
     ]
     assert keys[0]["en"] == keys[1]["en"] and keys[0]["de"] != keys[1]["de"]
+
+
+def test_a_study_names_files_by_the_right_choices_that_are_alike(studies):
+    """As extraction does: the questions decide, whoever has read them."""
+    single, three = studies
+    settings = single.settings.activations("tiny", "own")
+    answers = [0, 0, 1, 0, 1, 1]
+    data = ParallelItems(
+        "own",
+        {
+            tag: tuple(Item(f"q{i}", "", f"{tag} {i}?", words, a) for i, a in enumerate(answers))
+            for tag, words in (("en", ("yes", "no")), ("de", ("ja", "nein")))
+        },
+        np.arange(6),
+    )
+    artifacts = Artifacts(three.settings)
+    artifacts.know("own", data)
+    moved = other_partners(data, prompt_style(settings["prompt"]), settings["pivot"])
+    assert moved == {"en", "de"}
+    names = {a.language: a.key for a in artifacts.activations("tiny", "own")}
+    for tag in moved:
+        identity = activation_identity(settings, data.digests(), tag, moved)
+        assert identity["mismatched"] == "another answer" and names[tag] == key_of(identity)
+    wording = three.settings.activations("tiny", "own", "plain")
+    names = {a.language: a.key for a in artifacts.activations("tiny", "own", "plain")}
+    assert names["de"] == key_of(activation_identity(wording, data.digests(), "de"))
 
 
 def test_a_wording_is_scored_in_its_own_language_and_keeps_no_rows(studies, tmp_path):

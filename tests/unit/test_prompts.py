@@ -15,6 +15,8 @@ from isogloss.questions.prompts import (
     Tokens,
     control_language,
     mismatched,
+    other_partners,
+    partners,
     prompt_clusters,
     prompt_text,
     questions,
@@ -82,12 +84,58 @@ def test_mismatched_phrases_are_the_gold_of_an_item_of_another_cluster():
         assert ("pivot_mismatched", 0) in phrases
 
 
+def yes_or_no(answers, german=("ja", "nein"), english=("yes", "no")):
+    """Questions with the same two choices, whose clusters are named."""
+    made = {
+        tag: tuple(Item(f"q{i}", "", f"{tag} {i}?", words, a) for i, a in enumerate(answers))
+        for tag, words in (("de", german), ("en", english), ("zh", ("是", "否")))
+    }
+    return ParallelItems("made", made, np.arange(len(answers)))
+
+
+@pytest.mark.parametrize("language", ["de", "en"])
+def test_no_mismatched_phrase_is_the_right_choice_itself(language):
+    data = yes_or_no([0, 0, 1, 0, 0, 1, 0, 0])
+    assert other_partners(data, RAW, "en") == {"de", "en", "zh"}
+    for question in ask(data, language):
+        phrases, right = by_role(question), int(data.answers[question.item])
+        for role in ("prompt", "pivot") if language == "de" else ("prompt",):
+            wrong = phrases[role, 1 - right]
+            assert phrases[f"{role}_mismatched", 0] == wrong
+
+
+def test_right_choices_that_are_alike_in_one_language_move_its_partners_alone():
+    data = items(8, choices={**WORDS, "en": ("a", "b", "c"), "de": ("A", "a", "b")})
+    plain = mismatched(data.clusters)
+    assert (data.answers[plain] == data.answers).any()
+    clusters = data.answers  # right choices in en and zh tell clusters apart, those in de do not
+    data = replace(data, clusters=clusters)
+    assert other_partners(data, RAW, "en") == {"de"}
+    plain = mismatched(clusters)
+    for tag in ("en", "zh"):
+        assert np.array_equal(partners(data, clusters, tag, "en"), plain)
+    moved = partners(data, clusters, "de", "en")
+    right = np.array(["a", "a", "b"])[data.answers]
+    assert (right[moved] != right).all() and not np.array_equal(moved, plain)
+
+
+def test_where_all_right_choices_are_alike_no_phrase_is_mismatched():
+    for question in ask(yes_or_no([1, 1, 1])):
+        assert {role for role, _ in by_role(question)} == {"prompt", "pivot", "control"}
+
+
 @pytest.mark.parametrize("shots", [0, 4])
 def test_mismatched_phrases_are_of_the_partners_that_the_lens_finds(shots):
     """It knows the clusters of the file alone, in which few_shot has joined some."""
     data = items(8)
+    numbered = {  # no two right choices are alike
+        tag: tuple(replace(q, choices=tuple(f"{w} {q.item_id}" for w in q.choices)) for q in asked)
+        for tag, asked in data.items.items()
+    }
+    data = replace(data, items=numbered)
     style = replace(RAW, mode="few_shot", shots=shots) if shots else RAW
     partner = mismatched(prompt_clusters(data, style))
+    assert not other_partners(data, style, "en")
     for question in ask(data, style=style):
         other = data.items["de"][partner[question.item]]
         expected = " " + other.choices[other.answer]

@@ -118,6 +118,46 @@ def test_phrase_effects_cancel_in_the_interval_of_the_log_odds():
     assert width < 1.25 * 3.92 * np.std([i.estimate for i in intervals]) < 0.6
 
 
+def test_log_odds_of_questions_with_few_answers_are_not_taken_from_the_right_answer():
+    """400 yes-or-no questions: the right answer, and no other, leans to the pivot by 0.4."""
+    rng = np.random.default_rng(0)
+    answer = rng.integers(0, 2, 400)
+    phrase = np.array([2.0, -1.0])  # how much likelier each word is in the pivot, after any prompt
+    values = rng.normal(-8, 1, (1, 400, 5, 2))
+    lean = phrase + 0.4 * (np.arange(2) == answer[:, None]) + 0.1 * rng.normal(size=(400, 2))
+    values[0, :, 1] = values[0, :, 0] + lean
+    estimates = []
+    for answers in ([], [answer]):
+        partner = mismatched(np.arange(400), answers)
+        other = answer[partner]
+        values[0, :, 3, 0] = values[0, np.arange(400), 0, other]
+        values[0, :, 4, 0] = values[0, np.arange(400), 1, other]
+        file = lens_file("de", values, answer=answer)
+        file["mismatched_item"] = ("item", partner)
+        estimates.append(np.nanmean(pivot_log_odds(file).corrected))
+    assert estimates == pytest.approx([0.2, 0.4], abs=0.03)
+
+
+def test_a_language_without_log_odds_says_why():
+    alike = np.ones((6, 4), bool)
+    lens = {
+        "en": lens_file("en", noise(0, n_items=6)),
+        "de": lens_file("de", noise(1, n_items=6)),
+        "es": lens_file("es", noise(2, n_items=6), identical=alike),
+        "fr": lens_file("fr", noise(3, n_items=6)),
+    }
+    nobody = ("item", np.full(6, -1))
+    lens["fr"] = lens["fr"].assign(mismatched_item=nobody)
+    result = trajectories(lens)
+    assert result["pivot_log_odds_items"].values.tolist() == [0, 6, 0, 0]
+    assert result["pivot_log_odds_reason"].values.tolist() == [
+        "these are the pivot's own prompts",
+        "",
+        "all right choices are spelled as in the pivot",
+        "no item of another cluster has another right choice",
+    ]
+
+
 def test_the_pivots_own_prompts_have_no_log_odds():
     assert np.isnan(pivot_log_odds(lens_file("en", noise(0))).raw).all()
 

@@ -13,7 +13,7 @@ from isogloss.files.atomic import whole_file
 from isogloss.measures.lens import phrase_means
 from isogloss.model.packing import Tree
 from isogloss.questions.items import ParallelItems, identical_to
-from isogloss.questions.prompts import LATENTS, Question
+from isogloss.questions.prompts import LATENTS, Question, mismatched, partners
 
 
 def assemble(
@@ -49,6 +49,9 @@ def _write(
         latent=LATENTS,
         **describe_choices(items, identity["language"], identity["pivot"]),
     )
+    partner = partners(items, items.clusters, identity["language"], identity["pivot"])
+    if not np.array_equal(partner, mismatched(items.clusters)):  # by which the lens finds them
+        writer.write(mismatched_item=partner)
     log_probability, lens = _copy_states(writer, extraction, shards)
     targets = target_table(asked, extraction.trees)
     n_choices = max(1, int(items.n_choices.max()))

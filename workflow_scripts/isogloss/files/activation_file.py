@@ -62,6 +62,9 @@ LAYOUT: dict[str, dict[str, Variable]] = {
         "cluster": Variable(_ITEM, "cluster of the item"),
         "answer": Variable(_ITEM, "index of the gold choice"),
         "n_choices": Variable(_ITEM, "choices of the item"),
+        "mismatched_item": Variable(
+            _ITEM, "item whose right choice is the mismatched phrase, -1 for none"
+        ),
         "n_prompt_tokens": Variable(_ITEM, "tokens of the prompt, BOS included"),
         "n_truncated_tokens": Variable(_ITEM, "tokens dropped from the left"),
         "n_characters": Variable(_CHOICE, "code points of the choice"),

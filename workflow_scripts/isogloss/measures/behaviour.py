@@ -365,7 +365,7 @@ def behaviour(scores: xr.Dataset, mode: str = "token", confidence: float = 0.95)
     pairs, text = ("language", "language_2"), "consistency between different items"
     table.add("consistency_shuffled", pairs, shuffled, text)
     if "pmi" in scores:
-        _add_choices_only(table, scores)
+        _add_choices_only(table, scores, mode)
     coordinates = {"language": languages, "language_2": languages, "item": scores["item"].values}
     coordinates["cluster"] = np.unique(scores["cluster"].values)
     results = xr.Dataset(
@@ -472,10 +472,14 @@ def _add_consistency(
     table.add_pairs("consistency_concatenated", [rows], text, first=first)
 
 
-def _add_choices_only(table: PairTable, scores: xr.Dataset) -> None:
-    """Accuracy, consistency and lift of the choices' scores without the question."""
+def _add_choices_only(table: PairTable, scores: xr.Dataset, mode: str) -> None:
+    """Accuracy, consistency and lift of the choices' scores without the question.
+
+    By the study's score where that divides a likelihood by a length, else per token.
+    """
     n_choices, answers = scores["n_choices"].values, scores["answer"].values
-    values = choice_scores(scores.assign(sum=scores["sum"] - scores["pmi"]), "token")
+    alone = scores.assign(sum=scores["sum"] - scores["pmi"])
+    values = choice_scores(alone, "token" if mode in EXTRA_PASSES else mode)
     predicted, note = predictions(values), "from the choices alone, without the question"
     rows = table.jackknife.means((predicted == answers).T.astype(float))
     accuracy = table.jackknife.share_interval(rows, len(answers))

@@ -106,16 +106,15 @@ def pivot_log_odds(lens: xr.Dataset) -> LogOdds:
     Args:
         lens: a lens file: `log_probability`, `first_token` (layer, item, latent, choice) [nat],
             `n_tokens` (item, latent, choice), `identical_to_pivot` (item, choice), `answer`,
-            `cluster`.
+            `cluster`, and `mismatched_item` (item) where clusters alone do not say it.
 
     Source: the mismatched term is our choice: forced later tokens and byte fallback raise the
     likelihood of any phrase of a language, right or wrong.
     """
     answer, first_choice = lens["answer"].values, np.zeros(lens.sizes["item"], dtype=int)
     gold, gold_first = _odds(lens, ("pivot", "prompt"), answer)
-    partner = mismatched(lens["cluster"].values)
     other, other_first = (
-        _by_phrase(odds, partner)
+        _by_phrase(odds, _partners(lens))
         for odds in _odds(lens, ("pivot_mismatched", "prompt_mismatched"), first_choice)
     )
     alike = _of_phrase(lens, "identical_to_pivot", answer).astype(bool)
@@ -125,6 +124,14 @@ def pivot_log_odds(lens: xr.Dataset) -> LogOdds:
         np.where(left_out, np.nan, gold - other),
         np.where(left_out, np.nan, gold_first - other_first),
     )
+
+
+def _partners(lens: xr.Dataset) -> np.ndarray:
+    """(item,) the item whose gold answer followed each prompt, -1 for none: as the file says, or
+    where it does not by the clusters."""
+    if "mismatched_item" in lens:
+        return np.asarray(lens["mismatched_item"].values)
+    return mismatched(lens["cluster"].values)
 
 
 def _by_phrase(odds: np.ndarray, partner: np.ndarray) -> np.ndarray:
@@ -407,7 +414,21 @@ def _log_odds(files: Mapping[str, xr.Dataset], jackknife: Jackknife) -> dict[str
     variables |= interval_variables("pivot_share", dims, share, text, confidence=level)
     kept = np.isfinite(corrected).all(axis=1).sum(axis=-1)
     variables["pivot_log_odds_items"] = variable(("language",), kept, "items behind the log-odds")
+    reasons = np.array([_no_log_odds(f, n) for f, n in zip(files.values(), kept, strict=True)])
+    text = "why there are no log-odds"
+    variables["pivot_log_odds_reason"] = variable(("language",), reasons, text)
     return variables
+
+
+def _no_log_odds(lens: xr.Dataset, n_items: int) -> str:
+    """Why no item of a lens file has log-odds; empty if there is one."""
+    if n_items:
+        return ""
+    if lens.attrs["language"] == lens.attrs["pivot"]:
+        return "these are the pivot's own prompts"
+    if _of_phrase(lens, "identical_to_pivot", lens["answer"].values).all():
+        return "all right choices are spelled as in the pivot"
+    return "no item of another cluster has another right choice"
 
 
 def _logistic(interval: Interval) -> Interval:

@@ -169,7 +169,8 @@ def _described(activations: xr.Dataset, sums: np.ndarray, firsts: np.ndarray) ->
     layers, per_phrase = activations.lens_layer.values, ("layer", "item", "latent", "choice")
     of_phrase = {"long_name": "latent log-probability of the phrase, all its tokens"}
     of_token = {"long_name": "latent log-probability of the phrase's first token"}
-    about_items = ("answer", "n_choices", "cluster", "identical_to_pivot")
+    about_items = ["answer", "n_choices", "cluster", "identical_to_pivot"]
+    about_items += [name for name in ["mismatched_item"] if name in activations]
     return xr.Dataset(
         {
             "log_probability": (per_phrase, sums, of_phrase | {"units": "nat"}),

@@ -342,19 +342,19 @@ def _shared_key(item: Item) -> Hashable:
 
 
 def _mutual_golds(items: Sequence[Item], rows: Sequence[int]) -> list[tuple[int, int]]:
-    """Pairs of rows whose items have each other's gold answers among their choices."""
-    choices = {row: {same_text(choice) for choice in items[row].choices} for row in rows}
-    gold = {row: same_text(items[row].choices[items[row].answer]) for row in rows}
-    with_gold: dict[str, list[int]] = {}
+    """Pairs of rows that join all items which have each other's gold answers among their choices.
+
+    Not all such pairs: of many yes-or-no questions they would be too many.
+    """
+    first_with: dict[str, int] = {}  # of the items with a gold answer, which all are joined
+    offered: set[tuple[str, str]] = set()  # a gold answer, and a choice beside it
+    links = []
     for row in rows:
-        with_gold.setdefault(gold[row], []).append(row)
-    return [
-        (row, other)
-        for row in rows
-        for choice in choices[row]
-        for other in with_gold.get(choice, [])
-        if other > row and gold[row] in choices[other]
-    ]
+        gold = same_text(items[row].choices[items[row].answer])
+        links.append((first_with.setdefault(gold, row), row))
+        offered |= {(gold, same_text(choice)) for choice in items[row].choices}
+    met = [(gold, other) for gold, other in offered if gold < other and (other, gold) in offered]
+    return links + [(first_with[gold], first_with[other]) for gold, other in met]
 
 
 LEAST_IN_A_FOLD = 3

@@ -16,7 +16,7 @@ import numpy as np
 
 from isogloss.errors import InputError
 from isogloss.questions.chat import DATE, chat_text, check_still
-from isogloss.questions.items import Item, ParallelItems
+from isogloss.questions.items import Item, ParallelItems, same_text
 from isogloss.questions.languages import separator
 
 LATENTS = ("prompt", "pivot", "control", "prompt_mismatched", "pivot_mismatched")
@@ -205,18 +205,65 @@ def prompt_clusters(items: ParallelItems, style: PromptStyle) -> np.ndarray:
     return np.where(np.isin(clusters, pool), pool[0], clusters)
 
 
-def mismatched(clusters: np.ndarray, seed: int = 0) -> np.ndarray:
+def mismatched(
+    clusters: np.ndarray, answers: Sequence[np.ndarray] = (), seed: int = 0
+) -> np.ndarray:
     """(item,) another item, of another cluster, for each item; -1 where there is none.
 
     Every item is used about equally often: a seeded cycle, stepped on past one's own cluster.
+
+    Args:
+        clusters: (item,) labels.
+        answers: (item,) each, labels in which the two have to differ as well.
+        seed: of the cycle.
     """
-    order = np.random.default_rng(seed).permutation(len(clusters))
-    partner = np.full(len(clusters), -1)
+    n_items = len(clusters)
+    order = np.random.default_rng(seed).permutation(n_items)
+    labels = np.stack([clusters, *answers])[:, order]
+    cycle, partner = np.hstack([labels, labels]), np.full(n_items, -1)
     for place, item in enumerate(order):
-        following = (order[(place + step) % len(order)] for step in range(1, len(order)))
-        others = (other for other in following if clusters[other] != clusters[item])
-        partner[item] = next(others, -1)
+        following = cycle[:, place + 1 : place + n_items]
+        fits = (following != labels[:, [place]]).all(axis=0)
+        if fits.any():
+            partner[item] = order[(place + 1 + fits.argmax()) % n_items]
     return partner
+
+
+def partners(items: ParallelItems, clusters: np.ndarray, language: str, pivot: str) -> np.ndarray:
+    """(item,) the item whose right choice is scored after each prompt as a mismatched phrase.
+
+    Of another cluster, and with another right choice in the prompt's language and the pivot's: in
+    questions to be answered yes or no it would else be the item's own in half of all cases.
+
+    Args:
+        clusters: `prompt_clusters`.
+
+    Returns:
+        -1 where there is none.
+    """
+    if not items.n_choices.any():
+        return mismatched(clusters)
+    return mismatched(clusters, [_right_choices(items, tag) for tag in {language, pivot}])
+
+
+def other_partners(items: ParallelItems, style: PromptStyle, pivot: str) -> set[str]:
+    """Languages in which right choices that are alike move `partners` from those by clusters."""
+    if not items.n_choices.any():
+        return set()
+    partner = mismatched(prompt_clusters(items, style))
+    paired = np.flatnonzero(partner >= 0)
+
+    def meet(language: str) -> bool:
+        choice = _right_choices(items, language)
+        return bool((choice[paired] == choice[partner[paired]]).any())
+
+    return set(items.languages) if meet(pivot) else {tag for tag in items.languages if meet(tag)}
+
+
+def _right_choices(items: ParallelItems, language: str) -> np.ndarray:
+    """(item,) a number for the text of each right choice, the same for `same_text`."""
+    texts = [same_text(item.choices[item.answer]) for item in items.items[language]]
+    return np.unique(texts, return_inverse=True)[1]
 
 
 def control_language(language: str, pivot: str, candidates: Sequence[str]) -> str | None:
@@ -264,8 +311,7 @@ def questions(
         InputError: a choice without tokens, a prompt longer than the context, a special token
             spelled out by an item, a token beyond the vocabulary, a chat template that moves.
     """
-    # Of the clusters that the file says, by which the lens finds the partners again.
-    partner = mismatched(prompt_clusters(items, style)) if latents else None
+    partner = partners(items, prompt_clusters(items, style), language, pivot) if latents else None
     spoken = dict.fromkeys(tag for tag in (language, pivot, control) if tag and tag in items.items)
     for tag in spoken if latents else [language]:
         tokens.check_texts(items, tag)

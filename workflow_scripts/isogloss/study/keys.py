@@ -9,7 +9,7 @@ stage has, and the manifest that lists its artifacts, is in `isogloss.study.sett
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -18,8 +18,8 @@ from isogloss.files.canonical import key_of
 from isogloss.questions.datasets import load_dataset
 from isogloss.questions.items import ParallelItems
 from isogloss.questions.languages import separator
-from isogloss.questions.prompts import control_language
-from isogloss.study.settings import Settings
+from isogloss.questions.prompts import control_language, other_partners
+from isogloss.study.settings import Settings, prompt_style
 from isogloss.versions import EXTRACTION_VERSION, LENS_VERSION, STEERING_VERSION, VECTORS_VERSION
 
 
@@ -112,7 +112,10 @@ def readout_identity(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def activation_identity(
-    settings: Mapping[str, Any], digests: Mapping[str, str], language: str
+    settings: Mapping[str, Any],
+    digests: Mapping[str, str],
+    language: str,
+    repartnered: Collection[str] = (),
 ) -> dict[str, Any]:
     """What an activation file is.
 
@@ -120,6 +123,8 @@ def activation_identity(
         settings: of the stage: model, dataset, pivot, prompt, extraction.
         digests: of the items in each of the dataset's languages.
         language: of the prompts.
+        repartnered: languages whose mismatched phrases clusters alone do not say
+            (`other_partners`): once they did, all other files have their names.
     """
     extraction, pivot = settings["extraction"], settings["pivot"]
     known = [tag for tag in extraction["control"] if tag in digests]
@@ -145,6 +150,7 @@ def activation_identity(
         "pooling": "first position left out",
         "extraction_version": EXTRACTION_VERSION,
         **({"latents": False} if alone else {}),
+        **({"mismatched": "another answer"} if language in repartnered and not alone else {}),
         **({"rows": "none"} if extraction.get("rows") == "none" else {}),
     }
 
@@ -198,8 +204,8 @@ def steered_identity(
 class Artifacts:
     """The artifacts of one study, by stage.
 
-    Questions are read once, when they are asked for, and only their digests are kept: those of
-    a hundred languages are gigabytes.
+    Questions are read once, when they are asked for, and only their digests and what their keys
+    say of them are kept: those of a hundred languages are gigabytes.
 
     Raises:
         InputError: by every method, where questions or a model's digest cannot be had.
@@ -208,6 +214,7 @@ class Artifacts:
     def __init__(self, settings: Settings) -> None:
         self.settings, self.study = settings, settings.study
         self._digests_of: dict[str, dict[str, str]] = {}
+        self._repartnered: dict[str, set[str]] = {}
         self._activation_keys = cache(self._keys_of_activations)
 
     def all(self) -> Iterator[Artifact]:
@@ -269,10 +276,15 @@ class Artifacts:
     ) -> dict[str, str]:
         settings = self.settings.activations(model, dataset, variant)
         digests = self._digests(dataset)
-        return {tag: key_of(activation_identity(settings, digests, tag)) for tag in digests}
+        repartnered = self._repartnered[dataset]
+        return {
+            tag: key_of(activation_identity(settings, digests, tag, repartnered)) for tag in digests
+        }
 
     def know(self, dataset: str, items: ParallelItems) -> None:
         """Take a dataset's questions from who has read them."""
+        style = prompt_style(self.settings.prompt(dataset))
+        self._repartnered[dataset] = other_partners(items, style, self.study.pivot)
         self._digests_of[dataset] = items.digests()
 
     def _digests(self, dataset: str) -> dict[str, str]:
