@@ -17,7 +17,7 @@ import xarray as xr
 
 from isogloss.measures.covariates import rank_correlation
 from isogloss.measures.model_results import ModelResult
-from isogloss.measures.statistics import divide, holm, qap_test
+from isogloss.measures.statistics import holm, mean_present, qap_test
 
 SIMILARITIES = ("item_share_middle", "cka_middle")
 BEHAVIOURS = ("accuracy", "consistency", "lift_independent", "lift_difficulty")
@@ -90,8 +90,8 @@ def accuracy_associations(
     associations = []
     for model in models:
         shared = symmetric(model.similarity["item_share_middle"].values)
-        known = np.isfinite(shared) & ~np.eye(len(shared), dtype=bool)
-        of_language = divide(np.where(known, shared, 0.0).sum(axis=1), known.sum(axis=1))
+        with_others = np.where(np.eye(len(shared), dtype=bool), np.nan, shared)
+        of_language = mean_present(with_others, axis=1)
         order = model.similarity["language"].values
         accuracy = model.behaviour["accuracy"].sel(language=order).values
         associations.append(rank_correlation(of_language, accuracy, permutations, seed, confidence))
