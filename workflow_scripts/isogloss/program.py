@@ -90,6 +90,14 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def analysis_parser(about: str | None) -> argparse.ArgumentParser:
+    """Options of a program that writes a netCDF: the settings and `--output`."""
+    parser = argparse.ArgumentParser(description=about)
+    add_settings(parser)
+    parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
+    return parser
+
+
 def add_store(parser: argparse.ArgumentParser) -> None:
     """The options that say where artifacts lie: `--store` and `--sharing`."""
     parser.add_argument("--store", type=Path, required=True, help="folder of keyed artifacts")
