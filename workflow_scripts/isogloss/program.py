@@ -98,8 +98,10 @@ def analysis_parser(about: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def add_store(parser: argparse.ArgumentParser) -> None:
-    """The options that say where artifacts lie: `--store` and `--sharing`."""
+def artifact_parser(about: str | None) -> argparse.ArgumentParser:
+    """Options of a program that writes artifacts: the settings, `--store` and `--sharing`."""
+    parser = argparse.ArgumentParser(description=about)
+    add_settings(parser)
     parser.add_argument("--store", type=Path, required=True, help="folder of keyed artifacts")
     parser.add_argument(
         "--sharing",
@@ -107,6 +109,7 @@ def add_store(parser: argparse.ArgumentParser) -> None:
         default={"kind": "none", "publish": True},
         help="the configuration's `sharing` as JSON; not shared by default",
     )
+    return parser
 
 
 def say(text: str) -> None:
