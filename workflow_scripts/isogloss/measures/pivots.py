@@ -120,14 +120,14 @@ def _measure(
     every = np.ones(rows[0].shape[1], bool)
     means = np.stack([mean_over(values, every) for values in rows], axis=1)
     level = jackknife.confidence
-    interval = jackknife.interval(means, limits)
+    interval = known_width(jackknife.interval(means, limits))
     of_pivots = mean_over(means, np.ones(means.shape[1], bool))
     apart = known_width(jackknife.interval(means - of_pivots[:, None]))
     both = [
-        within(crossed_interval(values, mean, every, level), limits)
+        known_width(within(crossed_interval(values, mean, every, level), limits))
         for values, mean in zip(rows, means.T, strict=True)
     ]
-    by_language = stacked([jackknife.interval(values, limits) for values in rows])
+    by_language = stacked([known_width(jackknife.interval(values, limits)) for values in rows])
     note = f"{text}, less the mean over these pivots"
     return (
         interval_variables(name, ("pivot",), interval, text, "1", level)
