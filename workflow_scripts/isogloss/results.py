@@ -423,7 +423,8 @@ class StudyResults:
         lexicon = self.config.datasets[dataset].source == "lexicon"
         languages = every if lexicon else [self.config.pivot]
         try:
-            spec = self._question_source(dataset)
+            # All of them: which are left out, so which are drawn, depends on all languages too.
+            spec = self._question_source(dataset) | {"max_items": None}
             items = load_dataset(spec, languages, dataset).items[self.config.pivot]
         except InputError as error:
             warnings.warn(f"{dataset}: categories are left out: {error}", stacklevel=4)
