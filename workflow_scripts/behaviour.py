@@ -1,6 +1,5 @@
 """Behaviour: accuracy, consistency and transfer between the languages of one dataset."""
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +8,15 @@ import xarray as xr
 from isogloss.files.activation_file import check_items, open_scores
 from isogloss.files.netcdf import write_netcdf
 from isogloss.measures.behaviour import behaviour
-from isogloss.program import add_settings, run
+from isogloss.program import analysis_parser, run
 from isogloss.questions.datasets import load_dataset
 from isogloss.questions.items import spellings
 from isogloss.store.manifests import read_manifest
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = analysis_parser(__doc__)
     parser.add_argument("manifest", type=Path, help="manifest of the activation files")
-    add_settings(parser)
-    parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
     args = parser.parse_args()
 
     files = read_manifest(args.manifest)

@@ -1,6 +1,5 @@
 """Results by category of the items, and by script, family and resources of the languages."""
 
-import argparse
 from pathlib import Path
 
 import xarray as xr
@@ -9,20 +8,18 @@ from isogloss.files.activation_file import check_items, open_scores, open_states
 from isogloss.files.netcdf import open_artifact, write_netcdf
 from isogloss.measures.breakdown import breakdown
 from isogloss.measures.groups import groups_of
-from isogloss.program import add_settings, run
+from isogloss.program import analysis_parser, run
 from isogloss.questions.datasets import load_dataset
 from isogloss.steering.breakdown import steering_breakdown
 from isogloss.store.manifests import read_manifest
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = analysis_parser(__doc__)
     parser.add_argument("manifest", type=Path, help="manifest of the activation files")
     parser.add_argument(
         "--steered", type=Path, nargs="*", default=[], help="manifests in the order of `fitted`"
     )
-    add_settings(parser)
-    parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
     args = parser.parse_args()
 
     settings, files = args.settings, read_manifest(args.manifest)

@@ -1,6 +1,5 @@
 """Calibration: every measure of models with planted sharing, against that sharing."""
 
-import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from isogloss.files.activation_file import open_states
 from isogloss.files.netcdf import open_netcdf, write_netcdf
 from isogloss.measures.calibration import PlantedModel, calibration
 from isogloss.measures.custom import load_measure, middle_value
-from isogloss.program import add_settings, run
+from isogloss.program import analysis_parser, run
 from isogloss.questions.world import World, asked_facts
 from isogloss.store.manifests import read_manifest
 
@@ -19,14 +18,12 @@ RESULTS = ("similarity", "subspaces", "behaviour", "trajectories", "steering")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_settings(parser)
+    parser = analysis_parser(__doc__)
     parser.add_argument("--manifests", type=Path, nargs="+", required=True, help="one per model")
     for name in RESULTS:
         parser.add_argument(
             f"--{name}", type=Path, nargs="*", default=[], help="one per model, or none"
         )
-    parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
     args = parser.parse_args()
 
     models = list(planted_models(args))

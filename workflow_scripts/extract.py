@@ -1,13 +1,12 @@
 """Extract hidden states and scores: one activation file per language, those that are missing."""
 
-import argparse
 from functools import partial
 from pathlib import Path
 
 from isogloss.errors import InputError
 from isogloss.extraction.parts import Part
 from isogloss.extraction.work_folder import clear
-from isogloss.program import add_settings, add_store, progress, run, say
+from isogloss.program import artifact_parser, progress, run, say
 from isogloss.questions.datasets import load_dataset
 from isogloss.questions.items import check_enough, repeated_questions
 from isogloss.questions.prompts import other_partners, prompt_clusters
@@ -19,9 +18,7 @@ from isogloss.study.settings import prompt_style
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_settings(parser)
-    add_store(parser)
+    parser = artifact_parser(__doc__)
     parser.add_argument("--cache", type=Path, required=True, help="folder of models")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--batch-tokens", type=int, default=2048, help="tokens of a batch")

@@ -1,18 +1,15 @@
 """Ladder: models of one recipe and several sizes, compared by three rules of when to stop."""
 
-import argparse
 from pathlib import Path
 
 from isogloss.files.netcdf import write_netcdf
 from isogloss.measures.ladder import TrainedModel, ladder
-from isogloss.program import add_settings, run
+from isogloss.program import analysis_parser, run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = analysis_parser(__doc__)
     parser.add_argument("checkpoints", nargs="+", type=Path, help="one per model of the settings")
-    add_settings(parser)
-    parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
     args = parser.parse_args()
 
     from isogloss.model.tensor_file import read_tensors  # torch takes seconds to import

@@ -1,21 +1,18 @@
 """Logit lens: latent log-probabilities at every stored layer, one file per language."""
 
-import argparse
 from functools import partial
 from pathlib import Path
 
 from isogloss.files.netcdf import write_artifact
-from isogloss.program import add_settings, add_store, progress, run, say
+from isogloss.program import artifact_parser, progress, run, say
 from isogloss.store.local import Store
 from isogloss.store.manifests import read_manifest, write_manifest
 from isogloss.study.keys import artifact_name, lens_identity
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = artifact_parser(__doc__)
     parser.add_argument("manifest", type=Path, help="manifest of the activation files")
-    add_settings(parser)
-    add_store(parser)
     parser.add_argument("--readout", type=Path, required=True, help="the model's readout")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--output", type=Path, required=True, help="manifest to write (JSON)")

@@ -1,20 +1,17 @@
 """Every language of a list as pivot: what the others share with it."""
 
-import argparse
 from pathlib import Path
 
 from isogloss.files.activation_file import open_scores, open_states
 from isogloss.files.netcdf import write_netcdf
 from isogloss.measures.pivots import pivots
-from isogloss.program import add_settings, run
+from isogloss.program import analysis_parser, run
 from isogloss.store.manifests import read_manifest
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = analysis_parser(__doc__)
     parser.add_argument("manifest", type=Path, help="manifest of the activation files")
-    add_settings(parser)
-    parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
     args = parser.parse_args()
 
     settings, files = args.settings, list(read_manifest(args.manifest).values())

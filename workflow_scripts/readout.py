@@ -1,9 +1,8 @@
 """Write the readout of a model: its final norm and unembedding, all that the lens needs."""
 
-import argparse
 from pathlib import Path
 
-from isogloss.program import add_settings, add_store, run, say
+from isogloss.program import artifact_parser, run, say
 from isogloss.store.checkpoints import unpack_organism
 from isogloss.store.local import Store
 from isogloss.study.keys import artifact_name, readout_identity
@@ -11,10 +10,8 @@ from isogloss.study.settings import check_weights, source_of
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_settings(parser)
+    parser = artifact_parser(__doc__)
     parser.add_argument("--cache", type=Path, required=True, help="folder of models")
-    add_store(parser)
     args = parser.parse_args()
 
     identity = readout_identity(args.settings)

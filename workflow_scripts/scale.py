@@ -1,26 +1,23 @@
 """Scale: dissociation, behaviour and their association, over the models of a study."""
 
-import argparse
 from pathlib import Path
 
 from isogloss.files.activation_file import open_scores
 from isogloss.files.netcdf import open_netcdf, write_netcdf
 from isogloss.measures.model_results import ModelResult
 from isogloss.measures.scale import scale
-from isogloss.program import add_settings, run
+from isogloss.program import analysis_parser, run
 from isogloss.store.manifests import read_manifest
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_settings(parser)
+    parser = analysis_parser(__doc__)
     for name, text in (
         ("manifests", "manifests of the activation files, one per model"),
         ("similarity", "similarity.nc, one per model in the same order"),
         ("behaviour", "behaviour.nc, one per model in the same order"),
     ):
         parser.add_argument(f"--{name}", nargs="+", type=Path, required=True, help=text)
-    parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
     args = parser.parse_args()
 
     models = [

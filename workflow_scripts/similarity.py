@@ -1,20 +1,17 @@
 """Similarity of parallel items between languages, from their activation files."""
 
-import argparse
 from pathlib import Path
 
 from isogloss.files.activation_file import open_states
 from isogloss.files.netcdf import write_netcdf
 from isogloss.measures.similarity import similarity
-from isogloss.program import add_settings, run
+from isogloss.program import analysis_parser, run
 from isogloss.store.manifests import read_manifest
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = analysis_parser(__doc__)
     parser.add_argument("manifest", type=Path, help="manifest of the activation files")
-    add_settings(parser)
-    parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
     args = parser.parse_args()
 
     settings = dict(args.settings)

@@ -1,11 +1,10 @@
 """Steered evaluation: score questions again with the residual stream changed."""
 
-import argparse
 from functools import partial
 from pathlib import Path
 
 from isogloss.files.netcdf import open_artifact, write_artifact
-from isogloss.program import add_settings, add_store, progress, run, say
+from isogloss.program import artifact_parser, progress, run, say
 from isogloss.store.checkpoints import unpack_organism
 from isogloss.store.local import Store
 from isogloss.store.manifests import read_manifest, write_manifest
@@ -13,11 +12,9 @@ from isogloss.study.keys import artifact_name, steered_identity
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = artifact_parser(__doc__)
     parser.add_argument("activations", type=Path, help="manifest of the evaluated dataset")
     parser.add_argument("--vectors", type=Path, required=True, help="manifest of the vectors")
-    add_settings(parser)
-    add_store(parser)
     parser.add_argument("--cache", type=Path, required=True, help="folder of models")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
     parser.add_argument("--batch-tokens", type=int, default=2048, help="tokens of a batch")

@@ -1,21 +1,18 @@
 """Effects of steering: against no steering and against the controls."""
 
-import argparse
 from pathlib import Path
 
 from isogloss.files.activation_file import open_scores
 from isogloss.files.netcdf import open_artifact, write_netcdf
-from isogloss.program import add_settings, run
+from isogloss.program import analysis_parser, run
 from isogloss.steering.effects import steering_effects
 from isogloss.store.manifests import read_manifest
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = analysis_parser(__doc__)
     parser.add_argument("manifest", type=Path, help="manifest of the steered files")
     parser.add_argument("--activations", type=Path, required=True, help="manifest of the scores")
-    add_settings(parser)
-    parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
     args = parser.parse_args()
 
     steered = {tag: open_artifact(path) for tag, path in read_manifest(args.manifest).items()}

@@ -1,16 +1,15 @@
 """Steering with the vectors of each dataset, evaluated on each: one table of all models."""
 
-import argparse
 from itertools import product
 from pathlib import Path
 
 from isogloss.files.netcdf import open_netcdf, write_netcdf
-from isogloss.program import add_settings, run
+from isogloss.program import analysis_parser, run
 from isogloss.steering.matrix import steering_matrix
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = analysis_parser(__doc__)
     parser.add_argument(
         "effects",
         nargs="+",
@@ -18,8 +17,6 @@ def main() -> None:
         help="effects of steering by model, dataset of the vectors and evaluated dataset, the last "
         "changing fastest",
     )
-    add_settings(parser)
-    parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
     args = parser.parse_args()
 
     axes = (args.settings[name] for name in ("models", "fit_on", "evaluate_on"))

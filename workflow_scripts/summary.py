@@ -12,8 +12,6 @@ from isogloss.files.netcdf import open_netcdf
 from isogloss.program import add_settings, run
 from isogloss.store.manifests import manifest_settings, read_manifest
 
-"""Of what sets organisms side by side, by file."""
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)

@@ -1,11 +1,10 @@
 """Train an organism: a tiny model with a known degree of sharing between its languages."""
 
-import argparse
 from functools import partial
 from pathlib import Path
 
 from isogloss.model.sources import organism_identity
-from isogloss.program import add_settings, add_store, progress, run, say
+from isogloss.program import artifact_parser, progress, run, say
 from isogloss.store.checkpoints import unpack_organism
 from isogloss.store.local import Store
 from isogloss.study.keys import artifact_name
@@ -13,9 +12,7 @@ from isogloss.study.settings import source_of
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_settings(parser)
-    add_store(parser)
+    parser = artifact_parser(__doc__)
     parser.add_argument("--cache", type=Path, required=True, help="folder of models")
     args = parser.parse_args()
 

@@ -1,19 +1,16 @@
 """Trajectories of the logit lens over layers, from the lens files of all languages."""
 
-import argparse
 from pathlib import Path
 
 from isogloss.files.netcdf import open_artifact, write_netcdf
 from isogloss.measures.trajectories import trajectories
-from isogloss.program import add_settings, run
+from isogloss.program import analysis_parser, run
 from isogloss.store.manifests import read_manifest
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = analysis_parser(__doc__)
     parser.add_argument("manifest", type=Path, help="manifest of the lens files")
-    add_settings(parser)
-    parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
     args = parser.parse_args()
 
     lens = {tag: open_artifact(path) for tag, path in read_manifest(args.manifest).items()}

@@ -1,23 +1,20 @@
 """Variants: how far languages agree, and how far each agrees with itself under other wordings."""
 
-import argparse
 from pathlib import Path
 
 from isogloss.files.activation_file import open_scores, open_states
 from isogloss.files.netcdf import write_netcdf
 from isogloss.measures.variant_states import variant_similarity
 from isogloss.measures.variants import variants
-from isogloss.program import add_settings, run
+from isogloss.program import analysis_parser, run
 from isogloss.store.manifests import read_manifest
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = analysis_parser(__doc__)
     parser.add_argument(
         "manifests", nargs="+", type=Path, help="of the activation files, one per wording, in order"
     )
-    add_settings(parser)
-    parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
     args = parser.parse_args()
 
     settings = args.settings

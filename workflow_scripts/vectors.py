@@ -1,10 +1,9 @@
 """Fit steering vectors on the states of one dataset, fold by fold."""
 
-import argparse
 from pathlib import Path
 
 from isogloss.files.netcdf import write_artifact
-from isogloss.program import add_settings, add_store, run, say
+from isogloss.program import artifact_parser, run, say
 from isogloss.steering.vectors import vectors_of_files
 from isogloss.store.local import Store
 from isogloss.store.manifests import read_manifest, write_manifest
@@ -12,10 +11,8 @@ from isogloss.study.keys import artifact_name, vectors_identity
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = artifact_parser(__doc__)
     parser.add_argument("manifest", type=Path, help="manifest of the activation files")
-    add_settings(parser)
-    add_store(parser)
     parser.add_argument("--output", type=Path, required=True, help="manifest to write (JSON)")
     args = parser.parse_args()
 

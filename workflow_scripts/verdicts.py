@@ -1,16 +1,14 @@
 """Verdicts: each claim of the paper, put to the models of a study."""
 
-import argparse
 from pathlib import Path
 
 from isogloss.files.netcdf import open_netcdf, write_netcdf
 from isogloss.measures.verdicts import verdicts
-from isogloss.program import add_settings, run
+from isogloss.program import analysis_parser, run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    add_settings(parser)
+    parser = analysis_parser(__doc__)
     parser.add_argument("--scale", type=Path, required=True, help="scale of the verdicts' dataset")
     parser.add_argument(
         "--steering",
@@ -19,7 +17,6 @@ def main() -> None:
         type=Path,
         help="effects of steering, one a model in the settings' order; none without steering",
     )
-    parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
     args = parser.parse_args()
 
     models = args.settings["models"] if args.settings["fitted"] else []

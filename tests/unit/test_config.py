@@ -7,11 +7,9 @@ import yaml
 from isogloss.errors import InputError
 from isogloss.measures.lens import lens_layers
 from isogloss.model.sources import ModelSource
-from isogloss.questions.hub import HUB_EXAMPLES
 from isogloss.study.default_study import commented, schema, tables
 from isogloss.study.keys import activation_identity, steered_identity
 from isogloss.study.schema import Config, read, validate
-from isogloss.study.sections import Dataset
 from isogloss.study.settings import Settings, prompt_style
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -408,12 +406,6 @@ def test_languages_and_prompts_of_a_dataset():
     assert config.languages_of("lexicon") == config.languages
     assert config.prompt_of("everyday") == config.prompt
     assert config.prompt_of("lexicon").templates == {"default": "{question}"}
-
-
-def test_the_hub_examples_are_what_the_loader_takes():
-    for name, example in HUB_EXAMPLES.items():
-        dumped = Dataset.model_validate(example).model_dump(mode="json", exclude_none=True)
-        assert dumped["configs"] == example["configs"], name
 
 
 def test_what_is_validated_can_be_used():

@@ -2,15 +2,32 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from isogloss.errors import InputError
 from isogloss.questions.columns import record_of_row
 from isogloss.questions.datasets import dataset_files, is_local, load_dataset
-from isogloss.questions.hub import HUB_EXAMPLES, load_hub
+from isogloss.questions.hub import load_hub
+from isogloss.study.schema import validate
+
+README = (Path(__file__).parents[2] / "config/README.md").read_text("utf-8")
+STUDIES = [
+    study
+    for block in re.findall(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    if "datasets" in (study := yaml.safe_load(block))
+]
+PUBLISHED: dict[str, dict[str, Any]] = {
+    name: dataset
+    for study in STUDIES
+    for name, dataset in study["datasets"].items()
+    if dataset["source"] == "hub"
+}
+"""Published questions of the hub, as the document on the configuration says them."""
 
 
 def hub_folder(path: Path, tables: dict[str, list[dict[str, Any]]]) -> Path:
@@ -39,6 +56,13 @@ def offline_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "hub"
 
 
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_document_shows_a_whole_study_of_published_questions(name: str) -> None:
+    study = next(study for study in STUDIES if name in study["datasets"])
+    dataset = validate(study).datasets[name].model_dump(mode="json", exclude_none=True)
+    assert dataset["configs"] == PUBLISHED[name]["configs"]
+
+
 def belebele_row(number: int, text: str, gold: str = "1") -> dict[str, Any]:
     return {
         "link": "https://en.wikinews.org/x",
@@ -58,7 +82,7 @@ def test_belebele_maps_passages_answers_from_one_and_clusters(tmp_path: Path) ->
         code: [belebele_row(1, text, "4"), belebele_row(2, text)]
         for code, text in (("eng_Latn", "An"), ("swh_Latn", "Na"))
     }
-    spec = HUB_EXAMPLES["belebele"] | {"path": str(hub_folder(tmp_path / "belebele", tables))}
+    spec = PUBLISHED["belebele"] | {"path": str(hub_folder(tmp_path / "belebele", tables))}
     items = load_dataset(spec, ["swh"], "belebele")
     assert items.languages == ("sw",)
     assert items.item_ids == ("https://en.wikinews.org/x:1", "https://en.wikinews.org/x:2")
@@ -73,7 +97,7 @@ def test_belebele_maps_passages_answers_from_one_and_clusters(tmp_path: Path) ->
 def test_xcopa_maps_two_choices_and_answers_from_nought(tmp_path: Path) -> None:
     row = {"premise": "P.", "choice1": "A.", "choice2": "B.", "question": "cause", "label": 1}
     table = [{**row, "idx": 7, "changed": False}]
-    spec = HUB_EXAMPLES["xcopa"] | {
+    spec = PUBLISHED["xcopa"] | {
         "path": str(hub_folder(tmp_path / "xcopa", {"et": table, "sw": table}))
     }
     item = load_dataset(spec, ["sw"], "xcopa").items["sw"][0]
@@ -86,8 +110,8 @@ def test_mmmlu_maps_letters_and_takes_english_from_elsewhere(tmp_path: Path) -> 
     english = {"question": "Q?", "choices": ["a", "b", "c", "d"], "answer": 2, "subject": "art"}
     translated = hub_folder(tmp_path / "mmmlu", {"FR_FR": [{**french, "Subject": "art"}]})
     original = hub_folder(tmp_path / "mmlu", {"all": [english]})
-    configs = HUB_EXAMPLES["mmmlu"]["configs"]
-    spec = HUB_EXAMPLES["mmmlu"] | {
+    configs = PUBLISHED["mmmlu"]["configs"]
+    spec = PUBLISHED["mmmlu"] | {
         "path": str(translated),
         "configs": {"fr": "FR_FR", "en": configs["en"] | {"path": str(original)}},
     }
@@ -110,7 +134,7 @@ def test_global_mmlu_maps_letters_and_the_cultural_flag(tmp_path: Path) -> None:
     english.append(row("art/test/2", "Who", "A", None))
     german.append(row("art/test/2", "Wer", "A", None))
     folder = hub_folder(tmp_path / "global", {"en": english, "de": german})
-    spec = HUB_EXAMPLES["global_mmlu"] | {"path": str(folder), "configs": {"en": "en", "de": "de"}}
+    spec = PUBLISHED["global_mmlu"] | {"path": str(folder), "configs": {"en": "en", "de": "de"}}
     items = load_dataset(spec, ["de", "en"], "global_mmlu")
     assert items.answers.tolist() == [3, 1, 0]
     german_items = items.items["de"]
@@ -130,7 +154,19 @@ def test_m_arc_has_three_to_five_options(tmp_path: Path) -> None:
     rows = [row("x/0", "abcde", "E"), row("x/1", "abc", "C"), row("x/2", "abcd", "A")]
     tables = {"en": [*rows, row("x/3", "ab", "B")], "zh": rows[::-1]}
     folder = hub_folder(tmp_path / "arc", tables)
-    spec = HUB_EXAMPLES["m_arc"] | {"path": str(folder), "configs": {"en": "en", "zh": "zh"}}
+    columns = {
+        "item_id": ["id"],
+        "question": "{instruction}",
+        "choices": [f"option_{letter}" for letter in "abcde"],
+        "answer": "answer",
+        "answer_from": "letter",
+    }
+    spec: dict[str, Any] = {
+        "source": "hub",
+        "path": str(folder),
+        "configs": {"en": "en", "zh": "zh"},
+        "columns": columns,
+    }
     with pytest.raises(InputError, match=r'item "x/3" \(zh\): missing in zh'):
         load_dataset(spec, ["en", "zh"], "m_arc")
     items = load_dataset(spec | {"exclude": {"ids": ["x/3"]}}, ["en", "zh"], "m_arc")
@@ -157,7 +193,7 @@ def test_xstory_cloze_joins_four_sentences_and_has_two_endings(tmp_path: Path) -
     folder = hub_folder(tmp_path / "story", tables)
     card = (folder / "README.md").read_text().replace("split: test", "split: eval")
     (folder / "README.md").write_text(card)
-    spec = HUB_EXAMPLES["xstory_cloze"] | {
+    spec = PUBLISHED["xstory_cloze"] | {
         "path": str(folder),
         "configs": {"en": "en", "sw": "sw"},
     }
@@ -273,7 +309,7 @@ def test_a_mapping_that_does_not_fit_is_refused(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     folder = hub_folder(tmp_path / "belebele", {"eng_Latn": [belebele_row(1, "An", "4")]})
-    columns = HUB_EXAMPLES["belebele"]["columns"] | changes.pop("columns", {})
+    columns = PUBLISHED["belebele"]["columns"] | changes.pop("columns", {})
     options = {"languages": ["en"], **changes}
     with pytest.raises(InputError, match=message):
         load_hub(str(folder), {"en": "eng_Latn"}, columns=columns, name="belebele", **options)
@@ -288,7 +324,7 @@ def test_an_incomplete_mapping_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("offline_cache")
 def test_a_dataset_that_is_not_there_is_refused_with_a_remedy(tmp_path: Path) -> None:
-    columns = HUB_EXAMPLES["xcopa"]["columns"]
+    columns = PUBLISHED["xcopa"]["columns"]
     with pytest.raises(InputError, match=r"cannot be had .*snakemake --cores 1 download"):
         load_hub(str(tmp_path / "none"), {"en": "en"}, ["en"], columns, "none")
 
@@ -499,7 +535,7 @@ def test_rows_are_matched_by_id_and_clusters_keep_the_reference_order(tmp_path: 
         belebele_row(2, "Na", "1"),
     ]
     folder = hub_folder(tmp_path / "belebele", {"eng_Latn": rows, "swh_Latn": moved})
-    spec = HUB_EXAMPLES["belebele"] | {"path": str(folder)}
+    spec = PUBLISHED["belebele"] | {"path": str(folder)}
     items = load_dataset(spec, ["sw", "en"], "belebele")
     assert [item.question for item in items.items["sw"]] == [f"Na question {n}?" for n in (1, 2, 3)]
     assert items.answers.tolist() == [3, 0, 1]

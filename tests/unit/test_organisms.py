@@ -10,9 +10,9 @@ import torch
 from isogloss.errors import InputError
 from isogloss.model.load import load
 from isogloss.model.sources import ModelSource, model_digest, organism_identity
-from isogloss.model.tensor_file import verify_tensors
+from isogloss.model.tensor_file import read_tensors, verify_tensors
 from isogloss.organisms import training
-from isogloss.organisms.checkpoint import read_history, tokenizer, train_checkpoint, unpack
+from isogloss.organisms.checkpoint import tokenizer, train_checkpoint, unpack
 from isogloss.organisms.evaluation import Exam, evaluate, within_groups
 from isogloss.organisms.organism import Organism
 from isogloss.organisms.sequences import Corpus
@@ -114,7 +114,7 @@ def test_a_checkpoint_is_an_ordinary_model_with_what_training_reached(tmp_path: 
     train_checkpoint(tiny, path)
     verify_tensors(path)
     assert not path.with_suffix(".work").exists()
-    history = read_history(path)
+    history = read_tensors(path, "organism")[1]["record"]["history"]
     assert history["step"] == [2, 4]
     folder = unpack(tiny, path, tmp_path / "cache")
     assert unpack(tiny, path, tmp_path / "cache") == folder

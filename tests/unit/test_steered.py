@@ -22,7 +22,7 @@ from isogloss.steering import sweep
 from isogloss.steering.design import ALL_ITEMS, Design, evaluation_design, fitting_design
 from isogloss.steering.evaluate import Runner, check_unsteered, evaluate, unsteered_pivot
 from isogloss.steering.interventions import Intervention, constant_shift, intervention
-from isogloss.steering.plan import Label, LanguageConditions, Plan, controls_at, select_settings
+from isogloss.steering.plan import Label, LanguageConditions, Plan, select_settings
 from isogloss.steering.steered_file import SteeredTable
 from isogloss.steering.sweep import (
     Condition,
@@ -598,7 +598,8 @@ def test_vectors_of_another_dataset_are_those_fitted_on_all_its_items():
 
 def test_controls_are_of_the_first_method_and_zero_comes_first():
     vectors, _ = fitted()
-    made = controls_at(vectors, plan(controls=("random", "reverse", "zero")), "de", 0, 3)
+    tried = plan(controls=("random", "reverse", "zero"))
+    made = LanguageConditions(vectors, tried, "de").controls_at(0, 3)
     assert [(name, draw) for name, draw, _ in made] == [
         ("zero", 0), ("random", 0), ("random", 1), ("reverse", 0),
     ]  # fmt: skip

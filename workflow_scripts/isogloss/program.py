@@ -90,8 +90,18 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def add_store(parser: argparse.ArgumentParser) -> None:
-    """The options that say where artifacts lie: `--store` and `--sharing`."""
+def analysis_parser(about: str | None) -> argparse.ArgumentParser:
+    """Options of a program that writes a netCDF: the settings and `--output`."""
+    parser = argparse.ArgumentParser(description=about)
+    add_settings(parser)
+    parser.add_argument("--output", type=Path, required=True, help="netCDF to write")
+    return parser
+
+
+def artifact_parser(about: str | None) -> argparse.ArgumentParser:
+    """Options of a program that writes artifacts: the settings, `--store` and `--sharing`."""
+    parser = argparse.ArgumentParser(description=about)
+    add_settings(parser)
     parser.add_argument("--store", type=Path, required=True, help="folder of keyed artifacts")
     parser.add_argument(
         "--sharing",
@@ -99,6 +109,7 @@ def add_store(parser: argparse.ArgumentParser) -> None:
         default={"kind": "none", "publish": True},
         help="the configuration's `sharing` as JSON; not shared by default",
     )
+    return parser
 
 
 def say(text: str) -> None:

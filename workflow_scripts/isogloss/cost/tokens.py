@@ -114,9 +114,10 @@ def announced(
     for tag in languages:
         per_word = measured("en")["word"] * measured(tag)["bytes"]
         size = round(shape.choice_words * per_word) - len(separator(tag))
-        choices = tuple(f"{index:02d}{tag}".ljust(size, "x") for index in range(shape.choices))
-        prompt = "x" * round(shape.prompt_words * per_word)
-        items[tag] = tuple(Item(name, "", prompt, choices, bool(choices) - 1) for name in "ab")
+        prompt, choices = "x" * round(shape.prompt_words * per_word), range(shape.choices)
+        texts = [[f"{name}{choice}{tag}".ljust(size, "x") for choice in choices] for name in "ab"]
+        made = zip("ab", map(tuple, texts), strict=True)
+        items[tag] = tuple(Item(name, "", prompt, of, bool(of) - 1) for name, of in made)
     alone = PromptStyle("raw", {"default": "{question}"})
     sample = ParallelItems("announced", items, np.arange(2))
     return Questions(sample, n_items, alone, None, vocabulary, packed)

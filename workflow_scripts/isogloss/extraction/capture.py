@@ -8,7 +8,7 @@ import torch
 
 from isogloss.model.decoder import Decoder
 from isogloss.model.forward import run_blocks
-from isogloss.model.packing import Batch, Tree, collate_rows, packed_rows
+from isogloss.model.packing import Batch, Tree, collate_rows, joined_batches, packed_batches
 from isogloss.model.readout import Readout
 from isogloss.model.token_scores import token_log_probabilities
 
@@ -117,5 +117,6 @@ def packed(
 ) -> Iterator[Batch]:
     """Members in batches of at most `budget` tokens, short ones together in a row or segment."""
     joined = decoder.by_segments
-    for rows in packed_rows(trees, members, budget, joined):
+    pack = joined_batches if joined else packed_batches
+    for rows in pack(trees, members, budget):
         yield collate_rows(trees, rows, joined)

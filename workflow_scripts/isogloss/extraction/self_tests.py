@@ -150,12 +150,8 @@ def _final_states(decoder: Decoder, ids: torch.Tensor) -> torch.Tensor:
     def keep(_: Any, args: tuple) -> None:
         final.append(args[0])
 
-    handle = decoder.final_norm.register_forward_pre_hook(keep)
-    try:
-        with torch.inference_mode():
-            decoder.backbone(input_ids=ids.to(decoder.input_device), use_cache=False)
-    finally:
-        handle.remove()
+    with decoder.final_norm.register_forward_pre_hook(keep), torch.inference_mode():
+        decoder.backbone(input_ids=ids.to(decoder.input_device), use_cache=False)
     return final[0]
 
 

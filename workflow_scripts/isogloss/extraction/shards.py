@@ -81,16 +81,11 @@ def _publish(target: Path, file: Path, shard: dict[str, np.ndarray]) -> None:
 def shards(questions: Sequence[Question], key: str) -> list[tuple[str, list[int]]]:
     """Consecutive questions and the name of their shard, which changes with what is in it."""
     named = []
-    for members in shard_members(len(questions)):
+    for start in range(0, len(questions), SHARD_QUESTIONS):
+        members = list(range(start, min(start + SHARD_QUESTIONS, len(questions))))
         content = [key, members[0], [list(questions[m].prompt) for m in members]]
         named.append((f"{members[0]:07d}-{key_of(content)[:16]}.npz", members))
     return named
-
-
-def shard_members(n_questions: int) -> list[list[int]]:
-    """The questions of each shard, consecutive ones."""
-    starts = range(0, n_questions, SHARD_QUESTIONS)
-    return [list(range(start, min(start + SHARD_QUESTIONS, n_questions))) for start in starts]
 
 
 def finite_shard(

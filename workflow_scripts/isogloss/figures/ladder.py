@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from isogloss.figures.scale import parameters_text
+from isogloss.figures.scale import draw_slope, parameters_text
 from isogloss.figures.style import (
     Drawing,
     Subject,
@@ -81,12 +81,7 @@ def _family(ax: Axes, at: xr.Dataset, family: str, index: int) -> None:
     style = line_style(index)
     x, y = models["parameters"].values, models["value"].values
     ax.plot(x, y, **style | {"linestyle": "none", "markersize": 3.5}, alpha=0.7, label=family)
-    slope = float(at["slope"].sel(family=family))
-    known = np.isfinite(y)
-    if np.isfinite(slope) and known.any():
-        logs = np.log10(x[known])
-        ends = np.array([logs.min(), logs.max()])
-        ax.plot(10**ends, y[known].mean() + slope * (ends - logs.mean()), color=style["color"])
+    draw_slope(ax, x, y, float(at["slope"].sel(family=family)), color=style["color"])
 
 
 def _sloped(ladder: xr.Dataset, rule: str, family: str, measure: str) -> str:

@@ -2,6 +2,7 @@
 
 import textwrap
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -85,12 +86,16 @@ def _family(ax: Axes, scale: xr.Dataset, family: str, index: int) -> None:
         error = np.clip([y - low, high - y], 0, None)
         ax.errorbar(x, y, yerr=error, capsize=2, elinewidth=width, label=label, **style)
     slope = float(scale["slope"].sel(family=family))
-    if np.isfinite(slope):
-        known = np.isfinite(y)
+    draw_slope(ax, x, y, slope, color=style["color"], linewidth=1)
+
+
+def draw_slope(ax: Axes, x: np.ndarray, y: np.ndarray, slope: float, **style: Any) -> None:
+    """A line through the middle of points, by its slope per decade of x; where there are both."""
+    known = np.isfinite(y)
+    if np.isfinite(slope) and known.any():
         logs = np.log10(x[known])
         ends = np.array([logs.min(), logs.max()])
-        line = y[known].mean() + slope * (ends - logs.mean())
-        ax.plot(10**ends, line, color=style["color"], linewidth=1)
+        ax.plot(10**ends, y[known].mean() + slope * (ends - logs.mean()), **style)
 
 
 def _size_axis(axes: Iterable[Axes], parameters: np.ndarray) -> None:

@@ -270,6 +270,8 @@ def _effect_caption(results: xr.Dataset, subject: Subject, fitted: str) -> str:
         else "not significant in any language by itself; an effect of "
         f"{span_of_points(results[MAIN_CLAIM.least])} would have been detected with 80% power"
     )
+    searched = results.attrs.get("controls_search", 0)
+    setting = "at settings chosen for each of them" if searched else "at the same setting"
     named = as_rst(fitted)
     return (
         f"**{subject.model} on {subject.dataset}**, vectors from {named}: {words(method)} towards "
@@ -278,16 +280,10 @@ def _effect_caption(results: xr.Dataset, subject: Subject, fitted: str) -> str:
         f"{decimal(results[MAIN_CLAIM.pooled_p], 4)}); {verdict} (sign-flip tests, "
         f"{MAIN_CLAIM.tests}).{_controls_text(results)}\n\n"
         f"*How to read it*: {CHOSEN}. Left, each method; middle, "
-        f"controls {_controls_setting(results)} (small dots: single random draws; `pivot "
+        f"controls {setting} (small dots: single random draws; `pivot "
         "steered`: the pivot's own questions with the same vectors, harm where below 0); right, "
         f"change of agreement with the ranks in {subject.label(subject.pivot)}."
     )
-
-
-def _controls_setting(steering: xr.Dataset) -> str:
-    """Where controls are run."""
-    searched = steering.attrs.get("controls_search", 0)
-    return "at settings chosen for each of them" if searched else "at the same setting"
 
 
 def _over_controls(results: xr.Dataset) -> str:

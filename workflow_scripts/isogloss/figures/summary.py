@@ -161,16 +161,14 @@ def _row(result: Result, tag: str) -> dict[str, Any]:
 # Text
 
 
-def with_interval(
-    row: Mapping[str, Any], name: str, how: Callable[[float], str] = decimal, unit: str = ""
-) -> str:
+def with_interval(row: Mapping[str, Any], name: str, how: Callable[[float], str] = decimal) -> str:
     """A value and its interval: "0.22 [0.18, 0.27]"; a dash where there is none."""
     value, low, high = (row[name + end] for end in ENDS)
     if not np.isfinite(value):
         return NOTHING
     if not np.isfinite([low, high]).all():
-        return f"{how(value)}{unit}"
-    return f"{how(value)}{unit} [{how(low)}, {how(high)}]"
+        return how(value)
+    return f"{how(value)} [{how(low)}, {how(high)}]"
 
 
 def summary(
@@ -194,11 +192,8 @@ def summary(
     table = main_table(results)
     for dataset in dict.fromkeys(result.dataset for result in results):
         of_dataset = [result for result in results if result.dataset == dataset]
-        parts += [
-            f"## {dataset}: main table",
-            _table_text(table[table["dataset"] == dataset], of_dataset),
-        ]
-        parts += [further_tables(of_dataset)]
+        main = _table_text(table[table["dataset"] == dataset], of_dataset)
+        parts += [f"## {dataset}: main table", main, further_tables(of_dataset)]
     return "\n\n".join([*parts, remarks(results)]) + "\n"
 
 
@@ -286,18 +281,11 @@ def _table_text(table: pd.DataFrame, results: Sequence[Result]) -> str:
 
 def _overall_table(results: Sequence[Result]) -> str:
     """Means over languages and pairs: a row per model."""
-    header = [
-        "model",
-        "accuracy [%]",
-        "consistency, all pairs",
-        "transfer lift, all pairs [points]",
-    ]
-    header += [
-        "dissociation, all languages",
-        "dissociation over languages too",
-        "with shuffled items",
-    ]
-    header += ["debiased CKA", "CKA over languages too"]
+    header = (
+        "model", "accuracy [%]", "consistency, all pairs", "transfer lift, all pairs [points]",
+        "dissociation, all languages", "dissociation over languages too", "with shuffled items",
+        "debiased CKA", "CKA over languages too",
+    )  # fmt: skip
     rows = []
     for result in results:
         pairs = result.behaviour.sel(scope="all_pairs")
@@ -498,18 +486,12 @@ def _languages_text(results: Sequence[Result], property_name: str) -> str:
 
 def _measured_table(results: Sequence[Result]) -> str:
     """Items, languages, what a narrow dtype costs, self-tests: a row per model and dataset."""
-    header = [
-        "model",
-        "dtype",
-        "dataset",
-        "items",
-        "clusters",
-        "languages",
-        "scores against float32 [nat]",
-    ]
-    header += ["phrases compared", "lens against model [nat]"]
-    header += ["steered by 0 against unsteered [nat]", "unsteered against stored [nat]"]
-    header += ["items flipped by rounding, by steering", "prompts cut", "extraction [s]"]
+    header = (
+        "model", "dtype", "dataset", "items", "clusters", "languages",
+        "scores against float32 [nat]", "phrases compared", "lens against model [nat]",
+        "steered by 0 against unsteered [nat]", "unsteered against stored [nat]",
+        "items flipped by rounding, by steering", "prompts cut", "extraction [s]",
+    )  # fmt: skip
     rows = []
     for result in results:
         records = list(result.records.values())

@@ -17,29 +17,27 @@ import xarray as xr
 
 from isogloss.measures.covariates import rank_correlation
 from isogloss.measures.model_results import ModelResult
-from isogloss.measures.statistics import divide, holm, qap_test
+from isogloss.measures.statistics import holm, mean_present, qap_test
 
 SIMILARITIES = ("item_share_middle", "cka_middle")
 BEHAVIOURS = ("accuracy", "consistency", "lift_independent", "lift_difficulty")
 LONG_NAMES = {
-    "association": ("correlation of similarity with behaviour over language pairs", "1"),
-    "association_p": ("p of the association (QAP)", "1"),
-    "association_p_holm": ("p of the association, Holm over all of them", "1"),
-    "association_adjusted": ("the same after language effects in both", "1"),
-    "association_adjusted_low": ("association after language effects, lower bound", "1"),
-    "association_adjusted_high": ("association after language effects, upper bound", "1"),
-    "association_adjusted_p": ("p of the association after language effects (QAP)", "1"),
+    "association": "correlation of similarity with behaviour over language pairs",
+    "association_p": "p of the association (QAP)",
+    "association_p_holm": "p of the association, Holm over all of them",
+    "association_adjusted": "the same after language effects in both",
+    "association_adjusted_low": "association after language effects, lower bound",
+    "association_adjusted_high": "association after language effects, upper bound",
+    "association_adjusted_p": "p of the association after language effects (QAP)",
     "association_adjusted_p_holm": (
-        "p of the association after language effects, Holm over all of them",
-        "1",
+        "p of the association after language effects, Holm over all of them"
     ),
     "accuracy_association": (
-        "rank correlation over languages of accuracy with mean item share with all others",
-        "1",
+        "rank correlation over languages of accuracy with mean item share with all others"
     ),
-    "accuracy_association_low": ("rank correlation with accuracy, lower bound", "1"),
-    "accuracy_association_high": ("rank correlation with accuracy, upper bound", "1"),
-    "accuracy_association_p": ("p of the rank correlation with accuracy (permutation)", "1"),
+    "accuracy_association_low": "rank correlation with accuracy, lower bound",
+    "accuracy_association_high": "rank correlation with accuracy, upper bound",
+    "accuracy_association_p": "p of the rank correlation with accuracy (permutation)",
 }
 
 
@@ -90,8 +88,8 @@ def accuracy_associations(
     associations = []
     for model in models:
         shared = symmetric(model.similarity["item_share_middle"].values)
-        known = np.isfinite(shared) & ~np.eye(len(shared), dtype=bool)
-        of_language = divide(np.where(known, shared, 0.0).sum(axis=1), known.sum(axis=1))
+        with_others = np.where(np.eye(len(shared), dtype=bool), np.nan, shared)
+        of_language = mean_present(with_others, axis=1)
         order = model.similarity["language"].values
         accuracy = model.behaviour["accuracy"].sel(language=order).values
         associations.append(rank_correlation(of_language, accuracy, permutations, seed, confidence))

@@ -298,8 +298,10 @@ def _measure(
         whole = mean_over(rows[0], np.isfinite(values[0]) if group.of_items else every)
         difference = known_width(interval(mean - whole, behind=behind))
         if np.isnan(means[-1].low):  # all that varies is then the whole
-            difference = Interval(difference.estimate, means[-1].low, means[-1].high)
-        apart.append(difference if group.grouping != "all" else _nothing(difference))
+            difference = Interval(difference.estimate, *means[-1][1:])
+        if group.grouping == "all":  # which is not compared with itself
+            difference = Interval(*np.full(3, np.nan))
+        apart.append(difference)
         by_items = np.broadcast_to(behind[:, None], (len(behind), values.shape[1]))
         by_language.append(known_width(interval(chosen, limits, by_items)))
     level = jackknife.confidence
@@ -351,11 +353,6 @@ def crossed_interval(
     crossed = two_way_jackknife(centre, left_out, without, jackknife.confidence)
     crossed = within(crossed, limits)
     return holding(mean[0], crossed) if biased else crossed
-
-
-def _nothing(interval: Interval) -> Interval:
-    """No interval: all is not compared with itself."""
-    return Interval(*(np.full_like(part, np.nan) for part in (interval.estimate,) * 3))
 
 
 def _described(

@@ -18,12 +18,12 @@ from isogloss.questions.languages import script, typological_distance
 MIN_LANGUAGES = 5  # of a correlation over languages
 COVARIATES = ("same_script", "typological_distance", "tokens_per_character", "string_identity")
 LONG_NAMES = {
-    "script": ("script of a language (ISO 15924)", "1"),
-    "dissociation_by_language": ("dissociation of a language from the pivot", "1"),
-    "covariate": ("covariate of a language", "1"),
-    "covariate_correlation": ("rank correlation of dissociation with a covariate", "1"),
-    "covariate_p": ("p of the rank correlation (permutation)", "1"),
-    "covariate_p_holm": ("p of the rank correlation, Holm over all of them", "1"),
+    "script": "script of a language (ISO 15924)",
+    "dissociation_by_language": "dissociation of a language from the pivot",
+    "covariate": "covariate of a language",
+    "covariate_correlation": "rank correlation of dissociation with a covariate",
+    "covariate_p": "p of the rank correlation (permutation)",
+    "covariate_p_holm": "p of the rank correlation, Holm over all of them",
 }
 
 

@@ -5,7 +5,7 @@ over clusters of items like these, and one for languages like these too.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import xarray as xr
@@ -226,7 +226,7 @@ class _Pairs:
     ) -> None:
         """Add pairs (row, first language, language), of which scopes (scope, first, language)."""
         # The estimate is a view of its rows, which are not to stay in memory.
-        self.matrices.append(replace(matrix, estimate=matrix.estimate.copy()))
+        self.matrices.append(matrix._replace(estimate=matrix.estimate.copy()))
         self.sums = _added(self.sums, pair_sums(rows, scopes))
         if scale is not None:  # of the pairs that have a value
             known = np.where(np.isfinite(rows[0]), scale, np.nan)
@@ -237,8 +237,7 @@ class _Pairs:
 
     def matrix(self) -> Interval:
         """Intervals (language, language)."""
-        ends = ("estimate", "low", "high")
-        return Interval(*(np.concatenate([getattr(m, end) for m in self.matrices]) for end in ends))
+        return Interval(*(np.concatenate(ends) for ends in zip(*self.matrices, strict=True)))
 
     def means(self) -> np.ndarray:
         """Means over the pairs of each scope: (row, scope)."""
@@ -258,11 +257,7 @@ def _by_sign(intervals: list[Interval]) -> Interval:
 def _to_pivot_only(interval: Interval) -> Interval:
     """Means by scope with all but those towards the pivot set to NaN."""
     kept = np.array(SCOPES) == "to_pivot"
-    return Interval(
-        np.where(kept, interval.estimate, np.nan),
-        np.where(kept, interval.low, np.nan),
-        np.where(kept, interval.high, np.nan),
-    )
+    return Interval(*(np.where(kept, values, np.nan) for values in interval))
 
 
 def pair_scopes(languages: list[str], pivot: str) -> np.ndarray:

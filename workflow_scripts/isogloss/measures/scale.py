@@ -83,8 +83,8 @@ BOUNDS = {
     "crossed_high": "upper bound over items and languages",
 }
 MARKS = {
-    "near_chance": ("accuracy's interval does not lie above chance", "1"),
-    "mostly_alike": ("most choices are spelled as in another language", "1"),
+    "near_chance": "accuracy's interval does not lie above chance",
+    "mostly_alike": "most choices are spelled as in another language",
 }
 OTHER_PAIRS = (
     "the models' means are over other pairs of languages: some have too few right answers for one"
@@ -96,16 +96,16 @@ SLOPE_INTERVALS = (
     "there are several; conditional on what slope_holds_for says; crossed: over languages as well"
 )
 LONG_NAMES = {
-    "value": ("value of a measure", "1"),
-    **{f"value_{end}": (f"value of a measure, {text}", "1") for end, text in BOUNDS.items()},
-    "measure_name": ("what a measure is", "1"),
-    "n_sizes": ("different sizes in a family", "1"),
-    "slope": ("change per decade of parameters", "1"),
-    **{f"slope_{end}": (f"change per decade, {text}", "1") for end, text in BOUNDS.items()},
-    "slope_p": ("p of the slope, over items", "1"),
-    "slope_p_holm": ("p of the slope, Holm over the slopes of the figure", "1"),
-    "slope_holds_for": ("what the intervals of a family's slopes over items hold for", "1"),
-    "reason": ("why a family has no slope", "1"),
+    "value": "value of a measure",
+    **{f"value_{end}": f"value of a measure, {text}" for end, text in BOUNDS.items()},
+    "measure_name": "what a measure is",
+    "n_sizes": "different sizes in a family",
+    "slope": "change per decade of parameters",
+    **{f"slope_{end}": f"change per decade, {text}" for end, text in BOUNDS.items()},
+    "slope_p": "p of the slope, over items",
+    "slope_p_holm": "p of the slope, Holm over the slopes of the figure",
+    "slope_holds_for": "what the intervals of a family's slopes over items hold for",
+    "reason": "why a family has no slope",
     **ASSOCIATION_NAMES,
     **COVARIATE_NAMES,
     **MARKS,
@@ -152,8 +152,8 @@ def scale(
         parameters=("model", [float(m.parameters) for m in models]),
         seed=("model", [np.nan if m.seed is None else float(m.seed) for m in models]),
     )
-    for name, (long_name, units) in LONG_NAMES.items():
-        dataset[name].attrs.update(long_name=long_name, units=units)
+    for name, long_name in LONG_NAMES.items():
+        dataset[name].attrs.update(long_name=long_name, units="1")
     for name in ("association_adjusted", "accuracy_association"):
         dataset[name].attrs["interval_over"] = "languages"
     behaviour = models[0].behaviour

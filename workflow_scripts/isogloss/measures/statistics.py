@@ -21,8 +21,7 @@ NO_LIMITS = (-np.inf, np.inf)
 EVERY = slice(None)  # first languages of pairs, where not some of them
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """An estimate and its interval; the three arrays have one shape."""
 
     estimate: np.ndarray
@@ -32,8 +31,13 @@ class Interval:
 
 def stacked(intervals: Sequence[Interval]) -> Interval:
     """Intervals along a new first axis."""
-    ends = ("estimate", "low", "high")
-    return Interval(*(np.stack([getattr(i, end) for i in intervals]) for end in ends))
+    return Interval(*(np.stack(ends) for ends in zip(*intervals, strict=True)))
+
+
+def mean_present(values: np.ndarray, axis: int) -> np.ndarray:
+    """Mean over what has a value along an axis; NaN where nothing has."""
+    present = np.isfinite(values)
+    return divide(np.where(present, values, 0.0).sum(axis=axis), present.sum(axis=axis))
 
 
 def cluster_codes(clusters: np.ndarray) -> np.ndarray:
@@ -159,7 +163,7 @@ class Jackknife:
         known = np.isfinite(interval.low) & np.isfinite(rows[0])
         low, high = (
             np.where(known, np.where(a > 0, bound, limit), np.nan)
-            for bound, limit in zip((interval.low, interval.high), limits, strict=True)
+            for bound, limit in zip(interval[1:], limits, strict=True)
         )
         return within(Interval(rows[0], low, high), limits)
 
@@ -317,13 +321,13 @@ def two_way_jackknife(
 def known_width(interval: Interval) -> Interval:
     """The interval, without bounds where nothing varied: no changes are no certainty."""
     known = interval.high - interval.low > ROUNDING
-    low, high = (np.where(known, x, np.nan) for x in (interval.low, interval.high))
+    low, high = (np.where(known, x, np.nan) for x in interval[1:])
     return Interval(interval.estimate, low, high)
 
 
 def within(interval: Interval, limits: tuple[float, float]) -> Interval:
     """An interval cut at the smallest and the largest value that its quantity can have."""
-    low, high = (np.clip(bound, *limits) for bound in (interval.low, interval.high))
+    low, high = (np.clip(bound, *limits) for bound in interval[1:])
     return Interval(interval.estimate, low, high)
 
 

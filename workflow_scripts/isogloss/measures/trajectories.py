@@ -6,7 +6,7 @@ than in the prompt's language, and from which layer on the answer stands.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
@@ -19,6 +19,7 @@ from isogloss.measures.statistics import (
     cluster_codes,
     divide,
     known_width,
+    mean_present,
     stacked,
     two_way_jackknife,
     within,
@@ -79,8 +80,7 @@ def settling_of_others(
     return divide(total, others.sum(axis=1))
 
 
-@dataclass(frozen=True)
-class LogOdds:
+class LogOdds(NamedTuple):
     """Log-odds of the pivot against the prompt's language, (layer, item), NaN where left out.
 
     Attributes:
@@ -279,13 +279,8 @@ def _predicted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _where_present(interval: Interval, present: np.ndarray) -> Interval:
     """NaN where a language has no such latent; (language, latent, ...)."""
-    shape = present.shape + (1,) * (interval.estimate.ndim - 2)
-    kept = present.reshape(shape)
-    return Interval(
-        np.where(kept, interval.estimate, np.nan),
-        np.where(kept, interval.low, np.nan),
-        np.where(kept, interval.high, np.nan),
-    )
+    kept = present.reshape(present.shape + (1,) * (interval.estimate.ndim - 2))
+    return Interval(*(np.where(kept, values, np.nan) for values in interval))
 
 
 def _mean(
@@ -310,12 +305,8 @@ def _accuracy(
     text = "accuracy of the layer's best choice"
     variables = interval_variables("latent_accuracy", dims, interval, text, confidence=level)
     embedding = int(first["layer"][0]) == 0
-    alone = Interval(
-        *(
-            values[..., 0] if embedding else np.full(present.shape, np.nan)
-            for values in (interval.estimate, interval.low, interval.high)
-        )
-    )
+    nothing = np.full(present.shape, np.nan)
+    alone = Interval(*(values[..., 0] if embedding else nothing for values in interval))
     name, text = "latent_accuracy_choices_only", "accuracy of the embedding's best choice"
     return variables | interval_variables(name, dims[:2], alone, text, confidence=level)
 
@@ -393,23 +384,18 @@ def _consistency(
 
 def _log_odds(files: Mapping[str, xr.Dataset], jackknife: Jackknife) -> dict[str, xr.Variable]:
     odds = [pivot_log_odds(file) for file in files.values()]
-    corrected = np.stack([o.corrected for o in odds])
-    intervals = {
-        "pivot_log_odds": _mean(corrected, jackknife),
-        "pivot_log_odds_raw": _mean(np.stack([o.raw for o in odds]), jackknife),
-        "pivot_log_odds_first_token": _mean(np.stack([o.first_token for o in odds]), jackknife),
-    }
-    texts = {
-        "pivot_log_odds": "log-odds of the gold answer in the pivot, less after other prompts",
-        "pivot_log_odds_raw": "log-odds of the gold answer in the pivot, uncorrected",
-        "pivot_log_odds_first_token": "log-odds of the first token, less after other prompts",
-    }
+    raw, corrected, first_token = (np.stack(values) for values in zip(*odds, strict=True))
     dims, level = ("language", "layer"), jackknife.confidence
+    gold, less = "log-odds of the gold answer in the pivot", "less after other prompts"
     variables: dict[str, xr.Variable] = {}
-    for name, interval in intervals.items():
-        unit = "nat" if name.endswith("first_token") else "nat per token"
-        variables |= interval_variables(name, dims, interval, texts[name], unit, level)
-    share = _logistic(intervals["pivot_log_odds"])
+    for name, values, unit, text in (
+        ("pivot_log_odds", corrected, "nat per token", f"{gold}, {less}"),
+        ("pivot_log_odds_raw", raw, "nat per token", f"{gold}, uncorrected"),
+        ("pivot_log_odds_first_token", first_token, "nat", f"log-odds of the first token, {less}"),
+    ):
+        interval = _mean(values, jackknife)
+        variables |= interval_variables(name, dims, interval, text, unit, level)
+    share = Interval(*(1 / (1 + np.exp(-ends)) for ends in _mean(corrected, jackknife)))
     text = "logistic of the pivot's log-odds (an illustration)"
     variables |= interval_variables("pivot_share", dims, share, text, confidence=level)
     kept = np.isfinite(corrected).all(axis=1).sum(axis=-1)
@@ -429,13 +415,6 @@ def _no_log_odds(lens: xr.Dataset, n_items: int) -> str:
     if _of_phrase(lens, "identical_to_pivot", lens["answer"].values).all():
         return "all right choices are spelled as in the pivot"
     return "no item of another cluster has another right choice"
-
-
-def _logistic(interval: Interval) -> Interval:
-    estimate, low, high = (
-        1 / (1 + np.exp(-values)) for values in (interval.estimate, interval.low, interval.high)
-    )
-    return replace(interval, estimate=estimate, low=low, high=high)
 
 
 def _settles_at(predicted: np.ndarray, present: np.ndarray) -> np.ndarray:
@@ -469,18 +448,12 @@ def _settling(
             first["n_choices"].values,
             first["cluster"].values,
         )
-        expected = _finite_means(np.where(present[..., None], others, np.nan))
+        expected = mean_present(np.where(present[..., None], others, np.nan), axis=-1)
         note = f"{text}, on the final answers of other items"
         variables[f"{name}_shuffled"] = variable(dims, expected, note)
         if name == "settling_layer":
             variables["settles_at"] = variable((*dims, "item"), at, text)
     return variables
-
-
-def _finite_means(values: np.ndarray) -> np.ndarray:
-    """Means over the last axis, NaN entries left out."""
-    present = np.isfinite(values)
-    return divide(np.where(present, values, 0.0).sum(axis=-1), present.sum(axis=-1))
 
 
 def _settling_by_score(files: Mapping[str, xr.Dataset]) -> dict[str, xr.Variable]:

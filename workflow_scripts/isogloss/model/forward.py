@@ -1,7 +1,7 @@
 """One forward pass of packed rows, with a hand on the residual stream at every layer."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from isogloss.model.decoder import Decoder
 from isogloss.model.packing import Batch
 from isogloss.model.plain import Given, run_plain
+from isogloss.model.replacing import replaced_forward
 from isogloss.model.residual import AtLayer, residual_stream
 
 
@@ -62,23 +63,13 @@ def without_blocks(decoder: Decoder, skipped: range) -> Iterator[None]:
     """Leave out some blocks: those under a layer whose states are given, or above the last one
     that is wanted. The plain path runs them all."""
 
-    def identity() -> Callable:
-        def forward(hidden_states: torch.Tensor, *_: Any, **__: Any) -> Any:
-            return (hidden_states,) if decoder.blocks_return_tuples else hidden_states
+    def identity(hidden_states: torch.Tensor, *_: Any, **__: Any) -> Any:
+        return (hidden_states,) if decoder.blocks_return_tuples else hidden_states
 
-        return forward
-
-    blocks = [decoder.layers[i] for i in skipped if decoder.fast]
-    before = [block.__dict__.get("forward") for block in blocks]  # accelerate keeps one there
-    for block in blocks:
-        block.forward = identity()
-    try:
+    with ExitStack() as replaced:
+        for i in skipped if decoder.fast else ():
+            replaced.enter_context(replaced_forward(decoder.layers[i], identity))
         yield
-    finally:
-        for block, replaced in zip(blocks, before, strict=True):
-            del block.forward
-            if replaced is not None:
-                block.forward = replaced
 
 
 @contextmanager
@@ -96,7 +87,7 @@ def last_mlp_at(decoder: Decoder, row: np.ndarray, column: np.ndarray) -> Iterat
     if mlp is None or not decoder.fast:
         yield
         return
-    compute, before = mlp.forward, mlp.__dict__.get("forward")
+    compute = mlp.forward
 
     def forward(states: torch.Tensor) -> Any:
         at = (torch.from_numpy(row).to(states.device), torch.from_numpy(column).to(states.device))
@@ -107,13 +98,8 @@ def last_mlp_at(decoder: Decoder, row: np.ndarray, column: np.ndarray) -> Iterat
         output[at] = computed[0]
         return output
 
-    mlp.forward = forward
-    try:
+    with replaced_forward(mlp, forward):
         yield
-    finally:
-        del mlp.forward
-        if before is not None:
-            mlp.forward = before
 
 
 @torch.inference_mode()

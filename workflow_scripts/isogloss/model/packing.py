@@ -269,13 +269,6 @@ def packed_batches(
     return made
 
 
-def packed_rows(
-    trees: Sequence[Tree], members: Sequence[int], budget: int, joined: bool
-) -> list[list[list[int]]]:
-    """Members in batches of rows for `collate_rows`, which are joined into one or not."""
-    return (joined_batches if joined else packed_batches)(trees, members, budget)
-
-
 def _first_fit(
     trees: Sequence[Tree], members: Sequence[int], room: int, n_rows: int
 ) -> tuple[list[list[int]], list[int]]:

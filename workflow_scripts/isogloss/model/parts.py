@@ -6,7 +6,7 @@ forward: nothing is taken from a name alone.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -163,10 +163,11 @@ def _traced(
     embed = model.get_input_embeddings()
     ids = torch.arange(TRACED) * 7919 % min(head.weight.shape[0], len(embed.weight))
     others = [m for m in model.modules() if id(m) not in inside]
-    with _hooks(
-        *(block.register_forward_hook(left) for block in layers),
-        *(m.register_forward_pre_hook(taking, with_kwargs=True) for m in others),
-    ):
+    with ExitStack() as hooks:
+        for block in layers:
+            hooks.enter_context(block.register_forward_hook(left))
+        for module in others:
+            hooks.enter_context(module.register_forward_pre_hook(taking, with_kwargs=True))
         logits = _logits(model, ids, slug)
     if not states:
         raise unsupported(slug, model, "its decoder blocks take no part in a forward of text")
@@ -179,7 +180,7 @@ def _traced(
     trace = _Trace(
         blocks, last, not isinstance(outputs[-1], torch.Tensor), takers[0], list(chain), logits
     )
-    with _hooks(blocks[-1].register_forward_hook(left)):
+    with blocks[-1].register_forward_hook(left):
         _logits(model, torch.cat([ids[: TRACED // 2], ids[: TRACED // 2].flip(0)]), slug)
     _check_causal(model, last, states[-1], slug)
     return trace
@@ -223,15 +224,6 @@ def _states(output: Any) -> torch.Tensor:
 
 def _same(a: torch.Tensor, b: torch.Tensor) -> bool:
     return a is b or (a.shape == b.shape and torch.equal(a, b.to(a)))
-
-
-@contextmanager
-def _hooks(*handles: Any) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @torch.inference_mode()

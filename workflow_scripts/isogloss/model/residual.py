@@ -1,7 +1,7 @@
 """The residual stream of a model, seen and changed at every layer by hooks at its blocks."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -46,12 +46,9 @@ def residual_stream(decoder: Decoder, at: AtLayer) -> Iterator[None]:
 
         return hook
 
-    handles = [decoder.layers[0].register_forward_pre_hook(entering, with_kwargs=True)]
-    handles += [
-        block.register_forward_hook(leaving(i + 1)) for i, block in enumerate(decoder.layers)
-    ]
-    try:
+    with ExitStack() as hooks:
+        first = decoder.layers[0]
+        hooks.enter_context(first.register_forward_pre_hook(entering, with_kwargs=True))
+        for i, block in enumerate(decoder.layers):
+            hooks.enter_context(block.register_forward_hook(leaving(i + 1)))
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

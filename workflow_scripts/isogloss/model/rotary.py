@@ -8,12 +8,14 @@ question fall on both sides of a boundary, its tree has the prompt twice.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
+
+from isogloss.model.replacing import replaced_forward
 
 Reach = Callable[[int], int]
 """Length of a sequence -> what its frequencies depend on; 0 for those of ordinary length."""
@@ -55,16 +57,11 @@ class LengthScaled:
         Args:
             reach: (row, place) `reach` of the sequence that each token is in, as the positions.
         """
-        before = [module.__dict__.get("forward") for module in self.modules]
-        for module in self.modules:
-            module.forward = _by_reach(module.forward, reach)
-        try:
+        with ExitStack() as replaced:
+            for module in self.modules:
+                forward = _by_reach(module.forward, reach)
+                replaced.enter_context(replaced_forward(module, forward))
             yield
-        finally:
-            for module, forward in zip(self.modules, before, strict=True):
-                del module.forward
-                if forward is not None:
-                    module.forward = forward
 
 
 def _by_reach(forward: Callable, reach: torch.Tensor) -> Callable:

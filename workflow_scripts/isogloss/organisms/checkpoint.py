@@ -16,7 +16,7 @@ from isogloss.model.tensor_file import read_tensors, write_tensors
 from isogloss.organisms.evaluation import Exam
 from isogloss.organisms.organism import Organism, llama_config
 from isogloss.organisms.sequences import Corpus
-from isogloss.organisms.training import History, Schedule, train
+from isogloss.organisms.training import Schedule, train
 from isogloss.questions.world import BEGIN, END, SPECIAL, UNKNOWN, World, asked_facts
 
 N_ASKED = 120
@@ -52,16 +52,6 @@ def train_checkpoint(
     about = {"kind": "organism", "record": {"history": history, "torch": torch.__version__}}
     write_tensors(weights, path, organism_identity(source), about)
     work.unlink(missing_ok=True)
-
-
-def read_history(path: Path) -> History:
-    """What was measured of an organism while it was trained.
-
-    Raises:
-        Damaged: no checkpoint, of another version, or changed since it was written.
-    """
-    history: History = read_tensors(path, "organism")[1]["record"]["history"]
-    return history
 
 
 def unpack(source: ModelSource, path: Path, cache: Path) -> Path:

@@ -4,6 +4,7 @@ The measures are those of every other model (`isogloss.measures`), on the questi
 `isogloss.questions.world` would ask.
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import numpy as np
@@ -158,11 +159,9 @@ def _scores_and_states(
         kept.append(prompt.view(*shape, -1)[:, :, 0].numpy())
 
     # Block i gives the states of layer i + 1.
-    middle = [block for block, inside in zip(blocks, is_middle(depths)[1:], strict=True) if inside]
-    hooks = [block.register_forward_hook(keep) for block in middle]
-    try:
+    with ExitStack() as hooks:
+        for block, inside in zip(blocks, is_middle(depths)[1:], strict=True):
+            if inside:
+                hooks.enter_context(block.register_forward_hook(keep))
         loss = answer_loss(organism, sequences, matrix, by_token=True)
-    finally:
-        for hook in hooks:
-            hook.remove()
     return -loss.mean(dim=1).view(shape).numpy().astype(float), kept

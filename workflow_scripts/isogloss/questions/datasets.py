@@ -7,7 +7,7 @@ A dataset is described by a specification (a part of the configuration) with a `
 | `jsonl` | `path` (folder of `<language>.jsonl`), `licence` |
 | `sentences` | `path` (folder of line-aligned `<language>.txt`), `licence` |
 | `table` | `path` (folder of `<language>.csv`, `.tsv`, `.parquet`), `columns`, `licence` |
-| `hub` | `path`, `configs`, `split`, `columns`, `revision`, `licence` (see `HUB_EXAMPLES`) |
+| `hub` | `path`, `configs`, `split`, `columns`, `revision`, `licence` (see config/README.md) |
 | `harness` | `path` (folder), `configs` (task file by language), see `isogloss.questions.harness` |
 | `lexicon` | `items` (how many), `seed`, `kinds` (see `isogloss.questions.lexicon`) |
 | `world` | `items`, `seed`, `world` (see `isogloss.questions.world`) |

@@ -27,124 +27,6 @@ from isogloss.questions.records import (
     reference_of,
 )
 
-# Worked examples of the `hub` source. `columns` says where each part of an item is, see
-# `isogloss.questions.columns`. A language's entry under `configs` is a configuration's name,
-# or a mapping that overrides `path`, `split`, `revision` or `columns` for that language.
-# Pin `revision` to a commit in a study: all collaborators then read the same rows.
-HUB_EXAMPLES: dict[str, dict[str, Any]] = {
-    "belebele": {
-        "source": "hub",
-        "path": "facebook/belebele",
-        "configs": {"en": "eng_Latn", "de": "deu_Latn", "zh": "zho_Hans", "sw": "swh_Latn"},
-        "split": "test",
-        "columns": {
-            "item_id": ["link", "question_number"],
-            "context": "{flores_passage}",
-            "question": "{question}",
-            "choices": ["mc_answer1", "mc_answer2", "mc_answer3", "mc_answer4"],
-            "answer": "correct_answer_num",
-            "answer_from": "1",
-            "cluster": "{link}",
-        },
-        "licence": "CC-BY-SA-4.0",
-    },
-    # XCOPA has no English of its own; `question` holds the words "cause" or "effect".
-    "xcopa": {
-        "source": "hub",
-        "path": "cambridgeltl/xcopa",
-        "configs": {"et": "et", "id": "id", "sw": "sw", "zh": "zh"},
-        "split": "test",
-        "columns": {
-            "item_id": ["idx"],
-            "context": "{premise}",
-            "question": "{question}",
-            "choices": ["choice1", "choice2"],
-            "answer": "label",
-            "answer_from": "0",
-            "category": "{question}",
-        },
-        "licence": "CC-BY-4.0",
-    },
-    # MMMLU translates the test questions of MMLU, whose English is a dataset of its own: rows are
-    # matched by number, and a loader that finds another answer in a row refuses both.
-    "mmmlu": {
-        "source": "hub",
-        "path": "openai/MMMLU",
-        "configs": {
-            "en": {
-                "path": "cais/mmlu",
-                "config": "all",
-                "columns": {
-                    "question": "{question}",
-                    "choices": "choices",
-                    "answer": "answer",
-                    "answer_from": "0",
-                    "category": "{subject}",
-                },
-            },
-            "fr": "FR_FR",
-            "sw": "SW_KE",
-        },
-        "split": "test",
-        "columns": {
-            "question": "{Question}",
-            "choices": ["A", "B", "C", "D"],
-            "answer": "Answer",
-            "answer_from": "letter",
-            "category": "{Subject}",
-        },
-        "licence": "MIT",
-    },
-    # CS: culturally sensitive, CA: agnostic. Only a part of the questions is annotated.
-    "global_mmlu": {
-        "source": "hub",
-        "path": "CohereForAI/Global-MMLU",
-        "configs": {"en": "en", "de": "de", "sw": "sw", "zh": "zh"},
-        "split": "test",
-        "columns": {
-            "item_id": ["sample_id"],
-            "question": "{question}",
-            "choices": ["option_a", "option_b", "option_c", "option_d"],
-            "answer": "answer",
-            "answer_from": "letter",
-            "category": "{cultural_sensitivity_label}",
-        },
-        "licence": "Apache-2.0",
-    },
-    # Three to five options: the columns of those that are not there are empty.
-    "m_arc": {
-        "source": "hub",
-        "path": "alexandrainst/m_arc",
-        "configs": {"en": "en", "de": "de", "zh": "zh"},
-        "split": "test",
-        "columns": {
-            "item_id": ["id"],
-            "question": "{instruction}",
-            "choices": ["option_a", "option_b", "option_c", "option_d", "option_e"],
-            "answer": "answer",
-            "answer_from": "letter",
-        },
-        "licence": "CC-BY-NC-4.0",
-    },
-    # A story of four sentences and two endings; nothing is asked. For Chinese and Burmese, which
-    # write no blank between sentences, give `columns` of their own under `configs`.
-    "xstory_cloze": {
-        "source": "hub",
-        "path": "juletxara/xstory_cloze",
-        "configs": {"en": "en", "es": "es", "ru": "ru", "sw": "sw"},
-        "split": "eval",
-        "columns": {
-            "item_id": ["story_id"],
-            "question": "{input_sentence_1} {input_sentence_2} {input_sentence_3}"
-            " {input_sentence_4}",
-            "choices": ["sentence_quiz1", "sentence_quiz2"],
-            "answer": "answer_right_ending",
-            "answer_from": "1",
-        },
-        "licence": "CC-BY-SA-4.0",
-    },
-}
-
 
 def load_hub(
     path: str,
@@ -164,7 +46,7 @@ def load_hub(
         configs: by language, the configuration's name, or a mapping with `config` and whatever
             of `path`, `split`, `revision`, `columns` differs for this language.
         languages: tags to read.
-        columns: where each part of an item is, see `HUB_EXAMPLES`.
+        columns: where each part of an item is, see `isogloss.questions.columns`.
         name: of the dataset.
         split: of the dataset.
         revision: commit, tag or branch; a study should pin a commit.

@@ -465,16 +465,14 @@ def split(clusters: np.ndarray, sizes: Mapping[str, float], seed: int = 0) -> np
 
 
 def check_disjoint(
-    fit_items: Iterable[int],
-    evaluated_items: Iterable[int],
-    clusters: np.ndarray | None = None,
+    fit_items: Iterable[int], evaluated_items: Iterable[int], clusters: np.ndarray
 ) -> None:
     """Make sure that nothing is evaluated with what was fitted on it.
 
     Args:
         fit_items: indices of the items fitted on.
         evaluated_items: indices of the items evaluated.
-        clusters: (item,) labels; where given, no cluster may be on both sides either.
+        clusters: (item,) labels.
 
     Raises:
         ValueError: an item or a cluster on both sides.
@@ -483,8 +481,6 @@ def check_disjoint(
     both = fit & evaluated
     if both:
         raise ValueError(f"items fitted on and evaluated: {sorted(both)[:10]} of {len(both)}")
-    if clusters is None:
-        return
     shared = {clusters[i].item() for i in fit} & {clusters[i].item() for i in evaluated}
     if shared:
         raise ValueError(f"clusters fitted on and evaluated: {sorted(shared)[:10]}")

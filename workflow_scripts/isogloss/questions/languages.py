@@ -15,29 +15,11 @@ UNSPACED_SCRIPTS = frozenset(
     "Yiii".split()
 )
 # The individual language that a macrolanguage's tag stands for in practice (ISO 639-3).
-PRINCIPAL_LANGUAGE = {
-    "ar": "arb",
-    "az": "azj",
-    "et": "ekk",
-    "fa": "pes",
-    "fil": "tgl",
-    "gn": "gug",
-    "ku": "kmr",
-    "lv": "lvs",
-    "mg": "plt",
-    "mn": "khk",
-    "ms": "zsm",
-    "ne": "npi",
-    "no": "nb",
-    "om": "gaz",
-    "or": "ory",
-    "ps": "pbt",
-    "sq": "als",
-    "sw": "swh",
-    "uz": "uzn",
-    "yi": "ydd",
-    "zh": "cmn",
-}
+PRINCIPAL_LANGUAGE = dict(
+    pair.split("=")
+    for pair in "ar=arb az=azj et=ekk fa=pes fil=tgl gn=gug ku=kmr lv=lvs mg=plt mn=khk ms=zsm "
+    "ne=npi no=nb om=gaz or=ory ps=pbt sq=als sw=swh uz=uzn yi=ydd zh=cmn".split()
+)
 MACROLANGUAGE = {individual: macro for macro, individual in PRINCIPAL_LANGUAGE.items()}
 FIRST_SYNTHETIC, LAST_SYNTHETIC = "qaa", "qtz"
 # Resource classes of Joshi et al. (2020), "The State and Fate of Linguistic Diversity and Inclusion
@@ -169,12 +151,22 @@ def language_family(language: str) -> str:
 @cache
 def _families() -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
     """(language, family) bool which language is of which family; their names, rows by code."""
+    values, names, row_of = _uriel("family_features.npz")
+    return values[:, :, 0] == 1, names, row_of
+
+
+def _uriel(file: str) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
+    """A table of URIEL: values (language, feature, source), names of features, rows by code.
+
+    Reads the file that urielplus ships instead of calling the package, which would open every
+    database that it holds and can write beside them.
+    """
     from importlib.resources import files
 
-    source = files("urielplus") / "database" / "original_uriel" / "family_features.npz"
-    with source.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+    source = files("urielplus") / "database" / "original_uriel" / file
+    with source.open("rb") as table, np.load(table, allow_pickle=False) as archive:
         row_of = {str(code): row for row, code in enumerate(archive["langs"])}
-        return archive["data"][:, :, 0] == 1, archive["feats"], row_of
+        return archive["data"], archive["feats"], row_of
 
 
 HAN = {"Hans": "Simplified Han", "Hant": "Traditional Han"}
@@ -264,18 +256,9 @@ def _angular_distance(vector: np.ndarray, other: np.ndarray) -> float:
 
 @lru_cache(maxsize=8)
 def _syntax(tags: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Syntactic features by canonical tag, mean over sources, NaN where no source knows.
-
-    Reads the file that urielplus ships instead of calling the package, which would open every
-    database that it holds and can write beside them.
-    """
-    from importlib.resources import files
-
-    source = files("urielplus") / "database" / "original_uriel" / "features.npz"
-    with source.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        syntactic = np.char.startswith(archive["feats"], "S_")
-        row_of = {code: row for row, code in enumerate(archive["langs"])}
-        values = archive["data"]
+    """Syntactic features by canonical tag, mean over sources, NaN where no source knows."""
+    values, names, row_of = _uriel("features.npz")
+    syntactic = np.char.startswith(names, "S_")
     vectors = {}
     for tag in tags:
         rows = [row_of[code] for code in _iso_codes(tag) if code in row_of]

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from isogloss.measures.groups import MIN_CLUSTERS, Group
-from isogloss.measures.statistics import Interval, holm
+from isogloss.measures.statistics import Interval, holm, stacked
 from isogloss.measures.variables import interval_variables, variable
 from isogloss.steering.answers import SteeredAnswers, checked_files
 from isogloss.steering.inference import Claim, flip_claims
@@ -92,11 +92,10 @@ def _of_vectors(
         for g, group in enumerate(groups):
             inside = group.items[items, None] & group.languages[places]
             claim, mean = test(np.where(inside[..., None], change, np.nan))
-            ends = claim.interval
-            by_language[:, g, places] = ends.estimate, ends.low, ends.high
+            by_language[:, g, places] = claim.interval
             means.append(mean)
         p = np.array([float(mean.p) for mean in means])
-        interval = Interval(*np.array([_ends(mean) for mean in means]).T)
+        interval = stacked([mean.interval for mean in means])
         of_languages = Interval(*by_language)
         variables |= interval_variables(name, ("group",), interval, text, "1", confidence)
         variables |= interval_variables(
@@ -107,9 +106,3 @@ def _of_vectors(
         note = f"{text}: p adjusted by Holm over {tests} tests (group)"
         variables[f"{name}_p_holm"] = variable(("group",), holm(p), note)
     return xr.Dataset(variables)
-
-
-def _ends(claim: Claim) -> tuple[float, float, float]:
-    """Estimate and bounds of a single claim."""
-    interval = claim.interval
-    return float(interval.estimate), float(interval.low), float(interval.high)

@@ -14,18 +14,13 @@ from isogloss.measures.statistics import (
     divide,
     holm,
     known_width,
+    mean_present,
     minimum_detectable_effect,
     two_way_jackknife,
 )
 from isogloss.measures.variables import crossed_bounds, interval_variables, variable
 from isogloss.steering.answers import SteeredAnswers
 from isogloss.steering.inference import Claim, Search, flip_claims, swap_claims
-
-
-def mean_present(values: np.ndarray, axis: int) -> np.ndarray:
-    """Mean over what has a value along an axis; NaN where nothing has."""
-    present = np.isfinite(values)
-    return divide(np.where(present, values, 0.0).sum(axis=axis), present.sum(axis=axis))
 
 
 def without_each_language(estimates: np.ndarray) -> np.ndarray:

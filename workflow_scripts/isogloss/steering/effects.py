@@ -12,6 +12,7 @@ import xarray as xr
 
 from isogloss.errors import InputError
 from isogloss.measures.behaviour import choice_scores, cohens_kappa, predictions
+from isogloss.measures.statistics import mean_present
 from isogloss.measures.transfer import MIN_ITEMS, expected_rows, lift_rows, transfer_rows
 from isogloss.steering.answers import (
     HARM,
@@ -20,7 +21,7 @@ from isogloss.steering.answers import (
     SteeredAnswers,
     checked_files,
 )
-from isogloss.steering.effect_table import EffectTable, Entry, first_entry, mean_present
+from isogloss.steering.effect_table import EffectTable, Entry, first_entry
 from isogloss.steering.inference import Search
 
 EQUAL = 1e-9

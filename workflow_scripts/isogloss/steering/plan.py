@@ -168,18 +168,32 @@ class LanguageConditions:
         """
         labels, conditions, cosines = [], {}, {}
         for fold, at in settings.items():
-            made = controls_at(self.vectors, self.plan, self.language, at.vectors_of, at.layer)
+            made = self.controls_at(at.vectors_of, at.layer)
             labels = [Label("control", name, draw=draw) for name, draw, _ in made]
             conditions[fold] = [Condition(at.layer, None)]
             conditions[fold] += [Condition(at.layer, change, at.alpha) for _, _, change in made]
             method = self.change(self.plan.methods[0], at.vectors_of, at.layer)
-            where: dict[str, Any] = {"fold": at.vectors_of, "layer": at.layer}
-            where |= {"language": self.language, "pooling": self.plan.pooling}
             cosines[fold] = [np.nan]
+            where = self._where(at.vectors_of, at.layer)
             cosines[fold] += [
                 cosine_at_mean(self.vectors, change, method, **where) for _, _, change in made
             ]
         return [UNSTEERED, *labels], conditions, cosines
+
+    def controls_at(self, fold: int, layer: int) -> list[tuple[str, int, Intervention]]:
+        """(control, draw, intervention) of every control of the first method at one layer.
+
+        But for `patch`, which is another state for each question (`patches`), and for controls
+        that choose their own layer (`control_grid`).
+        """
+        apart = {PATCH, *(name for name, _ in self.plan.searched_controls())}
+        names = [name for name in self.plan.controls if name not in apart]
+        return [
+            (name, draw, self.control(name, draw, fold, layer))
+            # "zero" first: it then shares a batch with the unsteered rows that it must equal.
+            for name in sorted(names, key=lambda name: name != "zero")
+            for draw in range(self.plan.draws if name == "random" else 1)
+        ]
 
     def control_grid(self, vectors_of: Sequence[int]) -> tuple[list[Label], list[list[Condition]]]:
         """Every setting of every control that chooses its own; labels, and by fold conditions.
@@ -204,31 +218,22 @@ class LanguageConditions:
 
     def control(self, name: str, draw: int, fold: int, layer: int) -> Intervention:
         """A control of the first method with the vectors of a fold."""
-        where: dict[str, Any] = {"language": self.language, "fold": fold, "layer": layer}
-        plan = self.plan
-        return control(
-            self.vectors, name, method=plan.methods[0], pooling=plan.pooling, draw=draw, **where
-        )
+        method = self.plan.methods[0]
+        return control(self.vectors, name, method=method, draw=draw, **self._where(fold, layer))
 
     def cosine(self, name: str, draw: int, fold: int, layer: int) -> float:
         """Cosine of a control's change with the first method's at the same layer."""
         change = self.control(name, draw, fold, layer)
         method = self.change(self.plan.methods[0], fold, layer)
-        where: dict[str, Any] = {"fold": fold, "layer": layer, "language": self.language}
-        return cosine_at_mean(self.vectors, change, method, pooling=self.plan.pooling, **where)
+        return cosine_at_mean(self.vectors, change, method, **self._where(fold, layer))
 
     def harm(
         self, settings: Mapping[int, Setting]
     ) -> tuple[list[Label], dict[int, list[Condition]]]:
         """The pivot's questions, steered as this language's are; by fold."""
+        method = self.plan.methods[0]
         conditions = {
-            fold: [
-                Condition(
-                    at.layer,
-                    self.change(self.plan.methods[0], at.vectors_of, at.layer),
-                    at.alpha,
-                )
-            ]
+            fold: [Condition(at.layer, self.change(method, at.vectors_of, at.layer), at.alpha)]
             for fold, at in settings.items()
         }
         return [Label("control", "pivot_harm")], conditions
@@ -242,14 +247,11 @@ class LanguageConditions:
 
     def change(self, method: str, fold: int, layer: int) -> Intervention:
         """A method's intervention with the vectors of a fold."""
-        return intervention(
-            self.vectors,
-            method,
-            language=self.language,
-            fold=fold,
-            layer=layer,
-            pooling=self.plan.pooling,
-        )
+        return intervention(self.vectors, method, **self._where(fold, layer))
+
+    def _where(self, fold: int, layer: int) -> dict[str, Any]:
+        where = {"language": self.language, "fold": fold, "layer": layer}
+        return where | {"pooling": self.plan.pooling}
 
 
 def patches(
@@ -264,25 +266,3 @@ def patches(
     """
     layers = [settings[fold].layer for fold in folds]
     return [Condition(layer, None, 1.0, patch=states[layer][i]) for i, layer in enumerate(layers)]
-
-
-def controls_at(
-    vectors: xr.Dataset, plan: Plan, language: str, fold: int, layer: int
-) -> list[tuple[str, int, Intervention]]:
-    """(control, draw, intervention) of every control of the first method at one layer.
-
-    But for `patch`, which is another state for each question (`patches`), and for controls that
-    choose their own layer (`LanguageConditions.control_grid`).
-    """
-    where: dict[str, Any] = {"language": language, "fold": fold, "layer": layer}
-    made = []
-    # "zero" first: it then shares a batch with the unsteered rows that it must equal.
-    apart = {name for name, _ in plan.searched_controls()}
-    names = [name for name in plan.controls if name != PATCH and name not in apart]
-    for name in sorted(names, key=lambda name: name != "zero"):
-        for draw in range(plan.draws if name == "random" else 1):
-            change = control(
-                vectors, name, method=plan.methods[0], pooling=plan.pooling, draw=draw, **where
-            )
-            made.append((name, draw, change))
-    return made

@@ -2,14 +2,12 @@
 
 import json
 import textwrap
-from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any
 
 import yaml
-from pydantic import (
-    BaseModel,
-)
+from pydantic import BaseModel
 
+from isogloss.study.messages import sections_of
 from isogloss.study.schema import Config
 
 
@@ -53,7 +51,13 @@ def _meaning(description: str | None, annotation: Any) -> str:
 def tables() -> str:
     """Every key with its default and its meaning: a Markdown table per section."""
     lines: list[str] = []
-    for place, section in _sections(Config, ""):
+    places = sections_of(Config)
+    # A section in several places has its table at the first of the shallowest.
+    by_depth = sorted(reversed(places), key=lambda at: -at[0].count("."))
+    tabled = {section: place for place, section in by_depth}
+    for place, section in places:
+        if tabled[section] != place:
+            continue
         lines += ["", f"## {f'`{place}`' if place else 'Top level'}", ""]
         lines += ["| key | default | meaning |", "| --- | --- | --- |"]
         for name, field in section.model_fields.items():
@@ -62,30 +66,6 @@ def tables() -> str:
             meaning = meaning.replace("|", "\\|").replace("<", "\\<")
             lines.append(f"| `{name}` | {default} | {meaning} |")
     return "\n".join(lines).strip() + "\n"
-
-
-def _sections(section: type[BaseModel], place: str) -> Iterator[tuple[str, type[BaseModel]]]:
-    """A section and those below it, by place; each once, where it is met first."""
-    seen = {section}
-    queue = [(place, section)]
-    while queue:
-        place, section = queue.pop(0)
-        yield place, section
-        below = []
-        for name, field in section.model_fields.items():
-            entry = ".<name>" if getattr(field.annotation, "__origin__", None) is dict else ""
-            for inner in _models_in(field.annotation):
-                if inner not in seen:
-                    seen.add(inner)
-                    below.append((f"{place}.{name}{entry}".strip("."), inner))
-        queue = below + queue
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    """The models that an annotation holds, as `dict[str, Model]` does."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for part in get_args(annotation) for model in _models_in(part)]
 
 
 def _default(section: type[BaseModel], name: str) -> str:

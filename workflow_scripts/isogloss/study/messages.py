@@ -3,9 +3,7 @@
 import difflib
 from typing import Any, get_args, get_origin
 
-from pydantic import (
-    BaseModel,
-)
+from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from isogloss.study.sections import BRANCHES
@@ -56,21 +54,21 @@ def _short(given: Any) -> str:
 
 def _place_or_spelling(key: str, study: type[BaseModel]) -> str:
     """Where an unknown key belongs, or which key it may have been meant to be."""
-    sections = _sections(study)
+    sections = sections_of(study)
     places = [place for place, section in sections if key in section.model_fields]
     if places:
-        return f" here: it belongs to {' or '.join(places)}"
+        return f" here: it belongs to {' or '.join(at or 'the top level' for at in places)}"
     known = [name for _, section in sections for name in section.model_fields]
     close = difflib.get_close_matches(key, known, n=1)
     return f": did you mean {close[0]}?" if close else ": config/config.yaml has all of them"
 
 
-def _sections(section: type[BaseModel], place: str = "") -> list[tuple[str, type[BaseModel]]]:
+def sections_of(section: type[BaseModel], place: str = "") -> list[tuple[str, type[BaseModel]]]:
     """A section and those in it, each with its place; `<name>` is for names that users choose."""
-    sections = [(place or "the top level", section)]
+    sections = [(place, section)]
     for key, field in section.model_fields.items():
         for inner, name in _sections_in(field.annotation):
-            sections += _sections(inner, ".".join(filter(None, [place, key, name])))
+            sections += sections_of(inner, ".".join(filter(None, [place, key, name])))
     return sections
 
 
