@@ -725,6 +725,20 @@ def test_slopes_are_drawn_with_what_they_hold_for(results):
     assert slopes["estimate"].iloc[0] == pytest.approx(0.05) and np.isfinite(slopes["low"].iloc[0])
 
 
+def test_a_panel_without_a_slope_says_why_where_the_first_has_one(results):
+    similarity = three_sizes(results)
+    at = {"measure": "lift"}
+    for name in ("slope", "slope_low", "slope_high"):
+        similarity[name].loc[at] = np.nan
+    similarity["reason"] = similarity["reason"].astype(object)
+    similarity["reason"].loc[at] = "the models' means are over other pairs"
+    labels = {f"m{i}": f"m{i}" for i in range(3)}
+    drawing = scale.against_scale(similarity, SUBJECT, labels)
+    below = drawing.figure.get_supxlabel().replace("\n", " ")
+    said = "no slope of transfer above accuracy, mean over pairs: Tiny (the models' means are over"
+    assert said in below and below.count("no slope") == 1
+
+
 def test_a_slope_is_drawn_through_the_models_that_have_a_value(results):
     similarity = three_sizes(results)
     large = similarity.isel(model=[2]).assign_coords(model=["m3"], parameters=("model", [6e7]))

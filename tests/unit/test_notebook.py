@@ -61,6 +61,14 @@ def test_every_part_is_labelled(result: Evaluation) -> None:
     assert repr(result) == "<Evaluation: 10 items in en nl fr; 5 layers of 32>"
 
 
+def test_four_questions_have_answers_but_no_similarity() -> None:
+    decoder = tiny_model("llama")
+    few = {tag: records[:4] for tag, records in QUESTIONS.items()}
+    result = iso.evaluate(decoder.model, decoder.tokenizer, few)
+    assert result.similarity is None and result.behaviour.sizes["item"] == 4
+    assert float(result.trajectories["chance"]) == pytest.approx(1 / 3)
+
+
 def test_right_choices_that_are_alike_in_one_language_have_partners_of_their_own() -> None:
     """French says the same for two answers: the lens there has other partners, and says so."""
     questions = {

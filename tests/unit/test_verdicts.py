@@ -158,6 +158,23 @@ def test_seeds_are_one_subject_and_the_top_level_of_its_interval():
     assert "| small-0 (4-bit), small-1, small-2: 3 seeds |" in section
 
 
+def test_a_seed_of_which_no_answer_changes_is_one_of_the_seeds():
+    rng = np.random.default_rng(0)
+    models = [replace(model(rng, "small", 1), slug=f"s{n}", seed=n) for n in range(3)]
+    effects = {made.slug: steering(rng, "small", 1) for made in models}
+    values = {f"pooled_effect{end}": np.nan for end in ("_low", "_high")} | {"pooled_effect": 0.0}
+    unmoved = {name: ("method", [value, value]) for name, value in values.items()}
+    some = effects | {"s1": effects["s1"].assign(unmoved)}
+    measured = scale(models, permutations=99)
+    found = rows(verdicts(measured, some), "steering_accuracy")
+    mean = sum(float(effects[slug]["pooled_effect"][0]) for slug in ("s0", "s2")) / 3
+    assert found["missing"] == "" and float(found["effect"][0]) == pytest.approx(mean)
+    assert found["effect_low"] < 0 < found["effect_high"]  # seeds differ as much as they can
+    none = {slug: made.assign(unmoved) for slug, made in effects.items()}
+    said = rows(verdicts(measured, none), "steering_accuracy")["missing"].item()
+    assert "no answer changed" in said
+
+
 def test_models_of_one_size_without_seeds_are_put_to_the_claims_one_by_one():
     rng = np.random.default_rng(0)
     models = [replace(model(rng, "small", 1), slug=slug) for slug in ("base", "instruct")]

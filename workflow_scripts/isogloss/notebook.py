@@ -24,7 +24,7 @@ from isogloss.errors import InputError
 from isogloss.files.activation_file import open_activations, open_scores, open_states
 from isogloss.files.canonical import key_of
 from isogloss.measures.behaviour import behaviour
-from isogloss.measures.similarity import similarity
+from isogloss.measures.similarity import MIN_CLUSTERS, similarity
 from isogloss.measures.trajectories import trajectories
 from isogloss.questions.items import ParallelItems, spellings
 from isogloss.questions.local_files import load_files
@@ -55,7 +55,8 @@ class Evaluation:
         behaviour: accuracy, consistency, transfer.
         lens: latent log-probabilities by layer (language, item, latent, choice, layer) [nat].
         trajectories: the lens over layers, summed up.
-        similarity: same place, same shape, dissociation; None for one language.
+        similarity: same place, same shape, dissociation; None for one language, or fewer than five
+            clusters of items.
     """
 
     scores: xr.Dataset
@@ -131,7 +132,7 @@ def evaluate(
             lens=xr.concat(lenses.values(), xr.Variable("language", tags), join="outer"),
             trajectories=trajectories(lenses, "sum" if score == "sum" else "token"),
             similarity=similarity(open_states(paths), pivot, permutations, min(permutations, 199))
-            if len(tags) > 1
+            if len(tags) > 1 and len(np.unique(items.clusters)) >= MIN_CLUSTERS
             else None,
         )
 

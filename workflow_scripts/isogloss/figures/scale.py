@@ -152,10 +152,18 @@ def _slopes_hold_for(scale: xr.Dataset) -> str:
 
 
 def _no_slopes(scale: xr.Dataset) -> str:
-    """Why families have no slope, if any has none."""
-    reasons = scale["reason"].sel(measure=SHOWN[0]).to_series()
-    lacking = [f"{family} ({reason})" for family, reason in reasons.items() if reason]
-    return "no slope: " + ", ".join(lacking) if lacking else ""
+    """Why families have no slope, if any has none; of other panels, what the first has not said."""
+    said: list[str] = []
+    first = scale["reason"].sel(measure=SHOWN[0], drop=True)
+    for measure in SHOWN:
+        reasons = scale["reason"].sel(measure=measure, drop=True)
+        named = ""
+        if measure != SHOWN[0]:
+            reasons, named = reasons.where(reasons != first, ""), f" of {TITLES[measure][0]}"
+        lacking = [f"{family} ({why})" for family, why in reasons.to_series().items() if why]
+        if lacking:
+            said.append(f"no slope{named}: {', '.join(lacking)}")
+    return "; ".join(said)
 
 
 def _caption(scale: xr.Dataset, subject: Subject, labels: dict[str, str]) -> str:

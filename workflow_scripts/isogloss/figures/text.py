@@ -69,10 +69,14 @@ def span(values: xr.DataArray, how: Callable[[float], str] = "{:.0f}".format) ->
 def span_of_points(shares: xr.DataArray) -> str:
     """The range of some differences in whole percentage points; a dash where none is known.
 
+    Below 1 they have a digit that is not 0: an effect of 0 points is no effect.
+
     >>> span_of_points(xr.DataArray([0.07, 0.13])), span_of_points(xr.DataArray(np.nan))
     ('7 to 13 points', '–')
+    >>> span_of_points(xr.DataArray([0.004, 0.012]))
+    '0.4 to 1 points'
     """
-    percents = span(100 * shares)
+    percents = span(100 * shares, lambda value: f"{value:{'.0f' if value >= 1 else '.1g'}}")
     return percents if percents == "–" else f"{percents} points"
 
 

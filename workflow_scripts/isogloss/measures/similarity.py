@@ -51,6 +51,7 @@ from isogloss.measures.statistics import cluster_codes, sum_by_cluster
 from isogloss.measures.variables import from_the_paper
 
 PAIR = ("layer", "language", "language_2")
+MIN_CLUSTERS = 5  # of items, that CKA without one of them needs
 PRODUCTS_AT_ONCE = 1_000_000  # products of states that stay in the cache
 LONG_NAMES = {
     "item_share": "item share over all languages",
@@ -229,8 +230,8 @@ def _check(states: ParallelStates, pivot: str) -> None:
         known = ", ".join(states.languages)
         raise InputError(f"similarity: pivot {pivot!r} and another language needed, got: {known}")
     n = len(np.unique(states.clusters))
-    if n < 5:
-        raise InputError(f"similarity: {n} clusters of items: give 5 or more")
+    if n < MIN_CLUSTERS:
+        raise InputError(f"similarity: {n} clusters of items: give {MIN_CLUSTERS} or more")
 
 
 TESTED = ("item_share_pair", "cka_pair")

@@ -386,8 +386,13 @@ def _steering_findings(scale: xr.Dataset, steering: Mapping[str, xr.Dataset]) ->
                 missing = "nothing is steered on this dataset"
                 findings.append(Finding(claim, subject, _sample(scale, models), missing))
                 continue
+            confidence = float(scale.attrs["confidence"])
             by_model = [_steered(steering[model], claim) for model in models]
-            values = _over_seeds(by_model, float(scale.attrs["confidence"]))
+            if claim == "steering_accuracy" and any(change for change, *_ in by_model):
+                # Of several seeds those without a change count, as sizes do in a slope.
+                for row, model in zip(by_model, models, strict=True):
+                    row[:3] = _accuracy_change(steering[model], confidence)
+            values = _over_seeds(by_model, confidence)
             tested = np.isfinite(values).all()
             missing = "" if tested else NO_CHANGES
             sample = _sample(scale, models, steering[models[0]])

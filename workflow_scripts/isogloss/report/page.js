@@ -293,9 +293,12 @@ function drawItem(data, items, i) {
   const given = at(data.prediction, l, i);
   const settled = at(data.settles, l, 0, i);
   const there = data.layers.indexOf(settled);
+  // The lens ranks by tokens or sums, answers may be ranked by another score.
+  const read = answer(data, i, 0, data.layers.length - 1);
+  const what = read === given ? "its answer" : `choice ${read + 1}`;
   const text = items.texts[state.language][i][TEXTS + given];
   $("#answers").replaceChildren(make("p", {}, `${study.models[state.model]} answers `, make("bdi", { lang: state.language }, text),
-    `: ${given === gold ? "right" : "wrong"}`, there < 0 ? "." : `; read from the layers, its answer stays from layer ${settled} on (depth ${depthText(data.depth[there])}).`));
+    `: ${given === gold ? "right" : "wrong"}`, there < 0 ? "." : `; read from the layers, ${what} stays from layer ${settled} on (depth ${depthText(data.depth[there])}).`));
   const range = chosenRange();
   const boxes = $("#choices");
   latents.forEach((tag, latent) => {
