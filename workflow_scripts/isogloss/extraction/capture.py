@@ -98,7 +98,6 @@ def score(
             member as `Tree.predicting` lists the places.
         members: indices of their trees.
         trees: of all questions.
-        readout: of the model.
 
     Returns:
         (target,) of each member [nat], in the members' order.

@@ -138,7 +138,6 @@ def middle_item_shares(
         states: of all languages.
         pivots: languages, taken as pivot one after the other.
         subsets: (item,) bool each, items that count.
-        jackknife: of the items.
 
     Returns:
         (pivot, subset, row, language), on the data and then without each cluster (one without such

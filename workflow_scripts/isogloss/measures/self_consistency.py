@@ -49,7 +49,6 @@ def agreement(units: np.ndarray, jackknife: Jackknife) -> Agreement:
     Args:
         units: (variant, language, item, choice) of `behaviour.standardised_ranks`; 0 for choices
             that an item does not have, NaN where all choices are tied.
-        jackknife: of the items.
 
     Raises:
         ValueError: fewer than two wordings.

@@ -135,7 +135,6 @@ def _choose_path(decoder: Decoder, skips: bool) -> None:
     """Try the paths, the fast one first, on a few random tokens.
 
     Args:
-        decoder: the model.
         skips: whether text passes by some of its blocks.
     """
     trees = _probe(decoder)

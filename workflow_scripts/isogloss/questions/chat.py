@@ -35,7 +35,6 @@ def chat_text(
     """The text as a user's turn, up to where the model's answer begins.
 
     Args:
-        tokenizer: of the model.
         text: what the user says.
         today: the date that the template gets, YYYY-MM-DD.
         options: further variables of the template, such as `enable_thinking`.

@@ -67,7 +67,6 @@ def parallel(
     Args:
         rows: of each language, the reference language first.
         languages: to keep.
-        name, licence: of the dataset.
         exclude: items to leave out.
         by_id: ids name items, whatever their order; else the rows' order does.
 
