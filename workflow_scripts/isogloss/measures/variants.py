@@ -231,7 +231,6 @@ def range_elsewhere(right: np.ndarray, jackknife: Jackknife) -> Interval:
 
     Args:
         right: (item, variant, language) 0 or 1.
-        jackknife: of the items.
 
     Returns:
         mean over languages; NaN with fewer than two clusters.
