@@ -273,7 +273,7 @@ def test_questions_with_few_answers_alone_say_how_phrases_are_mismatched():
     of = settings, {"en": "0", "de": "1"}, "de"
     before = activation_identity(*of)
     assert activation_identity(*of, {"en"}) == before and "mismatched" not in before
-    assert activation_identity(*of, {"de"}) == before | {"mismatched": "another answer"}
+    assert activation_identity(*of, {"de"}) == before | {"mismatched": "another right choice"}
     worded = {**settings, "extraction": {**settings["extraction"], "latents": False}}
     assert "mismatched" not in activation_identity(worded, *of[1:], {"de"})
 

@@ -185,7 +185,7 @@ def test_the_lens_finds_the_partners_of_questions_with_few_answers(tmp_path):
     prompt = {"mode": "raw", "template": "Q: {question}\nA:", "shots": 0, "truncate": False}
     identity = {
         "language": "de", "pivot": "en", "control": None, "prompt": prompt, "lens_layers": "all",
-        "scores": {"pmi": False, "letters": False}, "mismatched": "another answer",
+        "scores": {"pmi": False, "letters": False}, "mismatched": "another right choice",
     }  # fmt: skip
     made = language_extraction(decoder, data, identity, tmp_path / f"{key_of(identity)}.h5")
     assemble(made, {}, compute_shards(decoder, made, 128))

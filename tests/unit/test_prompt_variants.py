@@ -124,7 +124,7 @@ def test_a_study_names_files_by_the_right_choices_that_are_alike(studies):
     names = {a.language: a.key for a in artifacts.activations("tiny", "own")}
     for tag in moved:
         identity = activation_identity(settings, data.digests(), tag, moved)
-        assert identity["mismatched"] == "another answer" and names[tag] == key_of(identity)
+        assert identity["mismatched"] == "another right choice" and names[tag] == key_of(identity)
     wording = three.settings.activations("tiny", "own", "plain")
     names = {a.language: a.key for a in artifacts.activations("tiny", "own", "plain")}
     assert names["de"] == key_of(activation_identity(wording, data.digests(), "de"))

@@ -150,7 +150,7 @@ def activation_identity(
         "pooling": "first position left out",
         "extraction_version": EXTRACTION_VERSION,
         **({"latents": False} if alone else {}),
-        **({"mismatched": "another answer"} if language in repartnered and not alone else {}),
+        **({"mismatched": "another right choice"} if language in repartnered and not alone else {}),
         **({"rows": "none"} if extraction.get("rows") == "none" else {}),
     }
 
