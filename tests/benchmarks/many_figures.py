@@ -127,6 +127,7 @@ def lenses_of(tags: list[str]) -> dict[str, xr.Dataset]:
     for number, tag in enumerate(tags):
         lean = 1.5 * number / len(tags)
         file = Lens(lean=lean, n_layers=LAYERS).file(rng, "l0" if tag == "en" else tag, CLUSTERS)
+        file = file.assign_coords(item=list(map(str, range(ITEMS))))
         lenses[tag] = file.assign_attrs(language=tag, pivot="en", control="es")
     return lenses
 

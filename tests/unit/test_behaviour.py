@@ -613,6 +613,22 @@ def test_a_taste_for_certain_strings_shows_without_the_question(rng):
     assert lift > 0.2 and alone == pytest.approx(float(lift), abs=0.2)
 
 
+def test_languages_that_agree_on_all_of_few_items_have_no_certain_consistency(rng):
+    """Two choices, and languages that disagree on one item in a hundred: they often do on none."""
+    true, covered, known = 0.98, 0, 0
+    for _ in range(50):
+        answers = rng.integers(0, 2, 60)
+        first = rng.normal(size=(1, 60, 2))
+        second = np.where(rng.random((1, 60, 1)) < 0.01, first[..., ::-1], first)
+        result = b.behaviour(scores_dataset(np.concatenate([first, second]), answers))
+        for name, at in (("consistency", (0, 1)), ("mean_consistency", 0)):
+            low, high = float(result[f"{name}_low"][at]), float(result[f"{name}_high"][at])
+            known += np.isfinite(low)
+            covered += low <= true <= high
+        assert np.isfinite(result.consistency[0, 1])
+    assert 20 < known < 80 and covered >= 0.93 * known
+
+
 @pytest.mark.parametrize("mode", ["sum", "token", "char", "byte"])
 def test_what_the_choices_give_alone_is_by_the_score_of_the_rest(rng, mode):
     """The question adds nothing: whatever ranks the choices ranks them alike without it."""

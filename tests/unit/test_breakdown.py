@@ -1,13 +1,16 @@
 """Breakdowns: planted groups that differ are told apart, groups that do not are not."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xarray as xr
+from simulated_states import parallel_states
 from tests.unit.test_steering_effects import STEERED, steered_file, stored_scores
 
 from isogloss.files.parallel_states import ParallelStates
 from isogloss.measures.behaviour import behaviour
-from isogloss.measures.breakdown import MEASURES, breakdown, item_share_rows
+from isogloss.measures.breakdown import MEASURES, breakdown, middle_item_shares
 from isogloss.measures.groups import GROUPINGS, MIN_CLUSTERS, groups_of
 from isogloss.measures.item_share import pair_item_share
 from isogloss.measures.similarity import similarity
@@ -112,7 +115,8 @@ def test_item_share_without_a_cluster_is_that_of_leaving_it_out():
     common = rng.normal(size=(120, 12)) + rng.normal(size=(40, 12))[clusters]
     x = np.stack([common + rng.normal(size=(120, 12)) for _ in range(2)])
     jackknife = Jackknife.of(clusters)
-    rows = item_share_rows(*x, np.ones(120, bool), jackknife)
+    states = replace(parallel_states([x], clusters), depths=np.array([0.5]))
+    rows = middle_item_shares(states, ["en"], [np.ones(120, bool)], jackknife)[0, 0, :, 1]
     without = [pair_item_share(standardised(x[:, clusters != c])) for c in range(40)]
     exact = np.array([share[0, 1] for share in without])
     np.testing.assert_allclose(rows[1:], exact, atol=1e-6)

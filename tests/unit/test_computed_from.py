@@ -1,8 +1,10 @@
 """What a result was computed from: kept in its file, and compared with what the study names."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import xarray as xr
 from tests.unit.stored_study import CONFIG, labelled, write_config, write_questions
@@ -53,6 +55,23 @@ def write(study: Study, name: str, rule: str, inputs: list[Path | xr.Dataset]) -
     path = Path("results", name)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_netcdf(labelled(1.0), path, settings, inputs)
+
+
+def test_categories_of_drawn_items_do_not_depend_on_what_other_languages_lack(
+    folder: Path,
+) -> None:
+    """Of the items that all languages have, some are drawn; the pivot alone has others too."""
+    file = folder / "questions/{}.jsonl"
+    lines = {tag: Path(str(file).format(tag)).read_text().splitlines() for tag in ("en", "de")}
+    lines["en"] = [json.dumps(json.loads(line) | {"category": "c"}) for line in lines["en"]]
+    del lines["de"][3]
+    for tag, of_language in lines.items():
+        Path(str(file).format(tag)).write_text("\n".join(of_language))
+    own = CONFIG["datasets"]["own"] | {"max_items": 10, "exclude": {"rules": ["incomplete"]}}
+    study = open_study(write_config(folder, datasets={"own": own}))
+    drawn = study.questions("own").item_ids
+    table = xr.Dataset({"a": ("item", np.zeros(10))}, {"item": list(drawn)})
+    assert study._labelled(table, "own").category.values.tolist() == ["c"] * 10
 
 
 def opened(study: StudyResults, name: str) -> xr.Dataset:

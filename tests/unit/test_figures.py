@@ -14,6 +14,7 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 from simulated_worlds import Answers, steering_effects
 
+from isogloss.errors import InputError
 from isogloss.figures import behaviour as behaviour_figures
 from isogloss.figures import (
     breakdown,
@@ -303,6 +304,15 @@ def test_single_items_are_shown_by_the_score_of_the_study(results, score, tokens
     scores = of_item["log_probability"].transpose("layer", "choice").values / tokens
     rest = np.log(example.shares[0]) - scores  # the same for all choices of a layer
     np.testing.assert_allclose(rest, np.broadcast_to(rest[:, :1], rest.shape), atol=1e-9)
+
+
+def test_questions_that_are_not_those_of_the_lens_are_refused(results):
+    """They were edited meanwhile: a figure would show the text of other items."""
+    asked = questions()
+    fewer = {tag: rows[1:] for tag, rows in asked.items.items()}
+    asked = replace(asked, items=fewer, clusters=asked.clusters[1:])
+    with pytest.raises(InputError, match="planted: its questions have changed since extraction"):
+        lens_items.item_lenses(results["lenses"], results["trajectories"], asked, SUBJECT, 1)
 
 
 def test_the_item_of_median_margin_is_shown(results):

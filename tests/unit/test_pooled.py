@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from simulated_states import cluster_sizes, clustered_states, grams_of, spectrum
 
-from isogloss.measures.cka import centred_over_clusters, left_out_ckas, pair_cka
+from isogloss.measures.cka import centred_over_clusters, cosine, left_out_hsics, pair_cka
 from isogloss.measures.item_share import left_out_sums, pair_item_share
 from isogloss.measures.pooled import SHARES, mean_over_pairs, means_without_language, pooled
 from isogloss.measures.states import standardised
@@ -134,7 +134,7 @@ def test_a_few_items_far_from_all_others_pass_for_no_bias_of_cka():
         states = clustered_states(rng, np.arange(n), 3, spread, 0.5)
         grams = grams_of(np.concatenate([states, far * out[..., None]], axis=2))
         centred = centred_over_clusters(grams, np.arange(n))
-        maps = pair_cka(centred), left_out_ckas(centred)
+        maps = pair_cka(centred), cosine(left_out_hsics(centred, centred))
         for hits, sizes in zip(holds.values(), (None, np.ones(n)), strict=True):
             values = pooled("cka", *maps, 0.95, sizes=sizes)
             hits.append(values["cka_low"] <= truth <= values["cka_high"])

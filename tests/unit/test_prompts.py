@@ -4,6 +4,8 @@ from functools import cache
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from isogloss.errors import InputError
 from isogloss.model.adapt import begins_with
@@ -424,6 +426,22 @@ def test_mismatched_partners_are_of_other_clusters_and_used_about_equally():
     assert (clusters[partner] != clusters).all()
     assert np.bincount(partner, minlength=40).max() <= 3
     assert mismatched(np.zeros(3, dtype=int)).tolist() == [-1, -1, -1]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 1)), min_size=1, max_size=12))
+def test_partners_differ_in_cluster_and_right_choice_where_any_item_does(drawn):
+    clusters, answers = np.array(drawn).T
+    data = replace(yes_or_no(answers.tolist()), clusters=clusters)
+    partner, plain = partners(data, clusters, "de", "en"), mismatched(clusters)
+    for item in range(len(drawn)):
+        fits = np.flatnonzero((clusters != clusters[item]) & (answers != answers[item]))
+        assert partner[item] in (fits if len(fits) else [-1])
+    assert ("de" in other_partners(data, RAW, "en")) == (not np.array_equal(partner, plain))
+
+
+def test_partners_of_few_answers_are_used_about_equally_often():
+    answers = np.arange(60) % 2
+    assert len(set(mismatched(np.arange(60), [answers]))) >= 50
 
 
 def with_question(text: str, language: str) -> ParallelItems:

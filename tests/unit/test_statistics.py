@@ -68,6 +68,22 @@ def test_two_way_jackknife_covers_items_and_languages_in_general(
     assert np.mean(covered) > 0.93  # 0.95 less two Monte Carlo errors
 
 
+@pytest.mark.parametrize("n_languages", [3, 5])
+def test_two_way_jackknife_covers_languages_that_are_uniform_in_what_they_share(rng, n_languages):
+    """A mean over pairs, in which the items hardly count: Student's t alone covers .92 and .93."""
+    worlds, by_cluster = 4000, np.full((9, 1), 0.36)
+    share = rng.uniform(0.3, 0.9, (n_languages, worlds))
+
+    def over_pairs(share):
+        n = len(share)
+        return (share.sum(axis=0) ** 2 - (share**2).sum(axis=0)) / (n * (n - 1))
+
+    without = np.stack([over_pairs(np.delete(share, i, axis=0)) for i in range(n_languages)])
+    interval = s.two_way_jackknife(over_pairs(share), by_cluster, without)
+    covered = (interval.low <= 0.6**2) & (interval.high >= 0.6**2)
+    assert covered.mean() > 0.933  # the least that there should be, .93, and a Monte Carlo error
+
+
 def test_two_way_jackknife_needs_two_languages(rng):
     interval = s.two_way_jackknife(np.array(0.5), rng.normal(size=9), np.array([np.nan]))
     assert np.isfinite(interval.estimate) and np.isnan(interval.low) and np.isnan(interval.high)

@@ -131,19 +131,12 @@ def _read_items(study: Config, name: str, findings: Findings) -> None:
     findings.items[name] = items
     findings.warnings += repeated_questions(items)
     most = study.datasets[name].max_items
-    if (
-        most is not None
-        and study.limit is None
-        and most >= len(items.item_ids) + _largest_cluster(items)
-    ):
+    # A draw of whole clusters ends below `max_items` by less than one of them.
+    largest = int(np.bincount(items.clusters).max())
+    if most is not None and study.limit is None and most >= len(items.item_ids) + largest:
         findings.warnings.append(
             f"datasets.{name}.max_items: {most}, there are {len(items.item_ids)}: all are taken"
         )
-
-
-def _largest_cluster(items: ParallelItems) -> int:
-    """A draw of whole clusters ends below `max_items` by less than one of them."""
-    return int(np.bincount(items.clusters).max())
 
 
 def control_warnings(study: Config) -> Iterator[str]:

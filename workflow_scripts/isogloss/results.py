@@ -293,15 +293,9 @@ class StudyResults:
         config, folder = self.config, self.folder
         for model in config.models:
             for dataset in config.datasets:
-                of_questions = dataset in config.questions
-                names = ["behaviour", "breakdown"] if of_questions else []
-                names += ["trajectories"] if of_questions and config.with_lens else []
-                names += ["pivots"] if of_questions and config.pivots_of(dataset) else []
-                names += ["variants"] if config.variants_of(dataset) else []
-                for name in [*names, "similarity", "subspaces"]:
-                    yield name, folder / model / dataset / f"{name}.nc"
-                for fitted in config.fitted_for(dataset):
-                    yield "steering", folder / model / dataset / f"steering_{fitted}.nc"
+                for name in config.result_files(dataset):
+                    path = folder / model / dataset / name
+                    yield path.stem.partition("_")[0], path
         for dataset in config.questions:
             yield "scale", folder / "scale" / f"{dataset}.nc"
         if self.config.with_matrix:
@@ -423,7 +417,8 @@ class StudyResults:
         lexicon = self.config.datasets[dataset].source == "lexicon"
         languages = every if lexicon else [self.config.pivot]
         try:
-            spec = self._question_source(dataset)
+            # All of them: which are left out, so which are drawn, depends on all languages too.
+            spec = self._question_source(dataset) | {"max_items": None}
             items = load_dataset(spec, languages, dataset).items[self.config.pivot]
         except InputError as error:
             warnings.warn(f"{dataset}: categories are left out: {error}", stacklevel=4)

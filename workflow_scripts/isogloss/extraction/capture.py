@@ -8,7 +8,14 @@ import torch
 
 from isogloss.model.decoder import Decoder
 from isogloss.model.forward import run_blocks
-from isogloss.model.packing import Batch, Tree, collate_rows, joined_batches, packed_batches
+from isogloss.model.packing import (
+    Batch,
+    Tree,
+    collate_rows,
+    joined_batches,
+    packed_batches,
+    predicting_places,
+)
 from isogloss.model.readout import Readout
 from isogloss.model.token_scores import token_log_probabilities
 
@@ -40,10 +47,7 @@ def capture(
     variance.
     """
     device = decoder.input_device
-    sizes = [len(trees[m].predicting) for m in batch.members]
-    row = np.repeat(batch.row.numpy(), sizes)
-    column = np.concatenate([trees[m].predicting for m in batch.members])
-    column = column + np.repeat(batch.start.numpy(), sizes)
+    row, column = predicting_places(batch, trees)
     row_at, column_at = torch.from_numpy(row).to(device), torch.from_numpy(column).to(device)
     of_row, slot, weights = (t.to(device) for t in _mean_weights(batch))
     ends = (batch.start + batch.n_prompt - 1).to(device)
@@ -94,7 +98,6 @@ def score(
             member as `Tree.predicting` lists the places.
         members: indices of their trees.
         trees: of all questions.
-        readout: of the model.
 
     Returns:
         (target,) of each member [nat], in the members' order.

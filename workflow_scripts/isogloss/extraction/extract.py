@@ -46,7 +46,6 @@ def extract_files(
     """Load the model and make the activation files of some languages.
 
     Args:
-        settings: of the stage.
         items: of the dataset, in all languages.
         identities: by language, what its file is (`activation_identity`).
         paths: by language to extract, where its file goes.
@@ -85,7 +84,6 @@ def language_extraction(
     """What the activation file of an identity is made of.
 
     Args:
-        decoder: the model.
         items: with the identity's languages.
         identity: what the file is (`activation_identity`).
         path: where it goes.
@@ -127,7 +125,6 @@ def extract_languages(
     A file is written and published while the model computes the next language.
 
     Args:
-        decoder: the model.
         extractions: by language, what its file is made of.
         batch_tokens: tokens of a batch.
         about: what the record of every file says.

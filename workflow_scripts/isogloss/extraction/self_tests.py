@@ -164,7 +164,6 @@ def precision(
     """What the model's type costs: the scores of some items beside those in float32.
 
     Args:
-        decoder: the model.
         load_exact: loads it in float32.
         asked: questions by language.
         n_items: items of each language.

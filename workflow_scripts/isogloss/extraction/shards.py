@@ -43,7 +43,6 @@ def compute_shards(
     ones are computed.
 
     Args:
-        decoder: the model.
         extraction: what the file is made of.
         budget: tokens of a batch, padding counted.
         progress: wraps the iteration over the shards.
@@ -126,7 +125,6 @@ def compute_shard(
     """Everything of some consecutive questions, in their order.
 
     Args:
-        decoder: the model.
         trees: of all questions.
         members: which of them.
         layers: those of the lens.

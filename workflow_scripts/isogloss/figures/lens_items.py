@@ -11,6 +11,7 @@ import xarray as xr
 from matplotlib.figure import SubFigure
 from matplotlib.patches import Rectangle
 
+from isogloss.errors import InputError
 from isogloss.figures.colours import RED
 from isogloss.figures.style import Drawing, Subject, font_families, new_figure, spoken
 from isogloss.figures.text import as_rst, decimal
@@ -96,7 +97,16 @@ def item_lenses(
         trajectories: of `isogloss.measures.trajectories.trajectories`.
         items: the questions' texts, the same items in the same order.
         count: items shown.
+
+    Raises:
+        InputError: the questions are not those of the lens: they were edited meanwhile.
     """
+    for lens in lenses.values():
+        said = [lens[name].values.tolist() for name in ("item", "answer", "n_choices")]
+        if said != [list(items.item_ids), items.answers.tolist(), items.n_choices.tolist()]:
+            raise InputError(
+                f"datasets.{items.name}: its questions have changed since extraction: run again"
+            )
     examples = choose_examples(lenses, trajectories, subject, count)
     heights = [0.85 + 0.18 * int(items.n_choices[e.item]) for e in examples]
     figure = new_figure(

@@ -17,6 +17,7 @@ from isogloss.figures.noise import averaging_line, noise_table
 from isogloss.figures.text import (
     ENDS,
     as_markdown,
+    between,
     decimal,
     markdown_table,
     percent,
@@ -163,12 +164,7 @@ def _row(result: Result, tag: str) -> dict[str, Any]:
 
 def with_interval(row: Mapping[str, Any], name: str, how: Callable[[float], str] = decimal) -> str:
     """A value and its interval: "0.22 [0.18, 0.27]"; a dash where there is none."""
-    value, low, high = (row[name + end] for end in ENDS)
-    if not np.isfinite(value):
-        return NOTHING
-    if not np.isfinite([low, high]).all():
-        return how(value)
-    return f"{how(value)} [{how(low)}, {how(high)}]"
+    return between(row, name, how) if np.isfinite(row[name]) else NOTHING
 
 
 def summary(

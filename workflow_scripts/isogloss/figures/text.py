@@ -1,8 +1,8 @@
 """Numbers as figures and the summary say them, and names from data as plain text in markup."""
 
 import re
-from collections.abc import Callable, Sequence
-from typing import SupportsFloat
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, SupportsFloat
 
 import numpy as np
 import xarray as xr
@@ -46,7 +46,9 @@ def decimal(value: SupportsFloat, digits: int = 2) -> str:
     return f"{round(number, digits) + 0.0:.{digits}f}".replace("-", "−")
 
 
-def between(dataset: xr.Dataset, name: str, how: Callable[[float], str] = decimal) -> str:
+def between(
+    dataset: xr.Dataset | Mapping[str, Any], name: str, how: Callable[[float], str] = decimal
+) -> str:
     """A scalar with its interval as text: "0.22 [0.20, 0.25]"; without where it has no bounds."""
     value, low, high = (float(dataset[name + end]) for end in ENDS)
     if not np.isfinite([low, high]).all():

@@ -34,9 +34,10 @@ def verdict_section(verdicts: xr.Dataset, names: Mapping[str, str]) -> str:
 
 def verdict_rows(verdicts: xr.Dataset, names: Mapping[str, str]) -> list[tuple[str, ...]]:
     """The table of verdicts as plain text, a tuple like `HEADER` per row."""
+    pivot = language_name(str(verdicts.attrs["pivot"]))
     return [
         (
-            _statement(row, verdicts),
+            CLAIMS[row["claim"]].statement.replace("the pivot", pivot),
             _subject(row["subject"], names),
             row["verdict"],
             _evidence(row, verdicts),
@@ -49,11 +50,6 @@ def _subject(subject: str, names: Mapping[str, str]) -> str:
     """A model, several seeds or a family as they are named."""
     slugs, colon, seeds = subject.partition(": ")
     return ", ".join(names.get(slug, slug) for slug in slugs.split(", ")) + colon + seeds
-
-
-def _statement(row: Mapping[str, Any], verdicts: xr.Dataset) -> str:
-    pivot = language_name(str(verdicts.attrs["pivot"]))
-    return CLAIMS[row["claim"]].statement.replace("the pivot", pivot)
 
 
 def _evidence(row: Mapping[str, Any], verdicts: xr.Dataset) -> str:

@@ -148,9 +148,6 @@ class _StoredStates(BackendArray):
 def open_activations(path: Path) -> xr.Dataset:
     """An activation file as one lazy dataset: states are read when they are asked for.
 
-    Args:
-        path: an activation file.
-
     Returns:
         Dataset with dimensions item, layer, feature, latent, choice, and, where the file keeps
         the rows of the lens (or, without them, what it reads), row, lens_layer and target. States

@@ -167,7 +167,6 @@ def content_digest(path: Path, leave_out: Collection[str] = ()) -> str:
     """SHA-256 over every object's name, type, values and attributes: equal for equal content.
 
     Args:
-        path: an HDF5 file.
         leave_out: attributes of the root that do not count, such as `record` (times, versions).
     """
     digest = hashlib.sha256()

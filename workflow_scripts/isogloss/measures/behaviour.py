@@ -228,7 +228,6 @@ def concatenated_consistency(
 
     Args:
         ranked: (language, item, choice).
-        jackknife: of the items.
         first: the first languages of the pairs.
 
     Returns:

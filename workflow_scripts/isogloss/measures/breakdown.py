@@ -59,24 +59,6 @@ BIASED = ("item_share",)
 # Kernels
 
 
-def item_share_rows(
-    first: np.ndarray, second: np.ndarray, items: np.ndarray, jackknife: Jackknife
-) -> np.ndarray:
-    """Item share of two languages over some items, and that with each cluster left out.
-
-    Args:
-        first, second: (item, feature) states of the same items.
-        items: (item,) bool, those that count.
-        jackknife: of all items.
-
-    Returns:
-        (row,): the value, then without each cluster (a cluster without such items: the value).
-    """
-    places, sizes = _by_cluster(items, jackknife)
-    left_out = [_LeftOut.of(states[places], sizes) for states in (first, second)]
-    return _in_rows(left_out[0].correlations(left_out[1]), items, jackknife)
-
-
 def _by_cluster(items: np.ndarray, jackknife: Jackknife) -> tuple[np.ndarray, np.ndarray]:
     """Places of some items, cluster after cluster, and the (cluster,) sizes of these."""
     places = np.flatnonzero(items)
@@ -150,17 +132,17 @@ def middle_item_shares(
     subsets: Sequence[np.ndarray],
     jackknife: Jackknife,
 ) -> np.ndarray:
-    """`item_share_rows` of each language with each pivot, mean over the middle half of depth.
+    """Item share of each language with each pivot, mean over the middle half of depth.
 
     Args:
         states: of all languages.
         pivots: languages, taken as pivot one after the other.
         subsets: (item,) bool each, items that count.
-        jackknife: of the items.
 
     Returns:
-        (pivot, subset, row, language), languages in the states' order; NaN for the pivot itself
-        and where a language's states, or the pivot's, can have no similarity at any of the layers.
+        (pivot, subset, row, language), on the data and then without each cluster (one without such
+        items: as on the data), languages in the states' order; NaN for the pivot itself and where a
+        language's states, or the pivot's, can have no similarity at any of the layers.
     """
     layers = np.flatnonzero(is_middle(states.depths))
     place = {states.languages.index(tag): p for p, tag in enumerate(pivots)}
@@ -181,7 +163,7 @@ def _shares_at(
     items: np.ndarray,
     jackknife: Jackknife,
 ) -> np.ndarray:
-    """(pivot, row, language) `item_share_rows` of a layer's states (language, item, feature).
+    """(pivot, row, language) item shares of a layer's states (language, item, feature).
 
     Args: usable (language,), whether its states can have a similarity; place, of each pivot among
     the pivots, by its place among the languages.

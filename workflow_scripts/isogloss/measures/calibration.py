@@ -74,8 +74,9 @@ def _middle(name: str, **chosen: str | int) -> Callable[[xr.Dataset], float]:
     return mean
 
 
-def _scope(name: str, **chosen: str) -> Callable[[xr.Dataset], float]:
-    return lambda result: float(result[name].sel({"scope": "all_pairs", **chosen}))
+def _at(name: str, **chosen: str) -> Callable[[xr.Dataset], float]:
+    """One value of a variable."""
+    return lambda result: float(result[name].sel(chosen))
 
 
 def _pivot(name: str) -> Callable[[xr.Dataset], float]:
@@ -89,54 +90,47 @@ def _pivot(name: str) -> Callable[[xr.Dataset], float]:
 
 
 PLACE, SHAPE = "same place", "same shape"
+PAIRS = {"scope": "all_pairs"}
 YARDSTICKS = {
-    "dissociation": Yardstick(
-        "similarity", "dissociation", PLACE, -1, lambda r: float(r["dissociation"])
-    ),
-    "retrieval": Yardstick("similarity", "retrieval", PLACE, 1, _middle("retrieval_mean")),
-    "retrieval_csls": Yardstick(
-        "similarity", "retrieval without hubs", PLACE, 1, _middle("retrieval_csls")
-    ),
-    "cosine_centred": Yardstick(
-        "similarity", "centred cosine", PLACE, 1, _middle("cosine_centred_normalised")
-    ),
-    "cosine_raw": Yardstick("similarity", "raw cosine", PLACE, 1, _middle("cosine_raw")),
-    "cka": Yardstick("similarity", "debiased CKA", SHAPE, 1, lambda r: float(r["cka_middle_mean"])),
-    "overlap": Yardstick("subspaces", "subspace overlap", SHAPE, 1, _middle("overlap_normalised")),
-    "shared_correlation": Yardstick(
-        "subspaces", "held-out shared correlation", SHAPE, 1, _middle("shared_correlation")
-    ),
-    "item_variance": Yardstick(
-        "subspaces", "variance share of items", PLACE, 1, _middle("variance_share", source="item")
-    ),
-    "separability": Yardstick(
-        "subspaces", "language separability", PLACE, -1, _middle("separability_margin")
-    ),
-    "consistency": Yardstick(
-        "behaviour", "consistency", "behaviour", 1, _scope("mean_consistency")
-    ),
-    "lift": Yardstick(
-        "behaviour",
-        "transfer above accuracy",
-        "behaviour",
-        1,
-        _scope("mean_lift_independent", sign="positive"),
-    ),
-    "lift_difficulty": Yardstick(
-        "behaviour",
-        "transfer to the pivot above difficulty",
-        "behaviour",
-        1,
-        lambda r: float(r["mean_lift_difficulty"].sel(scope="to_pivot", sign="positive")),
-    ),
-    "accuracy": Yardstick(
-        "behaviour", "accuracy", "behaviour", 1, lambda r: float(r["mean_accuracy"])
-    ),
-    "pivot_share": Yardstick("trajectories", "pivot share", "lens", 1, _pivot("pivot_share")),
-    "latent_consistency": Yardstick(
-        "trajectories", "latent consistency", "lens", 1, _pivot("latent_consistency")
-    ),
-}
+    name: Yardstick(result, *about)
+    for result, measures in {
+        "similarity": {
+            "dissociation": ("dissociation", PLACE, -1, _at("dissociation")),
+            "retrieval": ("retrieval", PLACE, 1, _middle("retrieval_mean")),
+            "retrieval_csls": ("retrieval without hubs", PLACE, 1, _middle("retrieval_csls")),
+            "cosine_centred": ("centred cosine", PLACE, 1, _middle("cosine_centred_normalised")),
+            "cosine_raw": ("raw cosine", PLACE, 1, _middle("cosine_raw")),
+            "cka": ("debiased CKA", SHAPE, 1, _at("cka_middle_mean")),
+        },
+        "subspaces": {
+            "overlap": ("subspace overlap", SHAPE, 1, _middle("overlap_normalised")),
+            "shared_correlation": (
+                "held-out shared correlation", SHAPE, 1, _middle("shared_correlation")
+            ),
+            "item_variance": (
+                "variance share of items", PLACE, 1, _middle("variance_share", source="item")
+            ),
+            "separability": ("language separability", PLACE, -1, _middle("separability_margin")),
+        },
+        "behaviour": {
+            "consistency": ("consistency", "behaviour", 1, _at("mean_consistency", **PAIRS)),
+            "lift": (
+                "transfer above accuracy", "behaviour", 1,
+                _at("mean_lift_independent", sign="positive", **PAIRS),
+            ),
+            "lift_difficulty": (
+                "transfer to the pivot above difficulty", "behaviour", 1,
+                _at("mean_lift_difficulty", sign="positive", scope="to_pivot"),
+            ),
+            "accuracy": ("accuracy", "behaviour", 1, _at("mean_accuracy")),
+        },
+        "trajectories": {
+            "pivot_share": ("pivot share", "lens", 1, _pivot("pivot_share")),
+            "latent_consistency": ("latent consistency", "lens", 1, _pivot("latent_consistency")),
+        },
+    }.items()
+    for name, about in measures.items()
+}  # fmt: skip
 UNSEEN = "accuracy_unseen"
 LONG_NAMES = {
     "value": "value of a measure",

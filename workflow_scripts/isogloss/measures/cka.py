@@ -131,11 +131,6 @@ def pair_cka(centred: Centred) -> np.ndarray:
     return cosine(hsic(centred, centred))
 
 
-def left_out_ckas(centred: Centred) -> np.ndarray:
-    """`pair_cka` with each cluster left out: (cluster, language, language)."""
-    return cosine(left_out_hsics(centred, centred))
-
-
 def hsic(first: Centred, second: Centred) -> np.ndarray:
     """Unbiased HSIC of the languages of one with those of another: (language, language)."""
     n = first.n_clusters

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from isogloss.measures.slopes import Slope, slope_over_seeds
+from isogloss.measures.slopes import slope_over_seeds
 from isogloss.measures.verdicts import decide
 
 PRIMARY = "dissociation_within"
@@ -122,12 +122,12 @@ def ladder(
         ]
     )
     families = list(dict.fromkeys(model.family for model in models))
-    of_family = {f: np.array([m.family == f for m in models]) for f in families}
+    of_family = [np.array([model.family == family for model in models]) for family in families]
     parameters = np.array([float(model.parameters) for model in models])
     slopes = [
         [
-            [_slope(parameters, at[:, m], of_family[f], confidence) for m in range(len(measures))]
-            for f in families
+            [slope_over_seeds(parameters[of], at[of, m], confidence) for m in range(len(measures))]
+            for of in of_family
         ]
         for at in value
     ]
@@ -181,12 +181,6 @@ def _at(
 ) -> list[float]:
     """Measures at a step, between two evaluations by a line."""
     return [float(np.interp(step, history["step"], history[name])) for name in measures]
-
-
-def _slope(
-    parameters: np.ndarray, values: np.ndarray, chosen: np.ndarray, confidence: float
-) -> Slope:
-    return slope_over_seeds(parameters[chosen], values[chosen], confidence)
 
 
 def _verdicts(dataset: xr.Dataset, confidence: float) -> xr.Dataset:

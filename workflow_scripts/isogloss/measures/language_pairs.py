@@ -15,6 +15,7 @@ from isogloss.measures.statistics import (
     Interval,
     Jackknife,
     divide,
+    known_width,
     stacked,
     two_way_jackknife,
     within,
@@ -89,6 +90,8 @@ class PairTable:
 
         Beside it `mean_<name>`: means over pairs, with intervals over clusters of items
         (`_low`, `_high`) and over clusters and languages at once (`_crossed_low`, `_crossed_high`).
+        Where nothing varies over items, as if two languages agree on each, nothing says how far the
+        bounds are: they are NaN.
         Where an entry is `relative` to the study's other languages, its mean over all targets is 0
         whatever the model does: those means are NaN.
 
@@ -108,7 +111,7 @@ class PairTable:
             elif n_items is not None:
                 matrix = self.jackknife.share_interval(at, n_items[sign])
             else:
-                matrix = self.jackknife.interval(at, limits, behind)
+                matrix = known_width(self.jackknife.interval(at, limits, behind))
             pairs.add(matrix, at, self.scopes[:, first], behind, scale)
         if self._is_last(first):
             self._finish(name, self._pairs.pop(name), long_name, relative, limits)
@@ -147,7 +150,7 @@ class PairTable:
         self.add_interval(name, (*sign, "language", "language_2"), _by_sign(matrices), long_name)
         by_scope = [pairs.means() for pairs in signs]
         means = [
-            self.jackknife.interval(mean, limits, pairs.behind)
+            known_width(self.jackknife.interval(mean, limits, pairs.behind))
             if pairs.scales is None
             else self.jackknife.ratio_interval(mean, divide(*pairs.scales), limits)
             for mean, pairs in zip(by_scope, signs, strict=True)
@@ -196,7 +199,7 @@ class PairTable:
             without = without_language(matrix, scope)[drawn]
             at, confidence = means[:, index], self.jackknife.confidence
             crossed = two_way_jackknife(at[0], at[1:], without, confidence)
-            intervals.append(within(crossed, limits))
+            intervals.append(known_width(within(crossed, limits)))
         return stacked(intervals)
 
 

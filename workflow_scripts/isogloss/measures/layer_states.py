@@ -6,7 +6,7 @@ over features, which take some features of all languages, and for the products o
 take all features of some languages.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -21,6 +21,11 @@ from isogloss.measures.states import (
 )
 
 AS_MANY_BYTES = 40  # that all measures of a state take together, for each of its features
+
+
+def joined_reasons(languages: Sequence[str], reasons: Sequence[str]) -> str:
+    """Reasons by language in one line, "" where there are none."""
+    return "; ".join(f"{name}: {why}" for name, why in zip(languages, reasons, strict=True) if why)
 
 
 class LayerStates:

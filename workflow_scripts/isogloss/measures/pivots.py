@@ -1,7 +1,6 @@
 """Every language as pivot: what others share with it, in answers and in representations."""
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import xarray as xr
@@ -10,7 +9,7 @@ from isogloss.errors import InputError
 from isogloss.files.parallel_states import ParallelStates
 from isogloss.measures.behaviour import choice_scores, predictions, rank_correlation, ranks
 from isogloss.measures.breakdown import BIASED, crossed_interval, mean_over, middle_item_shares
-from isogloss.measures.statistics import Jackknife, known_width, stacked
+from isogloss.measures.statistics import NO_LIMITS, Interval, Jackknife, known_width, stacked
 from isogloss.measures.transfer import (
     LIFT_REASON,
     expected_rows,
@@ -122,11 +121,14 @@ def _measure(
     means = np.stack([mean_over(values, every) for values in rows], axis=1)
     level, biased = jackknife.confidence, name in BIASED
     items = np.ones(len(jackknife.codes), bool)
-    interval = partial(jackknife.interval, biased=biased)
+
+    def interval(rows: np.ndarray, limits: tuple[float, float] = NO_LIMITS) -> Interval:
+        return known_width(jackknife.interval(rows, limits, biased=biased))
+
     of_pivots = mean_over(means, np.ones(means.shape[1], bool))
-    apart = known_width(interval(means - of_pivots[:, None]))
+    apart = interval(means - of_pivots[:, None])
     both = [
-        crossed_interval(values[0], mean, items, jackknife, limits, biased)
+        known_width(crossed_interval(values[0], mean, items, jackknife, limits, biased))
         for values, mean in zip(rows, means.T, strict=True)
     ]
     by_language = stacked([interval(values, limits) for values in rows])

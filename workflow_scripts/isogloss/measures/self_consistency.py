@@ -18,15 +18,14 @@ Source: Spearman (1904), The proof and measurement of association between two th
 are crossed is our choice.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from isogloss.measures.statistics import Jackknife, divide
 
 
-@dataclass(frozen=True)
-class Agreement:
+class Agreement(NamedTuple):
     """Mean agreement of languages over items, a row for the data and one without each cluster.
 
     Attributes:
@@ -50,7 +49,6 @@ def agreement(units: np.ndarray, jackknife: Jackknife) -> Agreement:
     Args:
         units: (variant, language, item, choice) of `behaviour.standardised_ranks`; 0 for choices
             that an item does not have, NaN where all choices are tied.
-        jackknife: of the items.
 
     Raises:
         ValueError: fewer than two wordings.

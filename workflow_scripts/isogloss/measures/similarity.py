@@ -29,7 +29,7 @@ from isogloss.measures.item_share import (
     shuffled_sums_of_pairs,
 )
 from isogloss.measures.layer_pairs import centred_pairs, fill, layer_ckas
-from isogloss.measures.layer_states import LayerStates
+from isogloss.measures.layer_states import LayerStates, joined_reasons
 from isogloss.measures.pooled import (
     BOUNDS,
     CORRELATIONS,
@@ -458,13 +458,8 @@ def _assemble(
     )
     dataset["retrieval_chance"] = chance
     dataset["degenerate"] = (PAIR[:2], np.array(reasons) != "")
-    dataset["reason"] = ("layer", [_joined(states.languages, whys) for whys in reasons])
+    dataset["reason"] = ("layer", [joined_reasons(states.languages, whys) for whys in reasons])
     return dataset
-
-
-def _joined(languages: Sequence[str], reasons: Sequence[str]) -> str:
-    """Reasons by language in one line, "" where there are none."""
-    return "; ".join(f"{name}: {why}" for name, why in zip(languages, reasons, strict=True) if why)
 
 
 def _described(dataset: xr.Dataset) -> xr.Dataset:

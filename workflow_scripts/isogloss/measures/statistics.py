@@ -223,6 +223,10 @@ def few_variance(left_out: np.ndarray) -> np.ndarray:
     mean of the products of their pairs .943 (.928), five that are normal .964.
 
     Source: HC3 of MacKinnon and White (1985), the jackknife that leaves (n - 1) / n out.
+
+    >>> sample = np.array([1.0, 2.0, 6.0])
+    >>> bool(np.isclose(few_variance((sample.sum() - sample) / 2), sample.var(ddof=1) / 2))
+    True
     """
     n = len(left_out)
     return jackknife_variance(left_out) * n / max(n - 1, 1)

@@ -5,7 +5,7 @@ NaN at the others. Whatever is fitted is evaluated on items of other folds. Stat
 by language, or some features at a time: memory is bounded, whatever the number of languages.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import xarray as xr
@@ -21,7 +21,7 @@ from isogloss.measures.language_offsets import (
     offset_reliability,
     offset_test,
 )
-from isogloss.measures.layer_states import LayerStates
+from isogloss.measures.layer_states import LayerStates, joined_reasons
 from isogloss.measures.principal_axes import (
     axes_of_scatter,
     common_axes,
@@ -96,7 +96,7 @@ def subspaces(
     layers = []
     for index in range(len(depths)):
         x = LayerStates(states, index, memory_gb * 1e9)
-        reason = _reason(states.languages, x)
+        reason = joined_reasons(states.languages, x.reasons)
         measured = not reason and index in chosen
         k = max(1, min(n_components, x.n_items // 4, x.n_features))
         layer = _language_part(x, states.clusters, folds, permutations, seed, not reason)
@@ -123,12 +123,6 @@ def _check(states: ParallelStates, folds: np.ndarray) -> None:
     check_folds(folds, states.clusters)
     if (size := int(np.bincount(folds).min())) < LEAST_IN_A_FOLD:
         raise InputError(f"subspaces: a fold of {size} items: use fewer folds or more items")
-
-
-def _reason(languages: Sequence[str], x: LayerStates) -> str:
-    """Why a layer has no subspaces, "" where it has."""
-    reasons = zip(languages, x.reasons, strict=True)
-    return "; ".join(f"{name}: {why}" for name, why in reasons if why)
 
 
 def _language_part(

@@ -375,7 +375,7 @@ def _consistency(
             f"{text}, items without a choice spelled alike",
         ),
     ):
-        interval = _mean(kept, jackknife, (-1.0, 1.0))
+        interval = known_width(_mean(kept, jackknife, (-1.0, 1.0)))
         variables |= interval_variables(
             name, ("language", "layer"), interval, note, confidence=jackknife.confidence
         )

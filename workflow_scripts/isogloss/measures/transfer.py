@@ -59,7 +59,6 @@ def transfers(
     Args:
         predictions: (language, item) int index of the predicted choice.
         answers, n_choices: (item,) int.
-        jackknife: of these items.
         first: the languages from which transfer is taken; it goes to all of them.
 
     Returns:

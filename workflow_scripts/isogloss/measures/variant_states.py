@@ -95,7 +95,9 @@ def variant_similarity(
         layers.append(described | _summaries(measured, intervals))
         if middle[index]:
             share = 1 / middle.sum()
-            inside = {name: _added(inside.get(name), of, share) for name, of in measured.items()}
+            for name, of in measured.items():
+                same, across = inside.get(name, (0.0, 0.0))
+                inside[name] = Agreement(same + share * of.same, across + share * of.across)
     stacked = {name: xr.Variable.concat([of[name] for of in layers], "layer") for name in layers[0]}
     coordinates = {
         "layer": np.arange(len(layers)),
@@ -116,16 +118,6 @@ def _side_by_side(states: Sequence[ParallelStates]) -> ParallelStates:
         n_tokens=np.concatenate([of_wording.n_tokens for of_wording in states]),
         at=lambda layer: np.concatenate([of_wording.at(layer) for of_wording in states]),
         read=lambda layer, place: states[place // n].of_language(layer, place % n),
-    )
-
-
-def _added(total: Agreement | None, more: Agreement, share: float) -> Agreement:
-    """A share of an agreement, added to a total."""
-    same, across = share * more.same, share * more.across
-    return (
-        Agreement(same, across)
-        if total is None
-        else Agreement(total.same + same, total.across + across)
     )
 
 

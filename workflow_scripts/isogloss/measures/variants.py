@@ -127,10 +127,10 @@ def _same_items(scores: Sequence[xr.Dataset], names: Sequence[str]) -> xr.Datase
 def _add_agreement(table: PairTable, agreed: Agreement) -> None:
     """Agreement within a language and between languages, as it is and corrected."""
     jackknife, apart = table.jackknife, ~np.eye(len(table.is_pivot), dtype=bool)
-    alone = within(jackknife.interval(agreed.alone), CORRELATIONS)
+    alone = jackknife.interval(agreed.alone, CORRELATIONS)
     text = "consistency with itself under another wording (Spearman's rho)"
-    table.add_interval("self_consistency", ("language",), alone, text)
-    mean = within(jackknife.interval(agreed.alone.mean(axis=1)), CORRELATIONS)
+    table.add_interval("self_consistency", ("language",), known_width(alone), text)
+    mean = known_width(jackknife.interval(agreed.alone.mean(axis=1), CORRELATIONS))
     table.add_interval("mean_self_consistency", (), mean, f"{text}, mean over languages")
     usable = alone.low > 0
     text = "consistency with itself is above 0, so that others can be corrected for it"
@@ -153,11 +153,11 @@ def _add_noise(table: PairTable, agreed: Agreement) -> None:
     alone = np.where(apart, (agreed.alone[:, :, None] + agreed.alone[:, None]) / 2, np.nan)
     same = np.where(apart, agreed.same, np.nan)
     text = "share of disagreement between languages that is there within a language too"
-    pairs = table.jackknife.interval(noise_share(alone, across))
+    pairs = known_width(table.jackknife.interval(noise_share(alone, across)))
     table.add_interval("noise_share", PAIR, pairs, text)
     parts = [pair_means(rows, table.scopes) for rows in (alone, same, across)]
     ratio = noise_share(parts[0], parts[2])
-    mean = table.jackknife.interval(ratio)
+    mean = known_width(table.jackknife.interval(ratio))
     text += ", of the means over pairs"
     table.add_interval("mean_noise_share", ("scope",), mean, text)
     crossed = _crossed_noise(table, ratio, alone[0], across[0])
@@ -231,7 +231,6 @@ def range_elsewhere(right: np.ndarray, jackknife: Jackknife) -> Interval:
 
     Args:
         right: (item, variant, language) 0 or 1.
-        jackknife: of the items.
 
     Returns:
         mean over languages; NaN with fewer than two clusters.

@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -18,7 +17,7 @@ from isogloss.model.attention import use_segments, without_plans
 from isogloss.model.decoder import Decoder
 from isogloss.model.forward import last_mlp_at, run_blocks, without_blocks
 from isogloss.model.matrix_products import speed_up
-from isogloss.model.packing import Batch, Tree, collate, collate_rows, lay_out
+from isogloss.model.packing import Tree, collate, collate_rows, lay_out, predicting_places
 from isogloss.model.parts import find_parts
 from isogloss.model.rotary import length_scaled, unproved_scaling
 from isogloss.model.streams import streams_of
@@ -136,7 +135,6 @@ def _choose_path(decoder: Decoder, skips: bool) -> None:
     """Try the paths, the fast one first, on a few random tokens.
 
     Args:
-        decoder: the model.
         skips: whether text passes by some of its blocks.
     """
     trees = _probe(decoder)
@@ -243,17 +241,10 @@ def _probe(decoder: Decoder) -> list[Tree]:
     ]
 
 
-def _places(batch: Batch, trees: list[Tree]) -> tuple[np.ndarray, np.ndarray]:
-    """Row and column of the states that predict."""
-    sizes = [len(trees[m].predicting) for m in batch.members]
-    column = np.concatenate([trees[m].predicting for m in batch.members])
-    return np.repeat(batch.row.numpy(), sizes), column + np.repeat(batch.start.numpy(), sizes)
-
-
 def _predicting_states(decoder: Decoder, trees: list[Tree], rows: list[list[int]]) -> torch.Tensor:
     """(state, feature) of the last layer that predict, in float32."""
     batch = collate_rows(trees, rows, decoder.fast and decoder.by_segments)
-    at, kept = _places(batch, trees), []
+    at, kept = predicting_places(batch, trees), []
 
     def keep(layer: int, states: torch.Tensor) -> None:
         if layer == decoder.n_layers:
@@ -267,7 +258,7 @@ def _fast_states(decoder: Decoder, trees: list[Tree]) -> list[torch.Tensor]:
     """The same in packed rows, and from a middle layer up as steering runs."""
     packed = _predicting_states(decoder, trees, [[0, 1], [2]])
     batch, middle = collate(trees, range(len(trees))), decoder.n_layers // 2
-    row, column = _places(batch, trees)
+    row, column = predicting_places(batch, trees)
     stream: dict[int, torch.Tensor] = {}
 
     def keep(layer: int, states: torch.Tensor) -> None:

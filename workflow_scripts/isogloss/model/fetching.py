@@ -39,7 +39,6 @@ def fetch(source: ModelSource, cache: Path) -> Path:
     """The local folder with a model's safetensors and tokenizer, fetched once.
 
     Args:
-        source: the model.
         cache: folder for converted models and for what is known about fetched ones.
 
     Raises:

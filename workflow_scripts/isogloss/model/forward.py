@@ -113,7 +113,6 @@ def run_blocks(
     """One forward of the blocks over a batch, without the head.
 
     Args:
-        decoder: the model.
         batch: packed rows.
         at: sees the residual stream at every layer; on the fast path it may replace it.
         rows: rows of the batch to run, with repeats; all by default.

@@ -59,8 +59,6 @@ def lens_of_file(path: Path, readout: Readout, progress: Any = iter) -> xr.Datas
     """The logit lens over one language's activation file.
 
     Args:
-        path: an activation file.
-        readout: of the same model.
         progress: wraps the iteration over layers (a progress bar).
 
     Returns:
@@ -86,7 +84,6 @@ def lens_dataset(activations: xr.Dataset, readout: Readout, progress: Any = iter
 
     Args:
         activations: an opened activation file with rows.
-        readout: of the same model.
         progress: wraps the iteration over layers (a progress bar).
 
     Returns:

@@ -199,6 +199,13 @@ def collate_rows(
     )  # fmt: skip
 
 
+def predicting_places(batch: Batch, trees: Sequence[Tree]) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the states that predict, member after member."""
+    sizes = [len(trees[m].predicting) for m in batch.members]
+    column = np.concatenate([trees[m].predicting for m in batch.members])
+    return np.repeat(batch.row.numpy(), sizes), column + np.repeat(batch.start.numpy(), sizes)
+
+
 def joined_batches(
     trees: Sequence[Tree], members: Sequence[int], budget: int, length: int = ROW
 ) -> list[list[list[int]]]:

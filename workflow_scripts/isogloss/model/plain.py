@@ -53,7 +53,6 @@ def run_plain(
     """The forward of `isogloss.model.forward.run_blocks`, by the model itself.
 
     Args:
-        decoder: the model.
         batch: rows of one segment.
         at: sees the residual stream at every layer, after all sequences ran.
         rows: rows of the batch to run, with repeats; all by default.

@@ -107,7 +107,6 @@ def write_readout(decoder: HasReadout, path: Path, spec: Mapping[str, Any]) -> N
     """Write a model's readout as safetensors, in the type that the model was loaded in.
 
     Args:
-        decoder: the model.
         path: file to write, named by the key of the spec.
         spec: what the readout is.
 

@@ -110,7 +110,6 @@ def model_digest(source: ModelSource, cache: Path) -> str:
     Known without the files where the source is pinned (a local folder: by `sha256`).
 
     Args:
-        source: the model.
         cache: folder where digests of local files are remembered by size and modification time.
 
     Raises:

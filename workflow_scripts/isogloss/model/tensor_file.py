@@ -85,18 +85,13 @@ def _verified(path: Path, kind: str | None) -> tuple[dict[str, Any], dict[str, t
         raise Damaged(path, f"not a whole {wanted} ({error})") from error
     if kind not in (None, found):
         raise Damaged(path, f"a {found}, not the {kind} that was asked for")
-    _check_version(path, found, version)
+    if version != (reads := VERSIONS.get(found)):
+        raise Damaged(path, f"{found} version is {version}, this program reads {reads}")
     if not path.stem == key == named:
         raise Damaged(path, f"key {key[:12]} does not match its name")
     if actual != expected:
         raise Damaged(path, "its content_digest is another than was written: it has changed since")
     return settings, tensors
-
-
-def _check_version(path: Path, kind: str, version: Any) -> None:
-    if version != VERSIONS.get(kind):
-        reads = VERSIONS.get(kind)
-        raise Damaged(path, f"{kind} version is {version}, this program reads {reads}")
 
 
 def _digest(settings: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> str:

@@ -21,24 +21,10 @@ from isogloss.errors import InputError, one_line
 DATE = "2024-07-26"
 """The date that a template gets as today; Llama 3.2 writes this date where it has no clock."""
 
-RESERVED = (
-    "add_generation_prompt",
-    "chat_template",
-    "continue_final_message",
-    "conversation",
-    "documents",
-    "max_length",
-    "messages",
-    "padding",
-    "return_assistant_tokens_mask",
-    "return_dict",
-    "return_tensors",
-    "sanitize_control_tokens",
-    "strftime_now",
-    "tokenize",
-    "tokenizer_kwargs",
-    "tools",
-    "truncation",
+RESERVED = tuple(
+    "add_generation_prompt chat_template continue_final_message conversation documents max_length "
+    "messages padding return_assistant_tokens_mask return_dict return_tensors "
+    "sanitize_control_tokens strftime_now tokenize tokenizer_kwargs tools truncation".split()
 )
 """Arguments of transformers' own, which are no options of a template."""
 
@@ -49,7 +35,6 @@ def chat_text(
     """The text as a user's turn, up to where the model's answer begins.
 
     Args:
-        tokenizer: of the model.
         text: what the user says.
         today: the date that the template gets, YYYY-MM-DD.
         options: further variables of the template, such as `enable_thinking`.

@@ -42,7 +42,6 @@ def load_dataset(spec: Mapping[str, Any], languages: Sequence[str], name: str) -
     Args:
         spec: its specification, see the module's first lines.
         languages: tags; the result has them in canonical form, in this order.
-        name: of the dataset.
 
     Raises:
         InputError: an unknown source, or whatever is wrong with the dataset.

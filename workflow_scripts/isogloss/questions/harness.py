@@ -59,8 +59,6 @@ def load_tasks(
         folder: that the files lie in.
         files: name of the task's file by language.
         languages: tags to read.
-        name: of the dataset.
-        licence: of the dataset.
         exclude: items to leave out in every language.
 
     Raises:

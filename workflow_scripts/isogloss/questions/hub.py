@@ -47,10 +47,7 @@ def load_hub(
             of `path`, `split`, `revision`, `columns` differs for this language.
         languages: tags to read.
         columns: where each part of an item is, see `isogloss.questions.columns`.
-        name: of the dataset.
-        split: of the dataset.
         revision: commit, tag or branch; a study should pin a commit.
-        licence: of the dataset.
         exclude: items to leave out in every language.
 
     Raises:

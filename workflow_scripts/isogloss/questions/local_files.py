@@ -39,8 +39,6 @@ def load_files(
     Args:
         folder: of the files.
         languages: tags to read.
-        name: of the dataset.
-        licence: of the dataset.
         exclude: items to leave out in every language.
         suffix: a key of `READERS`.
 

@@ -214,18 +214,25 @@ def mismatched(
 
     Args:
         clusters: (item,) labels.
-        answers: (item,) each, labels in which the two have to differ as well.
+        answers: (item,) each, labels in which the two have to differ as well. Of those that fit,
+            the next of those that were taken least: else some of few would be taken by many.
         seed: of the cycle.
     """
     n_items = len(clusters)
     order = np.random.default_rng(seed).permutation(n_items)
     labels = np.stack([clusters, *answers])[:, order]
     cycle, partner = np.hstack([labels, labels]), np.full(n_items, -1)
+    times = np.zeros(n_items, dtype=int)
     for place, item in enumerate(order):
+        if not answers and cycle[0, place] != cycle[0, place + 1]:  # almost always
+            partner[item] = order[(place + 1) % n_items]
+            continue
         following = cycle[:, place + 1 : place + n_items]
-        fits = (following != labels[:, [place]]).all(axis=0)
-        if fits.any():
-            partner[item] = order[(place + 1 + fits.argmax()) % n_items]
+        fits = np.flatnonzero((following != labels[:, [place]]).all(axis=0))
+        if fits.size:
+            others = order[(place + 1 + fits) % n_items]
+            partner[item] = others[times[others].argmin() if answers else 0]
+            times[partner[item]] += 1
     return partner
 
 
@@ -241,23 +248,26 @@ def partners(items: ParallelItems, clusters: np.ndarray, language: str, pivot: s
     Returns:
         -1 where there is none.
     """
-    if not items.n_choices.any():
-        return mismatched(clusters)
-    return mismatched(clusters, [_right_choices(items, tag) for tag in {language, pivot}])
+    partner, languages = mismatched(clusters), {language, pivot}
+    if not any(_meet(items, partner, tag) for tag in languages):
+        return partner
+    return mismatched(clusters, [_right_choices(items, tag) for tag in languages])
 
 
 def other_partners(items: ParallelItems, style: PromptStyle, pivot: str) -> set[str]:
     """Languages in which right choices that are alike move `partners` from those by clusters."""
-    if not items.n_choices.any():
-        return set()
     partner = mismatched(prompt_clusters(items, style))
-    paired = np.flatnonzero(partner >= 0)
+    if _meet(items, partner, pivot):
+        return set(items.languages)
+    return {tag for tag in items.languages if _meet(items, partner, tag)}
 
-    def meet(language: str) -> bool:
-        choice = _right_choices(items, language)
-        return bool((choice[paired] == choice[partner[paired]]).any())
 
-    return set(items.languages) if meet(pivot) else {tag for tag in items.languages if meet(tag)}
+def _meet(items: ParallelItems, partner: np.ndarray, language: str) -> bool:
+    """Whether any item's right choice is that of its partner; sentences have none."""
+    if not items.n_choices.any():
+        return False
+    choice, paired = _right_choices(items, language), np.flatnonzero(partner >= 0)
+    return bool((choice[paired] == choice[partner[paired]]).any())
 
 
 def _right_choices(items: ParallelItems, language: str) -> np.ndarray:

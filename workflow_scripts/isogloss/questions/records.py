@@ -1,7 +1,7 @@
 """Items of one language as a source gives them: rows, their places, and what is wrong with them."""
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,10 @@ class Rows:
     items: list[Item]
     places: list[str]
     normalised: int
+
+    def at(self, rows: Sequence[int]) -> "Rows":
+        """Some rows, in this order."""
+        return Rows([self.items[i] for i in rows], [self.places[i] for i in rows], self.normalised)
 
 
 def distinct(languages: Iterable[str]) -> list[str]:
@@ -63,7 +67,6 @@ def parallel(
     Args:
         rows: of each language, the reference language first.
         languages: to keep.
-        name, licence: of the dataset.
         exclude: items to leave out.
         by_id: ids name items, whatever their order; else the rows' order does.
 
@@ -112,16 +115,13 @@ def _without(
         else:
             wrong[rule] = {item.item_id for item in everything if RULES[rule](item)}
     gone = set().union(*wrong.values())
-    kept = {language: _some(read, gone) for language, read in rows.items()}
+    kept = {
+        language: read.at([i for i, item in enumerate(read.items) if item.item_id not in gone])
+        for language, read in rows.items()
+    }
     if not any(read.items for read in kept.values()):
         raise InputError(f"dataset {name}: exclude leaves no item: correct it")
     return kept, {rule: len(ids) for rule, ids in wrong.items()}
-
-
-def _some(read: Rows, gone: Collection[str]) -> Rows:
-    """The rows without some items."""
-    kept = [i for i, item in enumerate(read.items) if item.item_id not in gone]
-    return Rows([read.items[i] for i in kept], [read.places[i] for i in kept], read.normalised)
 
 
 def _in_order_of(reference: Sequence[Item], read: Rows) -> Rows:
@@ -130,8 +130,7 @@ def _in_order_of(reference: Sequence[Item], read: Rows) -> Rows:
     ids = [item.item_id for item in read.items]
     if len(ids) != len(order) or set(ids) != set(order):
         return read  # and `check_parallel` says which is missing
-    rows = sorted(range(len(ids)), key=lambda row: order[ids[row]])
-    return Rows([read.items[i] for i in rows], [read.places[i] for i in rows], read.normalised)
+    return read.at(sorted(range(len(ids)), key=lambda row: order[ids[row]]))
 
 
 def reference_of(languages: Iterable[str]) -> str:

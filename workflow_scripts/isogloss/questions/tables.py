@@ -37,11 +37,9 @@ def load_tables(
     Args:
         folder: of the tables.
         languages: tags to read.
-        name: of the dataset.
         columns: where each part of an item is (`isogloss.questions.columns`); of what is not named,
             columns that are called as the parts are: item_id, context, question, choices or
             choice_1, choice_2, ..., answer (an index from 0), category, cluster.
-        licence: of the dataset.
         exclude: items to leave out in every language.
 
     Raises:

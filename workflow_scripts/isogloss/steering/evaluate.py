@@ -107,7 +107,6 @@ def evaluate(
     """Steer one language's questions: the grid, the selected settings, and their controls.
 
     Args:
-        runner: the model.
         vectors: from `fit_vectors`.
         plan: what is tried.
         language: of the questions; its vectors are used.
@@ -223,7 +222,6 @@ def steered_languages(
     """Steer the questions of several languages towards the pivot.
 
     Args:
-        decoder: the model.
         items: the questions.
         scores: stored unsteered scores of these languages and the pivot, of `open_scores`.
         vectors: from `fit_vectors`.

@@ -146,7 +146,6 @@ def steered_scores(
     """Score questions under every condition.
 
     Args:
-        decoder, readout: the model.
         trees: the questions.
         conditions: a list for each question, all of one length; their order is kept.
         positions: "prompt" steers all prompt tokens but the first (BOS, or the token that takes
@@ -327,7 +326,6 @@ def run_times(
     What it adds is timed apart: in a whole forward's time it is within the noise.
 
     Args:
-        decoder: the model.
         trees: questions; the first batch of them is timed.
         conditions: what is timed.
         positions: "prompt" or "last", as in `steered_scores`.

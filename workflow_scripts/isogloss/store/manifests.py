@@ -43,7 +43,6 @@ def read_manifest(path: Path, root: Path = Path()) -> dict[str, Path]:
     """The artifacts that a manifest lists, by language.
 
     Args:
-        path: of the manifest.
         root: where Snakemake ran; relative paths in the manifest start there.
 
     Raises:

@@ -51,17 +51,10 @@ REASONS = {
         "use one that does: without them two writers could replace each other's artifacts",
     ),
 }
-UNREACHABLE = (
-    "EndpointConnectionError",
-    "ConnectTimeoutError",
-    "ReadTimeoutError",
-    "ConnectionClosedError",
-    "ClientConnectorError",
-    "ServerDisconnectedError",
-    "ConnectionError",
-    "HTTPClientError",
-    "ResponseStreamingError",
-    "IncompleteReadError",
+UNREACHABLE = tuple(
+    "EndpointConnectionError ConnectTimeoutError ReadTimeoutError ConnectionClosedError "
+    "ClientConnectorError ServerDisconnectedError ConnectionError HTTPClientError "
+    "ResponseStreamingError IncompleteReadError".split()
 )
 
 

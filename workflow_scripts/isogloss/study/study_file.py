@@ -34,7 +34,8 @@ def mapping_of(path: Path) -> dict[str, Any]:
             raise InputError(f"{path}: cannot be read: no such file")
         text = path.read_text(encoding="utf-8")
         content = _json(text) if text.lstrip().startswith("{") else _NOTHING
-        content = _yaml(text) if content is _NOTHING else content
+        if content is _NOTHING:
+            content = yaml.load(text, Loader=_OnceLoader)  # a SafeLoader: plain values only
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
@@ -122,11 +123,6 @@ def _size(node: Any, known: dict[int, int], above: tuple[int, ...]) -> int:
         )
     known[id(node)] = size
     return size
-
-
-def _yaml(text: str) -> Any:
-    """The content as YAML of the safe kind: plain values only."""
-    return yaml.load(text, Loader=_OnceLoader)  # a SafeLoader
 
 
 def check_values(content: dict[str, Any], origin: str) -> None:
