@@ -578,15 +578,13 @@ def _matrix_correlations(x: np.ndarray, ys: np.ndarray) -> np.ndarray:
     pairs = (1, 2)
     count = used.sum(pairs, keepdims=True)
 
-    def norm(values: np.ndarray) -> np.ndarray:
-        return np.sqrt((values**2).sum(pairs))
-
     def centred(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The values less their mean, and their sum of squares with it."""
         known = np.where(used, values, 0)
         mean = known.sum(pairs, keepdims=True) / np.maximum(count, 1)
-        return np.where(used, known - mean, 0), norm(known)
+        return np.where(used, known - mean, 0), (known**2).sum(pairs)
 
     (a, size), (b, size_of_ys) = centred(x), centred(ys)
-    scale = norm(a) * norm(b)
-    known = (count[:, 0, 0] >= 3) & (scale > ROUNDING * size * size_of_ys)
+    scale = np.sqrt((a**2).sum(pairs) * (b**2).sum(pairs))
+    known = (count[:, 0, 0] >= 3) & (scale > ROUNDING * np.sqrt(size * size_of_ys))
     return np.where(known, (a * b).sum(pairs) / np.where(known, scale, 1), np.nan)
