@@ -70,3 +70,14 @@ def test_missing_pairs_are_left_out():
 @pytest.mark.parametrize("n", [2, 3])
 def test_few_languages_leave_nothing_to_go_by(n):
     assert np.isnan(without_language_effects(np.random.default_rng(0).normal(size=(n, n)))).all()
+
+
+@pytest.mark.parametrize("n", [7, 122])
+def test_what_language_effects_explain_wholly_has_no_association(n):
+    """Of 122 languages rounding alone gave accuracy one, with a narrow interval."""
+    rng = np.random.default_rng(0)
+    near = without_language_effects(symmetric(rng.uniform(size=(n, n))))
+    accuracy = rng.integers(0, 900, n) / 900
+    left = without_language_effects((accuracy[:, None] + accuracy) / 2)
+    assert np.isnan(qap_test(near, left, 19)).all()
+    assert np.isnan(qap_test(near, np.full((n, n), 100 / 3), 19)).all()

@@ -123,6 +123,7 @@ def _accuracy_caption(results: xr.Dataset, subject: Subject, order: list[str]) -
         results["latent_accuracy_choices_only"].sel(language=others, latent="pivot").mean()
     )
     by_choices = f", {percent(alone)} by the {pivot} choices alone" if np.isfinite(alone) else ""
+    prompts = f"{len(others)} languages" if len(others) != 1 else "language"
     at = results.isel(layer=best)
     name = "mean_latent_accuracy_contrast"
     contrasts = [
@@ -134,7 +135,7 @@ def _accuracy_caption(results: xr.Dataset, subject: Subject, order: list[str]) -
         if np.isfinite(float(at[name].sel(contrast=contrast)))
     ]
     return (
-        f"**{subject.model} on {subject.dataset}**: after prompts in the {len(others)} languages "
+        f"**{subject.model} on {subject.dataset}**: after prompts in the {prompts} "
         f"other than {pivot}, the choices read out in {pivot} are right for "
         f"{percent(through[best])} of the items at relative depth {decimal(start)}, those in the "
         f"prompt's language for {percent(in_prompt)} there and {percent(end)} at the last layer "

@@ -17,7 +17,7 @@ import xarray as xr
 
 from isogloss.measures.covariates import rank_correlation
 from isogloss.measures.model_results import ModelResult
-from isogloss.measures.statistics import holm, mean_present, qap_test
+from isogloss.measures.statistics import ROUNDING, holm, mean_present, qap_test
 
 SIMILARITIES = ("item_share_middle", "cka_middle")
 BEHAVIOURS = ("accuracy", "consistency", "lift_independent", "lift_difficulty")
@@ -67,6 +67,8 @@ def without_language_effects(matrix: np.ndarray) -> np.ndarray:
     effects, _, rank, _ = np.linalg.lstsq(design, matrix[rows, columns], rcond=None)
     if len(rows) > rank:
         left = matrix[rows, columns] - design @ effects
+        if np.abs(left).max() <= ROUNDING * np.abs(matrix[rows, columns]).max():
+            left = np.zeros(len(rows))  # rounding, of which many pairs would make a correlation
         residual[rows, columns] = residual[columns, rows] = left
     return residual
 

@@ -578,11 +578,13 @@ def _matrix_correlations(x: np.ndarray, ys: np.ndarray) -> np.ndarray:
     pairs = (1, 2)
     count = used.sum(pairs, keepdims=True)
 
-    def centred(values: np.ndarray) -> np.ndarray:
+    def centred(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The values less their mean, and their sum of squares with it."""
         known = np.where(used, values, 0)
-        return np.where(used, known - known.sum(pairs, keepdims=True) / np.maximum(count, 1), 0)
+        mean = known.sum(pairs, keepdims=True) / np.maximum(count, 1)
+        return np.where(used, known - mean, 0), (known**2).sum(pairs)
 
-    a, b = centred(x), centred(ys)
+    (a, size), (b, size_of_ys) = centred(x), centred(ys)
     scale = np.sqrt((a**2).sum(pairs) * (b**2).sum(pairs))
-    known = (count[:, 0, 0] >= 3) & (scale > ROUNDING)
+    known = (count[:, 0, 0] >= 3) & (scale > ROUNDING * np.sqrt(size * size_of_ys))
     return np.where(known, (a * b).sum(pairs) / np.where(known, scale, 1), np.nan)
