@@ -36,12 +36,7 @@ from isogloss.measures.transfer import (
     missing_lift,
     transfer_rows,
 )
-from isogloss.measures.variables import (
-    crossed_bounds,
-    from_the_paper,
-    interval_variables,
-    variable,
-)
+from isogloss.measures.variables import crossed_bounds, from_the_paper, interval_variables, variable
 
 MEASURES = {
     "accuracy": ("accuracy", (0.0, 1.0)),

@@ -185,9 +185,7 @@ def item_problem(item: Item) -> str | None:
 
 
 def check_parallel(
-    items: Mapping[str, Sequence[Item]],
-    where: Callable[[str, int], str],
-    by_id: bool = True,
+    items: Mapping[str, Sequence[Item]], where: Callable[[str, int], str], by_id: bool = True
 ) -> None:
     """Refuse items that are not the same in every language.
 
