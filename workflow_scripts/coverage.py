@@ -15,11 +15,7 @@ from isogloss.program import run
 
 BEGIN, END = "<!-- coverage: begin -->", "<!-- coverage: end -->"
 TITLE = "Coverage of intervals, level of tests"
-CLUSTERS = {
-    "none": "none",
-    "everyday": "as in `everyday`",
-    "threes": "threes",
-}
+CLUSTERS = {"none": "none", "everyday": "as in `everyday`", "threes": "threes"}
 
 
 def main() -> None:

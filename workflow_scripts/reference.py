@@ -66,18 +66,9 @@ def small_study() -> StudyResults:
     write_json(STUDY, file)
     if not (FOLDER / "tiny").exists():
         _python("workflow_scripts/make_tiny_model.py", str(FOLDER / "tiny"))
-    tables = (
-        "behaviour",
-        "breakdown",
-        "pivots",
-        "trajectories",
-        "similarity",
-        "subspaces",
-        "steering_everyday",
-        "variants",
-    )
+    kinds = "behaviour breakdown pivots trajectories similarity subspaces variants".split()
     results = FOLDER / "results"
-    targets = [results / "tiny/everyday" / f"{table}.nc" for table in tables]
+    targets = [results / "tiny/everyday" / f"{kind}.nc" for kind in [*kinds, "steering_everyday"]]
     targets += [results / "scale/everyday.nc", results / "verdicts.nc"]
     options = ("--cores", "all", "--quiet", "all", "--configfile", str(file))
     _python("-m", "snakemake", *map(str, targets), *options)

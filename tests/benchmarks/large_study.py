@@ -81,11 +81,7 @@ def settings(models: int, datasets: int, languages: list[str]) -> dict[str, Any]
             for number in range(1, models + 1)
         },
         "datasets": questions,
-        "steering": {
-            "fit_on": [named[0]],
-            "evaluate_on": named[:2],
-            "languages": languages[1:],
-        },
+        "steering": {"fit_on": [named[0]], "evaluate_on": named[:2], "languages": languages[1:]},
     }
 
 

@@ -129,10 +129,7 @@ def _writing(setting: Setting, kind: str) -> list[Row]:
     dtype, n = setting.source.dtype, setting.n(*N_ITEMS[kind])
     name = f"{setting.name(kind)}, {dtype}"
     with Worker("isogloss", prepare_extraction, setting=setting, kind=kind) as we:
-        calls = {
-            "written": lambda: we.run(written=True),
-            "computed": lambda: we.run(written=False),
-        }
+        calls = {"written": lambda: we.run(written=True), "computed": lambda: we.run(written=False)}
         runs = alternate(calls, setting.repetitions, f"HDF5, {name}")
         file = runs["written"][-1].value
     share = ratio(seconds(runs["computed"]), seconds(runs["written"]))

@@ -36,8 +36,7 @@ def test_a_model_that_fits_no_gpu_is_named_with_the_remedy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("resource", "key"),
-    [("mem_mb", "max_mem_mb"), ("runtime", "max_runtime"), ("gpu", "max_gpus")],
+    ("resource", "key"), [("mem_mb", "max_mem_mb"), ("runtime", "max_runtime"), ("gpu", "max_gpus")]
 )
 def test_a_request_above_the_limit_is_refused_at_it_not(resource: str, key: str) -> None:
     limits = Cluster.model_validate({key: 10})

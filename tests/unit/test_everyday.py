@@ -16,14 +16,7 @@ EVERYDAY = Path(__file__).resolve().parents[2] / "data" / "everyday"
 LANGUAGES = ("en", "de", "es", "ru", "zh", "ar", "hi", "id", "tr", "sw")
 SCRIPT_OF = {"ru": "CYRILLIC", "zh": "CJK", "ar": "ARABIC", "hi": "DEVANAGARI"}
 # Letters of other languages' alphabets, which a file of the language must not hold.
-ALPHABET_OF = {
-    "en": "",
-    "de": "äöüß",
-    "es": "áéíóúüñ",
-    "id": "",
-    "tr": "çğıöşüâîû",
-    "sw": "",
-}
+ALPHABET_OF = {"en": "", "de": "äöüß", "es": "áéíóúüñ", "id": "", "tr": "çğıöşüâîû", "sw": ""}
 
 each_language = pytest.mark.parametrize("language", LANGUAGES)
 each_translation = pytest.mark.parametrize("language", LANGUAGES[1:])

@@ -443,11 +443,7 @@ def test_bfloat16_passes_its_self_tests_within_what_is_allowed():
 
 @pytest.mark.parametrize(
     ("family", "wrong"),
-    [
-        ("gemma2", {"softcap": None}),
-        ("gemma3", {"style": "weight"}),
-        ("llama", {"eps": 1.0}),
-    ],
+    [("gemma2", {"softcap": None}), ("gemma3", {"style": "weight"}), ("llama", {"eps": 1.0})],
 )
 def test_the_lens_self_test_sees_a_wrong_readout(family, wrong):
     decoder = replace(model(family))

@@ -476,10 +476,7 @@ def test_of_many_lines_the_extremes_are_named():
     assert named == {"l0", "l1", "l2", "l37", "l38", "l39", "mean"}
 
 
-MANY = [
-    *THIRTY,
-    *"ca eu hr sr af be bs et el gl ka kk la lt lv sk sl hy is fi hu ja ko".split(),
-]
+MANY = [*THIRTY, *"ca eu hr sr af be bs et el gl ka kk la lt lv sk sl hy is fi hu ja ko".split()]
 
 
 def test_of_many_languages_the_highest_and_the_lowest_have_a_row():

@@ -193,10 +193,7 @@ def test_xstory_cloze_joins_four_sentences_and_has_two_endings(tmp_path: Path) -
     folder = hub_folder(tmp_path / "story", tables)
     card = (folder / "README.md").read_text().replace("split: test", "split: eval")
     (folder / "README.md").write_text(card)
-    spec = PUBLISHED["xstory_cloze"] | {
-        "path": str(folder),
-        "configs": {"en": "en", "sw": "sw"},
-    }
+    spec = PUBLISHED["xstory_cloze"] | {"path": str(folder), "configs": {"en": "en", "sw": "sw"}}
     items = load_dataset(spec, ["en", "sw"], "xstory_cloze")
     assert items.items["sw"][0].question == "B 1. B 2. B 3. B 4."
     assert items.items["sw"][0].choices == ("B won.", "B lost.")
@@ -529,11 +526,7 @@ def test_answers_as_text_and_as_labels(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("offline_cache")
 def test_rows_are_matched_by_id_and_clusters_keep_the_reference_order(tmp_path: Path) -> None:
     rows = [belebele_row(1, "An", "4"), belebele_row(2, "An", "1"), belebele_row(3, "An", "2")]
-    moved = [
-        belebele_row(3, "Na", "2"),
-        belebele_row(1, "Na", "4"),
-        belebele_row(2, "Na", "1"),
-    ]
+    moved = [belebele_row(3, "Na", "2"), belebele_row(1, "Na", "4"), belebele_row(2, "Na", "1")]
     folder = hub_folder(tmp_path / "belebele", {"eng_Latn": rows, "swh_Latn": moved})
     spec = PUBLISHED["belebele"] | {"path": str(folder)}
     items = load_dataset(spec, ["sw", "en"], "belebele")

@@ -55,9 +55,7 @@ def test_kinds_share_the_items_and_gold_positions_are_balanced(everywhere: Paral
     assert np.bincount(everywhere.answers).tolist() == [15] * 4
 
 
-def test_no_choice_is_shown_in_the_question_or_in_another_choice(
-    everywhere: ParallelItems,
-) -> None:
+def test_no_choice_is_shown_in_the_question_or_in_another_choice(everywhere: ParallelItems) -> None:
     for items in everywhere.items.values():
         for item in items:
             choices = [same_text(choice) for choice in item.choices]

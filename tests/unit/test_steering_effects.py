@@ -10,12 +10,7 @@ from sklearn.metrics import cohen_kappa_score
 
 from isogloss.errors import InputError
 from isogloss.measures.behaviour import cohens_kappa
-from isogloss.measures.statistics import (
-    Flips,
-    Jackknife,
-    mean_present,
-    minimum_detectable_effect,
-)
+from isogloss.measures.statistics import Flips, Jackknife, mean_present, minimum_detectable_effect
 from isogloss.measures.transfer import transfer_rows
 from isogloss.steering.effect_table import (
     EffectTable,

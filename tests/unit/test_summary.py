@@ -10,13 +10,7 @@ from tests.simulated_states import clustered_states, parallel_states
 from tests.simulated_worlds import Wordings
 
 from isogloss.errors import InputError
-from isogloss.figures.summary import (
-    Result,
-    default_steering,
-    findings,
-    main_table,
-    summary,
-)
+from isogloss.figures.summary import Result, default_steering, findings, main_table, summary
 from isogloss.files.canonical import canonical_json
 from isogloss.files.netcdf import write_netcdf
 from isogloss.measures.variant_states import variant_similarity

@@ -17,16 +17,7 @@ from benchmarks.material import ROOT
 from verification.agreements import Agreement, markdown
 from verification.models import Peers, of_model
 from verification.numbers import of_numbers
-from verification.ours import (
-    FEW,
-    OWN,
-    OWN_FORWARD,
-    PUBLISHED,
-    Isogloss,
-    Sizes,
-    everyday,
-    published,
-)
+from verification.ours import FEW, OWN, OWN_FORWARD, PUBLISHED, Isogloss, Sizes, everyday, published
 
 from coverage import between_markers
 from isogloss.errors import InputError

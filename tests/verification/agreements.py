@@ -44,13 +44,7 @@ class Agreement:
 
 
 def compared(
-    part: str,
-    what: str,
-    against: str,
-    ours: Any,
-    theirs: Any,
-    bound: float | None,
-    note: str = "",
+    part: str, what: str, against: str, ours: Any, theirs: Any, bound: float | None, note: str = ""
 ) -> Agreement:
     """The largest difference of two arrays; infinite where one has a number and the other none."""
     first, second = (np.asarray(values, dtype=float) for values in (ours, theirs))

@@ -169,12 +169,7 @@ class Isogloss:
                 layer,
                 at,
                 intervention(
-                    vectors,
-                    method,
-                    language=language,
-                    fold=ALL_ITEMS,
-                    layer=layer,
-                    pooling=pooling,
+                    vectors, method, language=language, fold=ALL_ITEMS, layer=layer, pooling=pooling
                 ),
             )
             for layer, at, pooling in places

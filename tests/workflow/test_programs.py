@@ -115,9 +115,7 @@ def test_every_activation_file_is_whole_and_opens_with_names(finished: Study) ->
         assert states.attrs["long_name"] and "units" in states.attrs
 
 
-def test_shipped_files_of_config_are_what_configure_writes(
-    tmp_path: Path,
-) -> None:
+def test_shipped_files_of_config_are_what_configure_writes(tmp_path: Path) -> None:
     program = str(ROOT / "workflow_scripts/configure.py")
     subprocess.run([sys.executable, program, "--folder", str(tmp_path)], check=True)
     assert sorted(p.name for p in tmp_path.iterdir()) == [

@@ -29,14 +29,7 @@ from isogloss.measures.trajectories import trajectories
 from isogloss.questions.items import ParallelItems, spellings
 from isogloss.questions.local_files import load_files
 from isogloss.questions.prompts import control_language
-from isogloss.questions.records import (
-    Exclude,
-    Rows,
-    distinct,
-    parallel,
-    reference_of,
-    rows_of,
-)
+from isogloss.questions.records import Exclude, Rows, distinct, parallel, reference_of, rows_of
 from isogloss.versions import EXTRACTION_VERSION
 
 TEMPLATE = "{context}\nQ: {question}\nA:"

@@ -106,10 +106,7 @@ def score(
     rows = [trees[m].target_row + start for m, start in zip(members, offsets, strict=False)]
     tokens = np.concatenate([trees[m].target_token for m in members])
     log_probability = token_log_probabilities(
-        final,
-        readout,
-        torch.from_numpy(np.concatenate(rows)),
-        torch.from_numpy(tokens),
+        final, readout, torch.from_numpy(np.concatenate(rows)), torch.from_numpy(tokens)
     )
     sizes = np.cumsum([len(r) for r in rows])[:-1]
     return np.split(log_probability.cpu().numpy(), sizes)

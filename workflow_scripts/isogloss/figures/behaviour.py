@@ -86,22 +86,9 @@ def accuracy_and_consistency(behaviour: xr.Dataset, subject: Subject) -> Drawing
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.75])
     _accuracy_panel(left, results.sel(language=shown), subject)
     _consistency_panel(right, results, subject)
-    return Drawing(
-        figure,
-        numbers_of(
-            results,
-            [
-                "accuracy",
-                "chance",
-                "near_chance",
-                "consistency",
-                "consistency_shuffled",
-                "identical_share_pairs",
-                *(name for name in CHOICES_ONLY if name in results),
-            ],
-        ),
-        _accuracy_caption(results, subject, order),
-    )
+    names = ["accuracy", "chance", "near_chance", "consistency", "consistency_shuffled"]
+    names += ["identical_share_pairs", *(name for name in CHOICES_ONLY if name in results)]
+    return Drawing(figure, numbers_of(results, names), _accuracy_caption(results, subject, order))
 
 
 def _accuracy_panel(ax: Axes, results: xr.Dataset, subject: Subject) -> None:

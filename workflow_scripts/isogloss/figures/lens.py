@@ -71,21 +71,10 @@ def latent_accuracy(trajectories: xr.Dataset, subject: Subject) -> Drawing:
     for index in range(columns):
         depth_axis(axes[(len(shown) - 1 - index) // columns, index])
     legend_below_title(figure, axes.flat[min(1, len(shown) - 1)])
-    return Drawing(
-        figure,
-        numbers_of(
-            trajectories,
-            [
-                "latent_accuracy",
-                "latent_accuracy_choices_only",
-                "latent_accuracy_contrast",
-                "mean_latent_accuracy_contrast",
-                "latent_consistency",
-                "chance",
-            ],
-        ),
-        _accuracy_caption(trajectories, subject, order),
-    )
+    names = ["latent_accuracy", "latent_accuracy_choices_only", "latent_accuracy_contrast"]
+    names += ["mean_latent_accuracy_contrast", "latent_consistency", "chance"]
+    caption = _accuracy_caption(trajectories, subject, order)
+    return Drawing(figure, numbers_of(trajectories, names), caption)
 
 
 def _accuracy_panel(ax: Axes, results: xr.Dataset, subject: Subject, tag: str) -> None:

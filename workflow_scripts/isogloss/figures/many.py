@@ -55,9 +55,9 @@ def named_lines(values: xr.DataArray, most: int = MOST_NAMED) -> list[str]:
     return list(dict.fromkeys([*ranked[:3], *ranked[-3:]]))
 
 
-def line_look(style: dict[str, Any], is_named: bool, width: float = 0.9) -> dict[str, Any]:
+def line_look(style: dict[str, Any], is_named: bool) -> dict[str, Any]:
     """The style of a language's line: thin and without marks where it is not named."""
-    return style | ({"linewidth": width} if is_named else THIN)
+    return style | ({"linewidth": 0.9} if is_named else THIN)
 
 
 def outermost(where: np.ndarray, most: int) -> np.ndarray:

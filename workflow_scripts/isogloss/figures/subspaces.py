@@ -22,11 +22,7 @@ from isogloss.figures.style import (
 from isogloss.figures.text import decimal, percent
 
 MOST_POINTS = 20  # languages of the map that are named
-SOURCES = (
-    ("item", BLUE, "item"),
-    ("language", ORANGE, "language"),
-    ("residual", PALE, "residual"),
-)
+SOURCES = (("item", BLUE, "item"), ("language", ORANGE, "language"), ("residual", PALE, "residual"))
 
 
 def middle_layer(subspaces: xr.Dataset) -> int:
@@ -46,10 +42,7 @@ def language_subspace(subspaces: xr.Dataset, subject: Subject) -> Drawing:
     results = subspaces.sel(language=order, language_2=order)
     layer = middle_layer(results)
     figure = new_figure(
-        subject,
-        "The language subspace",
-        6.0,
-        [FAMILIES_NOTE, near_chance_note(subject, order)],
+        subject, "The language subspace", 6.0, [FAMILIES_NOTE, near_chance_note(subject, order)]
     )
     axes = figure.subplots(2, 2)
     _offset_map(axes[0, 0], results.isel(layer=layer), subject, order)

@@ -36,11 +36,7 @@ BOOKKEEPING = {"CLASS", "NAME", "DIMENSION_LIST", "REFERENCE_LIST", "content_dig
 
 def header(spec: Any) -> dict[str, Any]:
     """Attributes of a keyed artifact: what it is, and the layout that it was written in."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "spec": canonical_json(spec),
-        "key": key_of(spec),
-    }
+    return {"schema_version": SCHEMA_VERSION, "spec": canonical_json(spec), "key": key_of(spec)}
 
 
 def seal(path: Path) -> None:

@@ -36,12 +36,7 @@ from isogloss.measures.transfer import (
     missing_lift,
     transfer_rows,
 )
-from isogloss.measures.variables import (
-    crossed_bounds,
-    from_the_paper,
-    interval_variables,
-    variable,
-)
+from isogloss.measures.variables import crossed_bounds, from_the_paper, interval_variables, variable
 
 MEASURES = {
     "accuracy": ("accuracy", (0.0, 1.0)),
@@ -286,18 +281,11 @@ def _measure(
         apart.append(difference)
         by_items = np.broadcast_to(behind[:, None], (len(behind), values.shape[1]))
         by_language.append(known_width(interval(chosen, limits, by_items)))
-    level = jackknife.confidence
+    level, less = jackknife.confidence, f"{text}, group less all items and languages"
     return (
         interval_variables(name, ("group",), stacked(means), text, "1", level)
         | crossed_bounds(name, ("group",), stacked(crossed), text, level)
-        | interval_variables(
-            f"{name}_difference",
-            ("group",),
-            stacked(apart),
-            f"{text}, group less all items and languages",
-            "1",
-            level,
-        )
+        | interval_variables(f"{name}_difference", ("group",), stacked(apart), less, "1", level)
         | interval_variables(
             f"{name}_language", ("group", "language"), stacked(by_language), text, "1", level
         )

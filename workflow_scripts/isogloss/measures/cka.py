@@ -211,9 +211,7 @@ def shuffled_hsics(
         theirs = ours if same else _Shuffled(second, name, scales[1])
 
         def products(
-            shuffle: tuple[Shuffle, Shuffle],
-            ours: _Shuffled = ours,
-            theirs: _Shuffled = theirs,
+            shuffle: tuple[Shuffle, Shuffle], ours: _Shuffled = ours, theirs: _Shuffled = theirs
         ) -> np.ndarray:
             total = np.zeros(sums.shape[1:])
             for rows in ours.row_parts():

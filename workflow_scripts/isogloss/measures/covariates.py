@@ -7,12 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from isogloss.measures.model_results import ModelResult
-from isogloss.measures.statistics import (
-    NO_CORRELATION,
-    Correlation,
-    holm,
-    permuted_correlation,
-)
+from isogloss.measures.statistics import NO_CORRELATION, Correlation, holm, permuted_correlation
 from isogloss.questions.languages import script, typological_distance
 
 MIN_LANGUAGES = 5  # of a correlation over languages

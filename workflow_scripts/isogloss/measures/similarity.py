@@ -30,14 +30,7 @@ from isogloss.measures.item_share import (
 )
 from isogloss.measures.layer_pairs import centred_pairs, fill, layer_ckas
 from isogloss.measures.layer_states import LayerStates, joined_reasons
-from isogloss.measures.pooled import (
-    BOUNDS,
-    CORRELATIONS,
-    SHARES,
-    Values,
-    pooled,
-    with_bounds,
-)
+from isogloss.measures.pooled import BOUNDS, CORRELATIONS, SHARES, Values, pooled, with_bounds
 from isogloss.measures.retrieval import (
     Galleries,
     largest_gallery,

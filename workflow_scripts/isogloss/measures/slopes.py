@@ -246,11 +246,7 @@ class _Estimate:
 
 
 def _estimate(
-    value: float,
-    items: float,
-    seeds: "SeedVariance",
-    weight: float,
-    item_degrees: float = np.inf,
+    value: float, items: float, seeds: "SeedVariance", weight: float, item_degrees: float = np.inf
 ) -> _Estimate:
     """An estimate whose variance is that of items and, by `weight`, that of seeds.
 

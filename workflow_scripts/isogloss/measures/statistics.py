@@ -17,6 +17,7 @@ from scipy.special import ndtri, stdtrit
 # Sums of the same numbers in another order differ in the last bits: within this they are equal.
 ROUNDING = 1e-12
 QAP_BLOCK = 2**20  # entries of relabelled matrices that are correlated at a time
+POWER = 0.8  # with which a detectable effect is found
 NO_LIMITS = (-np.inf, np.inf)
 EVERY = slice(None)  # first languages of pairs, where not some of them
 
@@ -422,12 +423,11 @@ def minimum_detectable_effect(
     differences: np.ndarray,
     clusters: np.ndarray,
     alpha: float = 0.05,
-    power: float = 0.8,
     *,
     wider: np.ndarray | float = 1.0,
     flips: Flips | None = None,
 ) -> np.ndarray:
-    """Smallest mean difference that a two-sided test at `alpha` finds with `power`.
+    """Smallest mean difference that a two-sided test at `alpha` finds with POWER.
 
     Args:
         differences: (item, ...) paired differences, whose cluster-robust standard error is taken.
@@ -450,7 +450,7 @@ def minimum_detectable_effect(
     jackknife = Jackknife.of(clusters)
     means = jackknife.means(np.asarray(differences, dtype=float))
     error, degrees = np.sqrt(jackknife_variance(means[1:])), max(jackknife.n_clusters - 1, 1)
-    quantiles = (stdtrit(degrees, 1 - alpha / 2) + stdtrit(degrees, power)) * wider
+    quantiles = (stdtrit(degrees, 1 - alpha / 2) + stdtrit(degrees, POWER)) * wider
     least = at_observed = np.where(error > ROUNDING, quantiles * error, np.nan)
     if flips is not None:
         for _ in range(100):  # to the effect whose own standard error it is a multiple of
@@ -463,9 +463,8 @@ def detectable(
     high: np.ndarray | float,
     confidence: float = 0.95,
     alpha: float | None = None,
-    power: float = 0.8,
 ) -> np.ndarray:
-    """Smallest effect that a two-sided test finds with `power`, from the width of an interval.
+    """Smallest effect that a two-sided test finds with POWER, from the width of an interval.
 
     Args:
         low, high: (...) bounds of the interval at `confidence`.
@@ -478,7 +477,7 @@ def detectable(
     """
     alpha = 1 - confidence if alpha is None else alpha
     error = (np.asarray(high) - np.asarray(low)) / 2 / ndtri((1 + confidence) / 2)
-    return np.asarray((ndtri(1 - alpha / 2) + ndtri(power)) * error)
+    return np.asarray((ndtri(1 - alpha / 2) + ndtri(POWER)) * error)
 
 
 def largest_design_effect(codes: np.ndarray) -> float:

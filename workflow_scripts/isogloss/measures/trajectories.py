@@ -194,9 +194,7 @@ def lens_scores(
 
 
 def trajectories(
-    lens: Mapping[str, xr.Dataset],
-    score: str = "token",
-    confidence: float = 0.95,
+    lens: Mapping[str, xr.Dataset], score: str = "token", confidence: float = 0.95
 ) -> xr.Dataset:
     """Trajectories over layers of all languages, with intervals over clusters of items.
 

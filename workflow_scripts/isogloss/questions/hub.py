@@ -18,14 +18,7 @@ from isogloss.files.commits import commit_of
 from isogloss.questions.columns import rows_of_table
 from isogloss.questions.items import ParallelItems
 from isogloss.questions.languages import canonical_tag
-from isogloss.questions.records import (
-    NOTHING,
-    Exclude,
-    Rows,
-    distinct,
-    parallel,
-    reference_of,
-)
+from isogloss.questions.records import NOTHING, Exclude, Rows, distinct, parallel, reference_of
 
 
 def load_hub(

@@ -1,6 +1,5 @@
 """Parallel items: what a question is, and which questions must stay together."""
 
-import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -10,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from isogloss.errors import InputError
-from isogloss.files.canonical import canonical_json
+from isogloss.files.canonical import key_of
 
 
 @dataclass(frozen=True)
@@ -99,8 +98,7 @@ class ParallelItems:
             [item.item_id, item.context, item.question, item.choices, item.answer]
             for item in self.items[language]
         ]
-        spec = {"items": said, "clusters": [int(label) for label in self.clusters]}
-        return hashlib.sha256(canonical_json(spec).encode()).hexdigest()
+        return key_of({"items": said, "clusters": [int(label) for label in self.clusters]})
 
     def digests(self) -> dict[str, str]:
         """`digest` of every language, each computed once: they are needed for every key."""
@@ -187,9 +185,7 @@ def item_problem(item: Item) -> str | None:
 
 
 def check_parallel(
-    items: Mapping[str, Sequence[Item]],
-    where: Callable[[str, int], str],
-    by_id: bool = True,
+    items: Mapping[str, Sequence[Item]], where: Callable[[str, int], str], by_id: bool = True
 ) -> None:
     """Refuse items that are not the same in every language.
 
@@ -547,16 +543,8 @@ def question_digests(items: ParallelItems, language: str) -> list[str]:
     Case, Unicode form and the order of the choices make no difference.
     """
     return [
-        hashlib.sha256(
-            canonical_json(
-                [
-                    same_text(item.context),
-                    same_text(item.question),
-                    sorted(map(same_text, item.choices)),
-                ]
-            ).encode()
-        ).hexdigest()
-        for item in items.items[language]
+        key_of([same_text(i.context), same_text(i.question), sorted(map(same_text, i.choices))])
+        for i in items.items[language]
     ]
 
 

@@ -126,10 +126,7 @@ def lexicon_languages(kinds: Sequence[str] = DEFAULT_KINDS) -> tuple[str, ...]:
 
 
 def lexicon_items(
-    languages: Sequence[str],
-    n_items: int = 60,
-    seed: int = 0,
-    kinds: Sequence[str] = DEFAULT_KINDS,
+    languages: Sequence[str], n_items: int = 60, seed: int = 0, kinds: Sequence[str] = DEFAULT_KINDS
 ) -> ParallelItems:
     """Analogies with four choices, the same in every language.
 

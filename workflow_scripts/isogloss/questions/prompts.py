@@ -205,9 +205,7 @@ def prompt_clusters(items: ParallelItems, style: PromptStyle) -> np.ndarray:
     return np.where(np.isin(clusters, pool), pool[0], clusters)
 
 
-def mismatched(
-    clusters: np.ndarray, answers: Sequence[np.ndarray] = (), seed: int = 0
-) -> np.ndarray:
+def mismatched(clusters: np.ndarray, answers: Sequence[np.ndarray] = ()) -> np.ndarray:
     """(item,) another item, of another cluster, for each item; -1 where there is none.
 
     Every item is used about equally often: a seeded cycle, stepped on past one's own cluster.
@@ -216,10 +214,9 @@ def mismatched(
         clusters: (item,) labels.
         answers: (item,) each, labels in which the two have to differ as well. Of those that fit,
             the next of those that were taken least: else some of few would be taken by many.
-        seed: of the cycle.
     """
     n_items = len(clusters)
-    order = np.random.default_rng(seed).permutation(n_items)
+    order = np.random.default_rng(0).permutation(n_items)
     labels = np.stack([clusters, *answers])[:, order]
     cycle, partner = np.hstack([labels, labels]), np.full(n_items, -1)
     times = np.zeros(n_items, dtype=int)

@@ -268,16 +268,8 @@ def steered_languages(
         stored = scores.sel(language=tag)
         label = f"{job} {tag}"
         with memory_errors(label):
-            steered = evaluate(
-                runner(label),
-                vectors,
-                plan,
-                tag,
-                trees(tag),
-                pivot,
-                stored.isel(item=design.items),
-                design,
-            )
+            asked = stored.isel(item=design.items)
+            steered = evaluate(runner(label), vectors, plan, tag, trees(tag), pivot, asked, design)
         check_unsteered(steered, stored, str(decoder.dtype))
         yield tag, steered
 

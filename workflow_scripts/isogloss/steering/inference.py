@@ -16,13 +16,7 @@ from itertools import product
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from isogloss.measures.statistics import (
-    ROUNDING,
-    Interval,
-    cluster_codes,
-    divide,
-    sum_by_cluster,
-)
+from isogloss.measures.statistics import ROUNDING, Interval, cluster_codes, divide, sum_by_cluster
 
 # Up to this many clusters that are not zero, all sign patterns are enumerated (4096).
 EXACT_CLUSTERS = 12

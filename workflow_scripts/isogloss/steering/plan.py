@@ -7,12 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from isogloss.steering.interventions import (
-    Intervention,
-    control,
-    cosine_at_mean,
-    intervention,
-)
+from isogloss.steering.interventions import Intervention, control, cosine_at_mean, intervention
 from isogloss.steering.sweep import Condition
 from isogloss.study.steering_methods import UNSEARCHED
 

@@ -73,10 +73,7 @@ def random_directions(states: np.ndarray, seed: int, n: int) -> np.ndarray:
 
 
 def vectors_of_files(
-    paths: Sequence[Path],
-    pivot: str,
-    folds: Mapping[str, Any],
-    steering: Mapping[str, Any],
+    paths: Sequence[Path], pivot: str, folds: Mapping[str, Any], steering: Mapping[str, Any]
 ) -> xr.Dataset:
     """`fit_vectors` on activation files.
 

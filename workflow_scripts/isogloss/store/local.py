@@ -36,9 +36,7 @@ class Store:
         return cls(folder, open_place(sharing), sharing["publish"], say)
 
     def missing(
-        self,
-        names: Mapping[str, str],
-        progress: Callable[[Iterable], Iterable] = iter,
+        self, names: Mapping[str, str], progress: Callable[[Iterable], Iterable] = iter
     ) -> list[str]:
         """Which artifacts have to be computed, after fetching those that are shared.
 

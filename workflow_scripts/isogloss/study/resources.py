@@ -2,16 +2,9 @@
 
 from typing import Any, Literal
 
-from pydantic import (
-    Field,
-    model_validator,
-)
+from pydantic import Field, model_validator
 
-from isogloss.study.setting_types import (
-    Size,
-    Slug,
-    Strict,
-)
+from isogloss.study.setting_types import Size, Slug, Strict
 
 
 class Cluster(Strict):

@@ -10,12 +10,7 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import (
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from isogloss.errors import InputError
 from isogloss.measures.slopes import MIN_SIZES
@@ -133,11 +128,7 @@ class Config(Strict):
     cache: str | None = Field(
         None, description="folder of models; null: ISOGLOSS_CACHE, else ~/.cache/isogloss"
     )
-    device: str = Field(
-        "auto",
-        pattern=DEVICE,
-        description="auto, cpu, cuda, cuda:1, ..., mps",
-    )
+    device: str = Field("auto", pattern=DEVICE, description="auto, cpu, cuda, cuda:1, ..., mps")
 
     cluster: Cluster = Field(
         default_factory=Cluster, description="what jobs ask a cluster for, and the most it gives"

@@ -3,12 +3,7 @@
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    Discriminator,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import Discriminator, Field, field_validator, model_validator
 from pydantic import Tag as Branch
 
 from isogloss.questions.chat import DATE, RESERVED
@@ -331,8 +326,7 @@ class Similarity(Strict):
     permutations: Count = Field(999, ge=19, description="pairings shuffled for the score's null")
     map_permutations: Count = Field(199, ge=19, description="the same for the maps over pairs")
     retrieval_layers: Count | None = Field(
-        None,
-        description="layers with retrieval, evenly spread; null: 7, or all up to 30 languages",
+        None, description="layers with retrieval, evenly spread; null: 7, or all up to 30 languages"
     )
     memory_gb: float = Field(
         4.0, gt=0, description="memory for states and what is computed from them [GB]"

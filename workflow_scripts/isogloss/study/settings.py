@@ -104,11 +104,7 @@ class Settings:
     """
 
     def __init__(
-        self,
-        study: Config,
-        cache: Path | None = None,
-        root: Path = Path(),
-        planning: bool = False,
+        self, study: Config, cache: Path | None = None, root: Path = Path(), planning: bool = False
     ) -> None:
         self.study, self.root, self.planning = study, root, planning
         self.cache = cache or cache_folder(study.cache)
