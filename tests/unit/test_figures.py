@@ -366,6 +366,29 @@ def test_a_depth_that_some_other_number_of_layers_would_fit_is_framed_where_it_w
     assert steering.chosen(part, part["relative_depth"].values) == {(1, 0): 3}
 
 
+def test_captions_say_what_vectors_were_fitted_and_settings_chosen_on():
+    effects = steering_effects()
+    alone = effects.assign_attrs(separate_sets=1)
+    draw = (steering.surface, steering.effect)
+    for figure in draw:
+        own = figure(effects, SUBJECT, SUBJECT.dataset).caption
+        other = figure(effects, SUBJECT, "elsewhere").caption
+        separate = figure(alone, SUBJECT, SUBJECT.dataset).caption
+        assert "fitted on" in own and "all items of elsewhere" not in own
+        assert "fitted on all items of elsewhere" in other and "in part on this" not in other
+        assert "other folds" in own and "fold" not in separate
+    own, other, separate = (
+        steering.effect(*given).caption
+        for given in (
+            (effects, SUBJECT, SUBJECT.dataset),
+            (effects, SUBJECT, "elsewhere"),
+            (alone, SUBJECT, "elsewhere"),
+        )
+    )
+    assert "choose anew under every sign pattern" in own and "choose anew" in other
+    assert "take the choice as it is" in separate and "choose anew" not in separate
+
+
 def test_unknown_detectable_effects_are_dashes_and_no_number():
     effects = steering_effects().assign(primary_p_holm=("language", np.ones(2)))
     effects["primary_minimum_detectable_effect"][:] = np.nan

@@ -42,6 +42,17 @@ def test_cells_are_the_pooled_effects_of_the_first_method(matrix):
     np.testing.assert_allclose(cell["effect_p_holm"], [[0.004, 0.09], [1, 1]])
 
 
+def test_the_caption_says_which_items_took_part_in_the_choice(matrix):
+    use_style()
+    labels = {"m": "m", "n": "n"}
+    of_folds = across_datasets(matrix, Subject("", "", "en"), labels).caption
+    cells = {(m, f, d): effects(0.0, 0.9) for m in "mn" for f in DATASETS for d in ("a", "b")}
+    cells = {key: of.assign_attrs(separate_sets=1) for key, of in cells.items()}
+    alone = across_datasets(steering_matrix(cells), Subject("", "", "en"), labels).caption
+    assert "vectors of other folds" in of_folds and "fold" not in alone
+    assert "those that are evaluated are of neither" in alone
+
+
 def test_an_effect_is_named_where_transfer_is_unknown(matrix):
     use_style()
     few_right = matrix.copy(deep=True)

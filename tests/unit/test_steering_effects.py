@@ -481,6 +481,7 @@ def test_settings_chosen_on_a_set_of_its_own_are_taken_as_given(scores):
         file = file.isel(selected_fold=[0])
         files[tag] = file.assign(fold=("item", np.ones(N_ITEMS, int)))
     effects = steering_effects(files, scores, n_perm=999).sel(DE_DEFAULT)
+    assert effects.attrs["separate_sets"] == 1
     change = (first_right(30) * 1.0 - first_right(20))[:, None, None]
     claim, _ = flip_claims(change, Search.none(N_ITEMS, 1), CLUSTER, n_perm=999)
     assert effects["p"] == pytest.approx(claim.p[0]) and effects["effect"] == 0.25

@@ -18,6 +18,9 @@ from isogloss.measures.verdicts import (
     CLAIMS,
     CONTRADICTED,
     LONG_NAMES,
+    OVER_SEEDS,
+    SIGN_FLIPS,
+    SIGN_FLIPS_ALONE,
     STEERING,
     SUPPORTED,
     UNDECIDED,
@@ -156,6 +159,18 @@ def test_seeds_are_one_subject_and_the_top_level_of_its_interval():
         table.assign_attrs(dataset="x", fitted="x"), {"small-0": "small-0 (4-bit)"}
     )
     assert "| small-0 (4-bit), small-1, small-2: 3 seeds |" in section
+    # No test of a single seed is behind these numbers.
+    over_seeds = ~np.isin(table["claim"].values, list(BY_SIZE))
+    assert set(table["test"].values[over_seeds]) == {OVER_SEEDS}
+    assert section.count(OVER_SEEDS) == over_seeds.sum() and SIGN_FLIPS not in section
+
+
+def test_settings_chosen_on_a_set_of_its_own_are_not_said_to_be_chosen_anew():
+    of_scale, effects = world(1)
+    alone = {slug: of.assign_attrs(separate_sets=1) for slug, of in effects.items()}
+    for steered, test in ((effects, SIGN_FLIPS), (alone, SIGN_FLIPS_ALONE)):
+        found = rows(verdicts(of_scale, steered), "steering_accuracy")
+        assert set(found["test"].values) == {test}
 
 
 def test_a_seed_of_which_no_answer_changes_is_one_of_the_seeds():

@@ -75,12 +75,18 @@ def _caption(matrix: xr.Dataset, labels: dict[str, str]) -> str:
             for i, (fitted, dataset) in enumerate(sure["cell"].values)
         ]
         said.append(f"{as_rst(labels[slug])}: {spoken(listed) or 'no change is significant'}")
+    where = (
+        "Vectors are fitted on a set of the items of their dataset, layer and strength chosen on "
+        "another of the evaluated one; those that are evaluated are of neither. "
+        if matrix.attrs.get("separate_sets", 0)
+        else "On the diagonal vectors of other folds steer an item; elsewhere those of all items "
+        "of the other dataset, none of which is among the questions. Layer and strength are chosen "
+        "on the evaluated dataset, on other folds. "
+    )
     return (
         f"**Steering across datasets**, in percentage points of accuracy ({confidence(matrix)}). "
         f"{'; '.join(said)}.\n\n"
         "*How to read it*: a panel per model; a row per dataset that vectors were fitted on, a "
-        "column per dataset that was steered with them. On the diagonal vectors of other folds "
-        "steer an item; elsewhere those of all items of the other dataset, none of which is among "
-        "the questions. Layer and strength are chosen on the evaluated dataset, on other folds. "
+        f"column per dataset that was steered with them. {where}"
         "Vectors that only work at home hold the dataset, not the language."
     )

@@ -26,13 +26,6 @@ from isogloss.files.netcdf import confidence_of
 from isogloss.measures.statistics import significant
 from isogloss.study.steering_methods import ALL_METHODS, MAIN_CLAIM
 
-# What the selection has seen, and what it has not.
-CHOSEN = (
-    "an item's vectors are fitted on the items of other folds; its layer and strength are those "
-    "that do best on the items of other folds, which were themselves steered with vectors fitted "
-    "in part on this item's states; no choice has seen this item's answers. Tests and intervals "
-    "choose anew under every sign pattern"
-)
 MOST_SURFACES = 8
 MOST_EFFECTS = 30
 LOOKS = ((BLACK, "o"), (BLUE, "s"), (RED, "^"), (GREEN, "D"), (PURPLE, "v"))
@@ -52,6 +45,28 @@ def words(name: object) -> str:
     return str(name).replace("_", " ")
 
 
+def how_chosen(steering: xr.Dataset, subject: Subject, fitted: str) -> str:
+    """What the selection has seen, and what it has not."""
+    if steering.attrs.get("separate_sets", 0):
+        return (
+            "vectors are fitted on a set of other items, layer and strength are those that do best "
+            "on another; the items shown are of neither. Tests and intervals take the choice as it "
+            "is"
+        )
+    anew = "Tests and intervals choose anew under every sign pattern"
+    if fitted != subject.dataset:
+        return (
+            f"vectors are fitted on all items of {as_rst(fitted)}, none of which is steered; an "
+            f"item's layer and strength are those that do best on the items of other folds. {anew}"
+        )
+    return (
+        "an item's vectors are fitted on the items of other folds; its layer and strength are "
+        "those that do best on the items of other folds, which were themselves steered with "
+        "vectors fitted in part on this item's states; no choice has seen this item's answers. "
+        f"{anew}"
+    )
+
+
 def surface(steering: xr.Dataset, subject: Subject, fitted: str) -> Drawing:
     """Accuracy change at every layer and strength; a panel per method and language.
 
@@ -68,7 +83,9 @@ def surface(steering: xr.Dataset, subject: Subject, fitted: str) -> Drawing:
         0.95 + len(methods) * (0.55 + 0.27 * steering.sizes["relative_depth"]),
         [
             f"vectors from {fitted}",
-            "frames: chosen on the other folds, in how many",
+            "frames: chosen on other items"
+            if steering.attrs.get("separate_sets", 0)
+            else "frames: chosen on the other folds, in how many",
             shown_note(every, languages, "effect at the chosen setting"),
             near_chance_note(subject, languages),
         ],
@@ -99,7 +116,8 @@ def _surface_panel(ax: Axes, part: xr.Dataset, reach: float) -> AxesImage:
     for (row, column), folds in chosen(part, depths).items():
         frame = Rectangle((column - 0.47, row - 0.45), 0.94, 0.9, fill=False, linewidth=1.3)
         ax.add_patch(frame)
-        ax.text(column + 0.42, row + 0.4, f"{folds}", ha="right", va="bottom", fontsize="x-small")
+        count = "" if part.attrs.get("separate_sets", 0) else f"{folds}"
+        ax.text(column + 0.42, row + 0.4, count, ha="right", va="bottom", fontsize="x-small")
     return image
 
 
@@ -125,15 +143,19 @@ def _surface_caption(results: xr.Dataset, subject: Subject, fitted: str) -> str:
     worst = flat[int(flat.values.argmin())]
     place = best["cell"].item()
     named = as_rst(fitted)
+    separate = results.attrs.get("separate_sets", 0)
+    elsewhere = "other items" if separate else "other folds"
+    fitted_on = f"all items of {named}" if fitted != subject.dataset else "other folds"
+    frames = "" if separate else ", with the number of folds in the corner"
     return (
         f"**{subject.model} on {subject.dataset}**, vectors from {named}: over all settings, "
         f"accuracy changes by {points(worst)} to {points(best)} percentage points; the most is in "
         f"{subject.label(place[0]).rstrip('*')} with {words(place[1])} at relative depth "
         f"{decimal(place[2])} and strength {decimal(place[3], 1)}. The highest of many noisy cells "
-        "is no estimate: see the effect at the setting chosen on other folds.\n\n"
+        f"is no estimate: see the effect at the setting chosen on {elsewhere}.\n\n"
         "*How to read it*: each panel is a language (columns) and a method (rows); cells are the "
         "change of accuracy against no steering, every item being steered with vectors fitted on "
-        "other folds. Frames mark what was chosen, with the number of folds in the corner."
+        f"{elsewhere if separate else fitted_on}. Frames mark what was chosen{frames}."
     )
 
 
@@ -279,7 +301,7 @@ def _effect_caption(results: xr.Dataset, subject: Subject, fitted: str) -> str:
         f"{of_many}, {between(effects, 'pooled_effect', points)} in the mean (p = "
         f"{decimal(results[MAIN_CLAIM.pooled_p], 4)}); {verdict} (sign-flip tests, "
         f"{MAIN_CLAIM.tests}).{_controls_text(results)}\n\n"
-        f"*How to read it*: {CHOSEN}. Left, each method; middle, "
+        f"*How to read it*: {how_chosen(results, subject, fitted)}. Left, each method; middle, "
         f"controls {setting} (small dots: single random draws; `pivot "
         "steered`: the pivot's own questions with the same vectors, harm where below 0); right, "
         f"change of agreement with the ranks in {subject.label(subject.pivot)}."

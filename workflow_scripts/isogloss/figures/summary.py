@@ -229,7 +229,7 @@ def opening(results: Sequence[Result]) -> str:
         f"accuracies alone give; dissociation is 1 − item share with {pivot} in the middle half of "
         "depth (1: translations share nothing). Steering is the change of accuracy by the study's "
         "first method with vectors of its first dataset, layer and strength chosen on other "
-        "folds. An asterisk marks languages whose accuracy is not above chance: consistency and "
+        "items. An asterisk marks languages whose accuracy is not above chance: consistency and "
         "transfer say little there. No lift (–): where a language is right on all items, or on "
         f"hardly any, nothing can be compared. {ALIKE_MARK} marks languages that spell most "
         "choices as another one does (numbers, names): agreement may be a preference for certain "
@@ -345,7 +345,7 @@ def _steering_table(results: Sequence[Result]) -> str:
         "`steering.controls_search: true` gives them a search of their own."
     )
     return (
-        f"The study's first method at the layer and strength chosen on other folds. {controls} "
+        f"The study's first method at the layer and strength chosen on other items. {controls} "
         "Run times are those of the machine that steered: a forward of the prompt and all choices, "
         "what the change of its states adds, and everything that was run for the language.\n\n"
         + markdown_table(header, rows)

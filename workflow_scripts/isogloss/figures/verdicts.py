@@ -66,7 +66,7 @@ def _evidence(row: Mapping[str, Any], verdicts: xr.Dataset) -> str:
     effect = claim.effect.replace("the pivot", pivot)
     p = f"p = {row['p_holm']:.2g} after Holm"
     said = f"{effect[0].upper()}{effect[1:]}: {value} [{low}, {high}]{unit}, {_sample(row)}; {p}"
-    said = f"{said} ({claim.test})."
+    said = f"{said} ({row['test']})."
     if row["verdict"] != UNDECIDED:
         return said
     if significant(row["p"], confidence_of(verdicts)):

@@ -51,6 +51,8 @@ class Claim:
 
 
 SIGN_FLIPS = "sign flips of clusters, layer and strength chosen anew each time"
+SIGN_FLIPS_ALONE = "sign flips of clusters, layer and strength chosen on other questions"
+OVER_SEEDS = "Student's t over seeds, widened by the interval within a seed"
 JACKKNIFE = "clusters left out of all sizes at once"
 CLAIMS = {
     "consistency_similarity": Claim(
@@ -185,6 +187,7 @@ class Finding:
     Attributes:
         missing: why there is no test; empty where there is one.
         values: effect, its bounds and p; not read where something is missing.
+        test: behind them; empty where it is the claim's.
     """
 
     claim: str
@@ -192,6 +195,7 @@ class Finding:
     sample: Sample
     missing: str
     values: Sequence[float] = NO_VALUES
+    test: str = ""
 
 
 def verdicts(scale: xr.Dataset, steering: Mapping[str, xr.Dataset]) -> xr.Dataset:
@@ -243,7 +247,7 @@ def _table(findings: Sequence[Finding], confidence: float) -> xr.Dataset:
     columns |= {
         "statement": np.array([claim.statement for claim in claims]),
         "effect_name": np.array([claim.effect for claim in claims]),
-        "test": np.array([claim.test for claim in claims]),
+        "test": np.array([f.test or c.test for f, c in zip(findings, claims, strict=True)]),
         "verdict": verdict,
         "p_holm": adjusted,
         "minimum_detectable_effect": least,
@@ -288,7 +292,9 @@ def _similarity_findings(scale: xr.Dataset) -> list[Finding]:
             values = _over_seeds(by_model, float(scale.attrs["confidence"]), is_correlation=True)
             compared = _compared(scale, models)
             missing = _missing_association(compared.sizes["language"], values)
-            findings.append(Finding(claim, subject, _sample(compared, models), missing, values))
+            test = OVER_SEEDS if len(models) > 1 else ""
+            sample = _sample(compared, models)
+            findings.append(Finding(claim, subject, sample, missing, values, test))
     return findings
 
 
@@ -396,7 +402,9 @@ def _steering_findings(scale: xr.Dataset, steering: Mapping[str, xr.Dataset]) ->
             tested = np.isfinite(values).all()
             missing = "" if tested else NO_CHANGES
             sample = _sample(scale, models, steering[models[0]])
-            findings.append(Finding(claim, subject, sample, missing, values))
+            separate = steering[models[0]].attrs.get("separate_sets", 0)
+            test = OVER_SEEDS if len(models) > 1 else SIGN_FLIPS_ALONE if separate else ""
+            findings.append(Finding(claim, subject, sample, missing, values, test))
     return findings
 
 

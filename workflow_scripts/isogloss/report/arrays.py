@@ -116,23 +116,34 @@ def lens_part(study: StudyResults, model: str, dataset: str, ids: Sequence[str])
 def steered_part(
     study: StudyResults, model: str, dataset: str, ids: Sequence[str]
 ) -> dict[str, Any]:
-    """What each language's questions were answered under steering, by the vectors' dataset."""
+    """What each language's questions were answered under steering, by the vectors' dataset.
+
+    With sets of their own for fit, selection and test those of the test alone are: NaN elsewhere.
+    """
     parts: dict[str, Any] = {}
     for fitted in study.config.fitted_for(dataset):
         effects = study.steering(model, dataset, fitted)
         for tag in map(str, effects["language"].values):
             file = study.steered(model, dataset, tag, fitted)
-            if list(file["item"].values) != list(ids):
+            if not set(file["item"].values) <= set(ids):
                 raise InputError(f"{model} on {dataset}: {tag}, steered, has other items")
             of_language = ~np.isin(file["method"].values, [HARM, HARM_REFERENCE])
             file = file.isel(condition=of_language)
             scores = condition_scores(file, file, str(file.attrs["score"]))
             parts.setdefault(tag, {})[fitted] = {
                 "conditions": [condition_label(file, c) for c in range(file.sizes["condition"])],
-                "shares": packed(_softmax(scores)),
-                "prediction": packed(predictions(scores)),
+                "shares": packed(_in_order(_softmax(scores), file, ids)),
+                "prediction": packed(_in_order(predictions(scores), file, ids)),
             }
     return parts
+
+
+def _in_order(values: np.ndarray, file: xr.Dataset, ids: Sequence[str]) -> np.ndarray:
+    """Values (condition, item, ...) of a steered file in the order of ids; NaN for other ids."""
+    place = {str(item): i for i, item in enumerate(file["item"].values)}
+    chosen = [place.get(name, -1) for name in ids]
+    padded = np.insert(values.astype(float), values.shape[1], np.nan, axis=1)
+    return np.asarray(padded[:, chosen])
 
 
 def condition_label(file: xr.Dataset, condition: int) -> str:

@@ -323,7 +323,7 @@ function drawItem(data, items, i) {
 
 function drawSteered(data, items, i) {
   const box = $(".steering"), known = data.steered[state.language];
-  box.hidden = !known;
+  box.hidden = true;
   if (!known) return;
   const fitted = Object.keys(known).includes($("#fitted").value) ? $("#fitted").value : Object.keys(known)[0];
   fill($("#fitted"), Object.keys(known).map((name) => [name, name]), fitted);
@@ -336,7 +336,8 @@ function drawSteered(data, items, i) {
         choice: `${c + 1}${c === items.answers[i] ? " ✓" : ""}`, text: items.texts[state.language][i][TEXTS + c] });
     }
   });
-  draw($("#steered"), "steered", rows);
+  box.hidden = !rows.length; // with sets of their own some questions are only fitted on
+  if (rows.length) draw($("#steered"), "steered", rows);
 }
 
 const chosenRange = () => ({ start: Number($("#from").value), end: Number($("#to").value) });

@@ -75,6 +75,11 @@ class SteeredAnswers:
         return next(iter(self.files.values()))
 
     @property
+    def separate_sets(self) -> bool:
+        """Whether settings were chosen on a set of other items: one fold alone is evaluated."""
+        return len(np.unique(self.first["fold"].values)) < 2
+
+    @property
     def languages(self) -> list[str]:
         return list(self.files)
 
@@ -116,7 +121,7 @@ class SteeredAnswers:
         Those of the grid; where the evaluated items took no part in the choice (separate sets for
         fit, selection and test), the chosen ones alone.
         """
-        if len(np.unique(self.first["fold"].values)) < 2:
+        if self.separate_sets:
             return self.conditions("selected", method)
         return self.conditions("grid", method)
 
@@ -130,7 +135,7 @@ class SteeredAnswers:
         conditions = self.conditions("control_grid", control)
         if not len(conditions) or len(np.unique(self.first["draw"].values[conditions])) > 1:
             return None
-        if len(np.unique(self.first["fold"].values)) < 2:
+        if self.separate_sets:
             return None
         change, margin = (
             getattr(self, field)[..., conditions] - self.unsteered(field)
@@ -147,7 +152,7 @@ class SteeredAnswers:
         """How the method's setting was chosen in each fold."""
         conditions = self.searched(method)
         n_items, n_languages, _ = self.correct.shape
-        if len(np.unique(self.first["fold"].values)) < 2:
+        if self.separate_sets:
             return Search.none(n_items, n_languages)
         change, margin = (
             getattr(self, field)[..., conditions] - self.unsteered(field)

@@ -106,6 +106,7 @@ def steering_effects(
     settings |= {"default_method": methods[0], "n_items": first.sizes["item"]}
     settings |= {"n_clusters": table.jackknife.n_clusters}
     settings |= {"controls_search": int(first.attrs.get("controls_search", 0))}
+    settings |= {"separate_sets": int(answers.separate_sets)}
     return xr.Dataset(table.variables, coordinates, settings)
 
 
@@ -267,9 +268,11 @@ def _add_over_searched_controls(
         answers.mean("correct", "selected", [method]),
         Search.none(*correct.shape[:2]),
     )
-    folds = len(np.unique(answers.first["fold"].values))
     entries: list[Entry] = []
-    untested = [folds > 1 and len(answers.conditions("control", name)) > 1 for name in controls]
+    untested = [
+        not answers.separate_sets and len(answers.conditions("control", name)) > 1
+        for name in controls
+    ]
     for i, rival in enumerate(searches):
         if rival is not None:
             entries.append((search, rival))

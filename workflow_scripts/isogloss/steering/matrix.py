@@ -55,5 +55,6 @@ def steering_matrix(effects: Mapping[tuple[str, str, str], xr.Dataset]) -> xr.Da
         adjusted = np.stack([holm(of_model) for of_model in values[3]])
         variables[f"{name}_p_holm"] = variable(dims, adjusted, f"{text}: p, Holm over a model")
     about = {"confidence": confidence, "default_method": method, "pivot": first.attrs["pivot"]}
+    about["separate_sets"] = int(first.attrs.get("separate_sets", 0))
     coordinates = dict(zip(dims, axes, strict=True))
     return xr.Dataset(variables, coordinates, about)
