@@ -12,6 +12,8 @@ Gives:    {store}/activations/{model}/{dataset}/{language}/{key}.h5, not declare
 """
 
 WORDING = ("model", "dataset", "wording")
+# Steering, the longest, waits for these: were they last, it would end alone.
+STEERED = {name for pair in STUDY.steered_pairs for name in pair}
 EXTRACTION_OPTIONS = (
     "store",
     "sharing",
@@ -32,7 +34,7 @@ rule extract:
         f"{EXTRACTED}.json",
     log:
         "logs/{model}/{dataset}/extract-{key}.log",
-    priority: HEAVY_FIRST
+    priority: lambda wildcards: HEAVY_FIRST + 1 + (wildcards.dataset in STEERED)
     threads: 1 if SHARED_OUT else threads_of("extract")
     resources:
         **runs_a_model(
@@ -61,7 +63,7 @@ rule extract_part:
         temp(f"{EXTRACTED}.{{part}}.json"),
     log:
         "logs/{model}/{dataset}/extract-{key}-{part}.log",
-    priority: HEAVY_FIRST
+    priority: lambda wildcards: HEAVY_FIRST + 1 + (wildcards.dataset in STEERED)
     threads: threads_of("extract")
     resources:
         **runs_a_model("activations", of=values_of(*WORDING), runtime=(240, 30)),

@@ -13,7 +13,7 @@ rule train:
         f"{STORE}/organisms/{{model}}/{{key}}.safetensors",
     log:
         "logs/{model}/train-{key}.log",
-    priority: HEAVY_FIRST + 2  # everything else about an organism waits for it
+    priority: HEAVY_FIRST + 4  # everything else about an organism waits for it
     threads: 1
     resources:
         **asks(mem_mb=(2000, 16000), runtime=(120, 60)),
@@ -35,7 +35,7 @@ rule readout:
         f"{STORE}/readouts/{{model}}/{{key}}.safetensors",
     log:
         "logs/{model}/readout-{key}.log",
-    priority: HEAVY_FIRST + 1  # it fetches and converts a model on one core, beside the others
+    priority: HEAVY_FIRST + 3  # it fetches and converts a model on one core, beside the others
     threads: 1
     resources:
         **asks(mem_mb=(3000, 8000), runtime=(60, 10)),

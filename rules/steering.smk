@@ -15,7 +15,7 @@ rule vectors:
         f"{STORE}/manifests/{{model}}/{{dataset}}/vectors-{{key}}.json",
     log:
         "logs/{model}/{dataset}/vectors-{key}.log",
-    priority: HEAVY_FIRST + 1  # steering waits for them
+    priority: HEAVY_FIRST + 3  # steering waits for them
     threads: 1
     resources:
         **asks(mem_mb=(4000, 200), runtime=(60, 5)),
@@ -36,7 +36,7 @@ rule steer:
         f"{STORE}/manifests/{{model}}/{{dataset}}/steered-{{fitted}}-{{key}}.json",
     log:
         "logs/{model}/{dataset}/steer-{fitted}-{key}.log",
-    priority: HEAVY_FIRST + 1  # the longest: what else there is runs beside it
+    priority: HEAVY_FIRST + 3  # the longest: what else there is runs beside it
     threads: threads_of("steer")
     resources:
         **runs_a_model(

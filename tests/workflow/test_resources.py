@@ -107,6 +107,22 @@ def test_gpus_and_threads_are_settings(tree: Study) -> None:
     assert split["extract", "gemma-2-2b"]["gpu"] == 1
 
 
+def test_what_the_longest_jobs_wait_for_comes_first(tree: Study) -> None:
+    """Started as they come, a model was extracted last, and its steering ended alone."""
+    done = tree.snakemake("--dry-run", "--cores", "2", "--config", "device=cpu")
+    assert done.returncode == 0, done.stdout + done.stderr
+    first: dict[tuple[str, str], int] = {}
+    for block in re.findall(r"^rule .*?resources: .*?$", done.stdout, re.M | re.S):
+        dataset = re.search(r"wildcards: .*?dataset=([^,\s]+)", block)
+        rule, priority = re.match(r"rule (\S+):", block), re.search(r"priority: (\d+)", block)
+        assert rule is not None
+        of_rule = (rule[1], dataset[1] if dataset else "")
+        first[of_rule] = int(priority[1]) if priority else 0
+    steered, other = first["extract", "everyday"], first["extract", "lexicon"]
+    assert first["steer", "everyday"] > steered > other > first["lens", "lexicon"]
+    assert first["lens", "everyday"] > 8 * first["subspaces", "everyday"]
+
+
 MEMORY_FOR_TWO = pytest.mark.skipif(
     memory_mb() < 13_000, reason="two jobs of the default study do not fit into this memory"
 )
