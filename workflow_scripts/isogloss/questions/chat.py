@@ -21,10 +21,24 @@ from isogloss.errors import InputError, one_line
 DATE = "2024-07-26"
 """The date that a template gets as today; Llama 3.2 writes this date where it has no clock."""
 
-RESERVED = tuple(
-    "add_generation_prompt chat_template continue_final_message conversation documents max_length "
-    "messages padding return_assistant_tokens_mask return_dict return_tensors "
-    "sanitize_control_tokens strftime_now tokenize tokenizer_kwargs tools truncation".split()
+RESERVED = (
+    "add_generation_prompt",
+    "chat_template",
+    "continue_final_message",
+    "conversation",
+    "documents",
+    "max_length",
+    "messages",
+    "padding",
+    "return_assistant_tokens_mask",
+    "return_dict",
+    "return_tensors",
+    "sanitize_control_tokens",
+    "strftime_now",
+    "tokenize",
+    "tokenizer_kwargs",
+    "tools",
+    "truncation",
 )
 """Arguments of transformers' own, which are no options of a template."""
 

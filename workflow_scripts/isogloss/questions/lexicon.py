@@ -329,8 +329,7 @@ def _well_formed(name: str, language: str) -> bool:
     if not name or len(name.split()) > 4 or re.search(r"[()\[\],،、，/→]", name):
         return False
     letters = [character for character in name if character.isalpha()]
-    words = _SCRIPT_WORDS[script(language)].split()
-    return all(_script_word(character) in words for character in letters)
+    return all(_script_word(character) in _SCRIPT_WORDS[script(language)] for character in letters)
 
 
 def _script_word(character: str) -> str:
@@ -338,14 +337,36 @@ def _script_word(character: str) -> str:
     return unicodedata.name(character, "").partition(" ")[0].partition("-")[0]
 
 
-_SCRIPT_WORDS = {
-    "Latn": "LATIN MODIFIER", "Cyrl": "CYRILLIC", "Grek": "GREEK", "Armn": "ARMENIAN",
-    "Geor": "GEORGIAN", "Hebr": "HEBREW", "Arab": "ARABIC", "Ethi": "ETHIOPIC",
-    "Deva": "DEVANAGARI", "Beng": "BENGALI", "Guru": "GURMUKHI", "Gujr": "GUJARATI",
-    "Taml": "TAMIL", "Telu": "TELUGU", "Knda": "KANNADA", "Mlym": "MALAYALAM",
-    "Sinh": "SINHALA", "Thai": "THAI", "Laoo": "LAO", "Mymr": "MYANMAR", "Khmr": "KHMER",
-    "Jpan": "CJK HIRAGANA KATAKANA", "Kore": "HANGUL", "Hans": "CJK", "Hant": "CJK",
-}  # fmt: skip
+_SCRIPT_WORDS: Mapping[str, frozenset[str]] = {
+    code: frozenset(words.split())
+    for code, words in {
+        "Latn": "LATIN MODIFIER",
+        "Cyrl": "CYRILLIC",
+        "Grek": "GREEK",
+        "Armn": "ARMENIAN",
+        "Geor": "GEORGIAN",
+        "Hebr": "HEBREW",
+        "Arab": "ARABIC",
+        "Ethi": "ETHIOPIC",
+        "Deva": "DEVANAGARI",
+        "Beng": "BENGALI",
+        "Guru": "GURMUKHI",
+        "Gujr": "GUJARATI",
+        "Taml": "TAMIL",
+        "Telu": "TELUGU",
+        "Knda": "KANNADA",
+        "Mlym": "MALAYALAM",
+        "Sinh": "SINHALA",
+        "Thai": "THAI",
+        "Laoo": "LAO",
+        "Mymr": "MYANMAR",
+        "Khmr": "KHMER",
+        "Jpan": "CJK HIRAGANA KATAKANA",
+        "Kore": "HANGUL",
+        "Hans": "CJK",
+        "Hant": "CJK",
+    }.items()
+}
 
 
 # --- names -------------------------------------------------------------------------------------

@@ -51,10 +51,17 @@ REASONS = {
         "use one that does: without them two writers could replace each other's artifacts",
     ),
 }
-UNREACHABLE = tuple(
-    "EndpointConnectionError ConnectTimeoutError ReadTimeoutError ConnectionClosedError "
-    "ClientConnectorError ServerDisconnectedError ConnectionError HTTPClientError "
-    "ResponseStreamingError IncompleteReadError".split()
+UNREACHABLE = (
+    "EndpointConnectionError",
+    "ConnectTimeoutError",
+    "ReadTimeoutError",
+    "ConnectionClosedError",
+    "ClientConnectorError",
+    "ServerDisconnectedError",
+    "ConnectionError",
+    "HTTPClientError",
+    "ResponseStreamingError",
+    "IncompleteReadError",
 )
 
 
