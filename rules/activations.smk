@@ -12,8 +12,9 @@ Gives:    {store}/activations/{model}/{dataset}/{language}/{key}.h5, not declare
 """
 
 WORDING = ("model", "dataset", "wording")
-# Steering, the longest, waits for these: were they last, it would end alone.
+# Steering, the longest, waits for some: were they last, it would end alone.
 STEERED = {name for pair in STUDY.steered_pairs for name in pair}
+STEERED_FIRST = lambda wildcards: HEAVY_FIRST + 1 + (wildcards.dataset in STEERED)
 EXTRACTION_OPTIONS = (
     "store",
     "sharing",
@@ -34,7 +35,7 @@ rule extract:
         f"{EXTRACTED}.json",
     log:
         "logs/{model}/{dataset}/extract-{key}.log",
-    priority: lambda wildcards: HEAVY_FIRST + 1 + (wildcards.dataset in STEERED)
+    priority: STEERED_FIRST
     threads: 1 if SHARED_OUT else threads_of("extract")
     resources:
         **runs_a_model(
@@ -63,7 +64,7 @@ rule extract_part:
         temp(f"{EXTRACTED}.{{part}}.json"),
     log:
         "logs/{model}/{dataset}/extract-{key}-{part}.log",
-    priority: lambda wildcards: HEAVY_FIRST + 1 + (wildcards.dataset in STEERED)
+    priority: STEERED_FIRST
     threads: threads_of("extract")
     resources:
         **runs_a_model("activations", of=values_of(*WORDING), runtime=(240, 30)),

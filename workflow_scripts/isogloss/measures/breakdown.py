@@ -317,10 +317,9 @@ def crossed_interval(
     values = by_language[np.isfinite(by_language)]
     n = len(values)
     without = (values.sum() - values) / (n - 1) if n > 1 else np.full(n, np.nan)
-    sizes = sum_by_cluster(items.astype(int), jackknife.codes)
-    left_out = mean[1:][sizes > 0]
-    centre = without_bias(mean[0], left_out, sizes[sizes > 0]) if biased else mean[0]
-    crossed = two_way_jackknife(centre, left_out, without, jackknife.confidence)
+    sizes = sum_by_cluster(items.astype(float), jackknife.codes)
+    centre = without_bias(mean[0], mean[1:], sizes) if biased else mean[0]
+    crossed = two_way_jackknife(centre, mean[1:][sizes > 0], without, jackknife.confidence)
     crossed = within(crossed, limits)
     return holding(mean[0], crossed) if biased else crossed
 

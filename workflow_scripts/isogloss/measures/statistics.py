@@ -120,12 +120,8 @@ class Jackknife:
         away = rows[1:] - rows[0]
         squares = (away**2).sum(axis=0) - divide(away.sum(axis=0) ** 2, n)
         variance = divide((n - 1) * squares.clip(min=0), n)
-        bias = 0.0
-        if biased:
-            sizes = sizes.reshape(sizes.shape + (1,) * (away.ndim - sizes.ndim))
-            bias = ((1 - divide(sizes, sizes.sum(axis=0))) * away).sum(axis=0)
-        around = _t_interval(rows[0] - bias, variance, n - 1, self.confidence)
-        interval = within(around, limits)
+        centre = without_bias(rows[0], rows[1:], sizes) if biased else rows[0]
+        interval = within(_t_interval(centre, variance, n - 1, self.confidence), limits)
         return holding(rows[0], interval) if biased else interval
 
     def mean_interval(
@@ -240,8 +236,8 @@ def without_bias(estimate: np.ndarray, left_out: np.ndarray, sizes: np.ndarray) 
     its own error, but much beside that of a mean over many dimensions, which are all off alike.
 
     Args:
-        sizes: (unit,) items of each unit: without a large one the estimate moves more, which is no
-            bias.
+        sizes: (unit, ...) items of each unit: without a large one the estimate moves more, which is
+            no bias; 0 where the estimate rests on none of its items, and is the same without it.
 
     Source: Quenouille (1956); units of other sizes, Busing, Meijer and van der Leeden (1999),
     Delete-m jackknife for unequal m; of correlations, Olkin and Pratt (1958).
@@ -251,8 +247,9 @@ def without_bias(estimate: np.ndarray, left_out: np.ndarray, sizes: np.ndarray) 
     >>> bool(np.isclose(without_bias(sample.var(), left_out, np.ones(3)), sample.var(ddof=1)))
     True
     """
-    others = 1 - sizes / np.sum(sizes)
-    return np.asarray(len(left_out) * estimate - np.tensordot(others, left_out, 1))
+    sizes = sizes.reshape(sizes.shape + (1,) * (left_out.ndim - sizes.ndim))
+    others = 1 - divide(sizes, sizes.sum(axis=0))
+    return np.asarray(len(left_out) * estimate - np.einsum("u...,u...->...", others, left_out))
 
 
 def jackknife_interval(

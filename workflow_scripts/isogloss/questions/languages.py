@@ -15,11 +15,11 @@ UNSPACED_SCRIPTS = frozenset(
     "Yiii".split()
 )
 # The individual language that a macrolanguage's tag stands for in practice (ISO 639-3).
-PRINCIPAL_LANGUAGE = dict(
-    pair.split("=")
-    for pair in "ar=arb az=azj et=ekk fa=pes fil=tgl gn=gug ku=kmr lv=lvs mg=plt mn=khk ms=zsm "
-    "ne=npi no=nb om=gaz or=ory ps=pbt sq=als sw=swh uz=uzn yi=ydd zh=cmn".split()
-)
+PRINCIPAL_LANGUAGE = {
+    "ar": "arb", "az": "azj", "et": "ekk", "fa": "pes", "fil": "tgl", "gn": "gug", "ku": "kmr",
+    "lv": "lvs", "mg": "plt", "mn": "khk", "ms": "zsm", "ne": "npi", "no": "nb", "om": "gaz",
+    "or": "ory", "ps": "pbt", "sq": "als", "sw": "swh", "uz": "uzn", "yi": "ydd", "zh": "cmn",
+}  # fmt: skip
 MACROLANGUAGE = {individual: macro for macro, individual in PRINCIPAL_LANGUAGE.items()}
 FIRST_SYNTHETIC, LAST_SYNTHETIC = "qaa", "qtz"
 # Resource classes of Joshi et al. (2020), "The State and Fate of Linguistic Diversity and Inclusion
